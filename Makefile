@@ -1,0 +1,62 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 0
+RUNS ?= runs
+FULL := results/standins
+
+# The official benchmark, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
+export ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
+TORCH ?= 2.5.1
+TORCHVISION ?= 0.20.1
+
+WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format test reproduce reproduce-full targets algoperf clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## build .venv if it is missing or older than requirements.txt
+
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=/path/to/it" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
+	$(BIN)/python -m pytest
+
+reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
+	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw --studies=3 \
+	  --trials=best --best_from=$(FULL)/report/points.csv --jobs=$(JOBS) --output=$(RUNS)/reproduce
+	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce --output=$(RUNS)/reproduce/report
+
+reproduce-full: $(STAMP)  ## all five points of all entries (about an hour on 2 cores)
+	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw,nadamw --studies=3 \
+	  --trials=all --jobs=$(JOBS) --output=$(RUNS)/reproduce-full
+	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce-full --output=$(RUNS)/reproduce-full/report
+
+algoperf: requirements-algoperf.txt  ## build .venv-algoperf with the official benchmark
+	test -x .venv-algoperf/bin/python || $(PYTHON) -m venv .venv-algoperf
+	.venv-algoperf/bin/python -m pip install --quiet torch==$(TORCH)
+	.venv-algoperf/bin/python -m pip install --quiet --no-deps torchvision==$(TORCHVISION)
+	.venv-algoperf/bin/python -m pip install --quiet --requirement requirements-algoperf.txt
+
+clean:  ## remove the environments and caches; results stay
+	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What is learnt from logs: time to target, ratios to a baseline, figures. Never runs training."""

@@ -1,0 +1,42 @@
+"""What every command line of this project shares: clear errors, no tracebacks for a user's slip."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the message names it and says what is allowed."""
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Parses absl flags and runs `main(argv)`; user errors end in one line and exit code 2."""
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            fail(f"{error} (--help lists the flags)")
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        if len(argv) > 1:
+            fail(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
+        try:
+            return main(argv)
+        except UserError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted; run the same command again to resume", file=sys.stderr)
+            return 130
+
+    app.run(guarded, flags_parser=parse)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one line and exits with code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)

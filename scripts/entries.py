@@ -1,0 +1,43 @@
+"""The entries under `submission/entries`: their names, modules and search spaces."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from common.cli import UserError
+
+REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
+
+
+def _folders() -> dict[str, Path]:
+    package = importlib.import_module("submission.entries")
+    files = (path for root in package.__path__ for path in Path(root).glob("*/submission.py"))
+    return {path.parent.name: path.parent for path in sorted(files)}
+
+
+def names() -> list[str]:
+    """Names of all entries, sorted."""
+    return sorted(_folders())
+
+
+def folder(name: str) -> Path:
+    """The folder of one entry; UserError with the known names for an unknown one."""
+    folders = _folders()
+    if name not in folders:
+        raise UserError(f"unknown entry {name!r}; known: {', '.join(sorted(folders)) or 'none'}")
+    return folders[name]
+
+
+def search_space_file(name: str) -> Path:
+    """The entry's own list of points."""
+    return folder(name) / "tuning_search_space.json"
+
+
+def load(name: str) -> ModuleType:
+    """The entry's `submission` module; UserError if it lacks a function of the API."""
+    folder(name)
+    module = importlib.import_module(f"submission.entries.{name}.submission")
+    missing = [function for function in REQUIRED if not hasattr(module, function)]
+    if missing:
+        raise UserError(f"entry {name!r} lacks {', '.join(missing)} in {module.__file__}")
+    return module

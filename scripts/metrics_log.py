@@ -1,0 +1,108 @@
+"""A trial's CSV files: kept whole in memory, written as whole files between steps."""
+
+import csv
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import files
+from common.cli import UserError
+
+MEASUREMENTS = "measurements.csv"
+EVALUATIONS = "eval_measurements.csv"
+
+Row = dict[str, float]
+
+
+class MetricsLog:
+    """The `workload.metrics_logger` of submissions, and the log of evaluations.
+
+    Appending only buffers, for it happens inside timed steps. `write` replaces both files by the
+    buffers, so files that ran ahead of a checkpoint agree with it again after a resume.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.preemption_count = 0
+        self._measurements: list[Row] = []
+        self._evaluations: list[Row] = []
+
+    def append_scalar_metrics(
+        self, metrics: Mapping[str, Any], global_step: int, is_eval: bool = False
+    ) -> None:
+        """Buffers one row; values are numbers or one-element arrays and tensors."""
+        row = {name: _number(value) for name, value in metrics.items()}
+        row.update(global_step=int(global_step), preemption_count=self.preemption_count)
+        self._measurements.append(row)
+        if is_eval:
+            self._evaluations.append(row)
+
+    def write(self) -> None:
+        """Replaces both CSV files, atomically; a file without rows is removed."""
+        for name, rows in ((MEASUREMENTS, self._measurements), (EVALUATIONS, self._evaluations)):
+            if rows:
+                write_csv(self.directory / name, rows)
+            else:
+                (self.directory / name).unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, list[Row]]:
+        """The buffered rows."""
+        return {"measurements": list(self._measurements), "evaluations": list(self._evaluations)}
+
+    def load_state_dict(self, state: Mapping[str, list[Row]]) -> None:
+        """Replaces the buffers."""
+        self._measurements = list(state["measurements"])
+        self._evaluations = list(state["evaluations"])
+
+
+def _number(value: Any) -> float:
+    if hasattr(value, "item"):
+        value = value.item()
+    return value if isinstance(value, int) else float(value)
+
+
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, Any]], first_columns: Sequence[str] = ()
+) -> None:
+    """Writes rows atomically; `first_columns`, then the rest sorted; what a row lacks is empty."""
+    rest = {name for row in rows for name in row}.difference(first_columns)
+    with files.atomic_open(path) as stream:
+        writer = csv.DictWriter(stream, [*first_columns, *sorted(rest)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; UserError naming the path if it is damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            columns = reader.fieldnames or ()
+            rows = list(reader)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise UserError(f"{path} is damaged or no such table: it lacks column {missing[0]!r}")
+    for index, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise UserError(f"{path} is damaged: line {index} has another number of columns")
+    return rows
+
+
+def read_evaluations(directory: Path) -> list[Row]:
+    """A trial's evaluations, in order of `global_step`; UserError if the file is damaged."""
+    path = directory / EVALUATIONS
+    rows = []
+    for index, row in enumerate(read_csv(path, ["global_step", "score"]), start=2):
+        try:
+            rows.append({name: float(value) for name, value in row.items()})
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: line {index}: {error}") from error
+    steps = [row["global_step"] for row in rows]
+    if not steps or any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+        raise UserError(f"{path} is damaged: its global_step does not increase")
+    return rows

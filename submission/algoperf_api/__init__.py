@@ -1,0 +1,1 @@
+"""The AlgoPerf API, written once: what every entry's `submission.py` shares."""

@@ -1,0 +1,158 @@
+"""The PyTorch training step behind AlgoPerf's submission functions.
+
+An entry names an optimizer and its numbers, and takes everything else from here. The functions'
+signatures are the benchmark's (v0.6); `hyperparameters` is a namedtuple of one tuning point.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+
+from submission.algoperf_api.batch_sizes import get_batch_size
+from submission.algoperf_api.schedules import warmup_cosine
+
+try:  # first, since the benchmark's own tests put another `workloads` package on the path
+    from algoperf import spec
+except ImportError:
+    from workloads import spec
+
+__all__ = [
+    "data_selection",
+    "get_batch_size",
+    "optimizer_state",
+    "prepare_for_eval",
+    "update_params",
+]
+
+# The benchmark's logger rewrites its whole file within the timed step.
+_LOGGED_STEPS_PER_RUN = 40
+
+
+def optimizer_state(
+    workload: spec.Workload, optimizer: torch.optim.Optimizer, hyperparameters: Any
+) -> dict[str, Any]:
+    """What `init_optimizer_state` returns: the optimizer and its warm-up and cosine schedule.
+
+    Reads from `hyperparameters`: `warmup_factor`, and `step_hint_factor`, the schedule's length
+    as a fraction of the workload's step hint (1 if absent).
+    """
+    factor = getattr(hyperparameters, "step_hint_factor", 1.0)
+    scheduler = warmup_cosine(
+        optimizer, int(factor * workload.step_hint), hyperparameters.warmup_factor
+    )
+    return {"optimizer": optimizer, "scheduler": scheduler}
+
+
+def data_selection(
+    workload: spec.Workload,
+    input_queue: Iterator[dict[str, Any]],
+    optimizer_state: dict[str, Any],
+    current_param_container: nn.Module,
+    model_state: Any,
+    hyperparameters: Any,
+    global_step: int,
+    rng: Any,
+) -> dict[str, Any]:
+    """The next batch of the queue."""
+    del workload, optimizer_state, current_param_container, model_state
+    del hyperparameters, global_step, rng
+    return next(input_queue)
+
+
+def update_params(
+    workload: spec.Workload,
+    current_param_container: nn.Module,
+    current_params_types: Any,
+    model_state: Any,
+    hyperparameters: Any,
+    batch: dict[str, Any],
+    loss_type: spec.LossType,
+    optimizer_state: dict[str, Any],
+    eval_results: list[tuple[int, Any]],
+    global_step: int,
+    rng: Any,
+    train_state: Any = None,
+) -> tuple[dict[str, Any], nn.Module, Any]:
+    """One training step on one batch.
+
+    Reads from `hyperparameters`, where present: `dropout_rate` (the workload's own default if
+    absent), `label_smoothing` (0 if absent) and `grad_clip` (a bound of the global gradient
+    norm; none if absent).
+
+    Returns:
+      `(optimizer_state, model, model_state)`.
+    """
+    del current_params_types, loss_type, eval_results, train_state
+    model = current_param_container
+    model.train()
+    optimizer_state["optimizer"].zero_grad(set_to_none=True)
+
+    dropout = (
+        {"dropout_rate": hyperparameters.dropout_rate}
+        if hasattr(hyperparameters, "dropout_rate")
+        else {}
+    )
+    logits, model_state = workload.model_fn(
+        params=model,
+        augmented_and_preprocessed_input_batch=batch,
+        model_state=model_state,
+        mode=spec.ForwardPassMode.TRAIN,
+        rng=rng,
+        update_batch_norm=True,
+        **dropout,
+    )
+    loss = _mean_loss(
+        workload.loss_fn(
+            label_batch=batch["targets"],
+            logits_batch=logits,
+            mask_batch=batch.get("weights"),
+            label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
+        )
+    )
+    loss.backward()
+
+    period = max(workload.step_hint // _LOGGED_STEPS_PER_RUN, 1)
+    logged = global_step % period == 0 and workload.metrics_logger is not None
+    grad_clip = getattr(hyperparameters, "grad_clip", None)
+    if grad_clip is not None or logged:
+        max_norm = float("inf") if grad_clip is None else grad_clip
+        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm=max_norm)
+    optimizer_state["optimizer"].step()
+    optimizer_state["scheduler"].step()
+    if logged:
+        metrics = {"loss": loss.item(), "grad_norm": grad_norm.item()}
+        workload.metrics_logger.append_scalar_metrics(metrics, global_step)
+    return optimizer_state, model, model_state
+
+
+def _mean_loss(loss: dict[str, Tensor]) -> Tensor:
+    """The mean over the valid examples of the global batch.
+
+    Under DistributedDataParallel, which averages gradients over ranks, sums and counts are
+    reduced differentiably first: each rank may hold another number of valid examples.
+    """
+    summed, valid = loss["summed"], loss["n_valid_examples"]
+    if dist.is_available() and dist.is_initialized():
+        summed, valid = dist_nn.all_reduce(summed), dist_nn.all_reduce(valid)
+    return summed / valid
+
+
+def prepare_for_eval(
+    workload: spec.Workload,
+    current_param_container: nn.Module,
+    current_params_types: Any,
+    model_state: Any,
+    hyperparameters: Any,
+    loss_type: spec.LossType,
+    optimizer_state: dict[str, Any],
+    eval_results: list[tuple[int, Any]],
+    global_step: int,
+    rng: Any,
+) -> tuple[dict[str, Any], nn.Module, Any]:
+    """Evaluation reads the weights as they are."""
+    del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
+    return optimizer_state, current_param_container, model_state

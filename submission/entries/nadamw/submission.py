@@ -1,0 +1,34 @@
+"""NAdamW, the benchmark's own baseline."""
+
+from typing import Any
+
+from submission.algoperf_api import pytorch as api
+from submission.algoperf_api.pytorch import (
+    data_selection,
+    get_batch_size,
+    prepare_for_eval,
+    update_params,
+)
+from submission.entries.nadamw.nadamw import NAdamW
+
+__all__ = [
+    "data_selection",
+    "get_batch_size",
+    "init_optimizer_state",
+    "prepare_for_eval",
+    "update_params",
+]
+
+
+def init_optimizer_state(
+    workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
+) -> dict[str, Any]:
+    """NAdamW, the benchmark's own baseline, and its schedule."""
+    del model_state, rng
+    optimizer = NAdamW(
+        model_params.parameters(),
+        lr=hyperparameters.learning_rate,
+        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
+        weight_decay=hyperparameters.weight_decay,
+    )
+    return api.optimizer_state(workload, optimizer, hyperparameters)

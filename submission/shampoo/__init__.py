@@ -1,0 +1,21 @@
+"""Shampoo for PyTorch: a drop-in `torch.optim.Optimizer`.
+
+>>> import torch
+>>> from submission.shampoo import Shampoo
+>>> model = torch.nn.Linear(8, 4)
+>>> optimizer = Shampoo(model.parameters(), lr=1e-3)
+>>> loss = model(torch.ones(2, 8)).square().mean()
+>>> loss.backward()
+>>> optimizer.step()
+>>> optimizer
+Shampoo (
+  group 0: ...
+    param 0 [4, 8]: Shampoo, 1 x [4, 8]
+    param 1 [4]: AdamW (vector)
+)
+"""
+
+from submission.shampoo.config import BlockingConfig, ShampooConfig
+from submission.shampoo.optimizer import Shampoo
+
+__all__ = ["BlockingConfig", "Shampoo", "ShampooConfig"]

@@ -1,0 +1,169 @@
+"""Geometry: a parameter becomes a matrix, the matrix even blocks, equal blocks one stack.
+
+Nothing here holds state; shapes alone decide, so the same code plans on the meta device.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from submission.shampoo.config import BlockingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A region of a matricised parameter, cut into `rows` x `columns` blocks of one shape.
+
+    Attributes:
+      row, column: the region's first row and column in the matrix.
+      rows, columns: how many blocks stand below and beside one another.
+      height, width: shape [m, n] of each block.
+      sides: whether the blocks are preconditioned on the left and on the right.
+    """
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+    height: int
+    width: int
+    sides: tuple[bool, bool]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks in the tile."""
+        return self.rows * self.columns
+
+    def of_matrix(self, matrix: Tensor) -> Tensor:
+        """The region of `matrix` as a view of shape [rows, height, columns, width]."""
+        region = matrix.narrow(0, self.row, self.rows * self.height)
+        region = region.narrow(1, self.column, self.columns * self.width)
+        return region.unflatten(1, (self.columns, self.width)).unflatten(
+            0, (self.rows, self.height)
+        )
+
+    def of_stack(self, blocks: Tensor) -> Tensor:
+        """The same view of this tile's blocks, [blocks, height, width] in a stack."""
+        return blocks.unflatten(0, (self.rows, self.columns)).transpose(1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How one parameter is treated.
+
+    Attributes:
+      matrix: rows and columns once matricised; a vector is one row.
+      tiles: at most four regions that cover the matrix. What falls to AdamW is a single block
+        without sides.
+      reason: why the parameter falls to AdamW; empty where it does not.
+    """
+
+    matrix: tuple[int, int]
+    tiles: tuple[Tile, ...]
+    reason: str = ""
+
+
+def cut(length: int, block_size: int) -> list[tuple[int, int]]:
+    """Cuts `length` into the fewest parts of at most `block_size`, as [(count, size), ...].
+
+    Sizes differ by at most one, so no block is a sliver.
+
+    >>> cut(1000, 512), cut(1001, 512), cut(7, 8)
+    ([(2, 500)], [(1, 501), (1, 500)], [(1, 7)])
+    """
+    parts = -(-length // block_size)
+    size, larger = divmod(length, parts)
+    return [(n, s) for n, s in ((larger, size + 1), (parts - larger, size)) if n]
+
+
+def plan(shape: Sequence[int], config: BlockingConfig) -> Plan:
+    """Plans one parameter of the given shape.
+
+    Dimension 0 stays, all others are merged: [out, in, kh, kw] becomes [out, in*kh*kw].
+
+    >>> plan((1000, 2048), BlockingConfig(block_size=512)).tiles[0].blocks
+    8
+    >>> plan((512,), BlockingConfig()).reason
+    'vector'
+    """
+    height = shape[0] if len(shape) > 1 else 1
+    width = math.prod(shape[1:] if len(shape) > 1 else shape)
+    if min(height, width) <= 1:
+        return _adamw(1, height * width, "vector" if shape else "scalar")
+    if max(height, width) > config.max_dim:
+        return _adamw(height, width, f"a dimension over max_dim={config.max_dim}")
+
+    block_height, block_width = min(height, config.block_size), min(width, config.block_size)
+    left = block_height <= config.max_aspect * block_width
+    right = block_width <= config.max_aspect * block_height
+    row_cuts = cut(height, config.block_size) if left else [(1, height)]
+    column_cuts = cut(width, config.block_size) if right else [(1, width)]
+
+    tiles = []
+    row = 0
+    for rows, tile_height in row_cuts:
+        column = 0
+        for columns, tile_width in column_cuts:
+            sides = (left, right)
+            tiles.append(Tile(row, column, rows, columns, tile_height, tile_width, sides))
+            column += columns * tile_width
+        row += rows * tile_height
+    return Plan((height, width), tuple(tiles))
+
+
+def _adamw(height: int, width: int, reason: str) -> Plan:
+    tile = Tile(0, 0, 1, 1, height, width, (False, False))
+    return Plan((height, width), (tile,) if height * width else (), reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A tile's place in a stack.
+
+    Attributes:
+      index: the parameter's index in its group.
+      matrix: the parameter's shape once matricised.
+      number: which of the parameter's tiles this is.
+      tile: the tile itself.
+      offset: its first block in the stack.
+    """
+
+    index: int
+    matrix: tuple[int, int]
+    number: int
+    tile: Tile
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StackLayout:
+    """All blocks of one shape and with the same preconditioned sides, over all parameters.
+
+    Attributes:
+      height, width: shape [m, n] of each block.
+      sides: whether there is a left and a right factor.
+      members: whose blocks they are, in order.
+    """
+
+    height: int
+    width: int
+    sides: tuple[bool, bool]
+    members: tuple[Member, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks N in the stack."""
+        return sum(member.tile.blocks for member in self.members)
+
+
+def stack_layouts(plans: Iterable[tuple[int, Plan]]) -> list[StackLayout]:
+    """Gathers the tiles of many parameters, given as (index, plan), into stacks."""
+    members: dict[tuple[int, int, tuple[bool, bool]], list[Member]] = {}
+    for index, parameter_plan in plans:
+        for number, tile in enumerate(parameter_plan.tiles):
+            row = members.setdefault((tile.height, tile.width, tile.sides), [])
+            offset = row[-1].offset + row[-1].tile.blocks if row else 0
+            row.append(Member(index, parameter_plan.matrix, number, tile, offset))
+    return [StackLayout(*key, tuple(row)) for key, row in members.items()]

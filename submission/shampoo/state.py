@@ -1,0 +1,77 @@
+"""From stacks to per-parameter state and back: what is saved does not know of stacks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from submission.shampoo.blocking import Member
+from submission.shampoo.stacks import Stack
+
+# Held once per element of the parameter; everything else but `step` is held once per block.
+_ELEMENTWISE = ("exp_avg", "exp_avg_sq")
+
+
+def save(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> None:
+    """Writes copies of the stacks' rows into `state[parameter]`.
+
+    Each parameter that has had a gradient has `step`, a float scalar, `exp_avg` and `exp_avg_sq`
+    in its own shape, and for the i-th of its tiles `left.i`, `right.i` and their `left_root.i`,
+    `right_root.i`, of shape [blocks, m, m] and [blocks, n, n].
+    """
+    for stack, member in _members(stacks):
+        if not stack.has_seen(member):
+            continue
+        parameter = parameters[member.index]
+        entry = state[parameter]
+        for name, tensor in stack.state_tensors().items():
+            rows = tensor.narrow(0, member.offset, member.tile.blocks)
+            if name == "step":
+                entry["step"] = rows[0].clone()
+            elif name in _ELEMENTWISE:
+                if name not in entry:
+                    entry[name] = torch.empty(
+                        parameter.shape, dtype=tensor.dtype, device=tensor.device
+                    )
+                matrix = entry[name].view(member.matrix)
+                member.tile.of_matrix(matrix).copy_(member.tile.of_stack(rows))
+            else:
+                entry[f"{name}.{member.number}"] = rows.clone()
+
+
+def load(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> None:
+    """Fills stacks from `state[parameter]` and removes those entries; what is absent stays zero.
+
+    Raises:
+      ValueError: if a tensor is missing or its shape does not fit.
+    """
+    loaded = set()
+    for stack, member in _members(stacks):
+        parameter = parameters[member.index]
+        entry = state.get(parameter)
+        if not entry:
+            continue
+        loaded.add(parameter)
+        stack.mark_seen(member)
+        for name, tensor in stack.state_tensors().items():
+            key = name if name == "step" or name in _ELEMENTWISE else f"{name}.{member.number}"
+            rows = tensor.narrow(0, member.offset, member.tile.blocks)
+            try:
+                value = torch.as_tensor(entry[key]).to(rows.device)
+                if name in _ELEMENTWISE:
+                    matrix = value.reshape(member.matrix)
+                    member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
+                else:
+                    rows.copy_(value)
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(
+                    f"state_dict has no fitting {key!r} for the parameter of shape "
+                    f"{tuple(parameter.shape)}: {error}"
+                ) from error
+    for parameter in loaded:
+        del state[parameter]
+
+
+def _members(stacks: Sequence[Stack]) -> Iterator[tuple[Stack, Member]]:
+    return ((stack, member) for stack in stacks for member in stack.layout.members)

@@ -1,0 +1,50 @@
+"""The fake workload and entries, and the machine that pretends to run trials."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import submission.entries
+from scripts.study import Machine
+from workloads import registry
+
+FAKE = Path(__file__).parent / "fake"
+collect_ignore = ["fake"]
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Registers the workload `fake` and the entries `fake_sgd` and `fake_adam`."""
+    monkeypatch.syspath_prepend(str(FAKE))
+    import fake_facts
+
+    monkeypatch.setitem(registry._ALL, "fake", fake_facts.FACTS)
+    monkeypatch.setitem(registry._CLASSES, "fake", "fake_workload:FakeWorkload")
+    monkeypatch.setattr(
+        submission.entries, "__path__", [*submission.entries.__path__, str(FAKE / "entries")]
+    )
+    yield
+    for name in [name for name in sys.modules if name.startswith("submission.entries.fake_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Two jobs whose trials only write plausible files."""
+    return Machine(jobs=2, command=(sys.executable, str(FAKE / "fake_trial.py")))
+
+
+@pytest.fixture
+def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """Writes a JSON file into the test's folder and returns its path."""
+
+    def write(name: str, value: Any) -> Path:
+        path = tmp_path / name
+        path.write_text(json.dumps(value))
+        return path
+
+    return write

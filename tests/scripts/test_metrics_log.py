@@ -1,0 +1,60 @@
+"""CSV files: whole, and readable or named as damaged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.cli import UserError
+from scripts.metrics_log import MetricsLog, read_csv, read_evaluations
+
+
+def test_rows_with_different_columns_share_a_file(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.append_scalar_metrics({"loss": np.float32(0.5)}, 1)
+    log.append_scalar_metrics({"score": 0.1, "validation/loss": float("nan")}, 1, is_eval=True)
+    assert not list(tmp_path.iterdir())
+    log.write()
+    assert (tmp_path / "measurements.csv").read_text().splitlines() == [
+        "global_step,loss,preemption_count,score,validation/loss",
+        "1,0.5,0,,",
+        "1,,0,0.1,nan",
+    ]
+    assert len(read_evaluations(tmp_path)) == 1
+
+
+def test_floats_survive_the_file(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    for step in range(1, 20):
+        log.append_scalar_metrics({"score": step / 3}, step, is_eval=True)
+    log.write()
+    assert [row["score"] for row in read_evaluations(tmp_path)] == [n / 3 for n in range(1, 20)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "lacks column"),
+        ("global_step,loss\n1,2\n", "lacks column 'score'"),
+        ("global_step,score\n1,2\n3\n", "line 3"),
+        ("global_step,score\n1,2,3\n", "line 2"),
+        ("global_step,score\n1,x\n", "line 2"),
+        ("global_step,score\n", "does not increase"),
+        ("global_step,score\n2,2\n2,3\n", "does not increase"),
+        ('global_step,score\n1,"2\n', "damaged"),
+    ],
+)
+def test_damaged_evaluations_are_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "eval_measurements.csv"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        read_evaluations(tmp_path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_binary_and_missing_tables_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00global_step")
+    for name in ("a.csv", "b.csv"):
+        with pytest.raises(UserError, match=name):
+            read_csv(tmp_path / name, ["global_step"])

@@ -1,0 +1,129 @@
+"""The command line of one trial: its errors, and what survives kill -9."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.files import make_directory
+from scripts import trial as trials
+from scripts.runner import Hooks, run_trial
+from scripts.trial import Trial
+
+FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
+
+
+def run(output: Path, *flags: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    given = {flag.partition("=")[0] for flag in flags}
+    defaults = ("--workload=fake", "--entry=fake_sgd", f"--output={output}", "--ignore_targets")
+    chosen = [flag for flag in defaults if flag.partition("=")[0] not in given]
+    return subprocess.run(
+        [sys.executable, str(FAKE_MAIN), "run", *chosen, *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def trial_folder(output: Path) -> Path:
+    return output / "fake_sgd" / "study_0" / "fake_pytorch" / "trial_1"
+
+
+def losses(output: Path) -> list[tuple[str, str, str]]:
+    with (trial_folder(output) / "measurements.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    return [(row["global_step"], row["loss"], row["validation/loss"]) for row in rows]
+
+
+@pytest.mark.usefixtures("fakes")
+def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
+    trial = Trial("fake", "fake_sgd", 0, 1, {"learning_rate": 0.02}, ignore_targets=True)
+    whole = make_directory(trial.directory(tmp_path / "whole"))
+    run_trial(trial, whole, checkpoint_period_seconds=60.0, hooks=Hooks())
+    output, folder = tmp_path / "killed", trial_folder(tmp_path / "killed")
+
+    killed = run(output, "--checkpoint_period_seconds=0", FAKE_KILL_AT="13")
+    assert killed.returncode == -9
+    assert (folder / "checkpoint.pt").exists()
+    (folder / ".checkpoint.pt.leftover").touch()
+    terminated = run(output, FAKE_TERMINATE_AT="17")
+    assert terminated.returncode == 143, terminated.stderr
+    assert "resume" in terminated.stderr
+    resumed = run(output)
+    assert resumed.returncode == 0, resumed.stderr
+
+    assert losses(output) == losses(tmp_path / "whole")
+    expected = {"hparams.json", "status.json", "measurements.csv", "eval_measurements.csv"}
+    expected |= {f"{name}_{count}.json" for name in ("flags", "meta_data") for count in range(3)}
+    assert {path.name for path in folder.iterdir()} == expected
+    meta_data = json.loads((folder / "meta_data_2.json").read_text())
+    assert meta_data["threads"] == 1
+    assert meta_data["workload.step_hint"] == 24
+    assert {"git_commit_hash", "git_dirty", "cpu_model_name", "rng_seed"} <= set(meta_data)
+    assert json.loads((folder / "flags_0.json").read_text())["entry"] == "fake_sgd"
+
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    again = run(output)
+    assert again.returncode == 0
+    assert "already complete (steps) at step 24" in again.stdout
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    evaluations = folder / "eval_measurements.csv"
+    evaluations.write_text(evaluations.read_text()[:-30])
+    damaged = run(output)
+    assert damaged.returncode == 2
+    assert str(evaluations) in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workload=cifar"], "unknown workload 'cifar'; known: "),
+        (["--entry=lion"], "unknown entry 'lion'; known: "),
+        (["--trial=9"], "--trial=9: "),
+        (["--trial=x"], "--trial=x"),
+        (["--search_space=nowhere.json"], "nowhere.json"),
+        (["--output=/dev/null/runs"], "/dev/null/runs"),
+        (["--cores=4000"], "--cores=4000"),
+        (["stray"], "'stray'"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+    done = run(tmp_path / "out", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    folder = trial_folder(tmp_path)
+    folder.mkdir(parents=True)
+    with trials.locked(folder, "this trial"):
+        done = run(tmp_path)
+    assert done.returncode == 2
+    assert "another process is running this trial" in done.stderr
+    assert not list(folder.iterdir())
+
+
+def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) -> None:
+    folder = trial_folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "hparams.json").write_text('{"learning_rate": 3.0}')
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "learning_rate=3.0" in done.stderr
+    assert run(tmp_path, "--overwrite", "--max_steps=2").returncode == 0
+    assert json.loads((folder / "hparams.json").read_text()) == {"learning_rate": 0.02}
+
+
+def test_a_trial_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
+    done = run(tmp_path / "out", "--parent_pid=1")
+    assert done.returncode != 0
+    assert not (tmp_path / "out").exists()

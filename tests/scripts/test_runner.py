@@ -1,0 +1,227 @@
+"""The clock, the end of a trial, and resuming it bitwise."""
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.cli import UserError
+from scripts import checkpoint, trial_state
+from scripts.metrics_log import MetricsLog, read_evaluations
+from scripts.runner import Hooks, Stopped, run_trial
+from scripts.trial import Trial, read_status
+from workloads import registry
+
+TRIAL = Trial("fake", "fake_sgd", study=0, trial=1, hyperparameters={"learning_rate": 0.005})
+NO_TARGETS = dataclasses.replace(TRIAL, ignore_targets=True)
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+def run(trial: Trial, folder: Path, hooks: Hooks | None = None) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    return run_trial(trial, folder, checkpoint_period_seconds=0.0, hooks=hooks or Hooks())
+
+
+def rows(path: Path, column: str) -> list[tuple[str, str]]:
+    with path.open() as stream:
+        found = list(csv.DictReader(stream))
+    return [(row["global_step"], row[column]) for row in found if row[column]]
+
+
+def trajectory(folder: Path) -> list[list[tuple[str, str]]]:
+    return [
+        rows(folder / "measurements.csv", "loss"),
+        rows(folder / "eval_measurements.csv", "train/loss"),
+        rows(folder / "eval_measurements.csv", "validation/loss"),
+    ]
+
+
+def test_evaluates_every_period_and_at_the_last_step(tmp_path: Path) -> None:
+    status = run(NO_TARGETS, tmp_path)
+    assert status["reason"] == "steps"
+    assert status["global_step"] == 24
+    steps = [row["global_step"] for row in read_evaluations(tmp_path)]
+    assert steps == [5, 10, 15, 20, 24]
+    assert read_status(tmp_path) == status
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_columns_are_the_official_ones_and_cpu_time(tmp_path: Path) -> None:
+    run(NO_TARGETS, tmp_path)
+    with (tmp_path / "eval_measurements.csv").open() as stream:
+        columns = next(csv.reader(stream))
+    assert columns == sorted(columns)
+    assert set(columns) == {
+        "accumulated_eval_time",
+        "accumulated_logging_time",
+        "accumulated_submission_cpu_time",
+        "accumulated_submission_time",
+        "global_step",
+        "preemption_count",
+        "score",
+        "test/loss",
+        "test/num_examples",
+        "total_duration",
+        "train/loss",
+        "validation/loss",
+        "validation/num_examples",
+    }
+    last = read_evaluations(tmp_path)[-1]
+    assert last["score"] == last["accumulated_submission_time"] <= last["total_duration"]
+
+
+def test_stops_at_both_targets(tmp_path: Path) -> None:
+    fast = dataclasses.replace(TRIAL, hyperparameters={"learning_rate": 0.02})
+    status = run(fast, tmp_path)
+    facts = registry.facts("fake")
+    *earlier, last = read_evaluations(tmp_path)
+    assert status["reason"] == "targets"
+    assert facts.meets(last["validation/loss"], facts.validation_target)
+    assert facts.meets(min(row["test/loss"] for row in [*earlier, last]), facts.test_target)
+    assert last["global_step"] < 24
+
+
+def test_max_steps_and_the_submission_end_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(NO_TARGETS, max_steps=7)
+    assert run(short, tmp_path / "short")["global_step"] == 7
+    monkeypatch.setenv("FAKE_COMPLETE_AT", "11")
+    status = run(NO_TARGETS, tmp_path / "complete")
+    assert (status["reason"], status["global_step"]) == ("submission", 12)
+    assert read_evaluations(tmp_path / "complete")[-1]["global_step"] == 12
+
+
+def test_time_is_checked_before_each_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = dataclasses.replace(registry.facts("fake"), max_runtime_seconds=0.1)
+    monkeypatch.setitem(registry._ALL, "fake", facts)
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.015")
+    status = run(NO_TARGETS, tmp_path)
+    assert (status["reason"], status["global_step"]) == ("time", 10)
+    assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5]
+
+
+def test_clock_runs_in_steps_and_preparation_but_not_in_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    import fake_workload
+
+    evaluate = fake_workload.FakeWorkload.eval_model
+
+    def slow(self: Any, *args: Any) -> dict[str, float]:
+        time.sleep(0.2)
+        return evaluate(self, *args)
+
+    monkeypatch.setattr(fake_workload.FakeWorkload, "eval_model", slow)
+    monkeypatch.setenv("FAKE_STEP_SECONDS", "0.02")
+    monkeypatch.setenv("FAKE_PREPARE_SECONDS", "0.05")
+    run(dataclasses.replace(NO_TARGETS, max_steps=10), tmp_path)
+    last = read_evaluations(tmp_path)[-1]
+    timed = 10 * 0.02 + 2 * 0.05
+    assert timed < last["score"] < timed + 0.2
+    assert last["accumulated_submission_cpu_time"] < timed
+    assert last["accumulated_eval_time"] > 0.4
+
+
+def test_a_crashed_trial_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(NO_TARGETS, tmp_path / "whole")
+    torch.rand(3)
+    monkeypatch.setenv("FAKE_CRASH_AT", "17")
+    with pytest.raises(RuntimeError, match="crashed"):
+        run(NO_TARGETS, tmp_path / "resumed")
+    monkeypatch.delenv("FAKE_CRASH_AT")
+    torch.rand(5)
+    seen: list[tuple[int, int]] = []
+    run(
+        NO_TARGETS,
+        tmp_path / "resumed",
+        Hooks(started=lambda count, step: seen.append((count, step))),
+    )
+    assert seen == [(1, 15)]
+    assert trajectory(tmp_path / "resumed") == trajectory(tmp_path / "whole")
+    counts = [row["preemption_count"] for row in read_evaluations(tmp_path / "resumed")]
+    assert counts == [0, 0, 0, 1, 1]
+
+
+def test_a_stop_request_between_evaluations_resumes_bitwise(tmp_path: Path) -> None:
+    run(NO_TARGETS, tmp_path / "whole")
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(Stopped):
+        run(NO_TARGETS, tmp_path / "stopped", Hooks(stop_requested=lambda: next(asked)))
+    snapshot = checkpoint.load(tmp_path / "stopped" / "checkpoint.pt")
+    assert snapshot["global_step"] == 8
+    run(NO_TARGETS, tmp_path / "stopped")
+    assert trajectory(tmp_path / "stopped") == trajectory(tmp_path / "whole")
+
+
+def test_rows_beyond_the_checkpoint_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CRASH_AT", "17")
+    with pytest.raises(RuntimeError):
+        run(NO_TARGETS, tmp_path)
+    path = tmp_path / "eval_measurements.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    monkeypatch.setenv("FAKE_CRASH_AT", "15")
+    with pytest.raises(RuntimeError):
+        run(NO_TARGETS, tmp_path)
+    assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5, 10, 15]
+
+
+def test_repeats_bitwise_and_differs_between_studies(tmp_path: Path) -> None:
+    run(NO_TARGETS, tmp_path / "a")
+    run(NO_TARGETS, tmp_path / "b")
+    run(dataclasses.replace(NO_TARGETS, study=1), tmp_path / "c")
+    assert trajectory(tmp_path / "a") == trajectory(tmp_path / "b")
+    assert trajectory(tmp_path / "a") != trajectory(tmp_path / "c")
+
+
+def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> None:
+    first = [
+        run(dataclasses.replace(NO_TARGETS, entry=entry, max_steps=1), tmp_path / entry)
+        and rows(tmp_path / entry / "measurements.csv", "loss")
+        for entry in ("fake_sgd", "fake_adam")
+    ]
+    assert first[0] == first[1]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "other", "empty"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("FAKE_CRASH_AT", "17")
+    with pytest.raises(RuntimeError):
+        run(NO_TARGETS, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        weights = checkpoint.load(path)["model"]["weight"].numpy().tobytes()
+        content[content.index(weights)] ^= 255
+        path.write_bytes(content)
+    elif damage == "other":
+        torch.save({"model": {}}, path)
+    else:
+        path.write_bytes(b"" if damage == "empty" else b"no checkpoint")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"cannot resume from checkpoint .*checkpoint\.pt"):
+        run(NO_TARGETS, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_checkpoints_hold_plain_values_only(tmp_path: Path) -> None:
+    state = trial_state.start(TRIAL, MetricsLog(tmp_path))
+    state.log.append_scalar_metrics({"loss": torch.tensor(2.5)}, 3)
+    checkpoint.save(tmp_path / "checkpoint.pt", state.snapshot(1.0))
+    loaded = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert loaded["log"]["measurements"] == [{"loss": 2.5, "global_step": 3, "preemption_count": 0}]
+    assert loaded["seconds"] == 1.0

@@ -1,0 +1,112 @@
+"""Reading, checking and drawing from search spaces."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.cli import UserError
+from scripts import search_space
+
+Write = Callable[[str, Any], Path]
+RANGE = {"min": 0.001, "max": 1.0, "scaling": "log"}
+
+
+def test_points_are_taken_in_order(write_json: Write) -> None:
+    path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
+    assert search_space.point(path, 2) == {"learning_rate": 0.2}
+    assert search_space.as_namedtuple(search_space.point(path, 1)).learning_rate == 0.1
+
+
+@pytest.mark.parametrize("trial", [0, 3])
+def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> None:
+    path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
+    with pytest.raises(UserError, match=f"--trial={trial}"):
+        search_space.point(path, trial)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "empty"),
+        ({}, "list of points or an object of ranges"),
+        (3, "list of points or an object of ranges"),
+        ([{}], "point 1"),
+        ([{"a": 1}, 2], "point 2"),
+        ([{"a": "0.1"}], "a is '0.1', not a finite number"),
+        ([{"a": None}], "a is None"),
+        ([{"a b": 1}], "'a b' cannot be the name"),
+        ([{"class": 1}], "'class' cannot be the name"),
+        ({"a": 1}, "a: must be"),
+        ({"a": RANGE | {"step": 1}}, "a: unknown key 'step'"),
+        ({"a": {"min": 1, "scaling": "log"}}, "a: lacks 'max'"),
+        ({"a": RANGE | {"min": 1.0}}, "a: min 1.0 must be below max 1.0"),
+        ({"a": RANGE | {"min": 0}}, "a: min 0 must be above 0 with log scaling"),
+        ({"a": RANGE | {"max": "x"}}, "a: max is 'x'"),
+        ({"a": RANGE | {"scaling": "cubic"}}, "allowed: linear, log"),
+        ({"a": {"feasible_points": []}}, "a: feasible_points must be a list"),
+        ({"a": {"feasible_points": [1, "b"]}}, "a: feasible point 'b'"),
+        ({"a": {"feasible_points": [1], "min": 0}}, "a: unknown key 'min'"),
+    ],
+)
+def test_malformed_spaces_are_named(write_json: Write, content: Any, message: str) -> None:
+    path = write_json("space.json", content)
+    with pytest.raises(UserError) as error:
+        search_space.load(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_nan_is_not_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "space.json"
+    path.write_text('[{"a": NaN}]')
+    with pytest.raises(UserError, match="not a finite number"):
+        search_space.load(path)
+
+
+def test_draws_cover_the_ranges_evenly() -> None:
+    ranges = {
+        "rate": RANGE,
+        "linear": {"min": -1, "max": 3, "scaling": "linear"},
+        "choice": {"feasible_points": [0.0, 0.1]},
+    }
+    drawn = search_space.draw(ranges, 64)
+    for name, low, high in (("rate", 0.001, 1.0), ("linear", -1.0, 3.0)):
+        values = [point[name] for point in drawn]
+        assert low <= min(values) and max(values) <= high
+        scaled = np.log(values) if name == "rate" else np.array(values)
+        ends = (math.log(low), math.log(high)) if name == "rate" else (low, high)
+        counts, _ = np.histogram(scaled, bins=8, range=ends)
+        assert counts.min() >= 5
+    zeros = sum(point["choice"] == 0.0 for point in drawn)
+    assert 24 <= zeros <= 40
+
+
+def test_more_draws_extend_fewer_and_key_order_does_not_matter() -> None:
+    ranges = {"a": RANGE, "b": {"feasible_points": [1, 2, 3]}, "c": RANGE}
+    turned = dict(reversed(ranges.items()))
+    assert search_space.draw(ranges, 20)[:7] == search_space.draw(turned, 7)
+
+
+def test_ranges_for_all_entries_or_by_entry(write_json: Write) -> None:
+    shared = search_space.ranges_by_entry(write_json("all.json", {"a": RANGE}), ["x", "y"])
+    assert shared == {"x": {"a": RANGE}, "y": {"a": RANGE}}
+    path = write_json("each.json", {"x": {"a": RANGE}, "y": {"b": RANGE}})
+    assert search_space.ranges_by_entry(path, ["y"]) == {"y": {"b": RANGE}}
+    with pytest.raises(UserError, match="no ranges for 'z'"):
+        search_space.ranges_by_entry(path, ["z"])
+    bad = write_json("bad.json", {"x": {"a": RANGE}, "y": {"b": {"min": 1}}})
+    with pytest.raises(UserError, match=r"bad\.json: y: b: lacks"):
+        search_space.ranges_by_entry(bad, ["y"])
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.json"):
+        search_space.load(tmp_path / "missing.json")
+    (tmp_path / "broken.json").write_text(json.dumps([1])[:-1])
+    with pytest.raises(UserError, match=r"broken\.json is not valid JSON"):
+        search_space.load(tmp_path / "broken.json")

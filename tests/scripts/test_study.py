@@ -1,0 +1,234 @@
+"""A study's processes: what runs, what is repeated, what is reported."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.cli import UserError
+from scripts import environment, plan, study
+from scripts.study import Machine
+from scripts.trial import Trial, is_complete, locked
+
+FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
+Write = Callable[[str, Any], Path]
+
+RATES = [0.01, 0.02, 0.03]
+
+
+def planned_with(
+    write: Write, rates: list[float], entries: tuple[str, ...] = ("fake_sgd", "fake_adam")
+) -> tuple[list[Trial], dict[str, Path]]:
+    points = [{"learning_rate": rate} for rate in rates]
+    path = write("space.json", points)
+    numbers = range(1, len(rates) + 1)
+    choice = {(entry, "fake"): numbers for entry in entries}
+    return plan.trials_of([0], dict.fromkeys(entries, points), choice, 0), dict.fromkeys(
+        entries, path
+    )
+
+
+def started(output: Path) -> list[str]:
+    return [line.split()[0] for line in (output / "runs.txt").read_text().splitlines()]
+
+
+def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machine) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    output = tmp_path / "out"
+    assert study.run_study(planned, spaces, output, machine) == []
+    assert all(is_complete(trial, output) for trial in planned)
+    assert sorted(started(output)) == sorted(
+        trial.directory(Path()).as_posix() for trial in planned
+    )
+    manifest = (output / "manifest.json").read_bytes()
+    assert study.run_study(planned, spaces, output, machine) == []
+    assert len(started(output)) == len(planned)
+    assert (output / "manifest.json").read_bytes() == manifest
+
+
+def test_each_job_has_its_own_cores(tmp_path: Path, write_json: Write, machine: Machine) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    study.run_study(planned, spaces, tmp_path / "out", machine)
+    lines = (tmp_path / "out" / "runs.txt").read_text().splitlines()
+    used = {line.split("cores=")[1] for line in lines}
+    cores = environment.available_cores()
+    assert used <= {str(core) for core in cores[: machine.jobs]}
+    assert len(used) == min(machine.jobs, len(cores))
+
+
+def test_only_what_is_missing_runs_and_the_manifest_grows(
+    tmp_path: Path, write_json: Write, machine: Machine
+) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    output = tmp_path / "out"
+    study.run_study(planned[:4], spaces, output, machine)
+    (planned[1].directory(output) / "status.json").unlink()
+    study.run_study(planned, spaces, output, machine)
+    assert sorted(started(output)[4:]) == sorted(
+        planned[index].directory(Path()).as_posix() for index in (1, 4, 5)
+    )
+    first, second = json.loads((output / "manifest.json").read_text())["invocations"]
+    assert (first["trials_to_run"], second["trials_to_run"]) == (4, 3)
+    assert second["outcome"] == "complete"
+    assert second["finished"] >= second["started"] >= first["finished"]
+    assert {"command", "git_commit_hash", "packages", "jobs", "threads", "seed"} <= set(second)
+
+
+def test_failed_trials_are_reported_and_the_others_run(
+    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned, spaces = planned_with(write_json, [0.5, 0.02], ("fake_sgd",))
+    output = tmp_path / "out"
+    failures = study.run_study(planned, spaces, output, machine)
+    assert [failure.reason for failure in failures] == ["RuntimeError: the loss exploded"]
+    capsys.readouterr()
+    assert study.report(failures, planned, output) == 1
+    log = planned[0].directory(output) / "log.txt"
+    assert f"RuntimeError: the loss exploded (see {log})" in capsys.readouterr().err
+    assert is_complete(planned[1], output)
+    last = json.loads((output / "manifest.json").read_text())["invocations"][-1]
+    assert (last["outcome"], last["trials_failed"]) == ("failed trials", 1)
+
+
+def test_a_damaged_manifest_or_a_running_study_stops_it(
+    tmp_path: Path, write_json: Write, machine: Machine
+) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("{")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        study.run_study(planned, spaces, tmp_path, machine)
+    assert manifest.read_text() == "{"
+    manifest.unlink()
+    with (
+        locked(tmp_path, "a study"),
+        pytest.raises(UserError, match="another process is running a study"),
+    ):
+        study.run_study(planned, spaces, tmp_path, machine)
+    assert not (tmp_path / "runs.txt").exists()
+
+
+def test_a_dry_run_creates_nothing(
+    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    study.run_study(planned[:2], spaces, tmp_path / "out", machine)
+    study.print_plan(planned, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "6 trials, 2 complete, 4 to run"
+    assert [line.split()[0] for line in lines[:-1]] == ["complete"] * 2 + ["to"] * 4
+    study.print_plan(planned, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+HANG = """
+import sys
+from pathlib import Path
+from scripts import plan, study
+points = {"fake_sgd": [{"learning_rate": 0.7}]}
+planned = plan.trials_of([0], points, {("fake_sgd", "fake"): [1]}, 0)
+machine = study.Machine(jobs=1, command=(sys.executable, sys.argv[1]))
+study.run_study(planned, {"fake_sgd": Path(sys.argv[2])}, Path(sys.argv[3]), machine)
+"""
+
+
+def start_hanging(tmp_path: Path, write: Write) -> "tuple[subprocess.Popen[bytes], Path]":
+    space = write("space.json", [{"learning_rate": 0.7}])
+    output = tmp_path / "out"
+    folder = output / "fake_sgd" / "study_0" / "fake_pytorch" / "trial_1"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANG, FAKE_MAIN.with_name("fake_trial.py"), space, output],
+        env=os.environ | {"PYTHONPATH": str(environment.ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until((folder / "hanging").exists)
+    return process, output
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def trial_is_gone(output: Path) -> bool:
+    commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdecimal())
+    for command in commands:
+        try:
+            content = command.read_bytes()
+        except OSError:
+            continue
+        if b"fake_trial.py" in content and f"--output={output}".encode() in content:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_stops_its_trials(
+    tmp_path: Path, write_json: Write, signum: signal.Signals
+) -> None:
+    process, output = start_hanging(tmp_path, write_json)
+    process.send_signal(signum)
+    assert process.wait(timeout=30) != 0
+    assert trial_is_gone(output)
+    last = json.loads((output / "manifest.json").read_text())["invocations"][-1]
+    assert last["outcome"] == "interrupted"
+
+
+def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(FAKE_MAIN), "study", f"--output={output}", *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--entries=fake_sgd,lion"], "unknown entry 'lion'"),
+        (["--entries=fake_sgd", "--workloads=cifar"], "unknown workload 'cifar'"),
+        (["--entries=fake_sgd", "--trials=some"], "allowed: all, best"),
+        (["--entries=fake_sgd", "--trials=best"], "--best_from"),
+        (["--entries=fake_sgd", "--trials=9"], "points 1 to 3"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+    done = study_command(tmp_path / "out", "--workloads=fake", *flags)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "fake_sgd" / "study_0" / "fake_pytorch"
+    (folder / "trial_1").mkdir(parents=True)
+    damaged = folder / "trial_1" / "checkpoint.pt"
+    damaged.write_bytes(b"damaged")
+    done = study_command(
+        tmp_path, "--workloads=fake", "--entries=fake_sgd", "--studies=1", "--trials=1,3"
+    )
+    assert done.returncode == 1, done.stderr
+    assert str(damaged) in done.stderr
+    assert "1 of 2 trials failed" in done.stderr
+    assert damaged.read_bytes() == b"damaged"
+    assert json.loads((folder / "trial_3" / "status.json").read_text())["status"] == "complete"
+
+
+def test_machine_limits_are_kept_by_trials(write_json: Write, machine: Machine) -> None:
+    planned, spaces = planned_with(write_json, RATES)
+    short = dataclasses.replace(planned[0], max_steps=5, ignore_targets=True)
+    command = study._job(short, spaces["fake_sgd"], Path("out"), machine).command
+    assert {"--max_steps=5", "--ignore_targets", "--threads=1"} <= set(command)

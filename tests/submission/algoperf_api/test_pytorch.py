@@ -1,0 +1,179 @@
+"""The training step: masks, smoothing, dropout, clipping, logging, and gradients under DDP."""
+
+import types
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+from submission.algoperf_api import pytorch as api
+from workloads import spec
+
+
+class TinyWorkload:
+    """A linear classifier with dropout behind the parts of the workload API that a step uses."""
+
+    step_hint = 80
+    metrics_logger = None
+    seen_dropout: object = "not asked"
+
+    def model_fn(
+        self,
+        params,
+        augmented_and_preprocessed_input_batch,
+        model_state,
+        mode,
+        rng,
+        update_batch_norm,
+        dropout_rate=0.25,
+    ):
+        assert mode == spec.ForwardPassMode.TRAIN
+        self.seen_dropout = dropout_rate
+        return params(augmented_and_preprocessed_input_batch["inputs"]), model_state
+
+    def loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):
+        losses = F.cross_entropy(
+            logits_batch, label_batch, reduction="none", label_smoothing=label_smoothing
+        )
+        if mask_batch is None:
+            mask_batch = torch.ones_like(losses)
+        losses = losses * mask_batch
+        return {
+            "summed": losses.sum(),
+            "n_valid_examples": mask_batch.sum(),
+            "per_example": losses,
+        }
+
+
+class Recorder:
+    def __init__(self):
+        self.rows = []
+
+    def append_scalar_metrics(self, metrics, step):
+        self.rows.append((step, metrics))
+
+
+def make_batch(rows=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "inputs": torch.randn(rows, 5, generator=generator),
+        "targets": torch.randint(0, 3, (rows,), generator=generator),
+        "weights": (torch.arange(rows) < rows - 3).float(),
+    }
+
+
+def make_model():
+    torch.manual_seed(1)
+    return torch.nn.Linear(5, 3)
+
+
+def take_step(model, batch, workload=None, global_step=1, **hyperparameters):
+    workload = workload or TinyWorkload()
+    point = types.SimpleNamespace(warmup_factor=0.0, **hyperparameters)
+    state = api.optimizer_state(workload, torch.optim.SGD(model.parameters(), lr=1.0), point)
+    return api.update_params(
+        workload=workload,
+        current_param_container=model,
+        current_params_types=None,
+        model_state="state",
+        hyperparameters=point,
+        batch=batch,
+        loss_type=spec.LossType.SOFTMAX_CROSS_ENTROPY,
+        optimizer_state=state,
+        eval_results=[],
+        global_step=global_step,
+        rng=None,
+        train_state={},
+    )
+
+
+def expected_grad(batch, smoothing=0.0):
+    model = make_model()
+    valid = batch["weights"] > 0
+    logits = model(batch["inputs"][valid])
+    F.cross_entropy(logits, batch["targets"][valid], label_smoothing=smoothing).backward()
+    return model.weight.grad
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_gradient_is_that_of_the_mean_loss_over_valid_examples(smoothing):
+    model, batch = make_model(), make_batch()
+    _, returned, model_state = take_step(model, batch, label_smoothing=smoothing)
+    assert returned is model
+    assert model_state == "state"
+    assert torch.allclose(model.weight.grad, expected_grad(batch, smoothing), atol=1e-6)
+    assert torch.allclose(model.weight, make_model().weight - model.weight.grad)
+
+
+def test_dropout_is_the_points_or_else_the_workloads_own():
+    workload = TinyWorkload()
+    take_step(make_model(), make_batch(), workload)
+    assert workload.seen_dropout == 0.25
+    take_step(make_model(), make_batch(), workload, dropout_rate=0.5)
+    assert workload.seen_dropout == 0.5
+
+
+def test_clipping_bounds_the_global_norm():
+    model = make_model()
+    take_step(model, make_batch(), grad_clip=1e-3)
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_metrics_are_logged_rarely_and_before_clipping():
+    workload = TinyWorkload()
+    workload.metrics_logger = Recorder()
+    for step in range(5):
+        take_step(make_model(), make_batch(), workload, global_step=step, grad_clip=1e-3)
+    assert [step for step, _ in workload.metrics_logger.rows] == [0, 2, 4]
+    metrics = workload.metrics_logger.rows[0][1]
+    assert metrics["grad_norm"] > 1e-2
+    assert metrics["loss"] > 0
+
+
+def test_the_schedule_is_as_long_as_the_point_says():
+    point = types.SimpleNamespace(warmup_factor=0.0, step_hint_factor=0.25)
+    optimizer = torch.optim.SGD(make_model().parameters(), lr=1.0)
+    scheduler = api.optimizer_state(TinyWorkload(), optimizer, point)["scheduler"]
+    for _ in range(20):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_data_selection_takes_the_next_batch_and_evaluation_reads_the_weights():
+    model = make_model()
+    batch = api.data_selection(None, iter([1, 2]), {}, model, None, None, 0, None)
+    assert batch == 1
+    state = {"optimizer": None}
+    assert api.prepare_for_eval(None, model, None, "s", None, None, state, [], 0, None) == (
+        state,
+        model,
+        "s",
+    )
+
+
+def test_an_unknown_workload_has_no_batch_size():
+    with pytest.raises(ValueError, match="nonesuch"):
+        api.get_batch_size("nonesuch")
+
+
+def _ddp_rank(rank, world, store, results):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    model = torch.nn.parallel.DistributedDataParallel(make_model())
+    batch = {name: value[rank::world] for name, value in make_batch().items()}
+    take_step(model, batch)
+    results[rank] = model.module.weight.grad.clone()
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_ranks_with_unequal_numbers_of_valid_examples_get_the_global_mean(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(_ddp_rank, args=(2, tmp_path / "store", results), nprocs=2)
+        assert torch.equal(results[0], results[1])
+        assert torch.allclose(results[0], expected_grad(make_batch()), atol=1e-6)

@@ -1,0 +1,384 @@
+"""The optimizer against its reference twin, and as a citizen of torch.optim."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from submission.shampoo import Shampoo
+from submission.shampoo.reference import ReferenceShampoo
+
+OPTIONS = {
+    "lr": 0.01,
+    "betas": (0.9, 0.99),
+    "eps": 1e-8,
+    "weight_decay": 0.1,
+    "block_size": 5,
+    "max_dim": 64,
+    "max_aspect": 4.0,
+    "exponent": None,
+    "damping": 1e-3,
+    "refresh_interval": 3,
+    "nesterov": False,
+}
+SHAPES = [(7,), (), (12, 9), (11, 2), (3, 4, 2, 2), (70, 3), (5, 1), (10, 10), (30, 2)]
+
+
+def parameters(shapes=SHAPES, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return [torch.nn.Parameter(value.to(dtype)) for value in draw]
+
+
+def set_grads(seed, *lists):
+    """Gives the parameters of each list the same random gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    for row in zip(*lists, strict=True):
+        grad = torch.randn(row[0].shape, generator=generator, dtype=torch.float64)
+        for parameter in row:
+            parameter.grad = grad.to(parameter.dtype)
+
+
+def run(optimizer, weights, steps, first_seed=0):
+    for seed in range(first_seed, first_seed + steps):
+        set_grads(seed, weights)
+        optimizer.step()
+
+
+def assert_equal(left, right):
+    for a, b in zip(left, right, strict=True):
+        assert torch.equal(a, b)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.lists(st.integers(1, 13), max_size=4).map(tuple), min_size=1, max_size=4),
+    st.fixed_dictionaries(
+        {
+            "block_size": st.integers(2, 9),
+            "max_dim": st.integers(2, 80),
+            "max_aspect": st.sampled_from([1.0, 2.0, 16.0]),
+            "exponent": st.sampled_from([None, 0.25, 0.5]),
+            "refresh_interval": st.integers(1, 5),
+            "nesterov": st.booleans(),
+            "weight_decay": st.sampled_from([0.0, 0.1]),
+            "betas": st.sampled_from([(0.9, 0.99), (0.0, 0.999), (0.95, 0.5)]),
+        }
+    ),
+    st.integers(0, 10**6),
+)
+def test_agrees_with_the_reference_over_a_stream_of_gradients(shapes, options, seed):
+    options = {**OPTIONS, **options}
+    double, single = parameters(shapes, seed=seed), parameters(shapes, torch.float32, seed)
+    twins = [ReferenceShampoo(weight.detach().numpy(), **options) for weight in double]
+    optimizers = [Shampoo(double, **options), Shampoo(single, **options)]
+    for step in range(7):
+        set_grads(seed + step, double, single)
+        for weight, twin in zip(double, twins, strict=True):
+            twin.step(weight.grad.numpy())
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b, twin in zip(double, single, twins, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), twin.weight, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(b.detach().numpy(), twin.weight, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.02},
+        {"betas": (0.8, 0.99)},
+        {"betas": (0.9, 0.9)},
+        {"eps": 1e-2},
+        {"weight_decay": 0.3},
+        {"block_size": 64},
+        {"max_dim": 8},
+        {"max_aspect": 2.0},
+        {"exponent": 0.5},
+        {"damping": 1e-1},
+        {"refresh_interval": 50},
+        {"nesterov": True},
+    ],
+    ids=str,
+)
+def test_every_option_changes_behaviour(change):
+    base, changed = parameters(), parameters()
+    run(Shampoo(base, **OPTIONS), base, 8)
+    run(Shampoo(changed, **{**OPTIONS, **change}), changed, 8)
+    assert any(not torch.equal(a, b) for a, b in zip(base, changed, strict=True))
+
+
+def test_vectors_take_torch_adamws_steps():
+    ours, theirs = parameters([(6,), (3, 1)]), parameters([(6,), (3, 1)])
+    mine = Shampoo(ours, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    adamw = torch.optim.AdamW(theirs, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    run(mine, ours, 5)
+    run(adamw, theirs, 5)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_a_matrix_moves_as_far_as_adamw_would():
+    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
+    before = ours[0].detach().clone()
+    run(Shampoo(ours, lr=0.01), ours, 1)
+    run(torch.optim.AdamW(theirs, lr=0.01, weight_decay=0.0), theirs, 1)
+    assert torch.allclose((ours[0] - before).norm(), (theirs[0] - before).norm(), rtol=1e-10)
+    assert not torch.allclose(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_non_finite_gradient_changes_nothing(bad, position):
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 4)
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    values = [weight.detach().clone() for weight in weights]
+    set_grads(99, weights)
+    weights[position].grad.view(-1)[0] = bad
+    optimizer.step()
+    assert_equal(weights, values)
+    after = optimizer.state_dict()["state"]
+    for index, entry in before.items():
+        for name, value in entry.items():
+            assert torch.equal(value, after[index][name]), name
+    assert optimizer.diagnostics() == {"skipped_steps": 1, "failed_roots": 0}
+    run(optimizer, weights, 2)
+    assert any(not torch.equal(a, b) for a, b in zip(weights, values, strict=True))
+
+
+def test_wild_gradients_never_make_a_weight_non_finite():
+    weights = parameters([(9, 7), (5,), (12, 3)], torch.float32)
+    optimizer = Shampoo(weights, lr=0.01, block_size=6, refresh_interval=4)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(300):
+        set_grads(step, weights)
+        for weight in weights:
+            kind = int(torch.randint(0, 6, (), generator=generator))
+            weight.grad *= [1.0, 0.0, 1e-30, 1e-12, 1e15, 1e30][kind]
+            if step % 17 == 0:
+                weight.grad.view(-1)[0] = torch.nan
+        optimizer.step()
+        assert all(weight.isfinite().all() for weight in weights), step
+
+
+def test_a_late_first_gradient_gives_the_same_step_as_a_prompt_one():
+    late, prompt = parameters([(6, 5), (6, 5), (4,)]), parameters([(6, 5), (6, 5), (4,)])
+    late_optimizer, prompt_optimizer = Shampoo(late, lr=0.01), Shampoo(prompt, lr=0.01)
+    for seed in range(5):
+        set_grads(seed, late)
+        late[1].grad = None
+        late_optimizer.step()
+    start = late[1].detach().clone()
+    set_grads(7, late, prompt)
+    late_optimizer.step()
+    prompt_optimizer.step()
+    moved = late[1] - start
+    assert torch.allclose(moved, prompt[1] - parameters([(6, 5)] * 2)[1], rtol=1e-9, atol=1e-12)
+
+
+def test_a_missing_gradient_leaves_a_parameter_and_its_state_alone():
+    weights = parameters([(6, 5), (6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 3)
+    value = weights[1].detach().clone()
+    state = copy.deepcopy(optimizer.state_dict()["state"][1])
+    set_grads(50, weights)
+    weights[1].grad = None
+    optimizer.step()
+    assert torch.equal(weights[1], value)
+    for name, tensor in optimizer.state_dict()["state"][1].items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def _through_torch_save(optimizer, weights):
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    other = Shampoo(copies)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    return other, copies
+
+
+def _through_deepcopy(optimizer, weights):
+    del weights
+    other = copy.deepcopy(optimizer)
+    return other, other.param_groups[0]["params"]
+
+
+def _through_pickle(optimizer, weights):
+    del weights
+    other = pickle.loads(pickle.dumps(optimizer))
+    return other, other.param_groups[0]["params"]
+
+
+@pytest.mark.parametrize("travel", [_through_torch_save, _through_deepcopy, _through_pickle])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_travelled_optimizer_continues_bitwise(travel, dtype):
+    weights = parameters(dtype=dtype)
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 5)
+    other, copies = travel(optimizer, weights)
+    run(optimizer, weights, 6, first_seed=5)
+    run(other, copies, 6, first_seed=5)
+    assert_equal(weights, copies)
+
+
+def test_state_is_per_parameter_and_does_not_depend_on_stacking():
+    together, apart = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
+    first = Shampoo(together, **OPTIONS)
+    second = Shampoo([{"params": [apart[0]]}, {"params": [apart[1]]}], **OPTIONS)
+    run(first, together, 4)
+    run(second, apart, 4)
+    for a, b in zip(
+        first.state_dict()["state"].values(), second.state_dict()["state"].values(), strict=True
+    ):
+        assert a.keys() == b.keys()
+        assert all(torch.allclose(a[name], b[name], atol=1e-12) for name in a)
+
+
+def test_state_that_does_not_fit_is_refused_with_its_name():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 1)
+    saved = optimizer.state_dict()
+    other = Shampoo(parameters([(5, 5)]), **OPTIONS)
+    with pytest.raises(ValueError, match="state_dict"):
+        other.load_state_dict(saved)
+
+
+def test_low_precision_weights_keep_float32_state():
+    weights = parameters([(6, 5), (3,)], torch.bfloat16)
+    optimizer = Shampoo(weights, lr=0.01, weight_decay=0.1)
+    run(optimizer, weights, 3)
+    for entry in optimizer.state_dict()["state"].values():
+        assert all(value.dtype == torch.float32 for value in entry.values())
+    assert all(weight.dtype == torch.bfloat16 for weight in weights)
+
+
+def test_channels_last_weights_and_gradients_give_the_contiguous_result():
+    plain, last = parameters([(8, 4, 3, 3)]), parameters([(8, 4, 3, 3)])
+    last[0].data = last[0].data.to(memory_format=torch.channels_last)
+    first, second = Shampoo(plain, **OPTIONS), Shampoo(last, **OPTIONS)
+    for seed in range(4):
+        set_grads(seed, plain, last)
+        last[0].grad = last[0].grad.to(memory_format=torch.channels_last)
+        first.step()
+        second.step()
+    assert torch.allclose(plain[0], last[0], atol=1e-12)
+    assert last[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_groups_have_their_own_options_and_may_be_added_later():
+    weights = parameters([(6, 5), (6, 5)])
+    optimizer = Shampoo([weights[0]], lr=0.01)
+    run(optimizer, weights[:1], 2)
+    optimizer.add_param_group({"params": [weights[1]], "lr": 0.0})
+    value = weights[1].detach().clone()
+    run(optimizer, weights, 2)
+    assert torch.equal(weights[1], value)
+
+
+def test_onecycle_and_tensor_learning_rates():
+    weights, others = parameters([(6, 5)]), parameters([(6, 5)])
+    optimizer = Shampoo(weights, lr=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+    for seed in range(5):
+        set_grads(seed, weights)
+        optimizer.step()
+        schedule.step()
+    assert weights[0].isfinite().all()
+    run(Shampoo(others, lr=torch.tensor(0.01)), others, 2)
+    plain = parameters([(6, 5)])
+    run(Shampoo(plain, lr=0.01), plain, 2)
+    assert torch.allclose(others[0], plain[0], rtol=1e-6)
+
+
+def test_closure_is_evaluated_and_its_value_returned():
+    weight = torch.nn.Parameter(torch.eye(4))
+    optimizer = Shampoo([weight], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 4
+    assert weight.square().sum() < 4
+
+
+def test_no_gradients_is_no_step():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights)
+    optimizer.step()
+    assert optimizer.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"lr": -1.0}, "lr"),
+        ({"lr": float("nan")}, "lr"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"eps": 0.0}, "eps"),
+        ({"weight_decay": -0.1}, "weight_decay"),
+        ({"exponent": 0.0}, "exponent"),
+        ({"damping": 0.0}, "damping"),
+        ({"refresh_interval": 0}, "refresh_interval"),
+    ],
+)
+def test_bad_options_are_named(options, name):
+    with pytest.raises(ValueError, match=name):
+        Shampoo(parameters([(2, 2)]), **options)
+    good = Shampoo(parameters([(2, 2)]))
+    with pytest.raises(ValueError, match=name):
+        good.add_param_group({"params": parameters([(3, 3)]), **options})
+    assert len(good.param_groups) == 1
+
+
+def test_complex_parameters_and_sparse_gradients_are_refused():
+    with pytest.raises(ValueError, match="complex"):
+        Shampoo([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))])
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    optimizer = Shampoo(table.parameters())
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+
+
+def test_repr_says_what_happens_to_each_parameter():
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 300))
+    text = repr(Shampoo(model.named_parameters(), block_size=100, max_aspect=30.0))
+    assert "0.weight [4, 6]: Shampoo, 1 x [4, 6]" in text
+    assert "0.bias [4]: AdamW (vector)" in text
+    assert "1.weight [300, 4]: Shampoo, 3 x [100, 4]" in text
+
+
+def test_the_number_of_kernels_does_not_grow_with_the_number_of_equal_parameters():
+    """Kernels other than the copies in and out, which are one foreach call each."""
+
+    def kernels(count):
+        weights = parameters([(6, 5)] * count, torch.float32)
+        optimizer = Shampoo(weights, lr=0.01, weight_decay=0.1)
+        run(optimizer, weights, 3)
+        set_grads(9, weights)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            optimizer.step()
+        math = ("bmm", "norm", "mul", "add", "where", "sqrt", "lerp", "div", "expm1")
+        return sum(
+            event.count
+            for event in profile.key_averages()
+            if event.key.startswith("aten::") and any(word in event.key for word in math)
+            if "_foreach" not in event.key and "sub" not in event.key
+        )
+
+    per_parameter = (kernels(12) - kernels(4)) / 8
+    assert per_parameter <= 1  # the weight decay's share of one foreach call on the CPU

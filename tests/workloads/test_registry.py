@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import pytest
+
+from common.cli import UserError
+from workloads import registry, spec
+from workloads.standin.packaged_data import locate
+from workloads.standin.parameters import parameter_type
+
+
+def test_an_unknown_workload_is_named_with_the_known_ones():
+    for look_up in (registry.facts, registry.load):
+        with pytest.raises(UserError, match=r"unknown workload 'mnst'; known: mnist_vit"):
+            look_up("mnst")
+
+
+def test_the_registry_lists_stand_ins_and_loads_them():
+    assert registry.names("standin") == ["mnist_vit", "flights_dlrm", "stdlib_lm"]
+    for name in registry.names("standin"):
+        assert isinstance(registry.load(name), spec.Workload)
+
+
+def test_importing_the_registry_loads_no_deep_learning_framework():
+    code = "import sys, workloads.registry; print({'torch', 'jax', 'pandas'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "json"])
+def test_missing_data_is_named(package):
+    with pytest.raises(UserError, match=rf"{package}.*no/such/file.csv"):
+        locate(package, "no/such/file.csv")
+
+
+def test_an_attention_parameter_of_unknown_role_is_refused():
+    with pytest.raises(ValueError, match=r"attention\.gate\.weight"):
+        parameter_type("blocks.0.attention.gate.weight")
+
+
+def test_shapes_and_types_are_unknown_before_the_model_is():
+    workload = registry.load("mnist_vit")
+    with pytest.raises(ValueError, match="init_model_fn"):
+        _ = workload.param_shapes
+    with pytest.raises(ValueError, match="init_model_fn"):
+        _ = workload.model_params_types

@@ -1,0 +1,40 @@
+"""What is known of a workload without loading its data or its model."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkloadFacts:
+    """One row of the registry.
+
+    Attributes:
+      name: the workload's name on the command line and in log folders.
+      suite: `standin` (small, real data, runs here) or `official` (AlgoPerf's own).
+      stands_in_for: the official workload that a stand-in imitates; empty for official ones.
+      dataset: where the data comes from.
+      metric: the target's metric, without its split.
+      direction: whether a larger (`max`) or a smaller (`min`) metric is better.
+      step_hint: steps of the budget; targets are set with schedules of 0.75 times as many.
+      eval_period_steps: steps between evaluations in the local runner.
+      max_runtime_seconds: budget of submission time for one trial.
+      validation_target, test_target: metric values to reach, None while not set.
+    """
+
+    name: str
+    suite: Literal["standin", "official"]
+    stands_in_for: str
+    dataset: str
+    metric: str
+    direction: Literal["max", "min"]
+    step_hint: int
+    eval_period_steps: int
+    max_runtime_seconds: int
+    validation_target: float | None = None
+    test_target: float | None = None
+
+    def meets(self, value: float, target: float | None) -> bool:
+        """Whether `value` is as good as `target`; NaN and a missing target are never met."""
+        if target is None:
+            return False
+        return value >= target if self.direction == "max" else value <= target

@@ -1,0 +1,37 @@
+"""What each parameter of a model is, told by its name as AlgoPerf tells it."""
+
+from torch import nn
+
+from workloads import spec
+
+_ATTENTION = (
+    ("bias", spec.ParameterType.ATTENTION_BIAS),
+    ("in_proj", spec.ParameterType.ATTENTION_QKV),
+    ("out_proj", spec.ParameterType.ATTENTION_OUT),
+)
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, spec.ShapeTuple]:
+    """Parameter name to shape."""
+    return {name: spec.ShapeTuple(tuple(p.shape)) for name, p in model.named_parameters()}
+
+
+def parameter_type(name: str) -> spec.ParameterType:
+    """The type of one parameter; ValueError for an attention parameter of unknown role.
+
+    >>> parameter_type("blocks.0.norm_mlp.bias").name, parameter_type("head.weight").name
+    ('LAYER_NORM_BIAS', 'WEIGHT')
+    """
+    is_bias = name.endswith("bias")
+    if "norm" in name:
+        return (
+            spec.ParameterType.LAYER_NORM_BIAS if is_bias else spec.ParameterType.LAYER_NORM_SCALE
+        )
+    if "embed" in name and name.endswith("weight"):
+        return spec.ParameterType.EMBEDDING
+    if "attention" in name:
+        for part, kind in _ATTENTION:
+            if part in name:
+                return kind
+        raise ValueError(f"attention parameter of unknown role: {name}")
+    return spec.ParameterType.BIAS if is_bias else spec.ParameterType.WEIGHT

@@ -1,6 +1,5 @@
 """Which trials a study consists of, in the order in which they run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,29 +58,20 @@ def trials_of(
 
 
 def best_trials(path: Path, entries: Sequence[str], workloads: Sequence[str]) -> Choice:
-    """Each entry's best trial per workload according to a report's points.csv.
+    """Each entry's best trial per workload, as a report's points.csv marks it.
 
-    The best has the smallest median steps to the target, then the smallest median time, then the
-    smallest number. Where no median reaches it: the one with most studies that did, then the
-    smallest number. UserError if the table is damaged or lacks an entry and workload.
+    UserError if the table is damaged or marks none for an entry and workload.
     """
-    columns = ["entry", "workload", "trial", "reached", "median_steps", "median_seconds"]
-    ranked: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for line, row in enumerate(read_csv(path, columns), start=2):
-        try:
-            number = int(row["trial"])
-            reached, steps, seconds = (float(row[name]) for name in columns[3:])
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: line {line}: {error}") from error
-        if math.isfinite(steps):
-            rank = (0.0, steps, seconds, number)
-        else:
-            rank = (1.0, -reached, 0.0, number)
-        ranked.setdefault((row["entry"], row["workload"]), []).append(rank)
-    choice = {}
-    for workload in workloads:
-        for entry in entries:
-            if (entry, workload) not in ranked:
-                raise UserError(f"{path} has no row for entry {entry!r} on workload {workload!r}")
-            choice[entry, workload] = [int(min(ranked[entry, workload])[-1])]
-    return choice
+    best: dict[tuple[str, str], int] = {}
+    for line, row in enumerate(read_csv(path, ["entry", "workload", "trial", "best"]), start=2):
+        if row["best"] not in ("True", "False") or not row["trial"].isdecimal():
+            raise UserError(
+                f"{path} is damaged: line {line}: trial must be a number, best True or False"
+            )
+        if row["best"] == "True":
+            best[row["entry"], row["workload"]] = int(row["trial"])
+    pairs = [(entry, workload) for workload in workloads for entry in entries]
+    for entry, workload in pairs:
+        if (entry, workload) not in best:
+            raise UserError(f"{path} has no best row for entry {entry!r} on workload {workload!r}")
+    return {pair: [best[pair]] for pair in pairs}

@@ -38,10 +38,11 @@ class Tile:
 
     def of_matrix(self, matrix: Tensor) -> Tensor:
         """The region of `matrix` as a view of shape [rows, height, columns, width]."""
-        region = matrix.narrow(0, self.row, self.rows * self.height)
-        region = region.narrow(1, self.column, self.columns * self.width)
-        return region.unflatten(1, (self.columns, self.width)).unflatten(
-            0, (self.rows, self.height)
+        down, across = matrix.stride()
+        return matrix.as_strided(
+            (self.rows, self.height, self.columns, self.width),
+            (self.height * down, down, self.width * across, across),
+            matrix.storage_offset() + self.row * down + self.column * across,
         )
 
     def of_stack(self, blocks: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ class Plan:
 
     Attributes:
       matrix: rows and columns once matricised; a vector is one row.
-      tiles: at most four regions that cover the matrix. What falls to AdamW is a single block
-        without sides.
+      tiles: at most four regions that cover the matrix. What falls to AdamW has no sides; a
+        vector's elements are its blocks, so that vectors of all lengths share a stack.
       reason: why the parameter falls to AdamW; empty where it does not.
     """
 
@@ -91,9 +92,12 @@ def plan(shape: Sequence[int], config: BlockingConfig) -> Plan:
     height = shape[0] if len(shape) > 1 else 1
     width = math.prod(shape[1:] if len(shape) > 1 else shape)
     if min(height, width) <= 1:
-        return _adamw(1, height * width, "vector" if shape else "scalar")
+        length = height * width
+        tile = Tile(0, 0, 1, length, 1, 1, (False, False))
+        return Plan((1, length), (tile,) if length else (), "vector" if shape else "scalar")
     if max(height, width) > config.max_dim:
-        return _adamw(height, width, f"a dimension over max_dim={config.max_dim}")
+        tile = Tile(0, 0, 1, 1, height, width, (False, False))
+        return Plan((height, width), (tile,), f"a dimension over max_dim={config.max_dim}")
 
     block_height, block_width = min(height, config.block_size), min(width, config.block_size)
     left = block_height <= config.max_aspect * block_width
@@ -111,11 +115,6 @@ def plan(shape: Sequence[int], config: BlockingConfig) -> Plan:
             column += columns * tile_width
         row += rows * tile_height
     return Plan((height, width), tuple(tiles))
-
-
-def _adamw(height: int, width: int, reason: str) -> Plan:
-    tile = Tile(0, 0, 1, 1, height, width, (False, False))
-    return Plan((height, width), (tile,) if height * width else (), reason)
 
 
 @dataclasses.dataclass(frozen=True)

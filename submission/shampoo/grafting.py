@@ -6,18 +6,6 @@ import torch
 from torch import Tensor
 
 
-def bias_correction(beta: float, steps: Tensor) -> Tensor:
-    """1 - beta**steps, accurate for beta near 1; steps of 0 count as 1.
-
-    Args:
-      beta: EMA weight in [0, 1).
-      steps: number of averaged gradients, float, any shape.
-    """
-    if beta == 0.0:
-        return torch.ones_like(steps)
-    return -torch.expm1(steps.clamp_min(1) * math.log(beta))
-
-
 def update_moments_(
     first: Tensor,
     second: Tensor,
@@ -53,7 +41,7 @@ def adam_direction(
     Args:
       average: what `first_moment` returned.
       second: v, the same shape.
-      corrections: c1 and c2 from `bias_correction`; broadcast to `average`.
+      corrections: c1 and c2, see `counters.bias_correction`; broadcast to `average`.
       eps: keeps the quotient finite.
     """
     c1, c2 = corrections

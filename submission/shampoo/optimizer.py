@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from submission.shampoo import blocking, refresh, state
 from submission.shampoo.config import BlockingConfig, ShampooConfig
-from submission.shampoo.stacks import Stack
+from submission.shampoo.stack_group import StackGroup
 
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
 _BLOCKING = tuple(field.name for field in dataclasses.fields(BlockingConfig))
@@ -73,7 +73,7 @@ class Shampoo(torch.optim.Optimizer):
             refresh_interval=refresh_interval,
             nesterov=nesterov,
         )
-        self._stacks: dict[int, list[Stack]] = {}
+        self._stack_groups: dict[int, list[StackGroup]] = {}
         self._plans: dict[int, list[blocking.Plan]] = {}
         self._skipped: Tensor | None = None
         super().__init__(params, {name: getattr(config, name) for name in _OPTIONS})
@@ -113,16 +113,18 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        groups = [
-            (number, self._group_stacks(number), self._gradients(number))
+        work = [
+            (number, self._stack_groups_of(number))
             for number, group in enumerate(self.param_groups)
             if any(parameter.grad is not None for parameter in group["params"])
         ]
-        if groups:
-            work = [(stack, grads) for _, stacks, grads in groups for stack in stacks]
-            finite = self._gather(work)
-            for number, stacks, grads in groups:
-                self._advance(number, stacks, list(grads), finite)
+        if work:
+            grads = {number: self._gradients(number) for number, _ in work}
+            finite = self._all_finite(
+                [each.gather(grads[number]) for number, groups in work for each in groups]
+            )
+            for number, stack_groups in work:
+                self._advance(number, stack_groups, list(grads[number]), finite)
         return loss
 
     def _gradients(self, number: int) -> dict[int, Tensor]:
@@ -140,72 +142,60 @@ class Shampoo(torch.optim.Optimizer):
             grads[index] = parameter.grad.reshape(self._plans[number][index].matrix)
         return grads
 
-    def _gather(self, work: list[tuple[Stack, dict[int, Tensor]]]) -> Tensor:
-        """Copies all gradients into their stacks; returns whether all are finite, on the device."""
-        targets: list[Tensor] = []
-        sources: list[Tensor] = []
-        for stack, grads in work:
-            stack_targets, stack_sources = stack.gather(grads)
-            targets += stack_targets
-            sources += stack_sources
-        torch._foreach_copy_(targets, sources)
-        norms = torch._foreach_norm([stack.grad for stack, _ in work])
-        device = norms[0].device
-        finite = torch.stack([norm.to(device, torch.float64) for norm in norms]).isfinite().all()
+    def _all_finite(self, flags: list[Tensor]) -> Tensor:
+        """One boolean for the whole step, on the first flag's device; counts skipped steps."""
+        device = flags[0].device
+        finite = flags[0]
+        for flag in flags[1:]:
+            finite = finite & flag.to(device)
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._skipped.add_(~finite)
         return finite
 
     def _advance(
-        self, number: int, stacks: list[Stack], indices: list[int], finite: Tensor
+        self, number: int, stack_groups: list[StackGroup], indices: list[int], finite: Tensor
     ) -> None:
-        """Steps one group's stacks and applies their updates to the weights at `indices`."""
+        """Steps one group and applies its updates to the weights at `indices`."""
         group = self.param_groups[number]
         group["refresh_step"] += 1
         due = refresh.is_due(group["refresh_step"], group["refresh_interval"])
-        changes: dict[int, list[tuple[blocking.Tile, Tensor]]] = {index: [] for index in indices}
-        for stack in stacks:
-            update = stack.step(finite.to(stack.grad.device), group, due)
-            for member, view in zip(stack.layout.members, stack.views(update), strict=True):
-                if member.index in changes:
-                    changes[member.index].append((member.tile, view))
-
-        parameters = [group["params"][index] for index in indices if changes[index]]
+        parameters = [group["params"][index] for index in indices]
         if group["weight_decay"] != 0:
             shrink = 1 - group["lr"] * group["weight_decay"] * finite.to(torch.float64)
             for kind, rows in _by_kind(parameters).items():
                 torch._foreach_mul_(rows, shrink.to(*kind))
-        targets, sources = [], []
-        for index in indices:
-            parameter, matrix = group["params"][index], self._plans[number][index].matrix
-            if parameter.is_contiguous():
-                target = parameter.view(matrix)
-                targets += [tile.of_matrix(target) for tile, _ in changes[index]]
-                sources += [view for _, view in changes[index]]
-            elif changes[index]:
-                targets.append(parameter)
-                sources.append(_assemble(changes[index], matrix).view(parameter.shape))
-        torch._foreach_sub_(targets, sources)
 
-    def _group_stacks(self, number: int) -> list[Stack]:
+        # Weights that are not contiguous have no matrix view; their update takes a way round.
+        matrices, detours = {}, []
+        for index, parameter in zip(indices, parameters, strict=True):
+            matrix = self._plans[number][index].matrix
+            if parameter.is_contiguous():
+                matrices[index] = parameter.view(matrix)
+            else:
+                matrices[index] = parameter.new_zeros(matrix, dtype=_state_dtype(parameter))
+                detours.append((parameter, matrices[index]))
+        for stacks in stack_groups:
+            stacks.step(finite.to(stacks.device), group, due)
+            torch._foreach_sub_(*stacks.scatter(matrices))
+        for parameter, change in detours:
+            parameter.add_(change.view(parameter.shape))
+
+    def _stack_groups_of(self, number: int) -> list[StackGroup]:
         """The group's stacks, made at its first step and filled from a loaded checkpoint."""
-        if number not in self._stacks:
+        if number not in self._stack_groups:
             parameters = self.param_groups[number]["params"]
             self._plans[number] = self._plan_group(number)
             kinds = defaultdict(list)
-            for index, (parameter, plan) in enumerate(
-                zip(parameters, self._plans[number], strict=True)
-            ):
-                dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-                kinds[parameter.device, dtype].append((index, plan))
-            self._stacks[number] = [
-                Stack(layout, dtype, device)
-                for (device, dtype), plans in kinds.items()
-                for layout in blocking.stack_layouts(plans)
+            for row in zip(range(len(parameters)), self._plans[number], strict=True):
+                if row[1].tiles:
+                    parameter = parameters[row[0]]
+                    kinds[_state_dtype(parameter), parameter.device].append(row)
+            self._stack_groups[number] = [
+                StackGroup(plans, dtype, device) for (dtype, device), plans in kinds.items()
             ]
-            state.load(self._stacks[number], parameters, self.state)
-        return self._stacks[number]
+            state.load(self._stack_groups[number], parameters, self.state)
+        return self._stack_groups[number]
 
     def _plan_group(self, number: int) -> list[blocking.Plan]:
         group = self.param_groups[number]
@@ -234,9 +224,9 @@ class Shampoo(torch.optim.Optimizer):
         for index, parameter in zip(saved, here, strict=True):
             if index in state_dict["state"]:
                 self.state[parameter] = dict(state_dict["state"][index])
-        self._stacks = {}
+        self._stack_groups = {}
         for number in range(len(self.param_groups)):
-            self._group_stacks(number)
+            self._stack_groups_of(number)
 
     def __getstate__(self) -> dict[str, Any]:
         self._export()
@@ -246,15 +236,15 @@ class Shampoo(torch.optim.Optimizer):
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
-        self._stacks, self._plans, self._skipped = {}, {}, None
+        self._stack_groups, self._plans, self._skipped = {}, {}, None
 
     def _export(self) -> None:
-        for number, stacks in self._stacks.items():
-            state.save(stacks, self.param_groups[number]["params"], self.state)
+        for number, stack_groups in self._stack_groups.items():
+            state.save(stack_groups, self.param_groups[number]["params"], self.state)
 
     def _drop_exported(self) -> None:
         """Forgets exported copies; what is not in a stack yet stays."""
-        for number in self._stacks:
+        for number in self._stack_groups:
             for parameter in self.param_groups[number]["params"]:
                 self.state.pop(parameter, None)
 
@@ -265,7 +255,8 @@ class Shampoo(torch.optim.Optimizer):
           `skipped_steps`: steps with a non-finite gradient.
           `failed_roots`: inverse roots that kept their predecessor.
         """
-        stacks = [stack for stacks in self._stacks.values() for stack in stacks]
+        groups = [each for groups in self._stack_groups.values() for each in groups]
+        stacks = [stack for each in groups for stack in each.stacks]
         preconditioners = [stack.preconditioner for stack in stacks if stack.preconditioner]
         return {
             "skipped_steps": 0 if self._skipped is None else int(self._skipped),
@@ -294,12 +285,8 @@ def _describe(tile: blocking.Tile) -> str:
     return f"{tile.blocks} x [{tile.height}, {tile.width}]{sides[tile.sides]}"
 
 
-def _assemble(pieces: list[tuple[blocking.Tile, Tensor]], matrix: tuple[int, int]) -> Tensor:
-    """One matrix from the views of its tiles, for weights that are not contiguous."""
-    whole = pieces[0][1].new_empty(matrix)
-    for tile, view in pieces:
-        tile.of_matrix(whole).copy_(view)
-    return whole
+def _state_dtype(parameter: Tensor) -> torch.dtype:
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
 def _by_kind(tensors: list[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[Tensor]]:

@@ -7,28 +7,30 @@ import torch
 from torch import Tensor
 
 from submission.shampoo.blocking import Member
+from submission.shampoo.counters import Counters
+from submission.shampoo.stack_group import StackGroup
 from submission.shampoo.stacks import Stack
 
 # Held once per element of the parameter; everything else but `step` is held once per block.
 _ELEMENTWISE = ("exp_avg", "exp_avg_sq")
 
 
-def save(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> None:
+def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
     """Writes copies of the stacks' rows into `state[parameter]`.
 
     Each parameter that has had a gradient has `step`, a float scalar, `exp_avg` and `exp_avg_sq`
     in its own shape, and for the i-th of its tiles `left.i`, `right.i` and their `left_root.i`,
     `right_root.i`, of shape [blocks, m, m] and [blocks, n, n].
     """
-    for stack, member in _members(stacks):
-        if not stack.has_seen(member):
+    for counters, stack, member in _members(stack_groups):
+        if not counters.has_seen(member):
             continue
         parameter = parameters[member.index]
         entry = state[parameter]
         for name, tensor in stack.state_tensors().items():
             rows = tensor.narrow(0, member.offset, member.tile.blocks)
             if name == "step":
-                entry["step"] = rows[0].clone()
+                entry["step"] = rows[0].reshape(()).clone()
             elif name in _ELEMENTWISE:
                 if name not in entry:
                     entry[name] = torch.empty(
@@ -40,20 +42,20 @@ def save(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> N
                 entry[f"{name}.{member.number}"] = rows.clone()
 
 
-def load(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> None:
+def load(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
     """Fills stacks from `state[parameter]` and removes those entries; what is absent stays zero.
 
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
     """
     loaded = set()
-    for stack, member in _members(stacks):
+    for counters, stack, member in _members(stack_groups):
         parameter = parameters[member.index]
         entry = state.get(parameter)
         if not entry:
             continue
         loaded.add(parameter)
-        stack.mark_seen(member)
+        counters.mark_seen(member)
         for name, tensor in stack.state_tensors().items():
             key = name if name == "step" or name in _ELEMENTWISE else f"{name}.{member.number}"
             rows = tensor.narrow(0, member.offset, member.tile.blocks)
@@ -73,5 +75,8 @@ def load(stacks: Sequence[Stack], parameters: Sequence[Tensor], state: Any) -> N
         del state[parameter]
 
 
-def _members(stacks: Sequence[Stack]) -> Iterator[tuple[Stack, Member]]:
-    return ((stack, member) for stack in stacks for member in stack.layout.members)
+def _members(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Member]]:
+    for group in stack_groups:
+        for stack in group.stacks:
+            for member in stack.layout.members:
+                yield group.counters, stack, member

@@ -8,7 +8,7 @@ from common.cli import UserError
 from scripts import plan
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
-HEADER = "entry,workload,trial,studies,reached,median_steps,median_seconds\n"
+HEADER = "entry,workload,trial,best\n"
 
 
 def test_entries_alternate_within_studies_workloads_and_trials() -> None:
@@ -33,13 +33,9 @@ def test_a_number_beyond_the_points_is_refused() -> None:
         plan.trials_of([0], POINTS, {("x", "a"): [3]}, seed=0)
 
 
-def test_best_has_fewest_steps_then_seconds_then_number(tmp_path: Path) -> None:
+def test_best_is_what_the_table_marks(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
-    path.write_text(
-        HEADER
-        + "x,a,1,3,3,50,9.0\nx,a,2,3,2,40,9.0\nx,a,3,3,3,40,8.0\nx,a,4,3,3,40,8.0\n"
-        + "y,a,1,3,0,inf,inf\ny,a,3,3,1,inf,inf\ny,a,2,3,1,inf,inf\n"
-    )
+    path.write_text(HEADER + "x,a,1,False\nx,a,3,True\ny,a,2,True\ny,b,1,True\n")
     best = plan.best_trials(path, ["x", "y"], ["a"])
     assert best == {("x", "a"): [3], ("y", "a"): [2]}
 
@@ -48,9 +44,10 @@ def test_best_has_fewest_steps_then_seconds_then_number(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("entry,workload\n", "lacks column"),
-        (HEADER + "x,a,one,3,3,50,9.0\n", "line 2"),
-        (HEADER + "x,a,1,3\n", "line 2"),
-        (HEADER + "x,b,1,3,3,50,9.0\n", "no row for entry 'x' on workload 'a'"),
+        (HEADER + "x,a,one,True\n", "line 2"),
+        (HEADER + "x,a,1,3.5\n", "line 2"),
+        (HEADER + "x,a,1\n", "line 2"),
+        (HEADER + "x,b,1,True\nx,a,1,False\n", "no best row for entry 'x' on workload 'a'"),
     ],
 )
 def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) -> None:

@@ -1,0 +1,133 @@
+"""Logs in the official layout, made up, for workloads whose facts are made up as well."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from workloads.facts import WorkloadFacts
+
+PERIOD = 20
+
+
+def _facts(name: str, metric: str, direction: str, target: float, imitates: str) -> WorkloadFacts:
+    return WorkloadFacts(
+        name=name,
+        suite="standin",
+        stands_in_for=imitates,
+        dataset="made up",
+        metric=metric,
+        direction=direction,  # type: ignore[arg-type]
+        step_hint=800,
+        eval_period_steps=PERIOD,
+        max_runtime_seconds=600,
+        validation_target=target,
+        test_target=target,
+    )
+
+
+FACTS = {
+    "mnist_vit": _facts("mnist_vit", "accuracy", "max", 0.9, "imagenet_vit"),
+    "flights_dlrm": _facts("flights_dlrm", "loss", "min", 0.4, "criteo1tb"),
+    "stdlib_lm": _facts("stdlib_lm", "ppl", "min", 6.0, "finewebedu_lm"),
+}
+
+
+def write_trial(
+    root: Path,
+    submission: str,
+    workload: str,
+    study: int,
+    trial: int,
+    values: Sequence[float],
+    *,
+    seconds_per_step: float = 0.05,
+    framework: str = "pytorch",
+    cpu: bool = True,
+    period: int = PERIOD,
+) -> Path:
+    """Writes one trial with `values` of the validation metric, one per evaluation period."""
+    metric = FACTS[workload].metric
+    folder = root / submission / f"study_{study}" / f"{workload}_{framework}" / f"trial_{trial}"
+    folder.mkdir(parents=True)
+    header = ["accumulated_eval_time", "accumulated_logging_time"]
+    header += ["accumulated_submission_cpu_time"] if cpu else []
+    header += ["accumulated_submission_time", "global_step", "preemption_count", "score"]
+    header += [f"test/{metric}", "test/num_examples", "total_duration", f"train/{metric}"]
+    header += [f"validation/{metric}", "validation/num_examples"]
+    lines = [",".join(header)]
+    for index, value in enumerate(values, start=1):
+        step = index * period
+        seconds = step * seconds_per_step
+        cells: list[object] = [index * 0.5, index * 0.01]
+        cells += [seconds * 0.9] if cpu else []
+        cells += [seconds, step, 0, seconds, value, 1000, seconds + index, value, value, 1000]
+        lines.append(",".join("" if cell is None else str(cell) for cell in cells))
+    (folder / "eval_measurements.csv").write_text("\n".join(lines) + "\n")
+    (folder / "hparams.json").write_text(json.dumps({"learning_rate": 1e-3}))
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast a made-up entry learns: steps to target, seconds per step."""
+
+    steps: float
+    seconds_per_step: float
+
+
+def learning_curve(workload: str, to_target: float, seed: int, length: int = 40) -> list[float]:
+    """A curve that passes the workload's target at about `to_target` steps, and stops."""
+    facts = FACTS[workload]
+    assert facts.validation_target is not None
+    noise = np.random.default_rng(seed).normal(0, 0.004, length)
+    steps = np.arange(1, length + 1) * PERIOD
+    rest = np.exp(-3 * steps / to_target) - math.exp(-3)
+    if facts.metric == "accuracy":
+        values = facts.validation_target - 0.8 * rest + noise
+    elif facts.metric == "loss":
+        values = facts.validation_target + 0.3 * rest + 0.3 * noise
+    else:
+        values = facts.validation_target * np.exp(1.6 * rest + 2 * noise)
+    curve = []
+    for value in values:
+        curve.append(round(float(value), 6))
+        if facts.meets(curve[-1], facts.validation_target):
+            break
+    return curve
+
+
+SPEEDS = {
+    "mnist_vit": {"shampoo": Speed(240, 0.055), "adamw": Speed(400, 0.04)},
+    "flights_dlrm": {"shampoo": Speed(330, 0.03), "adamw": Speed(380, 0.02)},
+    "stdlib_lm": {"shampoo": Speed(300, 0.09), "adamw": Speed(5000, 0.08)},
+}
+
+
+def write_study(root: Path, workloads: Sequence[str] = tuple(SPEEDS), trials: int = 1) -> Path:
+    """Writes three studies of two entries, and a manifest, into `root`."""
+    for workload in workloads:
+        for entry, speed in SPEEDS[workload].items():
+            for study in range(3):
+                for trial in range(1, trials + 1):
+                    seed = 100 * study + trial + len(entry)
+                    steps = speed.steps * (1 + 0.15 * (study - 1) + 0.3 * (trial - 1))
+                    values = learning_curve(workload, steps, seed)
+                    cost = speed.seconds_per_step * (1 + 0.03 * study)
+                    write_trial(root, entry, workload, study, trial, values, seconds_per_step=cost)
+    invocation = {
+        "command": "python -m scripts.study --trials=best",
+        "threads": 1,
+        "seed": 0,
+        "cores": [[0], [1]],
+        "packages": {"torch": "2.13.0", "numpy": "2.0"},
+        "cpu_model_name": "Some CPU @ 2.50GHz",
+        "git_commit_hash": "1a2b3c4",
+        "finished": None,
+    }
+    resumed = {**invocation, "git_commit_hash": "5d6e7f8"}
+    (root / "manifest.json").write_text(json.dumps({"invocations": [invocation, resumed]}))
+    return root

@@ -1,0 +1,125 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis.logs import EVALUATIONS_FILE, TRIAL_KEYS, read_logs
+from common.cli import UserError
+from tests.analysis.made_up import write_trial
+
+
+def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.7])
+    write_trial(tmp_path, "shampoo", "flights_dlrm", 2, 3, [0.6], framework="jax", cpu=False)
+    logs = read_logs(tmp_path)
+    assert logs.problems == []
+    assert list(logs.frame.columns) == [
+        *TRIAL_KEYS,
+        *("global_step", "score", "cpu_seconds"),
+        *("train_metric", "validation_metric", "test_metric"),
+    ]
+    first, second, third = logs.frame.itertuples(index=False)
+    assert tuple(first)[:5] == ("adamw", "mnist_vit", "pytorch", 0, 1)
+    assert (second.global_step, second.score, second.cpu_seconds) == (40, 2.0, 1.8)
+    assert second.validation_metric == second.test_metric == second.train_metric == 0.7
+    assert tuple(third)[:5] == ("shampoo", "flights_dlrm", "jax", 2, 3)
+    assert math.isnan(third.cpu_seconds)
+
+
+def test_numbers_sort_as_numbers(tmp_path: Path) -> None:
+    for trial in (10, 9, 1):
+        write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5])
+    assert read_logs(tmp_path).frame["trial"].tolist() == [1, 9, 10]
+
+
+def test_missing_metrics_of_other_splits_are_unknown(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    (folder / EVALUATIONS_FILE).write_text(
+        "global_step,score,validation/accuracy\n1,0.5,\n20,1.5,nan\n40,2.5,0.5\n"
+    )
+    logs = read_logs(tmp_path)
+    assert logs.problems == []
+    assert logs.frame["test_metric"].isna().all()
+    assert logs.frame["validation_metric"].isna().tolist() == [True, True, False]
+
+
+HEADER = "global_step,score,validation/accuracy"
+DAMAGE = {
+    "empty": (b"", "is empty"),
+    "header only": (f"{HEADER}\n".encode(), "holds no evaluation"),
+    "cut within a row": (f"{HEADER}\n20,1.5,0.5\n40,2.".encode(), "truncated"),
+    "cut within the last number": (f"{HEADER}\n20,1.5,0.5".encode(), "truncated"),
+    "a short row": (f"{HEADER}\n20,1.5\n40,2.5,0.6\n".encode(), "line 2 has 2 of 3 columns"),
+    "no metric": (b"global_step,score\n20,1.5\n", "missing columns validation/accuracy"),
+    "no time": (b"global_step,validation/accuracy\n20,0.5\n", "missing columns score"),
+    "words": (f"{HEADER}\n20,fast,0.5\n".encode(), "line 2: score is 'fast', not a number"),
+    "no step": (f"{HEADER}\n,1.5,0.5\n".encode(), "line 2: global_step is nan"),
+    "negative time": (f"{HEADER}\n20,-1.5,0.5\n".encode(), "line 2: score is -1.5"),
+    "half a step": (f"{HEADER}\n20.5,1.5,0.5\n".encode(), "not an integer"),
+    "not text": (b"\xff\xfe\x00\x01\n", "is not text"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_file_is_reported_and_the_rest_used(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5]) / EVALUATIONS_FILE
+    path.write_bytes(content)
+    logs = read_logs(tmp_path)
+    assert logs.frame["trial"].tolist() == [1, 1]
+    (problem,) = logs.problems
+    assert problem.path == path
+    assert reason in problem.reason
+    assert "\n" not in str(problem)
+    assert path.read_bytes() == content
+
+
+def test_strays_are_reported_by_path(tmp_path: Path) -> None:
+    trial = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    crashed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
+    (crashed / EVALUATIONS_FILE).unlink()
+    unfinished = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5])
+    (unfinished / "checkpoint.pt").touch()
+    study = trial.parent.parent
+    strays = {
+        tmp_path / "notes": "holds no study_K folder",
+        study.parent / "old": "stray folder, expected study_K",
+        study / "scratch": "stray folder, expected WORKLOAD_FRAMEWORK",
+        study / "cifar_pytorch": "unknown workload 'cifar'",
+        study / "stdlib_lm_pytorch": "holds no trial_I folder",
+        trial.parent / "trial_x": "stray folder, expected trial_I",
+    }
+    for folder in strays:
+        folder.mkdir()
+    for ignored in (tmp_path / "manifest.json", study / "mnist_vit_pytorch_01.log"):
+        ignored.write_text("{}")
+    (tmp_path / ".git").mkdir()
+    logs = read_logs(tmp_path)
+    found = {problem.path: problem.reason for problem in logs.problems}
+    for folder, reason in strays.items():
+        assert reason in found.pop(folder)
+    assert found.pop(crashed) == "no eval_measurements.csv; left out"
+    assert found.pop(unfinished) == "unfinished trial; used as far as it got"
+    assert found == {}
+    assert logs.frame["trial"].tolist() == [1, 3]
+
+
+def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    output = tmp_path / "reports" / "today"
+    output.mkdir(parents=True)
+    assert read_logs(tmp_path, ignore=output).problems == []
+    assert len(read_logs(tmp_path).problems) == 1
+
+
+def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder"):
+        read_logs(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"no usable trial under .* \(expected SUBMISSION/study_K"):
+        read_logs(tmp_path)
+    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5]) / EVALUATIONS_FILE
+    path.write_text("")
+    with pytest.raises(UserError, match=f"{path}: is empty"):
+        read_logs(tmp_path)

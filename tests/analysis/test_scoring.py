@@ -1,0 +1,158 @@
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import scoring
+from analysis.logs import read_logs
+from tests.analysis.made_up import FACTS, write_trial
+
+INF = math.inf
+
+
+def _trials(root: Path) -> pd.DataFrame:
+    return scoring.score_trials(read_logs(root).frame)
+
+
+def test_first_evaluation_that_meets_the_target_counts(tmp_path: Path) -> None:
+    # The target is met inclusively, a later loss of it does not matter.
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.9, 0.8, 0.95])
+    write_trial(tmp_path, "adamw", "flights_dlrm", 0, 1, [0.41, 0.5, 0.4, 0.39])
+    table = _trials(tmp_path).set_index("workload")
+    assert table["evaluation"].to_dict() == {"mnist_vit": 1, "flights_dlrm": 2}
+    assert table["steps"].to_dict() == {"mnist_vit": 40, "flights_dlrm": 60}
+    assert table["seconds"].to_dict() == {"mnist_vit": 2.0, "flights_dlrm": 3.0}
+    assert table["cpu_seconds"].to_dict() == {"mnist_vit": 1.8, "flights_dlrm": 2.7}
+    assert table["last_step"].eq(80).all() and table["last_seconds"].eq(4.0).all()
+
+
+@pytest.mark.parametrize("values", [[math.nan], [0.5], [math.nan, 0.5, math.nan]])
+def test_nan_and_one_row_trials_do_not_reach(tmp_path: Path, values: list[float]) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, values)
+    (row,) = _trials(tmp_path).itertuples()
+    assert not row.reached and row.evaluation == -1
+    assert row.steps == row.seconds == row.cpu_seconds == INF
+
+
+def test_target_may_be_met_at_the_first_evaluation_and_after_a_nan(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [math.nan, 0.95])
+    assert _trials(tmp_path)["evaluation"].tolist() == [0, 1]
+
+
+def test_cpu_seconds_are_unknown_where_not_logged(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95], cpu=False)
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5], cpu=False)
+    trials = _trials(tmp_path)
+    assert trials["cpu_seconds"].isna().all()
+    assert scoring.score_workloads(trials, "adamw")["median_cpu_seconds"].isna().all()
+
+
+def test_best_trial_is_the_fastest_not_the_one_with_fewest_steps(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95], seconds_per_step=0.3)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.5, 0.95], seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5, 0.5, 0.95], seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5])
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 2, [0.5])
+    studies = scoring.score_studies(_trials(tmp_path))
+    assert studies["trial"].tolist() == [2, 1]
+    assert studies["steps"].tolist() == [60, INF]
+    (row,) = scoring.score_workloads(_trials(tmp_path), "adamw").itertuples()
+    assert (row.studies, row.reached, row.best_trials) == (2, 1, "2 -")
+
+
+@pytest.mark.parametrize(
+    ("hits", "median"),
+    [([2], 40), ([2, 4], 60), ([2, 3, 9], 60), ([2, 3, 0], 60), ([2, 0], INF), ([0, 0, 2], INF)],
+)
+def test_median_over_studies_counts_a_missed_study_as_infinite(
+    tmp_path: Path, hits: list[int], median: float
+) -> None:
+    for study, hit in enumerate(hits):
+        values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 10
+        write_trial(tmp_path, "adamw", "mnist_vit", study, 1, values)
+    trials = _trials(tmp_path)
+    (row,) = scoring.score_workloads(trials, "adamw").itertuples()
+    assert row.median_steps == median
+    (point,) = scoring.score_points(trials).itertuples()
+    assert (point.median_steps, point.studies) == (median, len(hits))
+    assert point.reached == row.reached == sum(hit > 0 for hit in hits)
+
+
+def test_ratios_multiply(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 9 + [0.95], seconds_per_step=0.1)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 4 + [0.95], seconds_per_step=0.15)
+    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
+    ratios = table[["steps_ratio", "step_cost_ratio", "seconds_ratio"]]
+    assert ratios.loc["adamw"].tolist() == [1, 1, 1]
+    assert ratios.loc["shampoo"].tolist() == pytest.approx([0.5, 1.5, 0.75], rel=1e-12)
+
+
+def test_ratios_where_the_target_is_missed(tmp_path: Path) -> None:
+    hit, miss = [0.5, 0.95], [0.5] * 4
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, hit)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, miss, seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "stdlib_lm", 0, 1, [9.0])
+    write_trial(tmp_path, "shampoo", "stdlib_lm", 0, 1, [5.0])
+    write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.3])
+    table = scoring.score_workloads(_trials(tmp_path), "adamw")
+    shampoo = table[table["submission"] == "shampoo"].set_index("workload")
+    assert shampoo.loc["mnist_vit", "seconds_ratio"] == INF
+    assert shampoo.loc["mnist_vit", "step_cost_ratio"] == pytest.approx(2)
+    assert math.isnan(shampoo.loc["stdlib_lm", "seconds_ratio"])
+    assert shampoo.loc["stdlib_lm", "step_cost_ratio"] == pytest.approx(1)
+    assert shampoo.loc["flights_dlrm", ["seconds_ratio", "step_cost_ratio"]].isna().all()
+
+
+def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -> None:
+    columns = ["submission", "workload", "trial", "study", "reached", "steps", "seconds"]
+    rows = [
+        ("adamw", "a", 1, 0, True, 60.0, 9.0),
+        ("adamw", "a", 2, 0, True, 40.0, 9.0),
+        ("adamw", "a", 3, 0, True, 40.0, 8.0),
+        ("adamw", "a", 4, 0, True, 40.0, 8.0),
+        ("adamw", "b", 1, 0, False, INF, INF),
+        *(
+            ("adamw", "b", trial, study, study == 0, *(INF, INF))
+            for trial in (2, 3)
+            for study in range(3)
+        ),
+        ("shampoo", "b", 1, 0, False, INF, INF),
+        ("shampoo", "b", 2, 0, True, 800.0, 99.0),
+    ]
+    points = scoring.score_points(pd.DataFrame(rows, columns=columns))
+    best = points[points["best"]]
+    picked = {(row.entry, row.workload): row.trial for row in best.itertuples()}
+    assert picked == {("adamw", "a"): 3, ("adamw", "b"): 2, ("shampoo", "b"): 2}
+
+
+metrics = st.one_of(st.just(math.nan), st.floats(0, 1))
+trial_values = st.lists(metrics, min_size=1, max_size=6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_against_a_literal_reading_of_the_rule(studies: list[list[list[float]]]) -> None:
+    target = FACTS["mnist_vit"].validation_target
+    assert target is not None
+    rows, best = [], []
+    for k, trials in enumerate(studies):
+        times = []
+        for i, values in enumerate(trials, start=1):
+            hits = [e for e, value in enumerate(values) if value >= target]
+            times.append(2.0 * (hits[0] + 1) * i if hits else INF)
+            rows.extend(
+                ("x", "mnist_vit", "jax", k, i, 20 * (e + 1), 2.0 * (e + 1) * i, 0.0, v, v, v)
+                for e, v in enumerate(values)
+            )
+        best.append(min(times))
+    columns = ["submission", "workload", "framework", "study", "trial", "global_step", "score"]
+    columns += ["cpu_seconds", "train_metric", "validation_metric", "test_metric"]
+    trials_table = scoring.score_trials(pd.DataFrame(rows, columns=columns))
+    assert scoring.score_studies(trials_table)["seconds"].tolist() == best
+    middle = sorted(best)[(len(best) - 1) // 2 : len(best) // 2 + 1]
+    (row,) = scoring.score_workloads(trials_table, "x").itertuples()
+    assert row.median_seconds == pytest.approx(sum(middle) / len(middle))

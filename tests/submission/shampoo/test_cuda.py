@@ -1,0 +1,67 @@
+"""What only a GPU can show: agreement with the CPU, and no host synchronisation in a plain step."""
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+SHAPES = [(64, 48), (64, 48), (130, 70), (32, 3, 3, 3), (48,), (), (5, 200)]
+OPTIONS = {"lr": 0.01, "weight_decay": 0.1, "block_size": 64, "refresh_interval": 5}
+
+
+def parameters(device, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.nn.Parameter(torch.randn(shape, generator=generator).to(device, dtype))
+        for shape in SHAPES
+    ]
+
+
+def set_grads(seed, *lists):
+    generator = torch.Generator().manual_seed(seed)
+    for row in zip(*lists, strict=True):
+        grad = torch.randn(row[0].shape, generator=generator)
+        for parameter in row:
+            parameter.grad = grad.to(parameter.device, parameter.dtype)
+
+
+def test_the_gpu_agrees_with_the_cpu():
+    here, there = parameters("cpu", torch.float64), parameters("cuda", torch.float64)
+    optimizers = [Shampoo(here, **OPTIONS), Shampoo(there, **OPTIONS)]
+    for seed in range(12):
+        set_grads(seed, here, there)
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(b.cpu(), a, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_plain_step_never_waits_for_the_device(nesterov):
+    weights = parameters("cuda")
+    optimizer = Shampoo(weights, **OPTIONS, nesterov=nesterov)
+    for seed in range(5):
+        set_grads(seed, weights)
+        optimizer.step()
+    set_grads(6, weights)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_non_finite_gradient_changes_nothing():
+    weights = parameters("cuda")
+    optimizer = Shampoo(weights, **OPTIONS)
+    for seed in range(4):
+        set_grads(seed, weights)
+        optimizer.step()
+    before = [weight.detach().clone() for weight in weights]
+    set_grads(9, weights)
+    weights[2].grad[0, 0] = torch.nan
+    optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+    assert optimizer.diagnostics()["skipped_steps"] == 1

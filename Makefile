@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-JOBS ?= 0
+JOBS ?=
 RUNS ?= runs
 FULL := results/standins
 
@@ -13,10 +13,12 @@ TORCH ?= 2.5.1
 TORCHVISION ?= 0.20.1
 
 WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
+ENTRIES := shampoo,adamw,nadamw
+comma := ,
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full targets algoperf clean
+.PHONY: help setup lint format test reproduce reproduce-full targets points algoperf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,13 +46,23 @@ test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
 	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw --studies=3 \
-	  --trials=best --best_from=$(FULL)/report/points.csv --jobs=$(JOBS) --output=$(RUNS)/reproduce
+	  --trials=best --best_from=$(FULL)/report/points.csv $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce --output=$(RUNS)/reproduce/report
 
 reproduce-full: $(STAMP)  ## all five points of all entries (about an hour on 2 cores)
-	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw,nadamw --studies=3 \
-	  --trials=all --jobs=$(JOBS) --output=$(RUNS)/reproduce-full
+	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=$(ENTRIES) --studies=3 \
+	  --trials=all $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce-full
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce-full --output=$(RUNS)/reproduce-full/report
+
+targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
+	$(BIN)/python -m scripts.set_targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))
+
+points: $(STAMP)  ## choose each entry's five points anew by quasi-random search (about 30 minutes)
+	$(BIN)/python -m scripts.search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=10 \
+	  --ranges=workloads/standin/entry_search_spaces.json $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/search
+	for entry in $(subst $(comma), ,$(ENTRIES)); do $(BIN)/python -m scripts.choose_points --entry=$$entry \
+	  --search=$(RUNS)/search/search.csv --ranges=workloads/standin/entry_search_spaces.json \
+	  --output=submission/entries/$$entry/tuning_search_space.json || exit; done
 
 algoperf: requirements-algoperf.txt  ## build .venv-algoperf with the official benchmark
 	test -x .venv-algoperf/bin/python || $(PYTHON) -m venv .venv-algoperf

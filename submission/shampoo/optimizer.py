@@ -116,12 +116,16 @@ class Shampoo(torch.optim.Optimizer):
         work = [
             (number, self._stack_groups_of(number))
             for number, group in enumerate(self.param_groups)
-            if any(parameter.grad is not None for parameter in group["params"])
+            if any(p.grad is not None and p.numel() for p in group["params"])
         ]
         if work:
             grads = {number: self._gradients(number) for number, _ in work}
             finite = self._all_finite(
-                [each.gather(grads[number]) for number, groups in work for each in groups]
+                [
+                    stacks.gather(grads[number])
+                    for number, stack_groups in work
+                    for stacks in stack_groups
+                ]
             )
             for number, stack_groups in work:
                 self._advance(number, stack_groups, list(grads[number]), finite)
@@ -177,7 +181,7 @@ class Shampoo(torch.optim.Optimizer):
                 detours.append((parameter, matrices[index]))
         for stacks in stack_groups:
             stacks.step(finite.to(stacks.device), group, due)
-            torch._foreach_sub_(*stacks.scatter(matrices))
+            stacks.apply(matrices)
         for parameter, change in detours:
             parameter.add_(change.view(parameter.shape))
 

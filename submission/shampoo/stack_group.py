@@ -53,7 +53,8 @@ class StackGroup:
                 sources.append(member.tile.of_matrix(grads[member.index]))
             else:
                 view.zero_()
-        torch._foreach_copy_(targets, sources)
+        if targets:
+            torch._foreach_copy_(targets, sources)
         norms = torch._foreach_norm([stack.buffer for stack in self.stacks])
         return torch.stack(norms).isfinite().all()
 
@@ -63,15 +64,16 @@ class StackGroup:
         for stack, tick in zip(self.stacks, ticks, strict=True):
             stack.step(finite, tick, options, refresh)
 
-    def scatter(self, weights: Mapping[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What to subtract from what, as lists for `torch._foreach_sub_`.
+    def apply(self, weights: Mapping[int, Tensor]) -> None:
+        """Subtracts the last step's updates.
 
         Args:
-          weights: weights as matrices, by parameter index.
+          weights: weights as matrices, by parameter index; parameters without a gradient absent.
         """
         targets, sources = [], []
         for member, view in self._members:
             if member.index in weights:
                 targets.append(member.tile.of_matrix(weights[member.index]))
                 sources.append(view)
-        return targets, sources
+        if targets:
+            torch._foreach_sub_(targets, sources)

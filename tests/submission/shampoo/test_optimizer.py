@@ -315,6 +315,23 @@ def test_closure_is_evaluated_and_its_value_returned():
     assert weight.square().sum() < 4
 
 
+def test_dtypes_may_mix_and_either_may_lack_gradients():
+    weights = [*parameters([(6, 5), (3,)]), *parameters([(6, 5)], torch.bfloat16)]
+    weights.append(torch.nn.Parameter(torch.zeros(0, 4)))
+    optimizer = Shampoo(weights, lr=0.01, weight_decay=0.1)
+    for kept in ([0, 1, 3], [2, 3], [3], [0, 1, 2, 3]):
+        set_grads(0, weights)
+        for index, weight in enumerate(weights):
+            if index not in kept:
+                weight.grad = None
+        before = [weight.detach().clone() for weight in weights]
+        optimizer.step()
+        moved = [not torch.equal(a, b) for a, b in zip(before, weights, strict=True)]
+        assert moved == [
+            index in kept and weight.numel() > 0 for index, weight in enumerate(weights)
+        ]
+
+
 def test_no_gradients_is_no_step():
     weights = parameters([(6, 5)])
     optimizer = Shampoo(weights)

@@ -85,8 +85,13 @@ def update_params(
 
     Returns:
       `(optimizer_state, model, model_state)`.
+
+    Raises:
+      TrainingCompleteError: if the learning rate has come to 0: no later step moves a weight.
     """
     del current_params_types, loss_type, eval_results, train_state
+    if all(group["lr"] == 0 for group in optimizer_state["optimizer"].param_groups):
+        raise spec.TrainingCompleteError
     model = current_param_container
     model.train()
     optimizer_state["optimizer"].zero_grad(set_to_none=True)

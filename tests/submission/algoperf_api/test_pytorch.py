@@ -143,6 +143,20 @@ def test_the_schedule_is_as_long_as_the_point_says():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
 
 
+def test_the_run_ends_with_its_schedule():
+    model, batch = make_model(), make_batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    point = types.SimpleNamespace(warmup_factor=0.0, step_hint_factor=0.05)
+    state = api.optimizer_state(TinyWorkload(), optimizer, point)
+    arguments = (TinyWorkload(), model, None, None, point, batch, None, state, [])
+    for step in range(4):
+        api.update_params(*arguments, step, None)
+    last = model.weight.detach().clone()
+    with pytest.raises(spec.TrainingCompleteError):
+        api.update_params(*arguments, 4, None)
+    assert torch.equal(model.weight, last)
+
+
 def test_data_selection_takes_the_next_batch_and_evaluation_reads_the_weights():
     model = make_model()
     batch = api.data_selection(None, iter([1, 2]), {}, model, None, None, 0, None)

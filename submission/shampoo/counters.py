@@ -41,7 +41,9 @@ class Counters:
         self._members = [member for layout in layouts for member in layout.members]
         self._sizes = [layout.blocks for layout in layouts]
         self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
-        self._masks: dict[tuple[bool, ...], Tensor] = {}
+        counts = torch.tensor([member.tile.blocks for member in self._members])
+        member_of_block = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        self._member_of_block = member_of_block.to(device).view(-1, 1, 1)
         self._seen: set[Member] = set()
 
     def per_stack(self) -> tuple[Tensor, ...]:
@@ -84,12 +86,9 @@ class Counters:
         return self._mask(pattern) if any(pattern) else None
 
     def _mask(self, pattern: tuple[bool, ...]) -> Tensor:
-        """One boolean per block from one per member; kept, since patterns recur."""
-        if pattern not in self._masks:
-            counts = [member.tile.blocks for member in self._members]
-            mask = [value for value, n in zip(pattern, counts, strict=True) for _ in range(n)]
-            self._masks[pattern] = torch.tensor(mask, device=self._steps.device).view(-1, 1, 1)
-        return self._masks[pattern]
+        """One boolean per block, [sum of N, 1, 1], from one per member."""
+        flags = torch.tensor(pattern, pin_memory=self._steps.is_cuda)
+        return flags.to(self._steps.device, non_blocking=True)[self._member_of_block]
 
     def _split(self, tensor: Tensor) -> Sequence[Tensor]:
         """One part per stack; a scalar stands for all."""

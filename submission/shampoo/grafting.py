@@ -52,8 +52,8 @@ def graft(direction: Tensor, magnitude: Tensor) -> Tensor:
     """`direction` with the Frobenius norm of `magnitude`, block by block.
 
     (Agarwal et al. 2020, arXiv:2002.11803; per block as in Anil et al. 2020, arXiv:2002.09018.)
-    Where a block's direction is too small for its norm to be accurate, the block takes
-    `magnitude` itself.
+    Where a block's direction is zero, or too small or too large for its norm to be accurate, the
+    block takes `magnitude` itself.
 
     Args:
       direction, magnitude: [N, m, n].
@@ -61,4 +61,5 @@ def graft(direction: Tensor, magnitude: Tensor) -> Tensor:
     norm = torch.linalg.matrix_norm(direction, keepdim=True)
     smallest = math.sqrt(torch.finfo(direction.dtype).tiny) * 10
     ratio = torch.linalg.matrix_norm(magnitude, keepdim=True) / norm.clamp_min(smallest)
-    return torch.where(norm > smallest, direction * ratio, magnitude)
+    usable = (norm > smallest) & norm.isfinite()
+    return torch.where(usable, direction * ratio, magnitude)

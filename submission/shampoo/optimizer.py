@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,46 @@ _OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
 _BLOCKING = tuple(field.name for field in dataclasses.fields(BlockingConfig))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How one parameter group is stacked.
+
+    Attributes:
+      config: the blocking options it was planned with.
+      plans: one for each parameter of the group.
+      indices: the parameters that are in a stack.
+      stacks: their stacks, by device and parameter dtype.
+    """
+
+    config: BlockingConfig
+    plans: list[blocking.Plan]
+    indices: frozenset[int]
+    stacks: list[StackGroup]
+
+    @classmethod
+    def of(
+        cls, parameters: Sequence[Tensor], config: BlockingConfig, indices: frozenset[int]
+    ) -> "_Layout":
+        """Plans all `parameters` and makes empty stacks for those at `indices`."""
+        plans = [blocking.plan(parameter.shape, config) for parameter in parameters]
+        kinds = defaultdict(list)
+        for index in sorted(indices):
+            parameter = parameters[index]
+            kinds[parameter.device, parameter.dtype].append((index, plans[index]))
+        stacks = [
+            StackGroup(rows, torch.float64 if dtype == torch.float64 else torch.float32, device)
+            for (device, dtype), rows in kinds.items()
+        ]
+        return cls(config, plans, indices, stacks)
+
+
 class Shampoo(torch.optim.Optimizer):
     """Shampoo with AdamW grafting (Gupta et al. 2018; Anil et al. 2020; Shi et al. 2023).
 
     Matrices are preconditioned block by block and take the magnitude of AdamW's step, so that
     AdamW's learning rate carries over; vectors, scalars and embedding tables take AdamW's step.
-    All blocks of one shape advance together, without a host synchronisation.
+    All blocks of one shape advance together; the host never waits for the device between refreshes
+    of the inverse roots.
 
     Every option below may also be given per parameter group, and all but `block_size`,
     `max_dim` and `max_aspect` may change between steps.
@@ -73,8 +107,7 @@ class Shampoo(torch.optim.Optimizer):
             refresh_interval=refresh_interval,
             nesterov=nesterov,
         )
-        self._stack_groups: dict[int, list[StackGroup]] = {}
-        self._plans: dict[int, list[blocking.Plan]] = {}
+        self._layouts: dict[int, _Layout] = {}
         self._skipped: Tensor | None = None
         super().__init__(params, {name: getattr(config, name) for name in _OPTIONS})
 
@@ -113,154 +146,162 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        work = [
-            (number, self._stack_groups_of(number))
-            for number, group in enumerate(self.param_groups)
-            if any(p.grad is not None and p.numel() for p in group["params"])
-        ]
+        work = []
+        for number, group in enumerate(self.param_groups):
+            indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
+            if indices:
+                layout = self._layout(number, indices)
+                work.append((group, layout, self._gradients(group, layout, indices)))
         if work:
-            grads = {number: self._gradients(number) for number, _ in work}
             finite = self._all_finite(
-                [
-                    stacks.gather(grads[number])
-                    for number, stack_groups in work
-                    for stacks in stack_groups
-                ]
+                [stacks.gather(grads) for _, layout, grads in work for stacks in layout.stacks]
             )
-            for number, stack_groups in work:
-                self._advance(number, stack_groups, list(grads[number]), finite)
+            for group, layout, grads in work:
+                self._advance(group, layout, list(grads), finite)
         return loss
 
-    def _gradients(self, number: int) -> dict[int, Tensor]:
-        """The group's gradients as matrices, by parameter index."""
-        group = self.param_groups[number]
+    def _gradients(
+        self, group: dict[str, Any], layout: _Layout, indices: list[int]
+    ) -> dict[int, Tensor]:
+        """Gradients as matrices, by parameter index."""
         grads = {}
-        for index, parameter in enumerate(group["params"]):
-            if parameter.grad is None:
-                continue
-            if parameter.grad.is_sparse:
+        for index in indices:
+            grad = group["params"][index].grad
+            if grad.is_sparse:
                 raise RuntimeError(
                     "Shampoo needs dense gradients, got a sparse one for a parameter of shape "
-                    f"{tuple(parameter.shape)}; set sparse=False in its embedding."
+                    f"{tuple(grad.shape)}; set sparse=False in its embedding."
                 )
-            grads[index] = parameter.grad.reshape(self._plans[number][index].matrix)
+            grads[index] = grad.reshape(layout.plans[index].matrix)
         return grads
 
     def _all_finite(self, flags: list[Tensor]) -> Tensor:
         """One boolean for the whole step, on the first flag's device; counts skipped steps."""
-        device = flags[0].device
         finite = flags[0]
         for flag in flags[1:]:
-            finite = finite & flag.to(device)
+            finite = finite & flag.to(finite.device)
         if self._skipped is None:
-            self._skipped = torch.zeros((), dtype=torch.int64, device=device)
-        self._skipped.add_(~finite)
+            self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
+        self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
     def _advance(
-        self, number: int, stack_groups: list[StackGroup], indices: list[int], finite: Tensor
+        self, group: dict[str, Any], layout: _Layout, indices: list[int], finite: Tensor
     ) -> None:
         """Steps one group and applies its updates to the weights at `indices`."""
-        group = self.param_groups[number]
         group["refresh_step"] += 1
         due = refresh.is_due(group["refresh_step"], group["refresh_interval"])
-        parameters = [group["params"][index] for index in indices]
-        if group["weight_decay"] != 0:
-            shrink = 1 - group["lr"] * group["weight_decay"] * finite.to(torch.float64)
-            for kind, rows in _by_kind(parameters).items():
-                torch._foreach_mul_(rows, shrink.to(*kind))
+        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        options = {**group, "lr": lr}
+        matrices, detours = self._weights(group, layout, indices)
+        for stacks in layout.stacks:
+            here = finite.to(stacks.device)
+            stacks.step(here, options, due)
+            decay = None
+            if group["weight_decay"] != 0:
+                decay = here.to(stacks.dtype) * (lr * group["weight_decay"])
+            stacks.apply(matrices, decay)
+        for parameter, matrix in detours:
+            parameter.copy_(matrix.view(parameter.shape))
 
-        # Weights that are not contiguous have no matrix view; their update takes a way round.
+    def _weights(
+        self, group: dict[str, Any], layout: _Layout, indices: list[int]
+    ) -> tuple[dict[int, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Weights as matrices by index, and those that are copies, since no view exists."""
         matrices, detours = {}, []
-        for index, parameter in zip(indices, parameters, strict=True):
-            matrix = self._plans[number][index].matrix
+        for index in indices:
+            parameter, matrix = group["params"][index], layout.plans[index].matrix
             if parameter.is_contiguous():
                 matrices[index] = parameter.view(matrix)
             else:
-                matrices[index] = parameter.new_zeros(matrix, dtype=_state_dtype(parameter))
+                matrices[index] = parameter.reshape(matrix)
                 detours.append((parameter, matrices[index]))
-        for stacks in stack_groups:
-            stacks.step(finite.to(stacks.device), group, due)
-            stacks.apply(matrices)
-        for parameter, change in detours:
-            parameter.add_(change.view(parameter.shape))
+        return matrices, detours
 
-    def _stack_groups_of(self, number: int) -> list[StackGroup]:
-        """The group's stacks, made at its first step and filled from a loaded checkpoint."""
-        if number not in self._stack_groups:
-            parameters = self.param_groups[number]["params"]
-            self._plans[number] = self._plan_group(number)
-            kinds = defaultdict(list)
-            for row in zip(range(len(parameters)), self._plans[number], strict=True):
-                if row[1].tiles:
-                    parameter = parameters[row[0]]
-                    kinds[_state_dtype(parameter), parameter.device].append(row)
-            self._stack_groups[number] = [
-                StackGroup(plans, dtype, device) for (dtype, device), plans in kinds.items()
-            ]
-            state.load(self._stack_groups[number], parameters, self.state)
-        return self._stack_groups[number]
+    def _layout(self, number: int, indices: Collection[int]) -> _Layout:
+        """The group's stacks with at least the parameters at `indices`.
 
-    def _plan_group(self, number: int) -> list[blocking.Plan]:
+        Parameters enter when they have their first gradient, so that frozen ones cost nothing;
+        stacks are then built anew around the state of those that were there before.
+        """
         group = self.param_groups[number]
         config = BlockingConfig(**{name: group[name] for name in _BLOCKING})
-        return [blocking.plan(parameter.shape, config) for parameter in group["params"]]
+        layout = self._layouts.get(number)
+        if layout is not None:
+            if layout.config != config:
+                raise ValueError(
+                    f"{', '.join(_BLOCKING)} must stay as they were at the first step, "
+                    f"{layout.config}, got {config}."
+                )
+            if layout.indices.issuperset(indices):
+                return layout
+            indices = layout.indices.union(indices)
+        saved = self._exported()
+        layout = _Layout.of(group["params"], config, frozenset(indices))
+        state.load(layout.stacks, group["params"], saved)
+        self._layouts[number] = layout
+        for parameter, step in state.steps(layout.stacks, group["params"]):
+            self.state[parameter] = {"step": step}
+        return layout
+
+    def _exported(self) -> defaultdict[Tensor, dict[str, Any]]:
+        """Complete state by parameter, from the stacks or, before the first step, as loaded."""
+        exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for parameter, entry in self.state.items():
+            if len(entry) > 1:
+                exported[parameter] = entry
+        for number, layout in self._layouts.items():
+            state.save(layout.stacks, self.param_groups[number]["params"], exported)
+        return exported
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, independent of how blocks were stacked; plain tensors and numbers."""
-        self._export()
+        live, self.state = self.state, self._exported()
         try:
             return super().state_dict()
         finally:
-            self._drop_exported()
+            self.state = live
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
 
         Raises:
-          ValueError: if the state does not fit the parameters.
+          ValueError: if the state does not fit the parameters; nothing has changed then.
         """
-        super().load_state_dict(state_dict)
-        # torch casts state to the parameter's dtype; float32 state of bf16 weights must survive.
-        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        here = [parameter for group in self.param_groups for parameter in group["params"]]
-        self.state.clear()
-        for index, parameter in zip(saved, here, strict=True):
-            if index in state_dict["state"]:
-                self.state[parameter] = dict(state_dict["state"][index])
-        self._stack_groups = {}
-        for number in range(len(self.param_groups)):
-            self._stack_groups_of(number)
+        before = dict(self.__dict__)
+        try:
+            super().load_state_dict(state_dict)
+            # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
+            saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+            here = [parameter for group in self.param_groups for parameter in group["params"]]
+            self.state = defaultdict(dict)
+            for index, parameter in zip(saved, here, strict=True):
+                if index in state_dict["state"]:
+                    self.state[parameter] = dict(state_dict["state"][index])
+            for number, group in enumerate(self.param_groups):
+                self._layout(
+                    number, [i for i, p in enumerate(group["params"]) if self.state.get(p)]
+                )
+        except BaseException:
+            self.__dict__.update(before)
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
-        self._export()
-        exported = defaultdict(dict, self.state)
-        self._drop_exported()
-        return {**super().__getstate__(), "state": exported}
+        return {**super().__getstate__(), "state": self._exported()}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
-        self._stack_groups, self._plans, self._skipped = {}, {}, None
-
-    def _export(self) -> None:
-        for number, stack_groups in self._stack_groups.items():
-            state.save(stack_groups, self.param_groups[number]["params"], self.state)
-
-    def _drop_exported(self) -> None:
-        """Forgets exported copies; what is not in a stack yet stays."""
-        for number in self._stack_groups:
-            for parameter in self.param_groups[number]["params"]:
-                self.state.pop(parameter, None)
+        self._layouts, self._skipped = {}, None
 
     def diagnostics(self) -> dict[str, int]:
-        """Counts since construction; reading them synchronises with the device.
+        """Counts since construction or loading; reading them synchronises with the device.
 
         Returns:
           `skipped_steps`: steps with a non-finite gradient.
           `failed_roots`: inverse roots that kept their predecessor.
         """
-        groups = [each for groups in self._stack_groups.values() for each in groups]
-        stacks = [stack for each in groups for stack in each.stacks]
+        groups = [group for layout in self._layouts.values() for group in layout.stacks]
+        stacks = [stack for group in groups for stack in group.stacks]
         preconditioners = [stack.preconditioner for stack in stacks if stack.preconditioner]
         return {
             "skipped_steps": 0 if self._skipped is None else int(self._skipped),
@@ -274,8 +315,9 @@ class Shampoo(torch.optim.Optimizer):
             options = ", ".join(f"{name}={group[name]}" for name in _OPTIONS)
             lines.append(f"  group {number}: {options}")
             names = group.get("param_names") or [f"param {i}" for i in range(len(group["params"]))]
-            plans = self._plan_group(number)
-            for name, parameter, plan in zip(names, group["params"], plans, strict=True):
+            config = BlockingConfig(**{name: group[name] for name in _BLOCKING})
+            for name, parameter in zip(names, group["params"], strict=True):
+                plan = blocking.plan(parameter.shape, config)
                 if plan.reason:
                     treatment = f"AdamW ({plan.reason})"
                 else:
@@ -287,14 +329,3 @@ class Shampoo(torch.optim.Optimizer):
 def _describe(tile: blocking.Tile) -> str:
     sides = {(True, True): "", (True, False): " left only", (False, True): " right only"}
     return f"{tile.blocks} x [{tile.height}, {tile.width}]{sides[tile.sides]}"
-
-
-def _state_dtype(parameter: Tensor) -> torch.dtype:
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
-
-
-def _by_kind(tensors: list[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[Tensor]]:
-    kinds = defaultdict(list)
-    for tensor in tensors:
-        kinds[tensor.device, tensor.dtype].append(tensor)
-    return kinds

@@ -14,7 +14,9 @@ class RootInverse:
 
     Attributes:
       factors: L [N, m, m] and R [N, n, n]; None for a side without a factor.
-      inverse_roots: L^(-e) and R^(-e) as of the last refresh, the identity before it.
+      inverse_roots: L^(-e) and R^(-e) as of the last refresh, each up to a positive factor, since
+        grafting fixes the magnitude; zero before the first trusted root, which makes the direction
+        zero and grafting fall back to AdamW's.
       failures: roots that could not be trusted and kept their predecessor; a count on the device.
     """
 
@@ -23,10 +25,9 @@ class RootInverse:
         self.inverse_roots: list[Tensor | None] = []
         for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True):
             shape = (layout.blocks, size, size)
-            factor = torch.zeros(shape, dtype=dtype, device=device) if has_factor else None
-            identity = torch.eye(size, dtype=dtype, device=device).repeat(layout.blocks, 1, 1)
-            self.factors.append(factor)
-            self.inverse_roots.append(identity if has_factor else None)
+            for tensors in (self.factors, self.inverse_roots):
+                zeros = torch.zeros(shape, dtype=dtype, device=device) if has_factor else None
+                tensors.append(zeros)
         self.failures = torch.zeros((), dtype=torch.int64, device=device)
 
     @property
@@ -39,13 +40,12 @@ class RootInverse:
         left, right = self.factors
         factors.update_(left, right, grad, decay, weight)
 
-    def refresh(
-        self, correction: Tensor, exponent: float | None, damping: float, live: Tensor
-    ) -> None:
-        """Takes the inverse roots of the bias-corrected factors anew.
+    def refresh(self, exponent: float | None, damping: float, live: Tensor) -> None:
+        """Takes the inverse roots of the factors anew.
+
+        The factors' bias correction is a positive factor too, and left out.
 
         Args:
-          correction: 1 - beta2**t of each block, [N, 1, 1].
           exponent: e, or None for 1/(2*sides).
           damping: as a fraction of each factor's largest eigenvalue.
           live: booleans that broadcast to [N, 1, 1]; where False the old roots stay.
@@ -54,7 +54,7 @@ class RootInverse:
         for factor, inverse_root in zip(self.factors, self.inverse_roots, strict=True):
             if factor is None or inverse_root is None:
                 continue
-            fresh, trusted = roots.inverse_root(factor / correction, power, damping)
+            fresh, _, trusted = roots.inverse_root(factor, power, damping)
             trusted = trusted[:, None, None]
             torch.where(trusted & live, fresh, inverse_root, out=inverse_root)
             self.failures.add_((~trusted & live).sum())

@@ -136,7 +136,7 @@ class ReferenceShampoo:
         if block.right is not None:
             block.right = beta2 * block.right + (1 - beta2) * grad.T @ grad
         early = self.calls < self.refresh_interval and math.log2(self.calls).is_integer()
-        if self.steps > 1 and not early and self.calls % self.refresh_interval:
+        if not early and self.calls % self.refresh_interval:
             return
         sides = (block.left is not None) + (block.right is not None)
         power = 1 / (2 * sides) if self.exponent is None else self.exponent
@@ -147,7 +147,9 @@ class ReferenceShampoo:
             block.right_root = inverse_root(block.right / correction, power, self.damping)
 
     def _precondition(self, block: Block, average: Matrix) -> Matrix:
-        """S = L^(-e) M R^(-e)."""
+        """S = L^(-e) M R^(-e); zero before there are roots."""
+        if block.left_root is None and block.right_root is None:
+            return np.zeros_like(average)
         if block.left_root is not None:
             average = block.left_root @ average
         if block.right_root is not None:

@@ -3,16 +3,18 @@
 import torch
 from torch import Tensor
 
-# A backward-stable eigendecomposition reconstructs its matrix to rounding; this far off, it failed.
+# A backward-stable eigendecomposition reconstructs its matrix to rounding; this far off it failed.
 MAX_RESIDUAL = 1e-2
 
 
-def inverse_root(matrices: Tensor, exponent: float, damping: float) -> tuple[Tensor, Tensor]:
+def inverse_root(
+    matrices: Tensor, exponent: float, damping: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """A^(-exponent) of each matrix, by eigendecomposition with relative damping.
 
-    Each matrix is scaled by a bound of its largest eigenvalue first, so that neither tiny nor
-    huge factors leave the range of the dtype; damping is then a fraction of that scale.
-    A zero matrix counts as the identity.
+    Each matrix is divided by its infinity norm, a bound of its largest eigenvalue, so that neither
+    tiny nor huge factors leave the range of the dtype; damping is a fraction of the largest
+    eigenvalue. A zero matrix counts as the identity.
 
     Args:
       matrices: A, [N, d, d], symmetric up to rounding, positive semi-definite up to rounding.
@@ -20,22 +22,24 @@ def inverse_root(matrices: Tensor, exponent: float, damping: float) -> tuple[Ten
       damping: added to the eigenvalues, as a fraction of the largest.
 
     Returns:
-      The roots [N, d, d], and [N] booleans: whether each can be trusted, that is, is finite and
-      its eigendecomposition reproduces A to a relative error of at most `MAX_RESIDUAL`.
+      roots [N, d, d] and scales [N, 1, 1], such that A^(-exponent) is scales^(-exponent) * roots;
+      and [N] booleans: whether each root can be trusted, that is, is finite and its
+      eigendecomposition reproduces the scaled A to `MAX_RESIDUAL` in the Frobenius norm.
     """
     bound = torch.linalg.matrix_norm(matrices, ord=torch.inf, keepdim=True)
-    tiny = torch.finfo(matrices.dtype).tiny
-    scaled = (matrices / bound.clamp_min(tiny)).add(matrices.mT / bound.clamp_min(tiny)).mul_(0.5)
+    bound = bound.clamp_min(torch.finfo(matrices.dtype).tiny)
+    scaled = matrices / bound
+    scaled = (scaled + scaled.mT).mul_(0.5)
     values, vectors = _eigh(scaled)
-    residual = torch.linalg.matrix_norm((vectors * values.unsqueeze(-2)) @ vectors.mT - scaled)
+    error = (vectors * values.unsqueeze(-2)) @ vectors.mT - scaled
+    norm = torch.linalg.matrix_norm(scaled)
     largest = values[..., -1:]
     empty = largest <= 0
-    damped = torch.where(empty, 1.0, values.clamp_min(0) + damping * largest)
-    scale = torch.where(empty, 1.0, bound.squeeze(-1))
-    powers = damped.pow(-exponent) * scale.pow(-exponent)
+    powers = torch.where(empty, 1.0, values.clamp_min(0) + damping * largest).pow(-exponent)
     roots = (vectors * powers.unsqueeze(-2)) @ vectors.mT
-    trusted = (residual <= MAX_RESIDUAL) & roots.isfinite().all(dim=-1).all(dim=-1)
-    return roots, trusted
+    trusted = torch.linalg.matrix_norm(error) <= MAX_RESIDUAL * norm
+    trusted &= roots.isfinite().all(dim=-1).all(dim=-1)
+    return roots, torch.where(empty.unsqueeze(-1), 1.0, bound), trusted
 
 
 def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:

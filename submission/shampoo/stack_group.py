@@ -12,7 +12,7 @@ from submission.shampoo.stacks import Stack
 
 
 class StackGroup:
-    """All stacks of one group, device and state dtype.
+    """All stacks of one group, device and parameter dtype.
 
     Args:
       plans: (index, plan) of each parameter that lives here.
@@ -24,7 +24,7 @@ class StackGroup:
         self, plans: list[tuple[int, Plan]], dtype: torch.dtype, device: torch.device
     ) -> None:
         layouts = stack_layouts(plans)
-        self.device = device
+        self.dtype, self.device = dtype, device
         self.counters = Counters(layouts, dtype, device)
         self.stacks = [
             Stack(layout, steps, dtype, device)
@@ -64,16 +64,24 @@ class StackGroup:
         for stack, tick in zip(self.stacks, ticks, strict=True):
             stack.step(finite, tick, options, refresh)
 
-    def apply(self, weights: Mapping[int, Tensor]) -> None:
-        """Subtracts the last step's updates.
+    def apply(self, weights: Mapping[int, Tensor], decay: Tensor | None) -> None:
+        """Shrinks weights by a fraction of themselves and subtracts the last step's updates.
 
         Args:
           weights: weights as matrices, by parameter index; parameters without a gradient absent.
+          decay: the fraction, a scalar tensor of the state's dtype; None for no decay.
         """
         targets, sources = [], []
         for member, view in self._members:
             if member.index in weights:
                 targets.append(member.tile.of_matrix(weights[member.index]))
                 sources.append(view)
-        if targets:
-            torch._foreach_sub_(targets, sources)
+        if not targets:
+            return
+        if decay is not None and targets[0].dtype == sources[0].dtype:
+            torch._foreach_mul_(targets, 1 - decay)
+        elif decay is not None:
+            # Rounding 1 - decay to a short mantissa would give no decay at all, or far too much.
+            exact = [target.to(decay.dtype) for target in targets]
+            torch._foreach_add_(sources, torch._foreach_mul(exact, decay))
+        torch._foreach_sub_(targets, sources)

@@ -62,7 +62,7 @@ class Stack:
             due = tick.live if refresh else tick.fresh
             if due is not None:
                 self.preconditioner.refresh(
-                    tick.corrections[1], options["exponent"], options["damping"], due & tick.live
+                    options["exponent"], options["damping"], due & tick.live
                 )
             update = grafting.graft(self.preconditioner.direction(average), update)
         torch.mul(update, tick.live.to(update.dtype) * options["lr"], out=self.buffer)

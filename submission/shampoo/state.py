@@ -43,36 +43,44 @@ def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state
 
 
 def load(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
-    """Fills stacks from `state[parameter]` and removes those entries; what is absent stays zero.
+    """Fills stacks from `state[parameter]`; parameters without state start anew.
 
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
     """
-    loaded = set()
     for counters, stack, member in _members(stack_groups):
         parameter = parameters[member.index]
         entry = state.get(parameter)
         if not entry:
             continue
-        loaded.add(parameter)
         counters.mark_seen(member)
         for name, tensor in stack.state_tensors().items():
             key = name if name == "step" or name in _ELEMENTWISE else f"{name}.{member.number}"
             rows = tensor.narrow(0, member.offset, member.tile.blocks)
-            try:
-                value = torch.as_tensor(entry[key]).to(rows.device)
-                if name in _ELEMENTWISE:
-                    matrix = value.reshape(member.matrix)
-                    member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
-                else:
-                    rows.copy_(value)
-            except (KeyError, RuntimeError) as error:
+            if name == "step":
+                shape: tuple[int, ...] = ()
+            else:
+                shape = tuple(parameter.shape if name in _ELEMENTWISE else rows.shape)
+            value = entry.get(key)
+            if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+                found = tuple(value.shape) if isinstance(value, Tensor) else value
                 raise ValueError(
-                    f"state_dict has no fitting {key!r} for the parameter of shape "
-                    f"{tuple(parameter.shape)}: {error}"
-                ) from error
-    for parameter in loaded:
-        del state[parameter]
+                    f"state_dict: {key!r} of the parameter of shape {tuple(parameter.shape)} must "
+                    f"be a tensor of shape {shape}, got {found}."
+                )
+            if name in _ELEMENTWISE:
+                matrix = value.reshape(member.matrix)
+                member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
+            else:
+                rows.copy_(value)
+
+
+def steps(
+    stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each parameter with a live scalar view of its step counter."""
+    for _, stack, member in _members(stack_groups):
+        yield parameters[member.index], stack.steps[member.offset, 0, 0]
 
 
 def _members(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Member]]:

@@ -9,6 +9,11 @@ from hypothesis import strategies as st
 from submission.shampoo import reference, roots
 
 
+def inverse_root(matrices, exponent, damping):
+    root, scale, trusted = roots.inverse_root(matrices, exponent, damping)
+    return scale.pow(-exponent) * root, trusted
+
+
 def covariance(size, rank, seed, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(size, rank, generator=generator, dtype=torch.float64)
@@ -26,17 +31,17 @@ def covariance(size, rank, seed, dtype=torch.float64):
 def test_agrees_with_the_reference(size, rank, exponent, damping, seed):
     matrices = torch.stack([covariance(size, rank, seed + i) for i in range(3)])
     expected = np.stack([reference.inverse_root(m.numpy(), exponent, damping) for m in matrices])
-    fast, trusted = roots.inverse_root(matrices, exponent, damping)
+    fast, trusted = inverse_root(matrices, exponent, damping)
     assert trusted.all()
     np.testing.assert_allclose(fast.numpy(), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
-    single, trusted = roots.inverse_root(matrices.float(), exponent, damping)
+    single, trusted = inverse_root(matrices.float(), exponent, damping)
     assert trusted.all()
     np.testing.assert_allclose(single.numpy(), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
 
 
 def test_is_the_inverse_root():
     matrix = covariance(6, 20, 0)[None]
-    root, _ = roots.inverse_root(matrix, 0.25, 1e-12)
+    root, _ = inverse_root(matrix, 0.25, 1e-12)
     identity = root @ root @ root @ root @ matrix
     assert torch.allclose(identity, torch.eye(6, dtype=torch.float64), atol=1e-8)
 
@@ -57,26 +62,46 @@ def test_is_the_inverse_root():
 )
 @pytest.mark.parametrize("exponent", [0.25, 0.5])
 def test_hard_inputs_give_finite_trusted_roots(matrix, exponent):
-    root, trusted = roots.inverse_root(matrix[None], exponent, 1e-6)
+    root, trusted = inverse_root(matrix[None], exponent, 1e-6)
     assert trusted.all()
     assert root.isfinite().all()
 
 
 def test_a_zero_matrix_counts_as_the_identity():
-    root, trusted = roots.inverse_root(torch.zeros(2, 5, 5), 0.25, 1e-6)
+    root, trusted = inverse_root(torch.zeros(2, 5, 5), 0.25, 1e-6)
     assert trusted.all()
     assert torch.equal(root, torch.eye(5).repeat(2, 1, 1))
 
 
 def test_scale_never_matters():
     matrix = covariance(6, 4, 3)[None]
-    root, _ = roots.inverse_root(matrix, 0.25, 1e-4)
-    scaled, _ = roots.inverse_root(matrix * 1e8, 0.25, 1e-4)
+    root, _ = inverse_root(matrix, 0.25, 1e-4)
+    scaled, _ = inverse_root(matrix * 1e8, 0.25, 1e-4)
     assert torch.allclose(scaled * 1e2, root, rtol=1e-10)
+
+
+def test_a_decomposition_that_does_not_reproduce_its_matrix_is_not_trusted(monkeypatch):
+    def wrong(matrices):
+        values, vectors = torch.linalg.eigh(matrices)
+        values[0] *= 1.1
+        return values, vectors
+
+    monkeypatch.setattr(roots, "_eigh", wrong)
+    _, trusted = inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6)
+    assert trusted.tolist() == [False, True]
+
+
+def test_a_solver_that_does_not_converge_leaves_the_matrix_untrusted(monkeypatch):
+    def never(matrices):
+        raise torch.linalg.LinAlgError("no convergence")
+
+    monkeypatch.setattr(torch.linalg, "eigh", never)
+    _, trusted = inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6)
+    assert trusted.tolist() == [False, False]
 
 
 def test_a_matrix_with_nan_is_not_trusted_and_does_not_spoil_its_neighbours():
     matrices = torch.stack([covariance(4, 8, 0), torch.full((4, 4), torch.nan).double()])
-    root, trusted = roots.inverse_root(matrices, 0.25, 1e-6)
+    root, trusted = inverse_root(matrices, 0.25, 1e-6)
     assert trusted.tolist() == [True, False]
     assert root[0].isfinite().all()

@@ -46,7 +46,7 @@ test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
 	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw --studies=3 \
-	  --trials=best --best_from=$(FULL)/report/points.csv $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce
+	  --first_study=3 --trials=best --best_from=$(FULL)/report/points.csv $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce --output=$(RUNS)/reproduce/report
 
 reproduce-full: $(STAMP)  ## all five points of all entries (about an hour on 2 cores)

@@ -66,7 +66,7 @@ def time_to_target_bars(
         missed = np.isinf(table["median_steps"])
         bounded = table.loc[missed & (table["submission"] == baseline), "workload"]
         if (table["workload"].isin(bounded) & ~missed).any():
-            note = f"≤: relative to {style.label(baseline)}'s whole trials, which miss the target"
+            note = f"≤: relative to {style.label(baseline)}'s trials, which end short of the target"
             handles.append(Line2D([], [], linestyle="none", label=note))
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
@@ -123,8 +123,8 @@ def _reference(
 ) -> tuple[float, str]:
     """What 1.0 stands for on a workload, and the sign to put before a ratio to it.
 
-    Where the baseline misses the target, its trials' length is less than its time to target, so
-    ratios to it are upper bounds.
+    Where the baseline's median study misses the target, a study that misses needs at least the
+    length of its shortest trial, so ratios to the median of those are upper bounds.
     """
     if (workload, baseline) not in medians.index:
         return math.nan, ""
@@ -132,7 +132,8 @@ def _reference(
     if math.isfinite(reference):
         return reference, ""
     last = {"steps": "last_step", "seconds": "last_seconds"}[column]
-    return float(shown.loc[[(workload, baseline)], last].median()), "≤"
+    rows = shown.loc[[(workload, baseline)]]
+    return float(rows[column].where(rows["reached"], rows[last]).median()), "≤"
 
 
 def _draw_bar(

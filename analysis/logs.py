@@ -4,7 +4,6 @@ The layout is `SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/eval_measurements.c
 used is left out and reported with its path; it never stops the rest from being read.
 """
 
-import csv
 import dataclasses
 import math
 import re
@@ -14,14 +13,25 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.trial_files import (
+    CHECKPOINT_FILE,
+    EVALUATIONS_FILE,
+    HYPERPARAMETERS_FILE,
+    STATUS_FILE,
+    DamagedError,
+    Status,
+    read_evaluations,
+    read_hyperparameters,
+    read_status,
+)
 from common import progress
 from common.cli import UserError
 from workloads import registry
 from workloads.facts import WorkloadFacts
 
-EVALUATIONS_FILE = "eval_measurements.csv"
 LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
+TRIAL_NOTES = ["hyperparameters", "finished"]
 MEASUREMENTS = [
     "global_step",
     "score",
@@ -56,9 +66,11 @@ class Logs:
 
     Attributes:
       frame: one row per evaluation, sorted by trial, evaluations in the file's order. Columns:
-        submission, workload, framework (str), study, trial (int64); global_step (int64), score
+        submission, workload, framework (str), study, trial (int64); hyperparameters (compact JSON
+        with sorted keys, empty where not logged), finished (bool); global_step (int64), score
         (submission seconds), cpu_seconds (NaN where not logged), train_metric, validation_metric
-        and test_metric (the workload's target metric on each split; NaN where not logged).
+        and test_metric (the workload's target metric on each split; NaN where not logged). A trial
+        whose time was up before its first evaluation has one row, at its end, without metrics.
       problems: what was left out or is incomplete, in the order of the walk.
     """
 
@@ -78,10 +90,6 @@ class _Trial:
     folder: Path
 
 
-class _DamagedError(ValueError):
-    """A file of evaluations that cannot be trusted."""
-
-
 def read_logs(directory: Path, ignore: Path | None = None) -> Logs:
     """Reads every trial under `directory`.
 
@@ -99,11 +107,14 @@ def read_logs(directory: Path, ignore: Path | None = None) -> Logs:
         trials = list(_find_trials(directory, ignore, problems))
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    columns: dict[str, list[object]] = {name: [] for name in (*TRIAL_KEYS, *MEASUREMENTS)}
+    names = (*TRIAL_KEYS, *TRIAL_NOTES, *MEASUREMENTS)
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    # Our own runner ends every trial with a status; the official one never writes any.
+    status_is_due = any((trial.folder / STATUS_FILE).exists() for trial in trials)
     show = len(trials) >= _PROGRESS_FROM
     with progress.bar(len(trials), "reading logs", "trials") if show else nullcontext() as bar:
         for trial in trials:
-            _read_trial(trial, columns, problems)
+            _read_trial(trial, status_is_due, columns, problems)
             if bar is not None:
                 bar.update()
     if not columns["trial"]:
@@ -151,104 +162,63 @@ def _find_trials(directory: Path, ignore: Path | None, problems: list[Problem]) 
                     )
 
 
-def _read_trial(trial: _Trial, columns: dict[str, list[object]], problems: list[Problem]) -> None:
+def _read_trial(
+    trial: _Trial, status_is_due: bool, columns: dict[str, list[object]], problems: list[Problem]
+) -> None:
     """Appends one trial's evaluations to `columns`, or the reason why not to `problems`."""
-    path = trial.folder / EVALUATIONS_FILE
-    if not path.exists():
-        problems.append(Problem(trial.folder, f"no {EVALUATIONS_FILE}; left out"))
+    status, unfinished = _ending(trial.folder, status_is_due)
+    evaluations = _evaluations(trial, status, problems)
+    if evaluations is None:
         return
+    if unfinished is not None:
+        problems.append(unfinished)
+    hyperparameters = ""
     try:
-        evaluations = read_evaluations(path, trial.facts.metric)
-    except _DamagedError as error:
-        problems.append(Problem(path, f"{error}; left out"))
-        return
+        hyperparameters = read_hyperparameters(trial.folder)
+    except DamagedError as error:
+        path = trial.folder / HYPERPARAMETERS_FILE
+        problems.append(Problem(path, f"{error}; hyperparameters unknown"))
+    about = (
+        *(trial.submission, trial.facts.name, trial.framework, trial.study, trial.trial),
+        *(hyperparameters, unfinished is None),
+    )
     count = len(evaluations["global_step"])
-    for name, key in zip(
-        TRIAL_KEYS,
-        (trial.submission, trial.facts.name, trial.framework, trial.study, trial.trial),
-        strict=True,
-    ):
-        columns[name].extend([key] * count)
+    for name, value in zip((*TRIAL_KEYS, *TRIAL_NOTES), about, strict=True):
+        columns[name].extend([value] * count)
     for name in MEASUREMENTS:
         columns[name].extend(evaluations[name])
-    if (trial.folder / "checkpoint.pt").exists():
-        problems.append(Problem(trial.folder, "unfinished trial; used as far as it got"))
 
 
-def read_evaluations(path: Path, metric: str) -> dict[str, list[float]]:
-    """The columns of one file of evaluations, by their names in `Logs.frame`.
-
-    Args:
-      path: an `eval_measurements.csv`.
-      metric: the workload's metric, without its split.
-
-    Raises:
-      ValueError: the file is damaged; the message says how.
-    """
-    sources = {
-        "global_step": "global_step",
-        "score": "score",
-        "cpu_seconds": "accumulated_submission_cpu_time",
-        "train_metric": f"train/{metric}",
-        "validation_metric": f"validation/{metric}",
-        "test_metric": f"test/{metric}",
-    }
-    header, rows = _read_table(path)
-    missing = [sources[k] for k in ("global_step", "score") if sources[k] not in header]
-    if sources["validation_metric"] not in header:
-        missing.append(sources["validation_metric"])
-    if missing:
-        raise _DamagedError(f"missing columns {', '.join(missing)}")
-    columns: dict[str, list[float]] = {}
-    for name, source in sources.items():
-        if source not in header:
-            columns[name] = [math.nan] * len(rows)
-            continue
-        index = header.index(source)
-        columns[name] = [
-            _number(row[index], source, line) for line, row in enumerate(rows, start=2)
-        ]
-    for name in ("global_step", "score"):
-        for line, value in enumerate(columns[name], start=2):
-            if not (math.isfinite(value) and value >= 0):
-                raise _DamagedError(f"line {line}: {name} is {value}, not a number from 0 on")
-    for line, value in enumerate(columns["global_step"], start=2):
-        if value != int(value):
-            raise _DamagedError(f"line {line}: global_step is {value}, not an integer")
-    columns["global_step"] = [int(value) for value in columns["global_step"]]
-    return columns
-
-
-def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a CSV file, all rows as wide as the header."""
+def _ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem | None]:
+    """How a trial says that it ended, and what makes it look unfinished, if anything does."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise _DamagedError(f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise _DamagedError("is not text") from error
-    if not text.strip():
-        raise _DamagedError("is empty")
-    # Without the last newline the last number may have lost digits, and nothing else would show it.
-    if not text.endswith("\n"):
-        raise _DamagedError("is truncated: the last line has no end")
-    try:
-        header, *rows = csv.reader(text.splitlines())
-    except csv.Error as error:
-        raise _DamagedError(f"is not CSV: {error}") from error
-    if not rows:
-        raise _DamagedError("holds no evaluation")
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise _DamagedError(f"line {line} has {len(row)} of {len(header)} columns")
-    return header, rows
+        status = read_status(folder)
+    except DamagedError as error:
+        reason = f"{error}; taken as an unfinished trial, used as far as it got"
+        return None, Problem(folder / STATUS_FILE, reason)
+    if status is not None:
+        return status, None
+    if (folder / CHECKPOINT_FILE).exists():
+        return None, Problem(folder, "unfinished trial; used as far as it got")
+    if status_is_due:
+        why = f"no {STATUS_FILE}, unlike other trials here"
+        return None, Problem(folder, f"unfinished trial ({why}); used as far as it got")
+    return None, None
 
 
-def _number(cell: str, column: str, line: int) -> float:
-    """The number in a cell; an empty cell is NaN, as pandas writes it."""
-    if not cell.strip():
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        raise _DamagedError(f"line {line}: {column} is {cell[:40]!r}, not a number") from None
+def _evaluations(
+    trial: _Trial, status: Status | None, problems: list[Problem]
+) -> dict[str, list[float]] | None:
+    """The trial's MEASUREMENTS; None, and a problem, where there are none to use."""
+    path = trial.folder / EVALUATIONS_FILE
+    if path.exists():
+        try:
+            return read_evaluations(path, trial.facts.metric)
+        except DamagedError as error:
+            problems.append(Problem(path, f"{error}; left out"))
+            return None
+    if status is not None and status.reason == "time":
+        unknown: dict[str, list[float]] = {name: [math.nan] for name in MEASUREMENTS}
+        return unknown | {"global_step": [status.global_step], "score": [status.seconds]}
+    problems.append(Problem(trial.folder, f"no {EVALUATIONS_FILE}; left out"))
+    return None

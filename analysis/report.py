@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from analysis import figures, scoring, style, tables
+from analysis import checks, figures, findings, scoring, style, tables
 from analysis.logs import Problem, read_logs
 from common import cli, files
 from common.cli import UserError
@@ -31,22 +31,28 @@ _STANDIN_NOTE = (
 )
 _METHOD = """\
 A trial's time to target is the submission time (and the step) of its first evaluation that meets
-the validation target, so it is known to one evaluation period. A study counts its fastest trial;
-numbers are medians over studies, and a study that misses the target counts as infinite. Seconds per
-step are median seconds over median steps (over whole trials where the target was missed), so
-that seconds ratio = steps ratio x cost ratio. A ratio below 1 is in the entry's favour."""
+the validation target, so it is known to one evaluation period. A study counts the fewest steps and
+the least seconds over its trials, each on its own, so the two may come from different points; the
+best point is the one with fewest steps. Numbers are medians over studies, and a study that misses
+the target counts as infinite. Seconds per step, and the cost ratio of them, are medians over all
+trials in their whole length; the seconds ratio is therefore only about steps ratio x cost ratio. A
+ratio below 1 is in the entry's favour. Trials are points x studies."""
+_CURVES = """\
+Learning curves show the one point of each entry whose median over studies has fewest steps, so its
+numbers can be larger than those of the table, for which each study picks its own best."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What was learnt from a folder of logs, and where it was written.
 
-      Attributes:
-    baseline: the submission that ratios are relative to.
-    workloads: as `analysis.scoring.score_workloads` returns.
-        points: as `analysis.scoring.score_points` returns.
-        figures: the figures' files.
-        problems: everything in the logs that could not be used, or only in part.
+    Attributes:
+      baseline: the submission that ratios are relative to.
+      workloads: as `analysis.scoring.score_workloads` returns.
+      points: as `analysis.scoring.score_points` returns.
+      figures: the figures' files.
+      problems: everything in the logs that could not be used, or only in part, or that makes the
+        comparison unfair.
     """
 
     baseline: str
@@ -88,6 +94,8 @@ def write_report(logs_directory: Path, output: Path, baseline: str | None = None
     trials = scoring.score_trials(logs.frame)
     table = scoring.score_workloads(trials, baseline)
     points = scoring.score_points(trials)
+    problems.extend(checks.budget_problems(table, logs_directory))
+    problems.extend(checks.hyperparameter_problems(trials, logs_directory))
     paths = figures.draw(
         logs.frame, trials, baseline, facts, files.make_directory(output / FIGURES)
     )
@@ -131,13 +139,14 @@ def _heading(table: pd.DataFrame, baseline: str, facts: Mapping[str, WorkloadFac
 
 
 def _findings(table: pd.DataFrame, baseline: str, facts: Mapping[str, WorkloadFacts]) -> str:
-    lines = tables.findings(table, baseline, facts) or ["There is nothing to compare."]
+    lines = findings.findings(table, baseline, facts) or ["There is nothing to compare."]
     return "## What the numbers say\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _pictures(paths: Sequence[Path], output: Path) -> str:
     pictures = [path.relative_to(output) for path in paths if path.suffix == ".png"]
-    return "## Figures\n\n" + "\n\n".join(f"![{path.stem}]({path.as_posix()})" for path in pictures)
+    shown = [f"![{path.stem}]({path.as_posix()})" for path in pictures]
+    return "\n\n".join(["## Figures", *shown, _CURVES])
 
 
 def _left_out(problems: Sequence[Problem], directory: Path) -> str:

@@ -1,6 +1,7 @@
-"""What the numbers say, as Markdown: tables, and sentences that are generated from them."""
+"""The numbers for people, as Markdown tables and lists."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,6 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis import style
-from workloads.facts import WorkloadFacts
 
 NOT_REACHED = "not reached"
 UNKNOWN = "–"
@@ -37,6 +37,17 @@ def ratio_text(value: float) -> str:
     return _text(value, lambda ratio: f"{ratio:.2f}")
 
 
+def runs_text(points: int, studies: int, runs: int, unfinished: int) -> str:
+    """How often an entry ran on a workload: points x studies, and what is missing of that.
+
+    >>> runs_text(5, 3, 15, 0), runs_text(5, 3, 14, 1)
+    ('5 x 3', '14 of 5 x 3, 1 unfinished')
+    """
+    whole = f"{points} x {studies}"
+    text = whole if runs == points * studies else f"{runs} of {whole}"
+    return f"{text}, {unfinished} unfinished" if unfinished else text
+
+
 def summary_table(table: pd.DataFrame, baseline: str, fmt: str = "github") -> str:
     """The table of `analysis.scoring.score_workloads`, for people.
 
@@ -50,6 +61,7 @@ def summary_table(table: pd.DataFrame, baseline: str, fmt: str = "github") -> st
         {
             "workload": row.workload,
             "entry": style.label(row.submission),
+            "trials": runs_text(row.points, row.studies, row.runs, row.unfinished),
             "reached": f"{row.reached} of {row.studies}",
             "steps": steps_text(row.median_steps),
             f"steps / {against}": ratio_text(row.steps_ratio),
@@ -78,86 +90,6 @@ def points_table(points: pd.DataFrame) -> str:
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]
     return _tabulate(rows, "github", left=2)
-
-
-def findings(table: pd.DataFrame, baseline: str, facts: Mapping[str, WorkloadFacts]) -> list[str]:
-    """One sentence or two per workload and entry: who wins in steps, who in seconds, and why.
-
-    Args:
-      table: as `analysis.scoring.score_workloads` returns.
-      baseline: the submission to compare with.
-      facts: of every workload in `table`.
-    """
-    lines = []
-    cells = {(row.workload, row.submission): row for row in table.itertuples()}
-    for (workload, submission), row in sorted(cells.items()):
-        if submission == baseline:
-            continue
-        other = cells.get((workload, baseline))
-        lines.append(f"**{workload}**: {_compare(row, other, baseline, facts[workload])}")
-    return lines
-
-
-def _compare(row: Any, other: Any, baseline: str, facts: WorkloadFacts) -> str:
-    ours, theirs = style.label(row.submission), style.label(baseline)
-    if facts.validation_target is None:
-        return f"no target is set, so {ours} cannot be judged."
-    if other is None:
-        return f"{theirs} has no usable run to compare {ours} with."
-    reached, other_reached = math.isfinite(row.median_steps), math.isfinite(other.median_steps)
-    counts = (
-        f"{ours} reached the target in {row.reached} of {row.studies} studies, "
-        f"{theirs} in {other.reached} of {other.studies}"
-    )
-    if not reached and not other_reached:
-        return f"neither median study of {ours} and {theirs} reaches the target ({counts})."
-    if reached != other_reached:
-        winner, loser, best = (ours, theirs, row) if reached else (theirs, ours, other)
-        return (
-            f"{winner} wins: it reaches the target in {steps_text(best.median_steps)} steps and "
-            f"{seconds_text(best.median_seconds)} s, the median study of {loser} does not "
-            f"({counts})."
-        )
-    clauses = [
-        _steps_clause(row, other, ours, theirs, facts),
-        _seconds_clause(row, other, ours, theirs),
-    ]
-    if row.reached < row.studies or other.reached < other.studies:
-        clauses.append(f"{counts}.")
-    return " ".join(clauses)
-
-
-def _steps_clause(row: Any, other: Any, ours: str, theirs: str, facts: WorkloadFacts) -> str:
-    verdict = _verdict(row.steps_ratio, ours, theirs)
-    numbers = (
-        f"({steps_text(row.median_steps)} against {steps_text(other.median_steps)}, "
-        f"ratio {ratio_text(row.steps_ratio)})"
-    )
-    close = abs(row.median_steps - other.median_steps) <= facts.eval_period_steps
-    doubt = (
-        ", though by no more than one evaluation period" if close and row.steps_ratio != 1 else ""
-    )
-    return f"{verdict} in steps {numbers}{doubt}."
-
-
-def _seconds_clause(row: Any, other: Any, ours: str, theirs: str) -> str:
-    numbers = (
-        f"({seconds_text(row.median_seconds)} s against {seconds_text(other.median_seconds)} s, "
-        f"ratio {ratio_text(row.seconds_ratio)})"
-    )
-    cost = f"A step of {ours} costs {ratio_text(row.step_cost_ratio)} times one of {theirs}"
-    if row.steps_ratio < 1 <= row.seconds_ratio:
-        verdict = _verdict(row.seconds_ratio, ours, theirs)
-        return f"{cost}, which costs it the lead: {verdict} in seconds {numbers}."
-    if row.seconds_ratio < 1 <= row.steps_ratio:
-        return f"{cost}, which turns the order: {ours} wins in seconds {numbers}."
-    return f"{cost}; {_verdict(row.seconds_ratio, ours, theirs)} in seconds {numbers}."
-
-
-def _verdict(ratio: float, ours: str, theirs: str) -> str:
-    if ratio == 1:
-        return f"{ours} and {theirs} are level"
-    return f"{ours if ratio < 1 else theirs} wins"
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> list[str]:
@@ -198,5 +130,8 @@ def _text(value: float, form: Any) -> str:
 
 
 def _tabulate(rows: list[dict[str, Any]], fmt: str, left: int) -> str:
+    # Markdown knows no headers of several lines; a terminal has no room for long ones.
+    wrap = (lambda name: name) if fmt == "github" else (lambda name: textwrap.fill(name, 10))
+    headers = {name: wrap(name) for name in rows[0]}
     align = ["left"] * left + ["right"] * (len(rows[0]) - left)
-    return str(tabulate(rows, "keys", fmt, colalign=align, disable_numparse=True))
+    return str(tabulate(rows, headers, fmt, colalign=align, disable_numparse=True))

@@ -21,6 +21,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return flags.FLAGS(argv)
         except flags.Error as error:
             fail(f"{error} (--help lists the flags)")
+        except SystemExit:
+            # Only the help flags end the program here, and absl has them end it with 1.
+            sys.exit(0)
 
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:

@@ -44,11 +44,20 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; UserError with the path if it is missing or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return parse_json(content, path)
+
+
+def parse_json(content: str | bytes, where: Path | str) -> Any:
+    """The JSON value of `content`, UTF-8 if bytes; UserError naming `where` if it is malformed."""
+    try:
+        return json.loads(content if isinstance(content, str) else content.decode("utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+        raise UserError(f"{where} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{where} is nested too deeply to be read") from error
 
 
 def make_directory(path: Path) -> Path:

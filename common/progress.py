@@ -15,7 +15,7 @@ def bar(total: int, description: str, unit: str = "it", initial: int = 0) -> Any
 
 
 class _Lines:
-    """Prints at most one line every `period` seconds, and a last one."""
+    """Prints at most one line every `period` seconds, and a last one if anything was done."""
 
     period = 10.0
 
@@ -42,7 +42,8 @@ class _Lines:
         self.postfix = text
 
     def close(self) -> None:
-        self._print()
+        if self.n != self.initial:
+            self._print()
 
     def _print(self) -> None:
         self.last_print = time.monotonic()

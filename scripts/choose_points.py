@@ -91,9 +91,8 @@ def read_outcomes(path: Path, entry: str) -> Outcomes:
             raise UserError(f"{path} is damaged: line {line}: {error}") from error
         facts = registry.facts(row["workload"])
         steps.setdefault(row["workload"], {})[trial] = taken / facts.step_hint
-        better_is_less = best if facts.direction == "min" else -best
         values.setdefault(row["workload"], {})[trial] = (
-            better_is_less if math.isfinite(best) else math.inf
+            facts.sort_key(best) if math.isfinite(best) else math.inf
         )
     if not steps:
         raise UserError(f"{path} has no rows for entry {entry!r}")

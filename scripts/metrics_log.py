@@ -1,6 +1,7 @@
 """A trial's CSV files: kept whole in memory, written as whole files between steps."""
 
 import csv
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,12 +75,16 @@ def write_csv(
 
 
 def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; UserError naming the path if it is damaged."""
+    """The rows of a CSV file with a header; UserError naming the path if it is damaged.
+
+    A file that does not end with a line break is damaged: its last number may lack digits.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = reader.fieldnames or ()
-            rows = list(reader)
+            text = stream.read()
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = reader.fieldnames or ()
+        rows = list(reader)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -90,19 +95,26 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     for index, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise UserError(f"{path} is damaged: line {index} has another number of columns")
+    if not text.endswith("\n"):
+        raise UserError(f"{path} is damaged: it ends in the middle of a line")
     return rows
 
 
-def read_evaluations(directory: Path) -> list[Row]:
-    """A trial's evaluations, in order of `global_step`; UserError if the file is damaged."""
+def read_evaluations(directory: Path, metrics: Sequence[str] = ()) -> list[Row]:
+    """A trial's evaluations, in order of `global_step`.
+
+    UserError if the file is damaged or lacks a column of `metrics`.
+    """
     path = directory / EVALUATIONS
     rows = []
-    for index, row in enumerate(read_csv(path, ["global_step", "score"]), start=2):
+    for index, row in enumerate(read_csv(path, ["global_step", "score", *metrics]), start=2):
         try:
             rows.append({name: float(value) for name, value in row.items()})
         except ValueError as error:
             raise UserError(f"{path} is damaged: line {index}: {error}") from error
     steps = [row["global_step"] for row in rows]
+    if not all(step.is_integer() for step in steps):
+        raise UserError(f"{path} is damaged: its global_step is not always a whole number")
     if not steps or any(later <= earlier for earlier, later in itertools.pairwise(steps)):
         raise UserError(f"{path} is damaged: its global_step does not increase")
     return rows

@@ -1,12 +1,14 @@
 """Which trials a study consists of, in the order in which they run."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common import files
 from common.cli import UserError
 from scripts import search_space
 from scripts.metrics_log import read_csv
-from scripts.trial import Trial
+from scripts.trial import Trial, require_same
 
 # Trial numbers by (entry, workload).
 Choice = Mapping[tuple[str, str], Sequence[int]]
@@ -57,20 +59,35 @@ def trials_of(
     return planned
 
 
-def best_trials(path: Path, entries: Sequence[str], workloads: Sequence[str]) -> Choice:
+def best_trials(
+    path: Path, points: Mapping[str, Sequence[search_space.Point]], workloads: Sequence[str]
+) -> Choice:
     """Each entry's best trial per workload, as a report's points.csv marks it.
 
-    UserError if the table is damaged or marks none for an entry and workload.
+    UserError if the table is damaged, marks none for an entry and workload, or was made with
+    another point than the entry's `points` now have under that number.
     """
+    columns = ["entry", "workload", "trial", "best", "hyperparameters"]
+    pairs = [(entry, workload) for workload in workloads for entry in points]
     best: dict[tuple[str, str], int] = {}
-    for line, row in enumerate(read_csv(path, ["entry", "workload", "trial", "best"]), start=2):
+    for line, row in enumerate(read_csv(path, columns), start=2):
         if row["best"] not in ("True", "False") or not row["trial"].isdecimal():
             raise UserError(
                 f"{path} is damaged: line {line}: trial must be a number, best True or False"
             )
-        if row["best"] == "True":
-            best[row["entry"], row["workload"]] = int(row["trial"])
-    pairs = [(entry, workload) for workload in workloads for entry in entries]
+        pair, number = (row["entry"], row["workload"]), int(row["trial"])
+        if row["best"] != "True" or pair not in pairs:
+            continue
+        best[pair] = number
+        current = points[row["entry"]]
+        if row["hyperparameters"] and 1 <= number <= len(current):
+            recorded = files.parse_json(row["hyperparameters"], f"{path}: line {line}")
+            require_same(
+                f"{path}: trial {number} of entry {row['entry']!r}",
+                recorded,
+                json.loads(json.dumps(current[number - 1])),
+                remedy="choose --trials by number, or report on a study of the current points",
+            )
     for entry, workload in pairs:
         if (entry, workload) not in best:
             raise UserError(f"{path} has no best row for entry {entry!r} on workload {workload!r}")

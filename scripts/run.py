@@ -31,7 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workload", None, "workload to train", required=True)
     flags.DEFINE_string("entry", None, "folder of submission/entries to train with", required=True)
     flags.DEFINE_integer("study", 0, "index of the study, from 0; it enters the seed")
-    flags.DEFINE_integer("trial", 1, "index into the search space, from 1; it enters the seed")
+    flags.DEFINE_integer("trial", 1, "index into the search space, from 1")
     flags.DEFINE_string("output", None, "folder for the logs", required=True)
     flags.DEFINE_integer("seed", 0, "base seed")
     flags.DEFINE_string("search_space", None, "JSON file; default: the entry's own")
@@ -54,12 +54,13 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.cores:
         processes.pin_to_cores(_cores(FLAGS.cores))
     trial = _trial()
+    if caveat := registry.caveat(trial.workload):
+        print(f"warning: {caveat}", file=sys.stderr)
     directory = files.make_directory(trial.directory(Path(FLAGS.output)))
     with trials.locked(directory, "this trial"):
         if FLAGS.overwrite:
             trials.clear(directory)
-        trials.check_same(trial, directory)
-        status = trials.read_status(directory)
+        status = trials.finished(trial, directory)
         if status is None:
             status = _run(trial, directory)
             done = "complete"
@@ -85,15 +86,17 @@ def _cores(given: Sequence[str]) -> list[int]:
 def _trial() -> Trial:
     registry.facts(FLAGS.workload)
     own_space = entries.search_space_file(FLAGS.entry)
+    space = Path(FLAGS.search_space or own_space)
     return Trial(
         workload=FLAGS.workload,
         entry=FLAGS.entry,
         study=FLAGS.study,
         trial=FLAGS.trial,
-        hyperparameters=search_space.point(Path(FLAGS.search_space or own_space), FLAGS.trial),
+        hyperparameters=search_space.point(space, FLAGS.trial),
         seed=FLAGS.seed,
         max_steps=FLAGS.max_steps,
         ignore_targets=FLAGS.ignore_targets,
+        search_space=str(space),
     )
 
 

@@ -18,7 +18,7 @@ from common import files
 from scripts import checkpoint, trial_state
 from scripts.clock import now
 from scripts.metrics_log import MetricsLog
-from scripts.trial import CHECKPOINT, STATUS, Trial
+from scripts.trial import CHECKPOINT, STATUS, Trial, require_same
 from scripts.trial_state import TrialState
 from workloads import prng, registry, spec
 
@@ -51,13 +51,18 @@ def run_trial(
     """Runs or resumes a trial to its end, writes its files, and returns its status.
 
     Raises:
-      UserError: the checkpoint is damaged; nothing has been written then.
+      UserError: the entry cannot use the point, or the checkpoint is damaged or was written with
+        other settings, threads or torch; nothing has been written then.
       Stopped: `hooks.stop_requested` asked for it.
     """
-    state = trial_state.start(trial, MetricsLog(directory))
     saved = directory / CHECKPOINT
-    if saved.exists():
-        snapshot = checkpoint.load(saved)
+    snapshot = checkpoint.load(saved) if saved.exists() else None
+    if snapshot is not None:
+        for part, wanted in trial_state.identity(trial).items():
+            where = f"cannot resume from checkpoint {saved}: it"
+            require_same(where, snapshot.get(part), wanted)
+    state = trial_state.start(trial, MetricsLog(directory))
+    if snapshot is not None:
         try:
             state.restore(snapshot)
         except Exception as error:  # whatever a library raises for state that does not fit

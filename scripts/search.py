@@ -47,6 +47,7 @@ def define_flags() -> None:
     flags.DEFINE_string("ranges", None, "JSON file with the ranges", required=True)
     flags.DEFINE_integer("trials", 20, "points per entry and workload", lower_bound=1)
     flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
+    flags.adopt_module_key_flags(study)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
         ignore_targets=FLAGS.ignore_targets,
     )
     output = Path(FLAGS.output)
+    study.print_caveats(workloads)
     if FLAGS.dry_run:
         study.print_plan(search.trials(), output)
         return 0
@@ -142,8 +144,7 @@ def best_evaluation(evaluations: Sequence[Row], facts: WorkloadFacts, split: str
     """The first evaluation with the best finite value of the target's metric, if there is one."""
     name = f"{split}/{facts.metric}"
     finite = [row for row in evaluations if math.isfinite(row[name])]
-    sign = -1 if facts.direction == "max" else 1
-    return min(finite, key=lambda row: sign * row[name], default=None)
+    return min(finite, key=lambda row: facts.sort_key(row[name]), default=None)
 
 
 def rows_of(
@@ -160,9 +161,7 @@ def rows_of(
         facts = registry.facts(trial.workload)
         metric = f"validation/{facts.metric}"
         try:
-            evaluations = read_evaluations(directory)
-            if metric not in evaluations[0]:
-                raise UserError(f"{directory}: the evaluations lack {metric}")
+            evaluations = read_evaluations(directory, [metric])
         except UserError as error:
             problems.append(str(error))
             continue

@@ -8,6 +8,7 @@ A file holds either a list of points, `[{"learning_rate": 0.001}, ...]`, or rang
 import collections
 import keyword
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def check_points(content: list[Any], where: Path | str) -> list[Point]:
         for name, value in candidate.items():
             _check_name(name, where)
             if not _is_number(value):
-                raise UserError(f"{where}: point {index}: {name} is {value!r}, not a finite number")
+                raise UserError(
+                    f"{where}: point {index}: {name} is {reprlib.repr(value)}, not a finite number"
+                )
     return content
 
 
@@ -148,7 +151,7 @@ def _range_problem(spec: Any) -> str:
         if not isinstance(feasible, list) or not feasible:
             return "feasible_points must be a list with at least one number"
         bad = [value for value in feasible if not _is_number(value)]
-        return f"feasible point {bad[0]!r} is not a finite number" if bad else ""
+        return f"feasible point {reprlib.repr(bad[0])} is not a finite number" if bad else ""
     expected = {"min", "max", "scaling"}
     if set(spec) != expected:
         wrong = set(spec) - expected
@@ -156,9 +159,9 @@ def _range_problem(spec: Any) -> str:
     low, high, scaling = spec["min"], spec["max"], spec["scaling"]
     for key in ("min", "max"):
         if not _is_number(spec[key]):
-            return f"{key} is {spec[key]!r}, not a finite number"
+            return f"{key} is {reprlib.repr(spec[key])}, not a finite number"
     if scaling not in ("linear", "log"):
-        return f"scaling is {scaling!r}; allowed: linear, log"
+        return f"scaling is {reprlib.repr(scaling)}; allowed: linear, log"
     if low >= high:
         return f"min {low} must be below max {high}"
     if scaling == "log" and low <= 0:
@@ -172,4 +175,7 @@ def _check_name(name: str, where: Path | str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False

@@ -26,7 +26,7 @@ from scripts.search import TABLE, Search, best_evaluation, rows_of, write_table
 from scripts.trial import Trial
 from workloads import registry
 from workloads.facts import WorkloadFacts
-from workloads.standin.facts import TARGETS_FILE
+from workloads.standin.facts import TARGETS_FILE, read_targets
 
 FLAGS = flags.FLAGS
 RANGES = TARGETS_FILE.with_name("target_search_spaces.json")
@@ -46,6 +46,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "results/targets", "folder for the tables")
     flags.DEFINE_string("logs", "runs/targets", "folder for the trials' logs")
     flags.DEFINE_string("targets_file", str(TARGETS_FILE), "JSON file for the targets")
+    flags.adopt_module_key_flags(study)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,7 +96,7 @@ def set_targets(
     machine: study.Machine,
 ) -> int:
     """Runs search and repeats, writes tables and targets; 1, and no targets, if a trial failed."""
-    targets = files.read_json(targets_file) if targets_file.exists() else {}
+    targets = read_targets(targets_file)
     if search.run(logs, machine):
         return 1
     rows, problems = rows_of(search.trials(), logs, targets=False)
@@ -131,7 +132,6 @@ def set_targets(
 
 def winner(rows: Sequence[Mapping[str, Any]], facts: WorkloadFacts) -> Mapping[str, Any]:
     """The search's row with the best validation value on one workload; the first of equals."""
-    sign = -1 if facts.direction == "max" else 1
     candidates = [
         row
         for row in rows
@@ -139,14 +139,16 @@ def winner(rows: Sequence[Mapping[str, Any]], facts: WorkloadFacts) -> Mapping[s
     ]
     if not candidates:
         raise UserError(f"no trial on {facts.name} has a finite validation value")
-    return min(candidates, key=lambda row: sign * row["best_validation"])
+    return min(candidates, key=lambda row: facts.sort_key(row["best_validation"]))
 
 
 def targets_from(runs: Sequence[Trial], logs: Path, facts: WorkloadFacts) -> dict[str, Any]:
     """Targets and what they rest on, from runs of one point that differ in their seeds."""
     best: dict[str, list[float]] = {"validation": [], "test": []}
     for trial in runs:
-        evaluations = read_evaluations(trial.directory(logs))
+        evaluations = read_evaluations(
+            trial.directory(logs), [f"{split}/{facts.metric}" for split in best]
+        )
         for split, values in best.items():
             row = best_evaluation(evaluations, facts, split)
             if row is None:
@@ -160,7 +162,7 @@ def targets_from(runs: Sequence[Trial], logs: Path, facts: WorkloadFacts) -> dic
     ]
     return {
         "validation_target": validation_target,
-        "test_target": min(achieved) if facts.direction == "max" else max(achieved),
+        "test_target": max(achieved, key=facts.sort_key),
         "metric": facts.metric,
         "algorithm": runs[0].entry,
         "trial": runs[0].trial,
@@ -174,7 +176,7 @@ def targets_from(runs: Sequence[Trial], logs: Path, facts: WorkloadFacts) -> dic
 
 def _provenance() -> dict[str, Any]:
     described = environment.describe()
-    kept = ("packages", "cpu_model_name", "git_commit_hash", "git_dirty")
+    kept = ("python_version", "packages", "cpu_model_name", "git_commit_hash", "git_dirty")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {name: described[name] for name in kept} | {"date": today}
 

@@ -41,6 +41,9 @@ def define_flags() -> None:
     define_plan_flags()
     define_machine_flags()
     flags.DEFINE_integer("studies", 3, "repeats with other seeds", lower_bound=1)
+    flags.DEFINE_integer(
+        "first_study", 0, "index of the first one; it enters the seeds", lower_bound=0
+    )
     flags.DEFINE_list(
         "trials", ["all"], "`all` points of the search spaces, `best`, or numbers such as 1,2"
     )
@@ -91,6 +94,12 @@ def names_from_flags() -> tuple[list[str], list[str]]:
     return workloads, chosen
 
 
+def print_caveats(workloads: Sequence[str]) -> None:
+    """Warns of each workload whose targets may not hold on this machine."""
+    for caveat in filter(None, map(registry.caveat, workloads)):
+        print(f"warning: {caveat}", file=sys.stderr)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the study that the flags describe; 1 if a trial failed."""
     del argv
@@ -98,7 +107,9 @@ def main(argv: Sequence[str]) -> int:
     spaces = {entry: entries.search_space_file(entry) for entry in chosen_entries}
     points = {entry: search_space.points(path) for entry, path in spaces.items()}
     choice = _choice(workloads, points)
-    planned = plans.trials_of(range(FLAGS.studies), points, choice, FLAGS.seed)
+    studies = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)
+    planned = plans.trials_of(studies, points, choice, FLAGS.seed)
+    print_caveats(workloads)
     if FLAGS.dry_run:
         print_plan(planned, Path(FLAGS.output))
         return 0
@@ -113,7 +124,7 @@ def _choice(
     if given == ["best"]:
         if FLAGS.best_from is None:
             raise UserError("--trials=best needs --best_from=points.csv of a report")
-        return plans.best_trials(Path(FLAGS.best_from), list(points), workloads)
+        return plans.best_trials(Path(FLAGS.best_from), points, workloads)
     numbers: dict[str, list[int]] = {}
     for entry in points:
         if given == ["all"]:
@@ -148,7 +159,13 @@ def run_study(
     """
     files.make_directory(output)
     with trials.locked(output, "a study"):
-        left = [trial for trial in planned if not trials.is_complete(trial, output)]
+        left = []
+        for trial in planned:
+            if trials.is_complete(trial, output):
+                # kill -9 can strike after status.json is written and before this is removed.
+                (trial.directory(output) / trials.CHECKPOINT).unlink(missing_ok=True)
+            else:
+                left.append(trial)
         if not left:
             return []
         settings = {

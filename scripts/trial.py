@@ -4,10 +4,11 @@
 >>> trial.directory(Path("runs")).as_posix()
 'runs/adamw/study_0/mnist_vit_pytorch/trial_1'
 
-The seed does not know the entry, so entries are compared on the same initial weights and data.
+The seed knows neither the entry nor the trial's number: all trials of a study on a workload are
+compared on the same initial weights and data.
 
 >>> import dataclasses
->>> trial.rng_seed == dataclasses.replace(trial, entry="shampoo").rng_seed
+>>> trial.rng_seed == dataclasses.replace(trial, entry="shampoo", trial=3).rng_seed
 True
 >>> trial.rng_seed == dataclasses.replace(trial, study=1).rng_seed
 False
@@ -16,6 +17,7 @@ False
 import dataclasses
 import fcntl
 import os
+import reprlib
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -25,13 +27,15 @@ from typing import Any
 
 from common import files
 from common.cli import UserError
-from workloads import prng
+from workloads import prng, registry
 
 FRAMEWORK = "pytorch"
 HPARAMS = "hparams.json"
+FLAGS_GIVEN = "flags_0.json"
 STATUS = "status.json"
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.txt"
+_REMEDY = "choose another --output, or --overwrite the trial"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Trial:
       seed: base seed of all trials.
       max_steps: stops earlier than the workload's step hint, if given.
       ignore_targets: trains on after both targets are met.
+      search_space: the file that the point is from, for messages.
     """
 
     workload: str
@@ -57,6 +62,7 @@ class Trial:
     seed: int = 0
     max_steps: int | None = None
     ignore_targets: bool = False
+    search_space: str = dataclasses.field(default="its search space", compare=False)
 
     def __post_init__(self) -> None:
         for name, least in (("study", 0), ("trial", 1), ("seed", 0)):
@@ -72,9 +78,9 @@ class Trial:
 
     @property
     def rng_seed(self) -> int:
-        """The seed of everything random in the trial; equal for all entries."""
+        """The seed of everything random in the trial; equal for all entries and points."""
         key = prng.key(self.seed)
-        for part in (self.study, self.trial, zlib.crc32(self.workload.encode())):
+        for part in (self.study, zlib.crc32(self.workload.encode())):
             key = prng.fold_in(key, part)
         return prng.seed(key)
 
@@ -84,34 +90,55 @@ class Trial:
         return output / self.entry / f"study_{self.study}" / workload / f"trial_{self.trial}"
 
     def settings(self) -> dict[str, Any]:
-        """The fields recorded in flags_0.json; a resumed trial must have the same."""
+        """What its files record of a trial besides its point; one that differs is another trial.
+
+        A trial that ignores the targets is the same whatever they are, and records None for them.
+        """
         fields = dataclasses.asdict(self)
-        del fields["hyperparameters"]
-        return fields
+        del fields["hyperparameters"], fields["search_space"]
+        facts = registry.facts(self.workload)
+        return fields | {
+            "step_hint": facts.step_hint,
+            "eval_period_steps": facts.eval_period_steps,
+            "max_runtime_seconds": facts.max_runtime_seconds,
+            "validation_target": None if self.ignore_targets else facts.validation_target,
+            "test_target": None if self.ignore_targets else facts.test_target,
+        }
+
+
+def require_same(
+    where: str,
+    recorded: Any,
+    wanted: Mapping[str, Any],
+    more_is_allowed: bool = False,
+    remedy: str = _REMEDY,
+) -> None:
+    """UserError naming `where` and the first difference, unless both hold the same values.
+
+    Args:
+      more_is_allowed: whether `recorded` may hold other names, too.
+      remedy: what the user can do about a difference.
+    """
+    if not isinstance(recorded, dict):
+        raise UserError(f"{where} is damaged or of another version: it records no settings")
+    more = () if more_is_allowed else sorted(recorded.keys() - wanted.keys(), key=str)
+    for name in (*wanted, *more):
+        if name in recorded and name in wanted and recorded[name] == wanted[name]:
+            continue
+        theirs, ours = (
+            f"{name}={reprlib.repr(values[name])}" if name in values else f"no {name}"
+            for values in (recorded, wanted)
+        )
+        raise UserError(f"{where} was written with {theirs}, not {ours}; {remedy}")
 
 
 def check_same(trial: Trial, directory: Path) -> None:
     """UserError if `directory` holds files of a trial with other settings or hyperparameters."""
-    for name, ours in (
-        (HPARAMS, dict(trial.hyperparameters)),
-        ("flags_0.json", trial.settings()),
-    ):
-        path = directory / name
-        if not path.exists():
-            continue
-        theirs = files.read_json(path)
-        for key, value in ours.items():
-            if not isinstance(theirs, dict) or theirs.get(key, value) != value:
-                found = theirs.get(key) if isinstance(theirs, dict) else theirs
-                raise UserError(
-                    f"{path} was written with {key}={found}, not {value}; "
-                    "choose another --output, or --overwrite the trial"
-                )
-        if name == HPARAMS and set(theirs) != set(ours):
-            raise UserError(
-                f"{path} has hyperparameters {sorted(theirs)}, not {sorted(ours)}; "
-                "choose another --output, or --overwrite the trial"
-            )
+    hparams, flags = directory / HPARAMS, directory / FLAGS_GIVEN
+    if hparams.exists():
+        require_same(str(hparams), files.read_json(hparams), trial.hyperparameters)
+    if flags.exists():
+        require_same(str(flags), files.read_json(flags), trial.settings(), more_is_allowed=True)
 
 
 def read_status(directory: Path) -> dict[str, Any] | None:
@@ -126,16 +153,25 @@ def read_status(directory: Path) -> dict[str, Any] | None:
     return status
 
 
+def finished(trial: Trial, directory: Path) -> dict[str, Any] | None:
+    """status.json if this very trial has finished in `directory`, None if it may start or go on.
+
+    UserError if the folder holds another trial, or one of which it cannot be known.
+    """
+    check_same(trial, directory)
+    status = read_status(directory)
+    for name in (HPARAMS, FLAGS_GIVEN):
+        if status is not None and not (directory / name).exists():
+            raise UserError(f"{directory} holds a finished trial without its {name}; {_REMEDY}")
+    return status
+
+
 def is_complete(trial: Trial, output: Path) -> bool:
     """Whether the very same trial has finished; a damaged or different one has not."""
-    directory = trial.directory(output)
     try:
-        if read_status(directory) is None:
-            return False
-        check_same(trial, directory)
+        return finished(trial, trial.directory(output)) is not None
     except UserError:
         return False
-    return True
 
 
 @contextmanager
@@ -153,7 +189,13 @@ def locked(directory: Path, what: str) -> Iterator[None]:
 
 
 def clear(directory: Path) -> None:
-    """Removes everything in a trial's folder but its log."""
+    """Removes everything in a trial's folder but its log.
+
+    Checkpoint and status go first: an interruption must not leave them without the files that say
+    of which trial they are.
+    """
+    for name in (CHECKPOINT, STATUS):
+        (directory / name).unlink(missing_ok=True)
     for path in directory.iterdir():
         if path.name == LOG:
             continue

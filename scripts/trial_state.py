@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from common.cli import UserError
 from scripts import entries, search_space
 from scripts.clock import SubmissionClock
 from scripts.metrics_log import MetricsLog
@@ -19,12 +20,14 @@ class TrialState:
     """Everything that changes while a trial runs, and what it runs on.
 
     Attributes:
+      trial: the trial that this is the state of.
       loop_rng: the key from which each step's four keys are folded.
       train_state: what a submission may read of the run, with AlgoPerf's keys.
       eval_results: (global_step, metrics) of each evaluation so far.
       earlier_seconds: total duration of the processes that ran this trial before.
     """
 
+    trial: Trial
     workload: spec.Workload
     submission: ModuleType
     hyperparameters: Any
@@ -45,6 +48,7 @@ class TrialState:
         """What `restore` needs, as plain values and tensors; `seconds` is the duration so far."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
+            **identity(self.trial),
             "model": self.model.state_dict(),
             "model_state": self.model_state,
             "optimizer_state": {
@@ -85,8 +89,20 @@ class TrialState:
             torch.cuda.set_rng_state_all(snapshot["cuda_rng"])
 
 
+def identity(trial: Trial) -> dict[str, dict[str, Any]]:
+    """What a snapshot must have been made with, for this process to go on along its trajectory."""
+    return {
+        "settings": trial.settings(),
+        "hyperparameters": dict(trial.hyperparameters),
+        "process": {"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
+    }
+
+
 def start(trial: Trial, log: MetricsLog) -> TrialState:
-    """Builds data, model and optimizer of a trial that stands before its first step."""
+    """Builds data, model and optimizer of a trial that stands before its first step.
+
+    UserError if the entry cannot use the trial's point.
+    """
     workload = registry.load(trial.workload)
     submission = entries.load(trial.entry)
     hyperparameters = search_space.as_namedtuple(trial.hyperparameters)
@@ -100,12 +116,19 @@ def start(trial: Trial, log: MetricsLog) -> TrialState:
     )
     model, model_state = workload.init_model_fn(model_rng)
     workload.attach_metrics_logger(log)
-    optimizer_state = submission.init_optimizer_state(
-        workload, model, model_state, hyperparameters, optimizer_rng
-    )
+    try:
+        optimizer_state = submission.init_optimizer_state(
+            workload, model, model_state, hyperparameters, optimizer_rng
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{trial.search_space}: entry {trial.entry!r} cannot use the point of "
+            f"trial {trial.trial}: {type(error).__name__}: {error}"
+        ) from error
     # Entries draw differently while they initialise; their dropout masks shall still be paired.
     torch.manual_seed(prng.seed(loop_rng))
     return TrialState(
+        trial=trial,
         workload=workload,
         submission=submission,
         hyperparameters=hyperparameters,

@@ -37,4 +37,8 @@ class WorkloadFacts:
         """Whether `value` is as good as `target`; NaN and a missing target are never met."""
         if target is None:
             return False
-        return value >= target if self.direction == "max" else value <= target
+        return self.sort_key(value) <= self.sort_key(target)
+
+    def sort_key(self, value: float) -> float:
+        """A number that is smaller the better `value` is; NaN for NaN."""
+        return -value if self.direction == "max" else value

@@ -7,16 +7,24 @@ Importing the registry loads neither data nor a deep-learning framework.
 """
 
 import importlib
+from collections import ChainMap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from common.cli import UserError
 from workloads.facts import WorkloadFacts
+from workloads.standin import facts as standin_facts
 from workloads.standin.facts import STANDINS
 
 if TYPE_CHECKING:
     from workloads import spec
 
-_ALL: dict[str, WorkloadFacts] = {**STANDINS}
+_SUITES: dict[str, Mapping[str, WorkloadFacts]] = {"standin": STANDINS}
+# A view, not a copy: the suites read their targets when a row is first looked up.
+_ALL: Mapping[str, WorkloadFacts] = ChainMap(
+    {},
+    *_SUITES.values(),  # type: ignore[arg-type]  # a ChainMap writes to its first map only
+)
 
 _CLASSES = {
     "mnist_vit": "workloads.standin.mnist_vit:MnistVitWorkload",
@@ -27,7 +35,7 @@ _CLASSES = {
 
 def names(suite: str | None = None) -> list[str]:
     """Names of all workloads, or of those of one suite, in the registry's order."""
-    return [name for name, row in _ALL.items() if suite in (None, row.suite)]
+    return [name for name in _ALL if suite is None or name in _SUITES.get(suite, ())]
 
 
 def facts(name: str) -> WorkloadFacts:
@@ -35,6 +43,15 @@ def facts(name: str) -> WorkloadFacts:
     if name not in _ALL:
         raise UserError(f"unknown workload {name!r}; known: {', '.join(names())}")
     return _ALL[name]
+
+
+def caveat(name: str) -> str | None:
+    """What to tell a person before a workload is trained here, if anything; UserError as `facts`.
+
+    It says so where the workload's targets were set on other data than it has on this machine.
+    """
+    facts(name)
+    return standin_facts.caveat(name)
 
 
 def load(name: str) -> "spec.Workload":

@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from workloads.facts import WorkloadFacts
 
 PERIOD = 20
+DEFAULT_POINT = MappingProxyType({"learning_rate": 1e-3})
 
 
 def _facts(name: str, metric: str, direction: str, target: float, imitates: str) -> WorkloadFacts:
@@ -48,8 +50,14 @@ def write_trial(
     framework: str = "pytorch",
     cpu: bool = True,
     period: int = PERIOD,
+    hyperparameters: Mapping[str, float] | None = DEFAULT_POINT,
+    reason: str | None = None,
 ) -> Path:
-    """Writes one trial with `values` of the validation metric, one per evaluation period."""
+    """Writes one trial with `values` of the validation metric, one per evaluation period.
+
+    Without hyperparameters there is no hparams.json, and without a reason why the trial ended no
+    status.json, which the official runner does not write.
+    """
     metric = FACTS[workload].metric
     folder = root / submission / f"study_{study}" / f"{workload}_{framework}" / f"trial_{trial}"
     folder.mkdir(parents=True)
@@ -67,8 +75,19 @@ def write_trial(
         cells += [seconds, step, 0, seconds, value, 1000, seconds + index, value, value, 1000]
         lines.append(",".join("" if cell is None else str(cell) for cell in cells))
     (folder / "eval_measurements.csv").write_text("\n".join(lines) + "\n")
-    (folder / "hparams.json").write_text(json.dumps({"learning_rate": 1e-3}))
+    if hyperparameters is not None:
+        (folder / "hparams.json").write_text(json.dumps(dict(hyperparameters)))
+    if reason is not None:
+        step = len(values) * period
+        write_status(folder, reason, step, step * seconds_per_step)
     return folder
+
+
+def write_status(folder: Path, reason: str, step: int, seconds: float) -> None:
+    """Writes what our own runner says at a trial's end."""
+    status: dict[str, object] = {"status": "complete", "reason": reason}
+    status |= {"global_step": step, "accumulated_submission_time": seconds}
+    (folder / "status.json").write_text(json.dumps(status))
 
 
 @dataclasses.dataclass(frozen=True)

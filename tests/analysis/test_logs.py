@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.logs import EVALUATIONS_FILE, TRIAL_KEYS, read_logs
+from analysis.logs import TRIAL_KEYS, read_logs
+from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
-from tests.analysis.made_up import write_trial
+from tests.analysis.made_up import write_status, write_trial
 
 
 def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
@@ -15,6 +16,7 @@ def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
     assert logs.problems == []
     assert list(logs.frame.columns) == [
         *TRIAL_KEYS,
+        *("hyperparameters", "finished"),
         *("global_step", "score", "cpu_seconds"),
         *("train_metric", "validation_metric", "test_metric"),
     ]
@@ -123,3 +125,77 @@ def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UserError, match=f"{path}: is empty"):
         read_logs(tmp_path)
+
+
+def test_a_trial_killed_before_its_first_checkpoint_is_unfinished(tmp_path: Path) -> None:
+    killed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    # Nothing ends with a status here: these are logs of the official runner.
+    logs = read_logs(tmp_path)
+    assert logs.problems == [] and logs.frame["finished"].all()
+    write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.5], reason="steps")
+    logs = read_logs(tmp_path)
+    (problem,) = logs.problems
+    assert problem.path == killed
+    assert problem.reason.startswith("unfinished trial (no status.json, unlike other trials here)")
+    assert logs.frame["finished"].tolist() == [False, False, True]
+
+
+def test_a_status_outweighs_a_leftover_checkpoint(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5], reason="steps")
+    (folder / "checkpoint.pt").touch()
+    logs = read_logs(tmp_path)
+    assert logs.problems == [] and logs.frame["finished"].all()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"status": "complete"}', "does not say that the trial is complete"),
+        (
+            '{"status": "running", "global_step": 1, "accumulated_submission_time": 1}',
+            "does not say that the trial is complete",
+        ),
+        (
+            '{"status": "complete", "global_step": 1, "accumulated_submission_time": NaN}',
+            "does not say that the trial is complete",
+        ),
+    ],
+)
+def test_a_damaged_status_makes_a_trial_unfinished(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    (folder / "status.json").write_text(content)
+    logs = read_logs(tmp_path)
+    (problem,) = logs.problems
+    assert problem.path == folder / "status.json" and reason in problem.reason
+    assert str(problem).count(str(folder)) == 1
+    assert logs.frame["finished"].tolist() == [False]
+
+
+def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5], reason="targets")
+    for trial, reason in ((2, "time"), (3, "steps")):
+        folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5])
+        (folder / EVALUATIONS_FILE).unlink()
+        write_status(folder, reason, 17, 600.5)
+    logs = read_logs(tmp_path)
+    assert [problem.reason for problem in logs.problems] == ["no eval_measurements.csv; left out"]
+    row = logs.frame.set_index("trial").loc[2]
+    assert (row["global_step"], row["score"]) == (17, 600.5) and row["finished"]
+    assert math.isnan(row["validation_metric"]) and 3 not in set(logs.frame["trial"])
+
+
+def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:
+    point = {"weight_decay": 0.1, "learning_rate": 1e-3}
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], hyperparameters=point)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5], hyperparameters=None)
+    damaged = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5]) / "hparams.json"
+    damaged.write_text("{")
+    logs = read_logs(tmp_path)
+    text = '{"learning_rate":0.001,"weight_decay":0.1}'
+    assert logs.frame["hyperparameters"].tolist() == [text, text, "", ""]
+    (problem,) = logs.problems
+    assert problem.path == damaged and "not valid JSON" in problem.reason

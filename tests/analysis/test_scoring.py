@@ -51,17 +51,74 @@ def test_cpu_seconds_are_unknown_where_not_logged(tmp_path: Path) -> None:
     assert scoring.score_workloads(trials, "adamw")["median_cpu_seconds"].isna().all()
 
 
-def test_best_trial_is_the_fastest_not_the_one_with_fewest_steps(tmp_path: Path) -> None:
+def test_cpu_seconds_of_misses_are_infinite_and_hide_nothing(tmp_path: Path) -> None:
+    # Study 0: one miss, one hit without CPU seconds. Study 1: time was up before an evaluation.
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.95], cpu=False)
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5], reason="time")
+    (tmp_path / "adamw/study_1/mnist_vit_pytorch/trial_1/eval_measurements.csv").unlink()
+    studies = scoring.score_studies(_trials(tmp_path))
+    assert studies["reached"].tolist() == [True, False]
+    assert math.isnan(studies["cpu_seconds"][0]) and studies["cpu_seconds"][1] == INF
+
+
+def test_steps_and_seconds_are_each_the_least_over_a_studys_trials(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95], seconds_per_step=0.3)
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.5, 0.95], seconds_per_step=0.1)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5, 0.5, 0.95], seconds_per_step=0.1)
-    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5])
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5, 0.95], seconds_per_step=0.2)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 4, [0.5, 0.95], seconds_per_step=0.2)
     write_trial(tmp_path, "adamw", "mnist_vit", 1, 2, [0.5])
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5] * 3)
     studies = scoring.score_studies(_trials(tmp_path))
-    assert studies["trial"].tolist() == [2, 1]
-    assert studies["steps"].tolist() == [60, INF]
+    assert studies["steps"].tolist() == [40, INF]
+    assert studies["seconds"].tolist() == pytest.approx([6, INF])
+    assert studies["cpu_seconds"].tolist() == pytest.approx([5.4, INF])
+    # Fewest steps, then least seconds, then the lowest number.
+    assert studies["best_trial"].tolist() == [3, 1]
+    assert studies["last_step"].tolist() == [40, 20]
     (row,) = scoring.score_workloads(_trials(tmp_path), "adamw").itertuples()
-    assert (row.studies, row.reached, row.best_trials) == (2, 1, "2 -")
+    assert (row.studies, row.reached, row.best_trials) == (2, 1, "3 -")
+    assert (row.points, row.runs) == (4, 6)
+
+
+def test_the_clock_cannot_turn_a_comparison_in_steps(tmp_path: Path) -> None:
+    # AdamW's point with fewest steps happens to be slow, as when the machine was busy.
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 4 + [0.95], seconds_per_step=0.2)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5] * 9 + [0.95], seconds_per_step=0.05)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 7 + [0.95])
+    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
+    assert table["median_steps"].to_dict() == {"adamw": 100, "shampoo": 160}
+    assert table.loc["shampoo", "steps_ratio"] == pytest.approx(1.6)
+
+
+def test_best_trial_of_a_lone_study_is_the_best_point(tmp_path: Path) -> None:
+    for trial, (hit, cost) in enumerate([(3, 0.1), (2, 0.4), (2, 0.3), (2, 0.3)], start=1):
+        values = [0.5] * (hit - 1) + [0.95]
+        write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, values, seconds_per_step=cost)
+    trials = _trials(tmp_path)
+    points = scoring.score_points(trials)
+    assert points.loc[points["best"], "trial"].tolist() == [3]
+    assert scoring.score_workloads(trials, "adamw")["best_trials"].tolist() == ["3"]
+
+
+def test_a_steps_cost_is_the_median_over_whole_trials(tmp_path: Path) -> None:
+    # The costly trial is the only one that reaches the target.
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95], seconds_per_step=0.4)
+    for trial, cost in ((2, 0.1), (3, 0.2)):
+        write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5], seconds_per_step=cost)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.95], seconds_per_step=0.3)
+    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
+    assert table["seconds_per_step"].to_dict() == pytest.approx({"adamw": 0.2, "shampoo": 0.3})
+    assert table.loc["shampoo", "step_cost_ratio"] == pytest.approx(1.5)
+    assert table.loc["shampoo", "seconds_ratio"] == pytest.approx(0.75)
+
+
+def test_runs_are_counted_with_those_missing_or_unfinished(tmp_path: Path) -> None:
+    for study, trial in ((0, 1), (0, 2), (1, 1)):
+        write_trial(tmp_path, "adamw", "mnist_vit", study, trial, [0.5], reason="steps")
+    write_trial(tmp_path, "adamw", "mnist_vit", 2, 2, [0.5])
+    (row,) = scoring.score_workloads(_trials(tmp_path), "adamw").itertuples()
+    assert (row.points, row.studies, row.runs, row.unfinished) == (2, 3, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +134,14 @@ def test_median_over_studies_counts_a_missed_study_as_infinite(
     trials = _trials(tmp_path)
     (row,) = scoring.score_workloads(trials, "adamw").itertuples()
     assert row.median_steps == median
+    every = [20.0 * hit if hit else INF for hit in hits]
+    assert (row.min_steps, row.max_steps) == (min(every), max(every))
     (point,) = scoring.score_points(trials).itertuples()
     assert (point.median_steps, point.studies) == (median, len(hits))
     assert point.reached == row.reached == sum(hit > 0 for hit in hits)
 
 
-def test_ratios_multiply(tmp_path: Path) -> None:
+def test_ratios_of_lone_trials_multiply(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 9 + [0.95], seconds_per_step=0.1)
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 4 + [0.95], seconds_per_step=0.15)
     table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
@@ -123,10 +182,26 @@ def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -
         ("shampoo", "b", 1, 0, False, INF, INF),
         ("shampoo", "b", 2, 0, True, 800.0, 99.0),
     ]
-    points = scoring.score_points(pd.DataFrame(rows, columns=columns))
+    trials = pd.DataFrame(rows, columns=columns).assign(hyperparameters="")
+    points = scoring.score_points(trials)
     best = points[points["best"]]
     picked = {(row.entry, row.workload): row.trial for row in best.itertuples()}
     assert picked == {("adamw", "a"): 3, ("adamw", "b"): 2, ("shampoo", "b"): 2}
+
+
+def test_points_name_their_hyperparameters(tmp_path: Path) -> None:
+    for study, rate in enumerate((0.1, None, 0.1, 0.2)):
+        point = None if rate is None else {"rate": rate}
+        for trial in (1, 2) if rate != 0.2 else (2,):
+            values = [0.5]
+            write_trial(tmp_path, "adamw", "mnist_vit", study, trial, values, hyperparameters=point)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5], hyperparameters=None)
+    points = scoring.score_points(_trials(tmp_path))
+    assert points["hyperparameters"].tolist() == [
+        '{"rate":0.1}',
+        '[{"rate":0.1},{"rate":0.2}]',
+        "",
+    ]
 
 
 metrics = st.one_of(st.just(math.nan), st.floats(0, 1))
@@ -138,21 +213,25 @@ trial_values = st.lists(metrics, min_size=1, max_size=6)
 def test_against_a_literal_reading_of_the_rule(studies: list[list[list[float]]]) -> None:
     target = FACTS["mnist_vit"].validation_target
     assert target is not None
-    rows, best = [], []
+    rows, best, fewest = [], [], []
     for k, trials in enumerate(studies):
-        times = []
+        times, steps = [], []
         for i, values in enumerate(trials, start=1):
             hits = [e for e, value in enumerate(values) if value >= target]
-            times.append(2.0 * (hits[0] + 1) * i if hits else INF)
+            times.append(2.0 * (hits[0] + 1) / i if hits else INF)
+            steps.append(20.0 * (hits[0] + 1) if hits else INF)
             rows.extend(
-                ("x", "mnist_vit", "jax", k, i, 20 * (e + 1), 2.0 * (e + 1) * i, 0.0, v, v, v)
+                ("x", "mnist_vit", "jax", k, i, 20 * (e + 1), 2.0 * (e + 1) / i, 0.0, v, v, v)
                 for e, v in enumerate(values)
             )
         best.append(min(times))
+        fewest.append(min(steps))
     columns = ["submission", "workload", "framework", "study", "trial", "global_step", "score"]
     columns += ["cpu_seconds", "train_metric", "validation_metric", "test_metric"]
-    trials_table = scoring.score_trials(pd.DataFrame(rows, columns=columns))
-    assert scoring.score_studies(trials_table)["seconds"].tolist() == best
+    frame = pd.DataFrame(rows, columns=columns).assign(hyperparameters="", finished=True)
+    trials_table = scoring.score_trials(frame)
+    table = scoring.score_studies(trials_table)
+    assert table["seconds"].tolist() == best and table["steps"].tolist() == fewest
     middle = sorted(best)[(len(best) - 1) // 2 : len(best) // 2 + 1]
     (row,) = scoring.score_workloads(trials_table, "x").itertuples()
     assert row.median_seconds == pytest.approx(sum(middle) / len(middle))

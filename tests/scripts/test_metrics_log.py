@@ -41,6 +41,10 @@ def test_floats_survive_the_file(tmp_path: Path) -> None:
         ("global_step,score\n1,x\n", "line 2"),
         ("global_step,score\n", "does not increase"),
         ("global_step,score\n2,2\n2,3\n", "does not increase"),
+        ("global_step,score\n2,2\n1,3\n", "does not increase"),
+        ("global_step,score\nnan,2\n", "whole number"),
+        ("global_step,score\n1,2\n2.5,3\n", "whole number"),
+        ("global_step,score\n1,2\n2,3.25", "ends in the middle of a line"),
         ('global_step,score\n1,"2\n', "damaged"),
     ],
 )
@@ -51,6 +55,13 @@ def test_damaged_evaluations_are_named(tmp_path: Path, content: str, message: st
         read_evaluations(tmp_path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+def test_a_missing_metric_is_named(tmp_path: Path) -> None:
+    (tmp_path / "eval_measurements.csv").write_text("global_step,score,test/loss\n1,2,3\n")
+    assert len(read_evaluations(tmp_path, ["test/loss"])) == 1
+    with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'validation/loss'"):
+        read_evaluations(tmp_path, ["test/loss", "validation/loss"])
 
 
 def test_binary_and_missing_tables_are_named(tmp_path: Path) -> None:

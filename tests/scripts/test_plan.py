@@ -1,5 +1,6 @@
 """Which trials run, and in which order."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from common.cli import UserError
 from scripts import plan
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
-HEADER = "entry,workload,trial,best\n"
+HEADER = "entry,workload,trial,best,hyperparameters\n"
 
 
 def test_entries_alternate_within_studies_workloads_and_trials() -> None:
@@ -35,25 +36,47 @@ def test_a_number_beyond_the_points_is_refused() -> None:
 
 def test_best_is_what_the_table_marks(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
-    path.write_text(HEADER + "x,a,1,False\nx,a,3,True\ny,a,2,True\ny,b,1,True\n")
-    best = plan.best_trials(path, ["x", "y"], ["a"])
-    assert best == {("x", "a"): [3], ("y", "a"): [2]}
+    path.write_text(HEADER + "x,a,1,False,\nx,a,2,True,\ny,a,1,True,\ny,b,2,True,\n")
+    best = plan.best_trials(path, POINTS, ["a"])
+    assert best == {("x", "a"): [2], ("y", "a"): [1]}
+
+
+def csv_cell(point: dict[str, float]) -> str:
+    text = json.dumps(point, sort_keys=True, separators=(",", ":"))
+    return '"' + text.replace('"', '""') + '"'
+
+
+def test_a_best_point_that_has_changed_since_is_refused(tmp_path: Path) -> None:
+    points = {"x": [{"lr": 1.0}, {"lr": 0.1 + 0.2, "nesterov": True}]}
+    path = tmp_path / "points.csv"
+    cell = csv_cell({"nesterov": True, "lr": 0.1 + 0.2})
+    path.write_text(f"{HEADER}x,a,1,False,\nx,a,2,True,{cell}\n")
+    assert plan.best_trials(path, points, ["a"]) == {("x", "a"): [2]}
+    changes = ({"lr": 0.3}, {"lr": 0.1 + 0.2}, {**points["x"][1], "more": 1})
+    for changed in changes:
+        with pytest.raises(UserError, match=r"points\.csv: trial 2 of entry 'x' was written with"):
+            plan.best_trials(path, {"x": [{"lr": 1.0}, changed]}, ["a"])
+    with pytest.raises(UserError, match=r"lr=0\.30000000000000004, not lr=0\.3;"):
+        plan.best_trials(path, {"x": [{"lr": 1.0}, changes[0]]}, ["a"])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("entry,workload\n", "lacks column"),
-        (HEADER + "x,a,one,True\n", "line 2"),
-        (HEADER + "x,a,1,3.5\n", "line 2"),
+        ("entry,workload,trial,best\nx,a,1,True\n", "lacks column 'hyperparameters'"),
+        (HEADER + "x,a,one,True,\n", "line 2"),
+        (HEADER + "x,a,1,3.5,\n", "line 2"),
         (HEADER + "x,a,1\n", "line 2"),
-        (HEADER + "x,b,1,True\nx,a,1,False\n", "no best row for entry 'x' on workload 'a'"),
+        (HEADER + "x,a,1,True,{lr\n", "line 2"),
+        (HEADER + "x,a,1,True,[1]\n", "damaged"),
+        (HEADER + "x,b,1,True,\nx,a,1,False,\n", "no best row for entry 'x' on workload 'a'"),
     ],
 )
 def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text(content)
     with pytest.raises(UserError) as error:
-        plan.best_trials(path, ["x"], ["a"])
+        plan.best_trials(path, {"x": POINTS["x"]}, ["a"])
     assert message in str(error.value)
     assert str(path) in str(error.value)

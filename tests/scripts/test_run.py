@@ -102,6 +102,28 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"momentum": 0.9}]', "no attribute 'learning_rate'"),
+        ('[{"learning_rate": -1}]', "Invalid learning rate"),
+        ('[{"learning_rate": 1' + "0" * 400 + "}]", "not a finite number"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+    space = tmp_path / "space.json"
+    space.write_text(content)
+    done = run(tmp_path / "out", f"--search_space={space}")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {space}")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    if "attribute" in message:
+        assert "entry 'fake_sgd' cannot use the point of trial 1" in done.stderr
+        assert not list(trial_folder(tmp_path / "out").iterdir())
+
+
 def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
     folder = trial_folder(tmp_path)
     folder.mkdir(parents=True)

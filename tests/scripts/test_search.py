@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
     assert found["algorithm"] == "fake_sgd"
     assert found["hyperparameters"] == {"learning_rate": best, "step_hint_factor": 0.75}
     assert found["steps"] == 18
+    assert found["python_version"] == platform.python_version()
     assert len(set(found["rng_seeds"])) == len(found["best_validation_per_seed"]) == 3
     rows = table_of(output / "search.csv")
     assert len(rows) == 16
@@ -187,6 +189,16 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
     assert before == 16 + 6
     assert set_targets.set_targets(wanted, 3, logs, output, targets_file, machine) == 0
     assert len((logs / "runs.txt").read_text().splitlines()) == before
+
+
+def test_logs_without_a_test_metric_are_named(tmp_path: Path, machine: study.Machine) -> None:
+    wanted = small_search(1)
+    wanted.run(tmp_path, machine)
+    planned = wanted.trials()[:1]
+    path = planned[0].directory(tmp_path) / "eval_measurements.csv"
+    path.write_text(path.read_text().replace("test/loss", "test/ppl"))
+    with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'test/loss'"):
+        set_targets.targets_from(planned, tmp_path, registry.facts("fake"))
 
 
 def test_no_target_is_set_after_a_failure(

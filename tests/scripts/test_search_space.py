@@ -39,6 +39,8 @@ def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> No
         ([{"a": 1}, 2], "point 2"),
         ([{"a": "0.1"}], "a is '0.1', not a finite number"),
         ([{"a": None}], "a is None"),
+        ([{"a": 10**400}], "a is 1000"),
+        ([{"a": [1] * 5000}], "a is [1, 1"),
         ([{"a b": 1}], "'a b' cannot be the name"),
         ([{"class": 1}], "'class' cannot be the name"),
         ({"a": 1}, "a: must be"),
@@ -48,6 +50,8 @@ def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> No
         ({"a": RANGE | {"min": 0}}, "a: min 0 must be above 0 with log scaling"),
         ({"a": RANGE | {"max": "x"}}, "a: max is 'x'"),
         ({"a": RANGE | {"scaling": "cubic"}}, "allowed: linear, log"),
+        ({"a": RANGE | {"max": -(10**400)}}, "a: max is -1000"),
+        ({"a": {"feasible_points": [10**400]}}, "a: feasible point 1000"),
         ({"a": {"feasible_points": []}}, "a: feasible_points must be a list"),
         ({"a": {"feasible_points": [1, "b"]}}, "a: feasible point 'b'"),
         ({"a": {"feasible_points": [1], "min": 0}}, "a: unknown key 'min'"),
@@ -59,6 +63,7 @@ def test_malformed_spaces_are_named(write_json: Write, content: Any, message: st
         search_space.load(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 120
 
 
 def test_nan_is_not_a_number(tmp_path: Path) -> None:
@@ -110,3 +115,9 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text(json.dumps([1])[:-1])
     with pytest.raises(UserError, match=r"broken\.json is not valid JSON"):
         search_space.load(tmp_path / "broken.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.json is nested too deeply"):
+        search_space.load(tmp_path / "deep.json")
+    (tmp_path / "long.json").write_text('[{"a": ' + "1" * 10_000 + "}]")
+    with pytest.raises(UserError, match=r"long\.json"):
+        search_space.load(tmp_path / "long.json")

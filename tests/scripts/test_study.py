@@ -23,6 +23,8 @@ Write = Callable[[str, Any], Path]
 
 RATES = [0.01, 0.02, 0.03]
 
+pytestmark = pytest.mark.usefixtures("fakes")
+
 
 def planned_with(
     write: Write, rates: list[float], entries: tuple[str, ...] = ("fake_sgd", "fake_adam")
@@ -114,6 +116,20 @@ def test_a_damaged_manifest_or_a_running_study_stops_it(
     ):
         study.run_study(planned, spaces, tmp_path, machine)
     assert not (tmp_path / "runs.txt").exists()
+
+
+def test_a_checkpoint_left_beside_a_complete_trial_is_removed(
+    tmp_path: Path, write_json: Write, machine: Machine
+) -> None:
+    planned, spaces = planned_with(write_json, RATES[:1])
+    study.run_study(planned, spaces, tmp_path, machine)
+    leftover = planned[0].directory(tmp_path) / "checkpoint.pt"
+    leftover.touch()
+    study.print_plan(planned, tmp_path)
+    assert leftover.exists()
+    study.run_study(planned, spaces, tmp_path, machine)
+    assert not leftover.exists()
+    assert len(started(tmp_path)) == 2
 
 
 def test_a_dry_run_creates_nothing(
@@ -210,6 +226,15 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_studies_start_where_asked(tmp_path: Path) -> None:
+    flags = ["--workloads=fake", "--entries=fake_sgd", "--trials=2", "--dry_run"]
+    done = study_command(tmp_path, *flags, "--first_study=4", "--studies=2")
+    assert done.returncode == 0, done.stderr
+    *lines, summary = done.stdout.splitlines()
+    assert [Path(line.split()[-1]).parts[-3] for line in lines] == ["study_4", "study_5"]
+    assert summary == "2 trials, 0 complete, 2 to run"
 
 
 def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from common.cli import UserError
 from scripts import trial as trials
 from scripts.trial import Trial
+from workloads import registry
 
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})
 
@@ -26,13 +27,13 @@ def write_files(folder: Path, trial: Trial) -> None:
     (folder / "status.json").write_text(json.dumps(status))
 
 
-def test_seeds_are_paired_over_entries_only() -> None:
+def test_seeds_are_paired_over_entries_and_points_only() -> None:
     others = [
         dataclasses.replace(TRIAL, **change)
-        for change in ({"study": 2}, {"trial": 1}, {"workload": "stdlib_lm"}, {"seed": 1})
+        for change in ({"study": 2}, {"workload": "stdlib_lm"}, {"seed": 1})
     ]
     assert TRIAL.rng_seed not in {other.rng_seed for other in others}
-    assert dataclasses.replace(TRIAL, entry="shampoo").rng_seed == TRIAL.rng_seed
+    assert dataclasses.replace(TRIAL, entry="shampoo", trial=5).rng_seed == TRIAL.rng_seed
 
 
 @pytest.mark.parametrize("change", [{"study": -1}, {"trial": 0}, {"seed": -1}, {"max_steps": 0}])
@@ -64,6 +65,63 @@ def test_files_of_another_trial_are_not_taken_for_this_one(
         trials.check_same(other, directory)
 
 
+FACTS_CHANGED = [
+    {"validation_target": 0.5},
+    {"test_target": None},
+    {"step_hint": 100},
+    {"eval_period_steps": 10},
+    {"max_runtime_seconds": 5},
+]
+
+
+def change_facts(monkeypatch: pytest.MonkeyPatch, change: dict[str, float | None]) -> None:
+    facts = dataclasses.replace(registry.facts(TRIAL.workload), **change)
+    monkeypatch.setattr(registry, "facts", lambda name: facts)
+
+
+@pytest.mark.parametrize("change", FACTS_CHANGED, ids=str)
+def test_a_trial_under_other_targets_or_budgets_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, float | None]
+) -> None:
+    directory = TRIAL.directory(tmp_path)
+    write_files(directory, TRIAL)
+    change_facts(monkeypatch, change)
+    assert not trials.is_complete(TRIAL, tmp_path)
+    ((name, value),) = change.items()
+    with pytest.raises(UserError, match=rf"flags_0\.json .*{name}=.*, not {name}={value}; choose"):
+        trials.check_same(TRIAL, directory)
+
+
+def test_a_trial_that_ignores_the_targets_is_the_same_under_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = dataclasses.replace(TRIAL, ignore_targets=True)
+    write_files(trial.directory(tmp_path), trial)
+    change_facts(monkeypatch, {"validation_target": 0.5, "test_target": 0.4})
+    assert trials.is_complete(trial, tmp_path)
+
+
+def test_files_that_do_not_record_a_setting_are_not_trusted(tmp_path: Path) -> None:
+    directory = TRIAL.directory(tmp_path)
+    write_files(directory, TRIAL)
+    flags = TRIAL.settings()
+    del flags["step_hint"]
+    (directory / "flags_0.json").write_text(json.dumps(flags))
+    assert not trials.is_complete(TRIAL, tmp_path)
+    with pytest.raises(UserError, match="written with no step_hint"):
+        trials.check_same(TRIAL, directory)
+
+
+@pytest.mark.parametrize("name", ["hparams.json", "flags_0.json"])
+def test_a_status_alone_is_not_a_finished_trial(tmp_path: Path, name: str) -> None:
+    directory = TRIAL.directory(tmp_path)
+    write_files(directory, TRIAL)
+    (directory / name).unlink()
+    assert not trials.is_complete(TRIAL, tmp_path)
+    with pytest.raises(UserError, match=rf"without its {name}; .*--overwrite"):
+        trials.finished(TRIAL, directory)
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"status": "running"}', '{"status": "complete"}'])
 def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
     directory = TRIAL.directory(tmp_path)
@@ -91,3 +149,20 @@ def test_clearing_leaves_the_log(tmp_path: Path) -> None:
     (tmp_path / "t" / "log.txt").touch()
     trials.clear(tmp_path / "t")
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["log.txt"]
+
+
+def test_an_interrupted_clearing_leaves_no_checkpoint_or_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path / "t", TRIAL)
+    (tmp_path / "t" / "checkpoint.pt").touch()
+
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trials.clear(tmp_path / "t")
+    left = {path.name for path in (tmp_path / "t").iterdir()}
+    assert left.isdisjoint({"checkpoint.pt", "status.json"})

@@ -1,12 +1,17 @@
 """The stand-in workloads' facts: sizes chosen here, targets as `scripts.set_targets` found them.
 
-Targets live in `targets.json`, which only `scripts.set_targets` writes.
+Targets live in `targets.json`, which only `scripts.set_targets` writes. Importing does not read it.
 """
 
 import dataclasses
-import json
+import functools
+import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from common import files
+from common.cli import UserError
 from workloads.facts import WorkloadFacts
 
 TARGETS_FILE = Path(__file__).with_name("targets.json")
@@ -47,18 +52,69 @@ _SIZES = (
     ),
 )
 
+# Workloads whose data come with the Python that runs them.
+_DATA_OF_PYTHON = frozenset({"stdlib_lm"})
 
-def _with_targets() -> dict[str, WorkloadFacts]:
-    targets = json.loads(TARGETS_FILE.read_text("utf-8")) if TARGETS_FILE.exists() else {}
+
+def read_targets(path: Path) -> dict[str, dict[str, Any]]:
+    """Targets and what they rest on, by workload; empty if there is no file.
+
+    UserError if the file is damaged.
+    """
+    content = files.read_json(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it is not an object of workloads")
+    for name, found in content.items():
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is damaged: {name} is not an object")
+        for key in ("validation_target", "test_target"):
+            if not isinstance(found.get(key), float | int | None):
+                raise UserError(f"{path} is damaged: {key} of {name} is not a number")
+    return content
+
+
+@functools.cache
+def _rows(targets_file: Path) -> dict[str, WorkloadFacts]:
+    targets = read_targets(targets_file)
     rows = {}
-    for facts in _SIZES:
-        found = targets.get(facts.name, {})
-        rows[facts.name] = dataclasses.replace(
-            facts,
+    for row in _SIZES:
+        found = targets.get(row.name, {})
+        rows[row.name] = dataclasses.replace(
+            row,
             validation_target=found.get("validation_target"),
             test_target=found.get("test_target"),
         )
     return rows
 
 
-STANDINS: dict[str, WorkloadFacts] = _with_targets()
+class _Standins(Mapping[str, WorkloadFacts]):
+    """Rows by name. Looking one up reads the targets; UserError if their file is damaged."""
+
+    def __getitem__(self, name: str) -> WorkloadFacts:
+        return _rows(TARGETS_FILE)[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)  # not by look-up, as in Mapping: that would read the targets
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.name for row in _SIZES)
+
+    def __len__(self) -> int:
+        return len(_SIZES)
+
+
+STANDINS = _Standins()
+
+
+def caveat(name: str) -> str | None:
+    """What makes the targets of a stand-in inexact on this machine, None if nothing is known to."""
+    if name not in _DATA_OF_PYTHON:
+        return None
+    there = read_targets(TARGETS_FILE).get(name, {}).get("python_version")
+    here = platform.python_version()
+    if there in (None, here):
+        return None
+    return (
+        f"{name} is made of the text of Python's own library: its targets were set on Python "
+        f"{there}, this is {here}, so steps to target do not compare with those measured there"
+    )

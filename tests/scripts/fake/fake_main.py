@@ -1,6 +1,7 @@
 """Runs a command line of `scripts` with the fake workload and entries: fake_main.py run --..."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -8,13 +9,16 @@ HERE = Path(__file__).parent
 
 
 def register() -> None:
-    """Makes the fake workload and entries known to this process."""
+    """Makes the fake workload and entries known to this process, and another targets.json."""
     sys.path[:0] = [str(HERE), str(HERE.parents[2])]
     import fake_facts
 
     import submission.entries
     from workloads import registry
+    from workloads.standin import facts
 
+    if path := os.environ.get("FAKE_TARGETS"):
+        facts.TARGETS_FILE = Path(path)
     registry._ALL["fake"] = fake_facts.FACTS
     registry._CLASSES["fake"] = "fake_workload:FakeWorkload"
     submission.entries.__path__.append(str(HERE / "entries"))

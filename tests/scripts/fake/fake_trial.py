@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from fake_facts import FACTS
+
 EVALUATIONS = "global_step,score,train/loss,validation/loss,test/loss"
 
 
@@ -44,7 +46,14 @@ def main() -> int:
     (folder / "eval_measurements.csv").write_text("\n".join([EVALUATIONS, *rows, ""]))
     (folder / "hparams.json").write_text(json.dumps(point))
     settings = ("workload", "entry", "study", "trial", "seed", "max_steps", "ignore_targets")
-    (folder / "flags_0.json").write_text(json.dumps({name: vars(args)[name] for name in settings}))
+    flags = {name: vars(args)[name] for name in settings}
+    flags |= {
+        name: getattr(FACTS, name)
+        for name in ("step_hint", "eval_period_steps", "max_runtime_seconds")
+    }
+    for name in ("validation_target", "test_target"):
+        flags[name] = None if args.ignore_targets else getattr(FACTS, name)
+    (folder / "flags_0.json").write_text(json.dumps(flags))
     status = {
         "status": "complete",
         "reason": "steps",

@@ -59,7 +59,7 @@ def test_the_entries_to_be_compared_tune_the_same_hyperparameters():
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_ten_steps_on_one_batch_lower_its_loss(entry):
+def test_twenty_steps_on_one_batch_lower_its_loss(entry):
     module = module_of(entry)
     workload = registry.load("mnist_vit")
     data_rng, model_rng, rng = prng.split(prng.key(0), 3)
@@ -82,7 +82,7 @@ def test_ten_steps_on_one_batch_lower_its_loss(entry):
             return float(workload.loss_fn(batch["targets"], logits)["summed"])
 
     before = loss()
-    for step in range(10):
+    for step in range(20):
         state, model, model_state = module.update_params(
             workload=workload,
             current_param_container=model,

@@ -49,7 +49,7 @@ reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3
 	  --first_study=3 --trials=best --best_from=$(FULL)/report/points.csv $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce --output=$(RUNS)/reproduce/report
 
-reproduce-full: $(STAMP)  ## all five points of all entries (about an hour on 2 cores)
+reproduce-full: $(STAMP)  ## all five points of all entries (about 45 minutes on 2 cores)
 	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=$(ENTRIES) --studies=3 \
 	  --trials=all $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce-full
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce-full --output=$(RUNS)/reproduce-full/report
@@ -58,7 +58,7 @@ targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nes
 	$(BIN)/python -m scripts.set_targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))
 
 points: $(STAMP)  ## choose each entry's five points anew by quasi-random search (about 30 minutes)
-	$(BIN)/python -m scripts.search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=10 \
+	$(BIN)/python -m scripts.search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=8 \
 	  --ranges=workloads/standin/entry_search_spaces.json $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/search
 	for entry in $(subst $(comma), ,$(ENTRIES)); do $(BIN)/python -m scripts.choose_points --entry=$$entry \
 	  --search=$(RUNS)/search/search.csv --ranges=workloads/standin/entry_search_spaces.json \

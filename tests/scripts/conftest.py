@@ -1,6 +1,7 @@
 """The fake workload and entries, and the machine that pretends to run trials."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,14 @@ from workloads import registry
 
 FAKE = Path(__file__).parent / "fake"
 collect_ignore = ["fake"]
+
+
+@pytest.fixture(autouse=True)
+def interrupts_arrive() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C and so would every process that a test starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ class Shampoo(torch.optim.Optimizer):
         stacks are then built anew around the state of those that were there before.
         """
         group = self.param_groups[number]
-        config = BlockingConfig(**{name: group[name] for name in _BLOCKING})
+        config = _blocking_config(group)
         layout = self._layouts.get(number)
         if layout is not None:
             if layout.config != config:
@@ -236,7 +236,7 @@ class Shampoo(torch.optim.Optimizer):
             if layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
-        saved = self._exported()
+        saved = self._exported([number])
         layout = _Layout.of(group["params"], config, frozenset(indices))
         state.load(layout.stacks, group["params"], saved)
         self._layouts[number] = layout
@@ -244,19 +244,20 @@ class Shampoo(torch.optim.Optimizer):
             self.state[parameter] = {"step": step}
         return layout
 
-    def _exported(self) -> defaultdict[Tensor, dict[str, Any]]:
-        """Complete state by parameter, from the stacks or, before the first step, as loaded."""
+    def _exported(self, numbers: Collection[int]) -> defaultdict[Tensor, dict[str, Any]]:
+        """Complete state by parameter, from the groups' stacks or, before those, as loaded."""
         exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for parameter, entry in self.state.items():
             if len(entry) > 1:
                 exported[parameter] = entry
-        for number, layout in self._layouts.items():
-            state.save(layout.stacks, self.param_groups[number]["params"], exported)
+        for number in self._layouts.keys() & numbers:
+            stacks = self._layouts[number].stacks
+            state.save(stacks, self.param_groups[number]["params"], exported)
         return exported
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, independent of how blocks were stacked; plain tensors and numbers."""
-        live, self.state = self.state, self._exported()
+        live, self.state = self.state, self._exported(self._layouts)
         try:
             return super().state_dict()
         finally:
@@ -287,7 +288,7 @@ class Shampoo(torch.optim.Optimizer):
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "state": self._exported()}
+        return {**super().__getstate__(), "state": self._exported(self._layouts)}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
@@ -315,7 +316,7 @@ class Shampoo(torch.optim.Optimizer):
             options = ", ".join(f"{name}={group[name]}" for name in _OPTIONS)
             lines.append(f"  group {number}: {options}")
             names = group.get("param_names") or [f"param {i}" for i in range(len(group["params"]))]
-            config = BlockingConfig(**{name: group[name] for name in _BLOCKING})
+            config = _blocking_config(group)
             for name, parameter in zip(names, group["params"], strict=True):
                 plan = blocking.plan(parameter.shape, config)
                 if plan.reason:
@@ -324,6 +325,10 @@ class Shampoo(torch.optim.Optimizer):
                     treatment = "Shampoo, " + " + ".join(map(_describe, plan.tiles))
                 lines.append(f"    {name} {list(parameter.shape)}: {treatment}")
         return "\n".join([*lines, ")"])
+
+
+def _blocking_config(group: dict[str, Any]) -> BlockingConfig:
+    return BlockingConfig(**{name: group[name] for name in _BLOCKING})
 
 
 def _describe(tile: blocking.Tile) -> str:

@@ -53,7 +53,9 @@ def core_slots(jobs: int, threads: int) -> list[list[int]]:
     ]
 
 
-def run_jobs(jobs: Sequence[Job], slots: int, threads: int, done: int = 0) -> list[Failure]:
+def run_jobs(
+    jobs: Sequence[Job], slots: int, threads: int, done: int = 0, unit: str = "trial"
+) -> list[Failure]:
     """Runs all jobs, `slots` at a time, each pinned to `threads` cores; returns the failed ones.
 
     The commands must accept `--cores` and `--parent_pid`, as `scripts.run` does. If interrupted,
@@ -61,6 +63,7 @@ def run_jobs(jobs: Sequence[Job], slots: int, threads: int, done: int = 0) -> li
 
     Args:
       done: jobs finished earlier, for the progress bar.
+      unit: what a job is called there.
     """
     cores = core_slots(slots, threads)
     pending, free = list(reversed(jobs)), list(reversed(range(slots)))
@@ -68,7 +71,7 @@ def run_jobs(jobs: Sequence[Job], slots: int, threads: int, done: int = 0) -> li
     failures: list[Failure] = []
     previous = signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
-        with progress.bar(done + len(jobs), "trials", "trial", initial=done) as bar:
+        with progress.bar(done + len(jobs), f"{unit}s", unit, initial=done) as bar:
             while pending or running:
                 while pending and free:
                     slot = free.pop()

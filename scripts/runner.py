@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from common import files
-from scripts import checkpoint, trial_state
+from scripts import checkpoint, entries, trial_state
 from scripts.clock import now
 from scripts.metrics_log import MetricsLog
 from scripts.trial import CHECKPOINT, STATUS, Trial, require_same
@@ -47,8 +47,12 @@ def run_trial(
     directory: Path,
     checkpoint_period_seconds: float,
     hooks: Hooks,
+    load: Callable[[str], Any] = entries.load,
 ) -> dict[str, Any]:
     """Runs or resumes a trial to its end, writes its files, and returns its status.
+
+    Args:
+      load: from the trial's `entry` to the functions of the API.
 
     Raises:
       UserError: the entry cannot use the point, or the checkpoint is damaged or was written with
@@ -61,7 +65,7 @@ def run_trial(
         for part, wanted in trial_state.identity(trial).items():
             where = f"cannot resume from checkpoint {saved}: it"
             require_same(where, snapshot.get(part), wanted)
-    state = trial_state.start(trial, MetricsLog(directory))
+    state = trial_state.start(trial, MetricsLog(directory), load)
     if snapshot is not None:
         try:
             state.restore(snapshot)

@@ -59,17 +59,27 @@ def define_plan_flags() -> None:
 
 def define_machine_flags() -> None:
     """Flags that say how trials run on this machine."""
-    flags.DEFINE_integer("jobs", None, "trials at a time (default: cores / threads)", lower_bound=1)
-    flags.DEFINE_integer("threads", 1, "PyTorch threads per trial", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "base seed", lower_bound=0)
+    define_job_flags()
     flags.DEFINE_float(
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
     )
+
+
+def define_job_flags() -> None:
+    """Those of them that do not depend on checkpoints."""
+    flags.DEFINE_integer("jobs", None, "trials at a time (default: cores / threads)", lower_bound=1)
+    flags.DEFINE_integer("threads", 1, "PyTorch threads per trial", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "base seed", lower_bound=0)
     flags.DEFINE_bool("dry_run", False, "print the plan and what is complete; create nothing")
 
 
 def machine_from_flags() -> Machine:
     """The machine as the flags describe it."""
+    return Machine(jobs_from_flags(), FLAGS.threads, FLAGS.checkpoint_period_seconds)
+
+
+def jobs_from_flags() -> int:
+    """Trials at a time as the flags ask; warns if they share cores."""
     cores = len(environment.available_cores())
     jobs = FLAGS.jobs or max(1, cores // FLAGS.threads)
     if jobs * FLAGS.threads > cores:
@@ -78,7 +88,7 @@ def machine_from_flags() -> Machine:
             "their times are not comparable",
             file=sys.stderr,
         )
-    return Machine(jobs, FLAGS.threads, FLAGS.checkpoint_period_seconds)
+    return jobs
 
 
 def names_from_flags() -> tuple[list[str], list[str]]:

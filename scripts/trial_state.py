@@ -1,8 +1,7 @@
 """A trial between two steps: how it starts, and how it is saved and restored."""
 
 import dataclasses
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ class TrialState:
 
     Attributes:
       trial: the trial that this is the state of.
+      submission: an object with the API's functions, such as an entry's module.
       loop_rng: the key from which each step's four keys are folded.
       train_state: what a submission may read of the run, with AlgoPerf's keys.
       eval_results: (global_step, metrics) of each evaluation so far.
@@ -29,7 +29,7 @@ class TrialState:
 
     trial: Trial
     workload: spec.Workload
-    submission: ModuleType
+    submission: Any
     hyperparameters: Any
     input_queue: Iterator[Any]
     model: Any
@@ -98,13 +98,18 @@ def identity(trial: Trial) -> dict[str, dict[str, Any]]:
     }
 
 
-def start(trial: Trial, log: MetricsLog) -> TrialState:
+def start(
+    trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.load
+) -> TrialState:
     """Builds data, model and optimizer of a trial that stands before its first step.
+
+    Args:
+      load: from the trial's `entry` to the functions of the API.
 
     UserError if the entry cannot use the trial's point.
     """
     workload = registry.load(trial.workload)
-    submission = entries.load(trial.entry)
+    submission = load(trial.entry)
     hyperparameters = search_space.as_namedtuple(trial.hyperparameters)
     data_rng, optimizer_rng, model_rng, loop_rng = prng.split(prng.key(trial.rng_seed), 4)
     torch.manual_seed(prng.seed(model_rng))

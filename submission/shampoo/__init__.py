@@ -15,7 +15,17 @@ Shampoo (
 )
 """
 
-from submission.shampoo.config import BlockingConfig, ShampooConfig
+from submission.shampoo.config import BlockingConfig, ShampooConfig, StateConfig
 from submission.shampoo.optimizer import Shampoo
+from submission.shampoo.presets import algoperf_winner, kl_shampoo, shampoo, soap
 
-__all__ = ["BlockingConfig", "Shampoo", "ShampooConfig"]
+__all__ = [
+    "BlockingConfig",
+    "Shampoo",
+    "ShampooConfig",
+    "StateConfig",
+    "algoperf_winner",
+    "kl_shampoo",
+    "shampoo",
+    "soap",
+]

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from submission.shampoo.config import BlockingConfig
 
+# Below this, roots cost too little for more cuts to pay.
+_NEVER_FORCED_BELOW = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
@@ -95,26 +98,33 @@ def plan(shape: Sequence[int], config: BlockingConfig) -> Plan:
         length = height * width
         tile = Tile(0, 0, 1, length, 1, 1, (False, False))
         return Plan((1, length), (tile,) if length else (), "vector" if shape else "scalar")
-    if max(height, width) > config.max_dim:
+    sides = (height <= config.max_dim, width <= config.max_dim)
+    if not all(sides) and (config.oversize == "diagonal" or not any(sides)):
         tile = Tile(0, 0, 1, 1, height, width, (False, False))
         return Plan((height, width), (tile,), f"a dimension over max_dim={config.max_dim}")
 
-    block_height, block_width = min(height, config.block_size), min(width, config.block_size)
-    left = block_height <= config.max_aspect * block_width
-    right = block_width <= config.max_aspect * block_height
-    row_cuts = cut(height, config.block_size) if left else [(1, height)]
-    column_cuts = cut(width, config.block_size) if right else [(1, width)]
+    edges = min(height, config.block_size), min(width, config.block_size)
+    left = sides[0] and edges[0] <= config.max_aspect * edges[1]
+    right = sides[1] and edges[1] <= config.max_aspect * edges[0]
+    row_cuts = cut(height, _longest(edges[1], config)) if left else [(1, height)]
+    column_cuts = cut(width, _longest(edges[0], config)) if right else [(1, width)]
 
     tiles = []
     row = 0
     for rows, tile_height in row_cuts:
         column = 0
         for columns, tile_width in column_cuts:
-            sides = (left, right)
-            tiles.append(Tile(row, column, rows, columns, tile_height, tile_width, sides))
+            tile = Tile(row, column, rows, columns, tile_height, tile_width, (left, right))
+            tiles.append(tile)
             column += columns * tile_width
         row += rows * tile_height
     return Plan((height, width), tuple(tiles))
+
+
+def _longest(other: int, config: BlockingConfig) -> int:
+    """The longest edge of a block whose other edge is at most `other`."""
+    near_square = max(config.block_aspect * other, _NEVER_FORCED_BELOW)
+    return min(config.block_size, math.ceil(min(near_square, config.block_size)))
 
 
 @dataclasses.dataclass(frozen=True)

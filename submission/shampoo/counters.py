@@ -18,13 +18,17 @@ class Tick:
       live: booleans, whether a block takes the step.
       decays: EMA weights of the old first and second moment; 1 for blocks that take no step.
       corrections: 1 - beta**t for both betas, t being the gradients averaged so far.
-      fresh: booleans, which blocks average their first gradient; None if no block does.
+      steps: t, [N, 1, 1].
+      fresh: booleans, which blocks get their first gradient; None if no block does.
+      fresh_blocks: the same as ranges, known to the host.
     """
 
     live: Tensor
     decays: tuple[Tensor, Tensor]
     corrections: tuple[Tensor, Tensor]
+    steps: Tensor
     fresh: Tensor | None
+    fresh_blocks: tuple[slice, ...]
 
 
 class Counters:
@@ -38,6 +42,7 @@ class Counters:
     def __init__(
         self, layouts: Sequence[StackLayout], dtype: torch.dtype, device: torch.device
     ) -> None:
+        self._layouts = layouts
         self._members = [member for layout in layouts for member in layout.members]
         self._sizes = [layout.blocks for layout in layouts]
         self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
@@ -63,27 +68,50 @@ class Counters:
         Returns:
           A tick for each stack.
         """
-        fresh = self._note(present)
+        news = self._note(present)
         live = finite if all(present) else self._mask(present) & finite
         self._steps.add_(live)
         decays = [1 - (1 - beta) * live.to(self._steps.dtype) for beta in betas]
         corrections = [bias_correction(beta, self._steps) for beta in betas]
-        columns = [self._split(each) for each in (live, *decays, *corrections)]
-        fresh_rows = self._split(fresh) if fresh is not None else [None] * len(self._sizes)
+        columns = [self._split(each) for each in (live, *decays, *corrections, self._steps)]
+        fresh: Sequence[Tensor | None] = [None] * len(self._sizes)
+        if news:
+            pattern = tuple(member in news for member in self._members)
+            masks = self._split(self._mask(pattern))
+            fresh = [
+                mask if any(member in news for member in layout.members) else None
+                for layout, mask in zip(self._layouts, masks, strict=True)
+            ]
         return [
-            Tick(live, (decay1, decay2), (correction1, correction2), fresh)
-            for live, decay1, decay2, correction1, correction2, fresh in zip(
-                *columns, fresh_rows, strict=True
+            Tick(live, (decay1, decay2), (correction1, correction2), steps, mask, ranges)
+            for live, decay1, decay2, correction1, correction2, steps, mask, ranges in zip(
+                *columns, fresh, self._ranges(news), strict=True
             )
         ]
 
-    def _note(self, present: tuple[bool, ...]) -> Tensor | None:
+    def _note(self, present: tuple[bool, ...]) -> set[Member]:
+        """The members that have a gradient for the first time."""
         if len(self._seen) == len(self._members):
-            return None
-        pairs = list(zip(self._members, present, strict=True))
-        pattern = tuple(here and member not in self._seen for member, here in pairs)
-        self._seen.update(member for member, here in pairs if here)
-        return self._mask(pattern) if any(pattern) else None
+            return set()
+        here = {member for member, has in zip(self._members, present, strict=True) if has}
+        news = here - self._seen
+        self._seen |= news
+        return news
+
+    def _ranges(self, members: set[Member]) -> list[tuple[slice, ...]]:
+        """The blocks of these members in each stack, adjacent ones as one range."""
+        found = []
+        for layout in self._layouts:
+            ranges: list[slice] = []
+            for member in layout.members if members else ():
+                if member not in members:
+                    continue
+                start, stop = member.offset, member.offset + member.tile.blocks
+                if ranges and ranges[-1].stop == start:
+                    start = ranges.pop().start
+                ranges.append(slice(start, stop))
+            found.append(tuple(ranges))
+        return found
 
     def _mask(self, pattern: tuple[bool, ...]) -> Tensor:
         """One boolean per block, [sum of N, 1, 1], from one per member."""

@@ -1,65 +1,81 @@
-"""AdamW's direction on stacks: grafted onto Shampoo's, and the update of all the rest."""
+"""Diagonal methods on stacks: their magnitude grafted onto a direction, their step for the rest."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from submission.shampoo.config import Grafting
+from submission.shampoo.counters import Tick
 
-def update_moments_(
-    first: Tensor,
-    second: Tensor,
-    grad: Tensor,
-    betas: tuple[float, float],
-    decays: tuple[Tensor, Tensor],
-) -> None:
-    """m <- decay1 m + (1-beta1) g and v <- decay2 v + (1-beta2) g*g, in place.
 
-    Args:
-      first, second: m and v, the shape of `grad`.
-      grad: zero where the moments must not change.
-      betas: EMA weights.
-      decays: beta1 and beta2, but 1 where the moments must not change; broadcast to `grad`.
+class Diagonal:
+    """SGD, AdaGrad, RMSprop or Adam for N blocks [m, n].
+
+    Attributes:
+      kind: which of them.
+      second: v, the sum or average of squared gradients, [N, m, n]; None for SGD.
     """
-    first.mul_(decays[0]).add_(grad, alpha=1 - betas[0])
-    second.mul_(decays[1]).addcmul_(grad, grad, value=1 - betas[1])
+
+    def __init__(self, kind: Grafting, shape: tuple[int, ...], **placement: object) -> None:
+        self.kind = kind
+        self.second: Tensor | None = None
+        if kind != "sgd":
+            self.second = torch.zeros(shape, **placement)  # type: ignore[call-overload]
+
+    def observe(self, grad: Tensor, tick: Tick, beta: float) -> None:
+        """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; grad is zero where v must stay."""
+        if self.second is None:
+            return
+        if self.kind == "adagrad":
+            self.second.addcmul_(grad, grad)
+        else:
+            self.second.mul_(tick.decays[1]).addcmul_(grad, grad, value=1 - beta)
+
+    def direction(self, average: Tensor, tick: Tick, correction: Tensor, eps: float) -> Tensor:
+        """The method's step for a learning rate of 1, in a new tensor.
+
+        SGD: M / c1; AdaGrad (Duchi et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) +
+        eps); Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1): (M / c1) / (sqrt(v / c2) +
+        eps).
+
+        Args:
+          average: M, the first moment or its look-ahead, [N, m, n].
+          tick: the step.
+          correction: c1, that of `average`.
+          eps: keeps the quotient finite.
+        """
+        if self.second is None:
+            return average / correction
+        root = self.second.sqrt()
+        scale = correction * tick.corrections[1].rsqrt() if self.kind == "adam" else correction
+        root.mul_(scale).add_(correction * eps)
+        return torch.div(average, root, out=root)
 
 
-def first_moment(first: Tensor, grad: Tensor, beta: float, nesterov: bool) -> Tensor:
-    """The average that a step follows: m, or beta m + (1-beta) g for Nesterov's look-ahead.
-
-    The look-ahead is NAdam's (Dozat 2016) without a momentum schedule, as in AlgoPerf's NAdamW.
-    """
-    return torch.lerp(grad, first, beta) if nesterov else first
+def look_ahead(average: Tensor, grad: Tensor, beta: float) -> Tensor:
+    """beta m + (1-beta) g, NAdam's first moment (Dozat 2016) without a momentum schedule."""
+    return torch.lerp(grad, average, beta)
 
 
-def adam_direction(
-    average: Tensor, second: Tensor, corrections: tuple[Tensor, Tensor], eps: float
-) -> Tensor:
-    """(average / c1) / (sqrt(v / c2) + eps), Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1.
-
-    Args:
-      average: what `first_moment` returned.
-      second: v, the same shape.
-      corrections: c1 and c2, see `counters.bias_correction`; broadcast to `average`.
-      eps: keeps the quotient finite.
-    """
-    c1, c2 = corrections
-    return average / second.sqrt().mul_(c1 * c2.rsqrt()).add_(c1 * eps)
+def norms(blocks: Tensor) -> Tensor:
+    """The Frobenius norm of each block [N, m, n], as [N, 1, 1]."""
+    return torch.linalg.matrix_norm(blocks, keepdim=True)
 
 
-def graft(direction: Tensor, magnitude: Tensor) -> Tensor:
-    """`direction` with the Frobenius norm of `magnitude`, block by block.
+def ratio(direction: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
+    """What to multiply a direction by for it to have another's norm, and where that works.
 
     (Agarwal et al. 2020, arXiv:2002.11803; per block as in Anil et al. 2020, arXiv:2002.09018.)
-    Where a block's direction is zero, or too small or too large for its norm to be accurate, the
-    block takes `magnitude` itself.
+    It does not where the direction is zero, or too small or too large for its norm to be accurate:
+    there the other direction itself is to be taken.
 
     Args:
-      direction, magnitude: [N, m, n].
+      direction, magnitude: norms, of one shape.
+
+    Returns:
+      the ratios, and booleans.
     """
-    norm = torch.linalg.matrix_norm(direction, keepdim=True)
     smallest = math.sqrt(torch.finfo(direction.dtype).tiny) * 10
-    ratio = torch.linalg.matrix_norm(magnitude, keepdim=True) / norm.clamp_min(smallest)
-    usable = (norm > smallest) & norm.isfinite()
-    return torch.where(usable, direction * ratio, magnitude)
+    usable = (direction > smallest) & direction.isfinite()
+    return magnitude / direction.clamp_min(smallest), usable

@@ -2,70 +2,37 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from submission.shampoo import blocking, refresh, state
-from submission.shampoo.config import BlockingConfig, ShampooConfig
-from submission.shampoo.stack_group import StackGroup
+from submission.shampoo import averaging, description, state
+from submission.shampoo.averaging import Averager
+from submission.shampoo.config import Grafting, Method, ShampooConfig, StateConfig
+from submission.shampoo.layout import GroupStep, Layout, unscale
 
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
-_BLOCKING = tuple(field.name for field in dataclasses.fields(BlockingConfig))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """How one parameter group is stacked.
-
-    Attributes:
-      config: the blocking options it was planned with.
-      plans: one for each parameter of the group.
-      indices: the parameters that are in a stack.
-      stacks: their stacks, by device and parameter dtype.
-    """
-
-    config: BlockingConfig
-    plans: list[blocking.Plan]
-    indices: frozenset[int]
-    stacks: list[StackGroup]
-
-    @classmethod
-    def of(
-        cls, parameters: Sequence[Tensor], config: BlockingConfig, indices: frozenset[int]
-    ) -> "_Layout":
-        """Plans all `parameters` and makes empty stacks for those at `indices`."""
-        plans = [blocking.plan(parameter.shape, config) for parameter in parameters]
-        kinds = defaultdict(list)
-        for index in sorted(indices):
-            parameter = parameters[index]
-            kinds[parameter.device, parameter.dtype].append((index, plans[index]))
-        stacks = [
-            StackGroup(rows, torch.float64 if dtype == torch.float64 else torch.float32, device)
-            for (device, dtype), rows in kinds.items()
-        ]
-        return cls(config, plans, indices, stacks)
+_FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))
 
 
 class Shampoo(torch.optim.Optimizer):
-    """Shampoo with AdamW grafting (Gupta et al. 2018; Anil et al. 2020; Shi et al. 2023).
+    """Shampoo, SOAP and KL-Shampoo (Gupta et al. 2018; Vyas et al. 2024; Lin et al. 2025).
 
-    Matrices are preconditioned block by block and take the magnitude of AdamW's step, so that
-    AdamW's learning rate carries over; vectors, scalars and embedding tables take AdamW's step.
-    All blocks of one shape advance together; the host never waits for the device between refreshes
-    of the inverse roots.
+    Matrices are preconditioned block by block. Shampoo's steps take the magnitude of AdamW's, the
+    other methods' have it by themselves, so that AdamW's learning rate carries over; vectors,
+    scalars and embedding tables take AdamW's step. All blocks of one shape advance together, and
+    the host does not wait for the device.
 
-    Every option below may also be given per parameter group, and all but `block_size`,
-    `max_dim` and `max_aspect` may change between steps.
+    Every option may also be given per parameter group, and all but those of `StateConfig` may
+    change between steps. `ShampooConfig` documents each; `presets` has proven combinations.
 
     Args:
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
-      block_size, max_dim, max_aspect: how parameters become blocks, see `BlockingConfig`.
-      exponent, damping, refresh_interval, nesterov: see `ShampooConfig`.
+      method, block_size and all others: see `ShampooConfig`.
 
     Raises:
       ValueError: for an option out of range or a complex parameter.
@@ -78,6 +45,11 @@ class Shampoo(torch.optim.Optimizer):
     True
     """
 
+    # GradScaler then hands its scale over instead of waiting for the device to see an overflow.
+    _step_supports_amp_scaling = True
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
     def __init__(
         self,
         params: ParamsT,
@@ -86,30 +58,50 @@ class Shampoo(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
+        method: Method = ShampooConfig.method,
         block_size: int = ShampooConfig.block_size,
+        block_aspect: float = ShampooConfig.block_aspect,
         max_dim: int = ShampooConfig.max_dim,
+        oversize: Literal["diagonal", "one_sided"] = ShampooConfig.oversize,
         max_aspect: float = ShampooConfig.max_aspect,
+        refresh_interval: int = ShampooConfig.refresh_interval,
+        refresh: Literal["staggered", "together"] = ShampooConfig.refresh,
+        refresh_tolerance: float = ShampooConfig.refresh_tolerance,
+        overlap: bool = ShampooConfig.overlap,
+        factor_interval: int = ShampooConfig.factor_interval,
         exponent: float | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
-        refresh_interval: int = ShampooConfig.refresh_interval,
+        root_solver: Literal[
+            "auto", "eigh", "coupled_newton", "newton_denman_beavers"
+        ] = ShampooConfig.root_solver,
+        basis_solver: Literal["auto", "eigh", "qr", "cholesky_qr"] = ShampooConfig.basis_solver,
+        grafting: Grafting | Literal["auto"] | None = ShampooConfig.grafting,
+        grafting_scope: Literal["block", "layer"] = ShampooConfig.grafting_scope,
         nesterov: bool = ShampooConfig.nesterov,
+        momentum: float = ShampooConfig.momentum,
+        decay_mode: Literal["decoupled", "l2", "independent"] = ShampooConfig.decay_mode,
+        factor_dtype: torch.dtype = ShampooConfig.factor_dtype,
+        root_dtype: torch.dtype = ShampooConfig.root_dtype,
+        averaging: Literal["ema", "schedule_free"] | None = ShampooConfig.averaging,
+        averaging_decay: float = ShampooConfig.averaging_decay,
+        averaging_beta: float = ShampooConfig.averaging_beta,
     ) -> None:
-        config = ShampooConfig(
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            block_size=block_size,
-            max_dim=max_dim,
-            max_aspect=max_aspect,
-            exponent=exponent,
-            damping=damping,
-            refresh_interval=refresh_interval,
-            nesterov=nesterov,
-        )
-        self._layouts: dict[int, _Layout] = {}
+        given = locals()
+        config = ShampooConfig(**{name: given[name] for name in _OPTIONS})
+        self._layouts: dict[int, Layout] = {}
+        self._averagers: dict[int, Averager] = {}
         self._skipped: Tensor | None = None
         super().__init__(params, {name: getattr(config, name) for name in _OPTIONS})
+
+    @classmethod
+    def from_config(cls, params: ParamsT, config: ShampooConfig) -> "Shampoo":
+        """The optimizer with the options of `config`.
+
+        >>> weight = torch.nn.Parameter(torch.eye(4))
+        >>> Shampoo.from_config([weight], ShampooConfig(lr=0.1, method="soap")).defaults["method"]
+        'soap'
+        """
+        return cls(params, **{name: getattr(config, name) for name in _OPTIONS})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters, whose options default to the constructor's."""
@@ -127,6 +119,8 @@ class Shampoo(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         group.setdefault("refresh_step", 0)
+        group.setdefault("skipped_steps", 0)
+        group.setdefault("peak_lr", float(group["lr"]))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -139,125 +133,133 @@ class Shampoo(torch.optim.Optimizer):
           What the closure returned, or None.
 
         Raises:
-          RuntimeError: if a gradient is sparse.
+          RuntimeError: if a gradient is sparse, or if `eval` was called and `train` was not.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
 
+        if self.grad_scale is not None:
+            unscale([p for group in self.param_groups for p in group["params"]], self.grad_scale)
         work = []
         for number, group in enumerate(self.param_groups):
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
             if indices:
                 layout = self._layout(number, indices)
-                work.append((group, layout, self._gradients(group, layout, indices)))
+                work.append(GroupStep(group, layout, indices, self._averager(number)))
         if work:
-            finite = self._all_finite(
-                [stacks.gather(grads) for _, layout, grads in work for stacks in layout.stacks]
-            )
-            for group, layout, grads in work:
-                self._advance(group, layout, list(grads), finite)
+            finite = self._all_finite([flag for each in work for flag in each.gather()])
+            for each in work:
+                each.advance(finite)
         return loss
-
-    def _gradients(
-        self, group: dict[str, Any], layout: _Layout, indices: list[int]
-    ) -> dict[int, Tensor]:
-        """Gradients as matrices, by parameter index."""
-        grads = {}
-        for index in indices:
-            grad = group["params"][index].grad
-            if grad.is_sparse:
-                raise RuntimeError(
-                    "Shampoo needs dense gradients, got a sparse one for a parameter of shape "
-                    f"{tuple(grad.shape)}; set sparse=False in its embedding."
-                )
-            grads[index] = grad.reshape(layout.plans[index].matrix)
-        return grads
 
     def _all_finite(self, flags: list[Tensor]) -> Tensor:
         """One boolean for the whole step, on the first flag's device; counts skipped steps."""
         finite = flags[0]
         for flag in flags[1:]:
             finite = finite & flag.to(finite.device)
+        if self.found_inf is not None:
+            finite = finite & (self.found_inf == 0).to(finite.device)
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
-    def _advance(
-        self, group: dict[str, Any], layout: _Layout, indices: list[int], finite: Tensor
-    ) -> None:
-        """Steps one group and applies its updates to the weights at `indices`."""
-        group["refresh_step"] += 1
-        due = refresh.is_due(group["refresh_step"], group["refresh_interval"])
-        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        options = {**group, "lr": lr}
-        matrices, detours = self._weights(group, layout, indices)
-        for stacks in layout.stacks:
-            here = finite.to(stacks.device)
-            stacks.step(here, options, due)
-            decay = None
-            if group["weight_decay"] != 0:
-                decay = here.to(stacks.dtype) * (lr * group["weight_decay"])
-            stacks.apply(matrices, decay)
-        for parameter, matrix in detours:
-            parameter.copy_(matrix.view(parameter.shape))
-
-    def _weights(
-        self, group: dict[str, Any], layout: _Layout, indices: list[int]
-    ) -> tuple[dict[int, Tensor], list[tuple[Tensor, Tensor]]]:
-        """Weights as matrices by index, and those that are copies, since no view exists."""
-        matrices, detours = {}, []
-        for index in indices:
-            parameter, matrix = group["params"][index], layout.plans[index].matrix
-            if parameter.is_contiguous():
-                matrices[index] = parameter.view(matrix)
-            else:
-                matrices[index] = parameter.reshape(matrix)
-                detours.append((parameter, matrices[index]))
-        return matrices, detours
-
-    def _layout(self, number: int, indices: Collection[int]) -> _Layout:
+    def _layout(self, number: int, indices: Collection[int]) -> Layout:
         """The group's stacks with at least the parameters at `indices`.
 
         Parameters enter when they have their first gradient, so that frozen ones cost nothing;
         stacks are then built anew around the state of those that were there before.
+
+        Raises:
+          ValueError: if an option of `StateConfig` has changed since there are stacks.
         """
         group = self.param_groups[number]
-        config = _blocking_config(group)
+        config = StateConfig(**{name: group[name] for name in _FIXED})
         layout = self._layouts.get(number)
         if layout is not None:
             if layout.config != config:
+                changed = [n for n in _FIXED if getattr(layout.config, n) != getattr(config, n)]
                 raise ValueError(
-                    f"{', '.join(_BLOCKING)} must stay as they were at the first step, "
-                    f"{layout.config}, got {config}."
+                    f"{', '.join(changed)} must stay as at the first step, "
+                    f"{[getattr(layout.config, name) for name in changed]}, "
+                    f"got {[getattr(config, name) for name in changed]}."
                 )
             if layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
         saved = self._exported([number])
-        layout = _Layout.of(group["params"], config, frozenset(indices))
+        layout = Layout.of(group["params"], config, frozenset(indices))
         state.load(layout.stacks, group["params"], saved)
         self._layouts[number] = layout
         for parameter, step in state.steps(layout.stacks, group["params"]):
             self.state[parameter] = {"step": step}
         return layout
 
+    def _averager(self, number: int) -> Averager | None:
+        """What keeps the averages of the group's weights, if anything."""
+        if number not in self._averagers:
+            group = self.param_groups[number]
+            averager = averaging.averager(group["averaging"])
+            if averager is None:
+                return None
+            for parameter in group["params"]:
+                averager.load(parameter, self.state.get(parameter, {}))
+            self._averagers[number] = averager
+        return self._averagers[number]
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
+        for number, group in enumerate(self.param_groups):
+            averager = self._averager(number)
+            if averager is not None:
+                averager.eval(group["params"], group)
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Puts back the weights that `eval` replaced, bit for bit."""
+        for number, group in enumerate(self.param_groups):
+            averager = self._averager(number)
+            if averager is not None:
+                averager.train(group["params"])
+
+    def finish(self) -> None:
+        """Ends refreshes that run beside training; the next step would do so anyway."""
+        for layout in self._layouts.values():
+            for stacks in layout.stacks:
+                stacks.refresher.collect()
+
     def _exported(self, numbers: Collection[int]) -> defaultdict[Tensor, dict[str, Any]]:
         """Complete state by parameter, from the groups' stacks or, before those, as loaded."""
         exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for parameter, entry in self.state.items():
-            if len(entry) > 1:
-                exported[parameter] = entry
-        for number in self._layouts.keys() & numbers:
-            stacks = self._layouts[number].stacks
-            state.save(stacks, self.param_groups[number]["params"], exported)
+        for number in numbers:
+            parameters = self.param_groups[number]["params"]
+            if number in self._layouts:
+                state.save(self._layouts[number].stacks, parameters, exported)
+            else:
+                for parameter in parameters:
+                    if self.state.get(parameter):
+                        exported[parameter] = self.state[parameter]
+            if number in self._averagers:
+                for parameter in parameters:
+                    tensors = self._averagers[number].state_tensors(parameter)
+                    if tensors:
+                        exported[parameter].update({k: v.clone() for k, v in tensors.items()})
         return exported
+
+    def _count_skipped(self) -> int:
+        """Steps skipped so far, moved from the device to where checkpoints keep them."""
+        if self._skipped is not None and self.param_groups:
+            self.param_groups[0]["skipped_steps"] += int(self._skipped)
+            self._skipped.zero_()
+        return sum(group["skipped_steps"] for group in self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, independent of how blocks were stacked; plain tensors and numbers."""
-        live, self.state = self.state, self._exported(self._layouts)
+        self._count_skipped()
+        live, self.state = self.state, self._exported(range(len(self.param_groups)))
         try:
             return super().state_dict()
         finally:
@@ -280,57 +282,52 @@ class Shampoo(torch.optim.Optimizer):
                 if index in state_dict["state"]:
                     self.state[parameter] = dict(state_dict["state"][index])
             for number, group in enumerate(self.param_groups):
-                self._layout(
-                    number, [i for i, p in enumerate(group["params"]) if self.state.get(p)]
-                )
+                self._averager(number)
+                with_state = [i for i, p in enumerate(group["params"]) if self.state.get(p)]
+                self._layout(number, with_state)
         except BaseException:
             self.__dict__.update(before)
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "state": self._exported(self._layouts)}
+        self._count_skipped()
+        return {
+            **super().__getstate__(),
+            "state": self._exported(range(len(self.param_groups))),
+        }
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
-        self._layouts, self._skipped = {}, None
+        self._layouts, self._averagers, self._skipped = {}, {}, None
 
-    def diagnostics(self) -> dict[str, int]:
-        """Counts since construction or loading; reading them synchronises with the device.
+    def diagnostics(self) -> dict[str, Any]:
+        """How the preconditioners are doing; waits for the device.
 
         Returns:
           `skipped_steps`: steps with a non-finite gradient.
-          `failed_roots`: inverse roots that kept their predecessor.
+          `refreshes`, `failed_roots`: inverse roots or eigenbases that were taken over, and that
+          could not be trusted and kept their predecessor, over all blocks.
+          `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
+          `eigenbasis.Bases`.
+          `factors`: the same numbers by parameter and side.
         """
-        groups = [group for layout in self._layouts.values() for group in layout.stacks]
-        stacks = [stack for group in groups for stack in group.stacks]
-        preconditioners = [stack.preconditioner for stack in stacks if stack.preconditioner]
+        factors = description.health(self.param_groups, self._layouts)
+        rows = factors.values()
         return {
-            "skipped_steps": 0 if self._skipped is None else int(self._skipped),
-            "failed_roots": sum(int(each.failures) for each in preconditioners),
+            "skipped_steps": self._count_skipped(),
+            "refreshes": sum(row["refreshes"] for row in rows),
+            "failed_roots": sum(row["failed_roots"] for row in rows),
+            "residual": max((row["residual"] for row in rows), default=0.0),
+            "condition": max((row["condition"] for row in rows), default=0.0),
+            "factors": factors,
         }
 
     def __repr__(self) -> str:
-        """The options, and for every parameter its blocks, or why AdamW moves it."""
+        """The options, and for every parameter its blocks, or why a diagonal method moves it."""
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
             options = ", ".join(f"{name}={group[name]}" for name in _OPTIONS)
             lines.append(f"  group {number}: {options}")
-            names = group.get("param_names") or [f"param {i}" for i in range(len(group["params"]))]
-            config = _blocking_config(group)
-            for name, parameter in zip(names, group["params"], strict=True):
-                plan = blocking.plan(parameter.shape, config)
-                if plan.reason:
-                    treatment = f"AdamW ({plan.reason})"
-                else:
-                    treatment = "Shampoo, " + " + ".join(map(_describe, plan.tiles))
-                lines.append(f"    {name} {list(parameter.shape)}: {treatment}")
+            config = StateConfig(**{name: group[name] for name in _FIXED})
+            lines.extend(f"    {line}" for line in description.lines(group, config))
         return "\n".join([*lines, ")"])
-
-
-def _blocking_config(group: dict[str, Any]) -> BlockingConfig:
-    return BlockingConfig(**{name: group[name] for name in _BLOCKING})
-
-
-def _describe(tile: blocking.Tile) -> str:
-    sides = {(True, True): "", (True, False): " left only", (False, True): " right only"}
-    return f"{tile.blocks} x [{tile.height}, {tile.width}]{sides[tile.sides]}"

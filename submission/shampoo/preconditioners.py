@@ -1,69 +1,131 @@
-"""From a stack of gradients to a stack of directions."""
+"""What the methods have in common: from a stack of gradients to a stack of directions."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from submission.shampoo import factors, roots
 from submission.shampoo.blocking import StackLayout
+from submission.shampoo.counters import Tick
+from submission.shampoo.sides import Carried, Side
+from submission.shampoo.symmetric import Blocks
 
 
-class RootInverse:
-    """Shampoo: S = L^(-e) M R^(-e) for every block of a stack.
+class Preconditioner(abc.ABC):
+    """The preconditioner of N blocks [m, n], with one `Side` or two.
 
-    (Gupta et al. 2018, arXiv:1802.09568, algorithm 1.) A side without a factor is left as it is.
+    A step calls `observe`, refreshes what is due, then `into`, `track` and `direction`. First
+    moments live in the coordinates that `into` leads to.
 
     Attributes:
-      factors: L [N, m, m] and R [N, n, n]; None for a side without a factor.
-      inverse_roots: L^(-e) and R^(-e) as of the last refresh, each up to a positive factor, since
-        grafting fixes the magnitude; zero before the first trusted root, which makes the direction
-        zero and grafting fall back to AdamW's.
-      failures: roots that could not be trusted and kept their predecessor; a count on the device.
+      sides: left and right; None where the blocks have no factor.
+      refreshes_at_first: whether a block's first gradient must not pass without a refresh. If
+        not, it must pass without one.
+      exponent: the inverse power where the user gives none.
     """
 
-    def __init__(self, layout: StackLayout, dtype: torch.dtype, device: torch.device) -> None:
-        self.factors: list[Tensor | None] = []
-        self.inverse_roots: list[Tensor | None] = []
-        for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True):
-            shape = (layout.blocks, size, size)
-            for tensors in (self.factors, self.inverse_roots):
-                zeros = torch.zeros(shape, dtype=dtype, device=device) if has_factor else None
-                tensors.append(zeros)
-        self.failures = torch.zeros((), dtype=torch.int64, device=device)
+    refreshes_at_first: bool
+    exponent: float
 
-    @property
-    def sides(self) -> int:
-        """How many sides have a factor: 1 or 2."""
-        return sum(factor is not None for factor in self.factors)
+    def __init__(self, sides: Sequence[Side | None]) -> None:
+        self.sides = tuple(sides)
 
-    def update(self, grad: Tensor, decay: Tensor, weight: float) -> None:
-        """Averages G G^T and G^T G into the factors; see `factors.update_`."""
-        left, right = self.factors
-        factors.update_(left, right, grad, decay, weight)
+    def observe(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
+        """Averages the outer products of G [N, m, n] into the factors where they are due.
 
-    def refresh(self, exponent: float | None, damping: float, live: Tensor) -> None:
-        """Takes the inverse roots of the factors anew.
+        L <- decay L + weight G G^T and R <- decay R + weight G^T G
+        (Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with an EMA instead of a sum).
+        """
+        average = FactorAverage.of(tick, options)
+        if average is None:
+            return
+        left, right = self.sides
+        grad = average.observed(grad)
+        if left is not None:
+            left.observe(grad, average.decay, average.weight, average.seed)
+        if right is not None:
+            right.observe(grad.mT, average.decay, average.weight, average.seed)
 
-        The factors' bias correction is a positive factor too, and left out.
+    def into(self, grad: Tensor) -> Tensor:
+        """The gradient in the coordinates of the first moment."""
+        return grad
+
+    def out(self, direction: Tensor) -> Tensor:
+        """Back to the parameters' coordinates."""
+        return direction
+
+    @abc.abstractmethod
+    def track(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
+        """Averages what every step needs from what `into` returned."""
+
+    @abc.abstractmethod
+    def direction(self, average: Tensor, tick: Tick, options: Mapping[str, Any]) -> Tensor:
+        """The direction in parameter coordinates, linear in the first moment `average`."""
+
+    def install(
+        self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
+    ) -> None:
+        """Takes over what a side computed at a refresh, and carries the moments along.
 
         Args:
-          exponent: e, or None for 1/(2*sides).
-          damping: as a fraction of each factor's largest eigenvalue.
-          live: booleans that broadcast to [N, 1, 1]; where False the old roots stay.
+          side: 0 for left, 1 for right.
+          blocks: which blocks were refreshed.
+          result: what the side's `compute` returned.
+          live: [n] booleans; where False, all stays as it was.
+          first: the first moment, [N, m, n], or None where there is none.
         """
-        power = 1 / (2 * self.sides) if exponent is None else exponent
-        for factor, inverse_root in zip(self.factors, self.inverse_roots, strict=True):
-            if factor is None or inverse_root is None:
-                continue
-            fresh, _, trusted = roots.inverse_root(factor, power, damping)
-            trusted = trusted[:, None, None]
-            torch.where(trusted & live, fresh, inverse_root, out=inverse_root)
-            self.failures.add_((~trusted & live).sum())
+        carried = [Carried(moment, True, side) for moment in self.squares().values()]
+        if first is not None:
+            carried.append(Carried(first, False, side))
+        at = self.sides[side]
+        assert at is not None
+        at.install(blocks, result, live, carried)
 
-    def direction(self, average: Tensor) -> Tensor:
-        """S for the averaged gradients M, [N, m, n]."""
-        left, right = self.inverse_roots
-        if left is not None:
-            average = left @ average
-        if right is not None:
-            average = average @ right
-        return average
+    def squares(self) -> dict[str, Tensor]:
+        """Second moments kept in the coordinates of the first, [N, m, n], by name in the state."""
+        return {}
+
+
+class FactorAverage:
+    """How the factors of a stack take one gradient.
+
+    Attributes:
+      decay: EMA weight of the old factors, 1 for blocks that take none; broadcasts to [N, 1, 1].
+      weight: the gradient's.
+      seed: of stochastic rounding: the group's step.
+    """
+
+    def __init__(self, decay: Tensor, weight: float, seed: int, only: Tensor | None) -> None:
+        self.decay, self.weight, self.seed = decay, weight, seed
+        self._only = only
+
+    @classmethod
+    def of(cls, tick: Tick, options: Mapping[str, Any]) -> "FactorAverage | None":
+        """None at a step that is no factor's turn; a block's first gradient always counts."""
+        interval, step = options["factor_interval"], options["refresh_step"]
+        scheduled = step % interval == 0
+        if not scheduled and tick.fresh is None:
+            return None
+        beta = options["betas"][1] ** interval
+        live = tick.live if scheduled or tick.fresh is None else tick.live & tick.fresh
+        decay = 1 - (1 - beta) * live.to(tick.corrections[1].dtype)
+        return cls(decay, 1 - beta, step, None if scheduled else live)
+
+    def observed(self, grad: Tensor) -> Tensor:
+        """The gradient, zero for blocks that take none."""
+        return grad if self._only is None else grad * self._only
+
+
+def layout_sides(layout: StackLayout) -> list[int | None]:
+    """The dimension of each side that has a factor, None for one that has not."""
+    return [
+        size if has_factor else None
+        for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True)
+    ]
+
+
+def tiny(tensor: Tensor) -> float:
+    """The smallest normal number of a tensor's dtype."""
+    return torch.finfo(tensor.dtype).tiny

@@ -1,17 +1,21 @@
-"""Shampoo written for reading: one block at a time, straight from the papers, in float64.
+"""Shampoo, SOAP and KL-Shampoo written for reading: one block at a time, in float64.
 
-The tests' oracle for the stack-based code; it shares none of it.
+The tests' oracle for the stack-based code; it shares none of it but the options.
 """
 
-import dataclasses
 import itertools
 import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from submission.shampoo.config import BlockingConfig, ShampooConfig
+
 Matrix = NDArray[np.float64]
+LEFT, RIGHT = 0, 1
+_NEVER_CUT_BELOW = 256
 
 
 def inverse_root(matrix: Matrix, exponent: float, damping: float) -> Matrix:
@@ -32,126 +36,364 @@ def even_slices(length: int, block_size: int) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(starts)]
 
 
-@dataclasses.dataclass
-class Block:
-    """State of one block [m, n]; a factor is None where the side is not preconditioned."""
+def cut(shape: Sequence[int], config: BlockingConfig) -> list[tuple[slice, slice, bool, bool]]:
+    """Rows, columns, and whether there is a left and a right factor, of each block, row by row.
 
-    rows: slice
-    columns: slice
-    left: Matrix | None
-    right: Matrix | None
-    left_root: Matrix | None = None
-    right_root: Matrix | None = None
+    A parameter that falls to the diagonal method is one block without factors.
+    """
+    height = shape[0] if len(shape) > 1 else 1
+    width = math.prod(shape[1:] if len(shape) > 1 else shape)
+    left = right = min(height, width) > 1
+    if max(height, width) > config.max_dim:
+        one_sided = config.oversize == "one_sided"
+        left = left and one_sided and height <= config.max_dim
+        right = right and one_sided and width <= config.max_dim
+    m, n = min(height, config.block_size), min(width, config.block_size)
+    left = left and m <= config.max_aspect * n
+    right = right and n <= config.max_aspect * m
+    longest = config.block_size
+    if left and right:
+        near_square = max(_NEVER_CUT_BELOW, config.block_aspect * min(m, n))
+        longest = math.ceil(min(longest, near_square))
+    return [
+        (rows, columns, left, right)
+        for rows in (even_slices(height, longest) if left else [slice(0, height)])
+        for columns in (even_slices(width, longest) if right else [slice(0, width)])
+    ]
+
+
+class Side:
+    """One side, of dimension d, of a block; one without a factor stays the identity.
+
+    Attributes:
+      exists: whether the side is preconditioned.
+      factor: L or R, or KL-Shampoo's S, times the weight of the block; [d, d].
+      root: (factor / weight + damping)^(-exponent), zero before there is one; [d, d].
+      basis: eigenvectors Q of the factor as of the last refresh; [d, d].
+      values: KL-Shampoo's eigenvalues lam; [d].
+    """
+
+    def __init__(self, size: int, exists: bool) -> None:
+        self.exists = exists
+        self.factor = np.zeros((size, size))
+        self.root = np.zeros((size, size)) if exists else np.eye(size)
+        self.basis = np.eye(size)
+        self.values = np.ones(size)
+
+    def damped_values(self, damping: float) -> Matrix:
+        """lam + damping * max(lam)."""
+        damped: Matrix = self.values + damping * self.values.max()
+        return damped if self.exists else self.values
+
+
+class Block:
+    """One block [m, n] of a matricised parameter.
+
+    Attributes:
+      at: its rows and columns.
+      sides: left and right.
+      key: blocks with equal ones share a row of `due_refreshes`.
+      first: first moment M, in the basis (the identity for Shampoo).
+      second: SOAP's second moment V, in the basis.
+      weight: w, the sum of the weights of the products averaged into the factors.
+    """
+
+    def __init__(self, rows: slice, columns: slice, left: bool, right: bool) -> None:
+        m, n = rows.stop - rows.start, columns.stop - columns.start
+        self.at = (rows, columns)
+        self.sides = (Side(m, left), Side(n, right))
+        self.key = (m, n, left, right)
+        self.first, self.second = np.zeros((m, n)), np.zeros((m, n))
+        self.weight = 0.0
+
+    def into_basis(self, matrix: Matrix) -> Matrix:
+        """Q_L^T X Q_R."""
+        left, right = self.sides
+        return left.basis.T @ matrix @ right.basis
+
+    def out_of_basis(self, matrix: Matrix) -> Matrix:
+        """Q_L X Q_R^T."""
+        left, right = self.sides
+        return left.basis @ matrix @ right.basis.T
+
+    def turn(self, side: int, basis: Matrix) -> None:
+        """A new basis, and with T = Q_new^T Q_old: M <- T M and V <- (T o T) V, or from the right.
+
+        V is the diagonal of a covariance, which T o T turns as if the rest of it were zero.
+        """
+        change = basis.T @ self.sides[side].basis
+        self.sides[side].basis = basis
+        if side == LEFT:
+            self.first, self.second = change @ self.first, change**2 @ self.second
+        else:
+            self.first, self.second = self.first @ change.T, self.second @ (change**2).T
 
 
 class ReferenceShampoo:
-    """One parameter under Shampoo with AdamW grafting.
+    """One parameter under Shampoo, SOAP or KL-Shampoo.
 
-    Args:
-      weight: the parameter, any shape; copied to float64.
-      lr, betas, eps, weight_decay, block_size, max_dim, max_aspect, exponent, damping,
-        refresh_interval, nesterov: as in `Shampoo`.
+    (Gupta et al. 2018, arXiv:1802.09568; Vyas et al. 2024, arXiv:2409.11321; Lin et al. 2025,
+    arXiv:2509.03378; grafting: Agarwal et al. 2020, arXiv:2002.11803.)
+
+    Attributes:
+      weight: the parameter as in training, any shape, float64.
+      config: the options; may be replaced between steps.
+      steps: t, gradients averaged so far.
+      seen: whether there was a gradient, finite or not.
+      blocks: see `cut`.
+      average: EMA of the weights, or schedule-free's z.
     """
 
-    def __init__(
-        self,
-        weight: NDArray[Any],
-        *,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-        block_size: int,
-        max_dim: int,
-        max_aspect: float,
-        exponent: float | None,
-        damping: float,
-        refresh_interval: int,
-        nesterov: bool,
-    ) -> None:
+    def __init__(self, weight: NDArray[Any], config: ShampooConfig) -> None:
         self.weight = np.array(weight, dtype=np.float64)
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        self.exponent, self.damping, self.nesterov = exponent, damping, nesterov
-        self.refresh_interval = refresh_interval
-        self.steps = 0
-        self.calls = 0
-        self.m = np.zeros_like(self.weight)
-        self.v = np.zeros_like(self.weight)
-        self.blocks = self._blocks(block_size, max_dim, max_aspect)
+        self.config = config
+        self.steps, self.seen = 0, False
+        self.blocks = [Block(*area) for area in cut(self.weight.shape, config)]
+        self.is_diagonal = not any(side.exists for block in self.blocks for side in block.sides)
+        rows, columns = self.blocks[-1].at
+        self.matrix_shape = (rows.stop, columns.stop)
+        self.v, self.buffer = np.zeros(self.matrix_shape), np.zeros(self.matrix_shape)
+        self.average, self.weight_sum = self.weight.copy(), 0.0
+        self.pending: list[tuple[Block, int, Matrix]] = []
 
-    def _blocks(self, block_size: int, max_dim: int, max_aspect: float) -> list[Block]:
-        if self.weight.ndim < 2:
-            return []
-        height, width = self.weight.reshape(len(self.weight), -1).shape
-        if min(height, width) == 1 or max(height, width) > max_dim:
-            return []
-        block_height, block_width = min(height, block_size), min(width, block_size)
-        tall = block_height > max_aspect * block_width
-        wide = block_width > max_aspect * block_height
-        return [
-            Block(
-                rows,
-                columns,
-                None if tall else np.zeros((rows.stop - rows.start,) * 2),
-                None if wide else np.zeros((columns.stop - columns.start,) * 2),
-            )
-            for rows in ([slice(0, height)] if tall else even_slices(height, block_size))
-            for columns in ([slice(0, width)] if wide else even_slices(width, block_size))
-        ]
+    def step(
+        self, grad: NDArray[Any], due: Collection[tuple[int, int]], averages: bool, peak_lr: float
+    ) -> None:
+        """One step with gradient `grad`, the weight's shape; a non-finite one changes nothing.
 
-    def step(self, grad: NDArray[Any]) -> None:
-        """One step with gradient `grad`, the weight's shape; a non-finite one changes nothing."""
-        self.calls += 1
-        grad = grad.astype(np.float64)
+        Args:
+          grad: any float dtype.
+          due: (block, side) pairs to be refreshed; `due_refreshes` gives them.
+          averages: whether factors average this gradient; the first that is seen they always do.
+          peak_lr: the learning rate at which independent weight decay is not scaled.
+        """
+        fresh, self.seen = not self.seen, True
         if not np.isfinite(grad).all():
             return
         self.steps += 1
-        beta1, beta2 = self.betas
-        self.m = beta1 * self.m + (1 - beta1) * grad
-        self.v = beta2 * self.v + (1 - beta2) * grad**2
-        average = beta1 * self.m + (1 - beta1) * grad if self.nesterov else self.m
-        m_hat = average / (1 - beta1**self.steps)
-        v_hat = self.v / (1 - beta2**self.steps)
-        update = m_hat / (np.sqrt(v_hat) + self.eps)
-        if self.blocks:
-            matrix_shape = (len(self.weight), -1)
-            adam = update.reshape(matrix_shape)
-            shampoo = np.zeros_like(adam)
-            for block in self.blocks:
-                at = (block.rows, block.columns)
-                self._update_factors(block, grad.reshape(matrix_shape)[at])
-                direction = self._precondition(block, m_hat.reshape(matrix_shape)[at])
-                norm = np.linalg.norm(direction)
-                graft = np.linalg.norm(adam[at])
-                shampoo[at] = direction * (graft / norm) if norm > 0 else adam[at]
-            update = shampoo.reshape(self.weight.shape)
-        self.weight *= 1 - self.lr * self.weight_decay
-        self.weight -= self.lr * update
+        decay = self.config.weight_decay if self.config.decay_mode == "l2" else 0.0
+        matrix = (grad + decay * self.weight).reshape(self.matrix_shape)
+        average, direction = np.empty(self.matrix_shape), np.empty(self.matrix_shape)
+        for index, block in enumerate(self.blocks):
+            self._average_factors(block, matrix[block.at], averages or fresh)
+            if self.config.method == "shampoo" and fresh:
+                self._refresh(block, (LEFT, RIGHT), at_once=True)
+            elif self.config.method == "shampoo" or self.steps > 1:
+                wanted = [side for side in (LEFT, RIGHT) if (index, side) in due]
+                self._refresh(block, wanted, at_once=not self.config.overlap)
+            average[block.at], direction[block.at] = self._precondition(block, matrix[block.at])
+        update = self._graft(direction, self._magnitude(average, matrix))
+        self._apply(self._momentum(update).reshape(self.weight.shape), peak_lr)
 
-    def _update_factors(self, block: Block, grad: Matrix) -> None:
-        """L <- beta2 L + (1-beta2) G G^T, R <- beta2 R + (1-beta2) G^T G, and their roots."""
-        beta2 = self.betas[1]
-        if block.left is not None:
-            block.left = beta2 * block.left + (1 - beta2) * grad @ grad.T
-        if block.right is not None:
-            block.right = beta2 * block.right + (1 - beta2) * grad.T @ grad
-        early = self.calls < self.refresh_interval and math.log2(self.calls).is_integer()
-        if not early and self.calls % self.refresh_interval:
+    def _average_factors(self, block: Block, grad: Matrix, averages: bool) -> None:
+        """w <- b w + (1-b) and A <- b A + (1-b) P, P being G G^T and G^T G, or KL-Shampoo's."""
+        is_kl = self.config.method == "kl_shampoo"
+        scale = float(np.mean(grad**2)) or 1.0
+        priors = (scale, 1.0 if block.sides[LEFT].exists else scale)
+        if is_kl and self.steps == 1:
+            for side, prior in zip(block.sides, priors, strict=True):
+                side.values = np.full_like(side.values, prior if side.exists else 1.0)
+        products = self._kl_products(block, grad) if is_kl else (grad @ grad.T, grad.T @ grad)
+        if not averages:
             return
-        sides = (block.left is not None) + (block.right is not None)
-        power = 1 / (2 * sides) if self.exponent is None else self.exponent
-        correction = 1 - beta2**self.steps
-        if block.left is not None:
-            block.left_root = inverse_root(block.left / correction, power, self.damping)
-        if block.right is not None:
-            block.right_root = inverse_root(block.right / correction, power, self.damping)
+        b = self.config.betas[1] ** self.config.factor_interval
+        if is_kl and block.weight == 0:  # the prior counts as one observation
+            block.weight = 1 - b
+            for side, prior in zip(block.sides, priors, strict=True):
+                side.factor = (1 - b) * prior * np.eye(len(side.basis))
+        block.weight = b * block.weight + (1 - b)
+        for side, product in zip(block.sides, products, strict=True):
+            side.factor = b * side.factor + (1 - b) * product
 
-    def _precondition(self, block: Block, average: Matrix) -> Matrix:
-        """S = L^(-e) M R^(-e); zero before there are roots."""
-        if block.left_root is None and block.right_root is None:
-            return np.zeros_like(average)
-        if block.left_root is not None:
-            average = block.left_root @ average
-        if block.right_root is not None:
-            average = average @ block.right_root
-        return average
+    def _kl_products(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
+        """G S_R^-1 G^T / n and G^T S_L^-1 G / m; lam <- EMA of what the basis sees of them."""
+        left, right = (
+            side.basis @ np.diag(1 / side.damped_values(self.config.damping)) @ side.basis.T
+            for side in block.sides
+        )
+        products = (grad @ right @ grad.T / grad.shape[1], grad.T @ left @ grad / grad.shape[0])
+        beta2 = self.config.betas[1]
+        b = beta2 * (1 - beta2**self.steps) / (1 - beta2 ** (self.steps + 1))
+        for side, product in zip(block.sides, products, strict=True):
+            seen = np.diag(side.basis.T @ product @ side.basis)
+            side.values = b * side.values + (1 - b) * seen if side.exists else side.values
+        return products
+
+    def _exponent(self, block: Block) -> float:
+        if self.config.exponent is not None:
+            return self.config.exponent
+        if self.config.method == "kl_shampoo":
+            return 1 / 2
+        return 1 / (2 * sum(side.exists for side in block.sides))
+
+    def _refresh(self, block: Block, wanted: Collection[int], at_once: bool) -> None:
+        """New roots or eigenbases, used from now on or, overlapped, from the next step on."""
+        for side in wanted:
+            if block.sides[side].exists and block.weight > 0:
+                self.pending.append((block, side, block.sides[side].factor / block.weight))
+        if at_once:
+            self.install()
+
+    def install(self) -> None:
+        """Ends pending refreshes."""
+        for block, side, factor in self.pending:
+            state = block.sides[side]
+            if self.config.method == "shampoo":
+                state.root = inverse_root(factor, self._exponent(block), self.config.damping)
+                continue
+            block.turn(side, np.linalg.eigh((factor + factor.T) / 2)[1][:, ::-1])
+            if self.config.method == "kl_shampoo":
+                state.values = np.diag(state.basis.T @ factor @ state.basis).copy()
+        self.pending = []
+
+    def _precondition(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
+        """The bias-corrected first moment M_hat in the parameter's coordinates, and S."""
+        beta1, beta2 = self.config.betas
+        left, right = block.sides
+        rotated = block.into_basis(grad)
+        block.first = beta1 * block.first + (1 - beta1) * rotated
+        block.second = beta2 * block.second + (1 - beta2) * rotated**2
+        average = block.first
+        if self.config.nesterov:
+            average = beta1 * block.first + (1 - beta1) * rotated
+        average = average / (1 - beta1**self.steps)
+        if self.is_diagonal:
+            return average, average
+        if self.config.method == "shampoo":
+            return average, left.root @ average @ right.root
+        if self.config.method == "soap":
+            scale = 1 / (np.sqrt(block.second / (1 - beta2**self.steps)) + self.config.eps)
+        else:
+            values = (side.damped_values(self.config.damping) for side in block.sides)
+            scale = np.multiply.outer(*values) ** -self._exponent(block)
+        return block.out_of_basis(average), block.out_of_basis(scale * average)
+
+    def _magnitude(self, average: Matrix, grad: Matrix) -> Matrix:
+        """D, the diagonal method's direction."""
+        beta2, eps = self.config.betas[1], self.config.eps
+        method = self.config.diagonal
+        if method == "sgd":
+            return average
+        if method == "adagrad":
+            self.v = self.v + grad**2
+        else:
+            self.v = beta2 * self.v + (1 - beta2) * grad**2
+        correction = 1 - beta2**self.steps if method == "adam" else 1.0
+        return average / (np.sqrt(self.v / correction) + eps)
+
+    def _graft(self, direction: Matrix, magnitude: Matrix) -> Matrix:
+        """P = S ||D|| / ||S||, block by block or over the layer; D where ||S|| is of no use."""
+        if self.is_diagonal:
+            return magnitude
+        if self.config.graft is None:
+            return np.where(np.isfinite(direction), direction, 0.0)
+        areas = [block.at for block in self.blocks]
+        if self.config.grafting_scope == "layer":
+            areas = [(slice(None), slice(None))]
+        update = magnitude.copy()
+        for at in areas:
+            norm = np.linalg.norm(direction[at])
+            if norm > 0 and np.isfinite(norm):
+                update[at] = direction[at] * (np.linalg.norm(magnitude[at]) / norm)
+        return update
+
+    def _momentum(self, update: Matrix) -> Matrix:
+        """B <- momentum B + P; B, or with Nesterov's look-ahead P + momentum B."""
+        momentum = self.config.momentum
+        if momentum == 0:
+            return update
+        self.buffer = momentum * self.buffer + update
+        return update + momentum * self.buffer if self.config.nesterov else self.buffer
+
+    def _apply(self, update: Matrix, peak_lr: float) -> None:
+        """W <- W - lr u with weight decay in u, and the averages that evaluation reads."""
+        config = self.config
+        lr, old = float(config.lr), self.weight
+        shrink = {"decoupled": lr, "independent": lr / (peak_lr or 1.0), "l2": 0.0}
+        displacement = -lr * update - shrink[config.decay_mode] * config.weight_decay * old
+        self.weight = old + displacement
+        if config.averaging == "ema":
+            d = config.averaging_decay
+            self.average = d * self.average + (1 - d) * self.weight
+        elif config.averaging == "schedule_free":
+            self.weight_sum += lr**2
+            c = lr**2 / self.weight_sum if self.weight_sum > 0 else 0.0
+            gain = 1 - config.averaging_beta * (1 - c)
+            self.weight = (1 - c) * old + c * self.average + gain * displacement
+            self.average = self.average + displacement
+
+    def evaluated(self) -> Matrix:
+        """The weight that evaluation reads: the EMA, schedule-free's x, or the weight itself.
+
+        (Defazio et al. 2024, arXiv:2405.15682: x from y = (1 - beta) z + beta x.)
+        """
+        if self.config.averaging == "ema":
+            return self.average
+        if self.config.averaging == "schedule_free":
+            beta = self.config.averaging_beta
+            return (self.weight - (1 - beta) * self.average) / beta
+        return self.weight
+
+
+def due_refreshes(parameters: Sequence[ReferenceShampoo], step: int) -> list[set[tuple[int, int]]]:
+    """Which (block, side) pairs of each parameter are refreshed at a group's step, from 1.
+
+    "together": at multiples of the interval T, and at powers of two below it. "staggered": all at
+    powers of two below T, and each at one step in T: with costs d^3 laid on a line of length C,
+    block shape by block shape and left sides before right ones, the one that starts at x is due
+    when step % T == floor(T x / C).
+    """
+    interval = parameters[0].config.refresh_interval
+    rows: dict[tuple[int, int, bool, bool], list[tuple[int, int]]] = {}
+    for number, parameter in enumerate(parameters):
+        for index, block in enumerate(parameter.blocks):
+            rows.setdefault(block.key, []).append((number, index))
+    units = [
+        (number, index, side)
+        for key, members in rows.items()
+        for side in (LEFT, RIGHT)
+        for number, index in members
+        if key[2:][side]
+    ]
+    costs = [parameters[number].blocks[index].key[side] ** 3 for number, index, side in units]
+    together = parameters[0].config.refresh == "together"
+    early = step < interval and step.bit_count() == 1
+    due: list[set[tuple[int, int]]] = [set() for _ in parameters]
+    for (number, index, side), start in zip(units, itertools.accumulate([0, *costs]), strict=False):
+        phase = 0 if together else interval * start // sum(costs)
+        if early or step % interval == phase:
+            due[number].add((index, side))
+    return due
+
+
+class ReferenceGroup:
+    """One parameter group: several parameters that count steps, and are refreshed, together.
+
+    Args:
+      weights: the parameters, any shapes; copied to float64.
+      config: their options, with the peak learning rate; may be replaced between steps.
+    """
+
+    def __init__(self, weights: Sequence[NDArray[Any]], config: ShampooConfig) -> None:
+        self.parameters = [ReferenceShampoo(weight, config) for weight in weights]
+        self.config = config
+        self.calls, self.peak_lr = 0, float(config.lr)
+
+    def step(self, grads: Sequence[NDArray[Any] | None]) -> None:
+        """One step; parameters without a gradient rest, a non-finite gradient makes all rest."""
+        if all(grad is None for grad in grads):
+            return
+        self.calls += 1
+        for parameter in self.parameters:
+            parameter.config = self.config
+            parameter.install()
+        averages = self.calls % self.config.factor_interval == 0
+        finite = all(np.isfinite(grad).all() for grad in grads if grad is not None)
+        # Parameters join when they have their first gradient.
+        joined = [n for n, grad in enumerate(grads) if grad is not None or self.parameters[n].seen]
+        due = due_refreshes([self.parameters[number] for number in joined], self.calls)
+        for number, pairs in zip(joined, due, strict=True):
+            grad = grads[number]
+            if grad is not None:
+                usable = grad if finite else np.full_like(grad, np.nan)
+                self.parameters[number].step(usable, pairs, averages, self.peak_lr)

@@ -1,17 +1,25 @@
 """Inverse roots against the reference, and on the inputs that break solvers."""
 
+import collections
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from submission.shampoo import reference, roots
+from submission.shampoo import newton, reference, roots
 
-
-def inverse_root(matrices, exponent, damping):
-    root, scale, trusted = roots.inverse_root(matrices, exponent, damping)
-    return scale.pow(-exponent) * root, trusted
+EIGH, NEWTON, DENMAN_BEAVERS = "eigh", "coupled_newton", "newton_denman_beavers"
+SOLVERS = (EIGH, NEWTON, DENMAN_BEAVERS)
+SOLVERS_AND_EXPONENTS = [
+    *((EIGH, exponent) for exponent in (1.0, 0.5, 0.3, 0.25)),
+    *((NEWTON, exponent) for exponent in (1.0, 0.5, 1 / 3, 0.25, 1 / 6)),
+    *((DENMAN_BEAVERS, exponent) for exponent in (0.5, 0.25)),
+]
+# What makes the host wait for a CUDA device.
+SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal", "masked_select")
 
 
 def covariance(size, rank, seed, dtype=torch.float64):
@@ -20,88 +28,358 @@ def covariance(size, rank, seed, dtype=torch.float64):
     return (factor @ factor.T / rank).to(dtype)
 
 
-@settings(deadline=None, max_examples=40)
+def with_eigenvalues(values, seed, dtype=torch.float64):
+    values = torch.as_tensor(values, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randn(len(values), len(values), generator=generator, dtype=torch.float64)
+    vectors = torch.linalg.qr(random)[0]
+    return ((vectors * values) @ vectors.T).to(dtype)
+
+
+def log_uniform(size, condition, seed, dtype=torch.float64):
+    return with_eigenvalues(np.logspace(0, -np.log10(condition), size), seed, dtype)
+
+
+def expected(matrices, exponent, damping):
+    stack = [reference.inverse_root(m.double().numpy(), exponent, damping) for m in matrices]
+    return torch.from_numpy(np.stack(stack))
+
+
+def errors(found, exact):
+    """Relative, in the Frobenius norm."""
+    difference = torch.linalg.matrix_norm(found.roots.double() - exact)
+    return difference / torch.linalg.matrix_norm(exact)
+
+
+class Operators(TorchDispatchMode):
+    """Counts dispatched operators by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class TensorFloat32(TorchDispatchMode):
+    """Rounds the factors of float32 products to the 10 bits that TF32 keeps, as GPUs may."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in ("mm", "bmm") and args[0].dtype == torch.float32:
+            args = tuple(map(self.rounded, args))
+        elif name in ("addmm", "baddbmm") and args[0].dtype == torch.float32:
+            args = (args[0], *map(self.rounded, args[1:]))
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def rounded(tensor):
+        bits = tensor.contiguous().view(torch.int32) + 0x1000
+        return bits.bitwise_and_(~0x1FFF).view(torch.float32)
+
+
+@settings(deadline=None, max_examples=60)
 @given(
+    st.sampled_from(SOLVERS_AND_EXPONENTS),
     st.integers(1, 24),
     st.integers(1, 30),
-    st.sampled_from([1.0, 0.5, 0.25, 1 / 3]),
     st.sampled_from([1e-3, 1e-2]),
     st.integers(0, 10**6),
 )
-def test_agrees_with_the_reference(size, rank, exponent, damping, seed):
+def test_agrees_with_the_reference(solver_and_exponent, size, rank, damping, seed):
+    solver, exponent = solver_and_exponent
     matrices = torch.stack([covariance(size, rank, seed + i) for i in range(3)])
-    expected = np.stack([reference.inverse_root(m.numpy(), exponent, damping) for m in matrices])
-    fast, trusted = inverse_root(matrices, exponent, damping)
-    assert trusted.all()
-    np.testing.assert_allclose(fast.numpy(), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
-    single, trusted = inverse_root(matrices.float(), exponent, damping)
-    assert trusted.all()
-    np.testing.assert_allclose(single.numpy(), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+    exact = expected(matrices, exponent, damping).numpy()
+    double = roots.inverse_root(matrices, exponent, damping, solver)
+    assert double.trusted.all()
+    tolerance = 1e-10 if solver == EIGH else 1e-8
+    limit = tolerance * np.abs(exact).max()
+    np.testing.assert_allclose(double.roots.numpy(), exact, rtol=0, atol=limit)
+    single = roots.inverse_root(matrices.float(), exponent, damping, solver)
+    assert single.trusted.all()
+    assert single.roots.dtype == single.residual.dtype == torch.float32
+    np.testing.assert_allclose(single.roots.numpy(), exact, rtol=0, atol=5e-3 * np.abs(exact).max())
 
 
-def test_is_the_inverse_root():
+@pytest.mark.parametrize("condition", [1e2, 1e4, 1e8])
+@pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS)
+def test_stays_within_its_error_at_high_condition_numbers(solver, exponent, condition):
+    matrices = torch.stack([log_uniform(64, condition, seed, torch.float32) for seed in range(2)])
+    exact = expected(matrices, exponent, 1e-6)
+    single = roots.inverse_root(matrices, exponent, 1e-6, solver)
+    assert single.trusted.all()
+    # 1/exponent: the error of an eigenvalue shows in the root by its power.
+    limit = {EIGH: 4e-7, NEWTON: 3e-8, DENMAN_BEAVERS: 3e-8}[solver] * exponent
+    assert (errors(single, exact) < 1e-6 + limit * min(condition, 1e6)).all()
+    double = roots.inverse_root(matrices.double(), exponent, 1e-6, solver)
+    assert (errors(double, exact) < 1e-9).all()
+
+
+@pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
+def test_without_damping_is_the_inverse_root(solver):
     matrix = covariance(6, 20, 0)[None]
-    root, _ = inverse_root(matrix, 0.25, 1e-12)
+    root = roots.inverse_root(matrix, 0.25, 0.0, solver).roots
     identity = root @ root @ root @ root @ matrix
     assert torch.allclose(identity, torch.eye(6, dtype=torch.float64), atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    "matrix",
-    [
-        torch.eye(8),
-        torch.ones(8, 8),
-        covariance(8, 3, 1, torch.float32),
-        covariance(8, 3, 1, torch.float32) * 1e-30,
-        covariance(8, 3, 1, torch.float32) * 1e30,
-        covariance(8, 3, 1, torch.float32) - 1e-7 * torch.eye(8),
-        torch.diag(torch.tensor([1.0, 1, 1, 1, 1e-6, 0, 0, 0])),
-        torch.tensor([[3.0]]),
-    ],
-    ids=["identity", "rank one", "low rank", "tiny", "huge", "non-PSD", "diagonal", "1x1"],
-)
+HARD = {
+    "identity": torch.eye(8),
+    "rank one": torch.ones(8, 8),
+    "low rank": covariance(8, 3, 1, torch.float32),
+    "tiny": covariance(8, 3, 1, torch.float32) * 1e-30,
+    "denormal": covariance(8, 3, 1, torch.float32) * 1e-42,
+    "large": covariance(8, 3, 1, torch.float32) * 1e8,
+    "huge": covariance(8, 3, 1, torch.float32) * 1e37,
+    "repeated": with_eigenvalues([1, 1, 1, 1, 1e-3, 1e-3, 1e-3, 0], 2, torch.float32),
+    "non-PSD": covariance(8, 3, 1, torch.float32) - 1e-7 * torch.eye(8),
+    "diagonal": torch.diag(torch.tensor([1.0, 1, 1, 1, 1e-6, 0, 0, 0])),
+    "sparse diagonal": torch.diag(torch.cat([torch.tensor([3.0, 1, 1e-2, 1e-3]), torch.zeros(60)])),
+    "1x1": torch.tensor([[3.0]]),
+    "crowded": with_eigenvalues(np.linspace(0.99, 1, 32), 3, torch.float32),
+    "not symmetric": covariance(8, 9, 4, torch.float32) + 1e-7 * torch.ones(8, 8).triu(),
+}
+
+
 @pytest.mark.parametrize("exponent", [0.25, 0.5])
-def test_hard_inputs_give_finite_trusted_roots(matrix, exponent):
-    root, trusted = inverse_root(matrix[None], exponent, 1e-6)
-    assert trusted.all()
-    assert root.isfinite().all()
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("matrix", HARD.values(), ids=HARD)
+def test_hard_inputs_give_trusted_roots(matrix, solver, exponent):
+    found = roots.inverse_root(matrix[None], exponent, 1e-6, solver)
+    assert found.trusted.all()
+    assert found.roots.isfinite().all()
+    assert (errors(found, expected(matrix[None], exponent, 1e-6)) < 0.06).all()
 
 
-def test_a_zero_matrix_counts_as_the_identity():
-    root, trusted = inverse_root(torch.zeros(2, 5, 5), 0.25, 1e-6)
-    assert trusted.all()
-    assert torch.equal(root, torch.eye(5).repeat(2, 1, 1))
+@pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS)
+def test_a_zero_matrix_counts_as_the_identity(solver, exponent):
+    found = roots.inverse_root(torch.zeros(2, 5, 5), exponent, 1e-6, solver)
+    assert found.trusted.all()
+    assert torch.equal(found.roots, torch.eye(5).repeat(2, 1, 1))
+    assert found.condition.tolist() == [1, 1]
+    assert found.residual.tolist() == [0, 0]
 
 
-def test_scale_never_matters():
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_scale_never_matters(solver):
     matrix = covariance(6, 4, 3)[None]
-    root, _ = inverse_root(matrix, 0.25, 1e-4)
-    scaled, _ = inverse_root(matrix * 1e8, 0.25, 1e-4)
+    root = roots.inverse_root(matrix, 0.25, 1e-4, solver).roots
+    scaled = roots.inverse_root(matrix * 1e8, 0.25, 1e-4, solver).roots
     assert torch.allclose(scaled * 1e2, root, rtol=1e-10)
 
 
-def test_a_decomposition_that_does_not_reproduce_its_matrix_is_not_trusted(monkeypatch):
-    def wrong(matrices):
-        values, vectors = torch.linalg.eigh(matrices)
-        values[0] *= 1.1
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_roots_are_symmetric_to_the_last_bit_and_the_matrices_as_they_were(solver):
+    matrices = torch.stack([covariance(17, 5, seed, torch.float32) for seed in range(3)])
+    before = matrices.clone()
+    root = roots.inverse_root(matrices, 0.25, 1e-6, solver).roots
+    assert torch.equal(root, root.mT)
+    assert torch.equal(matrices, before)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_condition_number_is_that_of_the_damped_matrix(solver):
+    matrices = torch.stack([log_uniform(40, 1e3, 0), torch.eye(40, dtype=torch.float64)])
+    condition = roots.inverse_root(matrices, 0.25, 1e-2, solver).condition
+    exact = torch.tensor([(1 + 1e-2) / (1e-3 + 1e-2), 1.0]).double()
+    lower = 1 if solver == EIGH else 0.8
+    assert (condition > lower * exact - 1e-6).all()
+    assert (condition < exact + 1e-6).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_matrix_that_is_not_finite_is_not_trusted_and_spoils_no_neighbour(solver, value):
+    good = covariance(4, 8, 0)
+    bad = good.clone()
+    bad[1, 2] = bad[2, 1] = value
+    found = roots.inverse_root(torch.stack([good, bad, good]), 0.25, 1e-6, solver)
+    assert found.trusted.tolist() == [True, False, True]
+    alone = roots.inverse_root(good[None], 0.25, 1e-6, solver)
+    assert torch.allclose(found.roots[[0, 2]], alone.roots, rtol=1e-12)
+
+
+def wrong_eigh(monkeypatch, is_wrong):
+    eigh = torch.linalg.eigh
+
+    def patched(matrices):
+        values, vectors = eigh(matrices)
+        if is_wrong(matrices):
+            values[0] *= 1.1
         return values, vectors
 
-    monkeypatch.setattr(roots, "_eigh", wrong)
-    _, trusted = inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6)
-    assert trusted.tolist() == [False, True]
+    monkeypatch.setattr(torch.linalg, "eigh", patched)
 
 
-def test_a_solver_that_does_not_converge_leaves_the_matrix_untrusted(monkeypatch):
+def test_a_decomposition_that_does_not_reproduce_its_matrix_is_repeated(monkeypatch):
+    matrices = torch.stack([covariance(5, 8, 0, torch.float32)] * 2)
+    wrong_eigh(monkeypatch, lambda matrices: matrices.dtype == torch.float32)
+    found = roots.inverse_root(matrices, 0.25, 1e-6, EIGH)
+    assert found.trusted.all()
+    assert (errors(found, expected(matrices, 0.25, 1e-6)) < 1e-5).all()
+
+
+def test_and_not_trusted_if_that_does_not_help(monkeypatch):
+    wrong_eigh(monkeypatch, lambda matrices: True)
+    found = roots.inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6, EIGH)
+    assert found.trusted.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_solver_that_does_not_converge_leaves_the_matrix_untrusted(solver, monkeypatch):
     def never(matrices):
         raise torch.linalg.LinAlgError("no convergence")
 
     monkeypatch.setattr(torch.linalg, "eigh", never)
-    _, trusted = inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6)
-    assert trusted.tolist() == [False, False]
+    indefinite = with_eigenvalues([1, 0.5, -0.5], 0)
+    found = roots.inverse_root(torch.stack([indefinite] * 2), 0.25, 1e-6, solver)
+    assert found.trusted.tolist() == [False, False]
 
 
-def test_a_matrix_with_nan_is_not_trusted_and_does_not_spoil_its_neighbours():
-    matrices = torch.stack([covariance(4, 8, 0), torch.full((4, 4), torch.nan).double()])
-    root, trusted = inverse_root(matrices, 0.25, 1e-6)
-    assert trusted.tolist() == [True, False]
-    assert root[0].isfinite().all()
+@pytest.mark.parametrize("exponent", [0.25, 0.5])
+@pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
+@pytest.mark.parametrize("size", [8, 200])
+def test_where_an_iteration_diverges_eigh_takes_over_for_that_matrix(
+    solver, exponent, size, monkeypatch
+):
+    good = log_uniform(size, 1e3, 0, torch.float32)
+    values = np.append(np.logspace(0, -3, size - 1), -1e-4)
+    bad = with_eigenvalues(values, 1, torch.float32)
+    calls = []
+    decompose = roots.decompose
+
+    def recorded(matrices):
+        calls.append((matrices.dtype, len(matrices)))
+        return decompose(matrices)
+
+    monkeypatch.setattr(roots, "decompose", recorded)
+    matrices = torch.stack([good, bad, good])
+    found = roots.inverse_root(matrices, exponent, 1e-6, solver)
+    assert calls == [(torch.float64, 1)]
+    assert found.trusted.all()
+    assert (errors(found, expected(matrices, exponent, 1e-6)) < 1e-3).all()
+
+
+@pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS[4:])
+def test_iterations_survive_products_in_tf32(solver, exponent):
+    matrices = torch.stack(
+        [
+            log_uniform(96, 1e8, 0, torch.float32),
+            covariance(96, 4, 1, torch.float32),
+            with_eigenvalues(1 / np.arange(1, 97) ** 2, 2, torch.float32),
+        ]
+    )
+    with TensorFloat32(), Operators() as operators:
+        found = roots.inverse_root(matrices, exponent, 1e-5, solver)
+    assert operators.counts["linalg_eigh"] == operators.counts["_linalg_eigh"] == 0
+    assert found.trusted.all()
+    # Of an inverse, the error of TF32 itself is multiplied by much more than that of a root.
+    assert (errors(found, expected(matrices, exponent, 1e-5)) < 2e-2).all()
+
+
+@pytest.mark.parametrize(("iteration", "power"), [("coupled_newton", 3), ("newton", 4)])
+def test_iterations_do_not_wait_for_the_device(iteration, power):
+    solve = newton.coupled_newton if power == 3 else newton.newton_denman_beavers
+    counts = []
+    for stack in (2, 7):
+        matrices = torch.stack([covariance(6, 9, seed, torch.float32) for seed in range(stack)])
+        with Operators() as operators:
+            largest = newton.largest_eigenvalue(matrices, 6)
+            scaled = matrices / largest
+            found = solve(scaled, power, 1e-6, newton.overshoot(6, torch.float32))
+            newton.residual(scaled, found, power)
+        counts.append(operators.counts)
+    assert counts[0] == counts[1]
+    assert not counts[0].keys() & set(SYNCHRONISING)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_number_of_operators_does_not_grow_with_the_stack(solver):
+    counts = []
+    for stack in (1, 2, 9):
+        matrices = torch.stack([covariance(6, 9, seed) for seed in range(stack)])
+        with Operators() as operators:
+            roots.inverse_root(matrices, 0.25, 1e-6, solver)
+        counts.append(operators.counts)
+    assert counts[0] == counts[1] == counts[2]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_large_stack_is_worked_off_in_parts(solver, monkeypatch):
+    matrices = torch.stack([covariance(5, 9, seed) for seed in range(7)])
+    whole = roots.inverse_root(matrices, 0.5, 1e-6, solver)
+    sizes = []
+    solve = roots._solve
+
+    def recorded(part, *arguments):
+        sizes.append(len(part))
+        return solve(part, *arguments)
+
+    monkeypatch.setattr(roots, "_solve", recorded)
+    monkeypatch.setattr(roots, "_MAX_ELEMENTS", 3 * 25)
+    parts = roots.inverse_root(matrices, 0.5, 1e-6, solver)
+    assert sizes == [3, 3, 1]
+    for together, apart in zip(whole, parts, strict=True):
+        assert torch.allclose(together.double(), apart.double(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_empty_stack_has_no_roots(solver):
+    found = roots.inverse_root(torch.zeros(0, 4, 4), 0.5, 1e-6, solver)
+    assert found.roots.shape == (0, 4, 4)
+    assert [len(result) for result in found] == [0] * 4
+
+
+@given(st.integers(1, 40), st.floats(0.9, 1.0), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=40)
+def test_the_estimate_of_the_largest_eigenvalue_is_bounded(size, crowding, seed):
+    values = np.random.default_rng(seed).uniform(size=size)
+    values = 1 - (1 - values) * (1 - crowding)
+    matrix = with_eigenvalues(values / values.max(), seed)[None]
+    for squarings in (0, 2, 6):
+        estimate = newton.largest_eigenvalue(matrix, squarings).item()
+        assert size ** (-(0.5 ** (squarings + 1))) - 1e-12 <= estimate <= 1 + 1e-12
+    single = newton.largest_eigenvalue(matrix.float(), newton.SQUARINGS[torch.float32]).item()
+    assert newton.overshoot(size, torch.float32) * single >= 1
+    assert newton.largest_eigenvalue(matrix, 24).item() == pytest.approx(1, abs=3e-7)
+
+
+def test_the_residual_is_the_mean_error_of_the_whitened_matrix():
+    matrix, size = log_uniform(48, 1e3, 0), 48
+    root = expected(matrix[None], 0.5, 0.0)
+    assert newton.residual(matrix[None], root, 2) < 1e-12
+    assert newton.residual(matrix[None], 1.1 * root, 2).item() == pytest.approx(0.21, rel=1e-6)
+    _, vectors = torch.linalg.eigh(matrix)
+    one = vectors[:, :1] @ vectors[:, :1].T
+    damaged = root + 4 * root @ one
+    exact = (5**2 - 1) / np.sqrt(size)
+    assert newton.residual(matrix[None], damaged, 2).item() == pytest.approx(exact, rel=0.7)
+
+
+def test_refuses_unknown_solvers_and_exponents_they_cannot_do():
+    matrices = torch.eye(2)[None]
+    with pytest.raises(ValueError, match=r"solver must be one of .* got 'svd'"):
+        roots.inverse_root(matrices, 0.5, 1e-6, "svd")
+    with pytest.raises(ValueError, match=r"exponent must be 1 over an integer .* got 0\.3"):
+        roots.inverse_root(matrices, 0.3, 1e-6, NEWTON)
+    with pytest.raises(ValueError, match=r"exponent must be 1/2 or 1/4 .* got 1\.0"):
+        roots.inverse_root(matrices, 1.0, 1e-6, DENMAN_BEAVERS)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "on_cuda"),
+    [
+        (0.5, DENMAN_BEAVERS),
+        (0.25, DENMAN_BEAVERS),
+        (1 / 3, NEWTON),
+        (1.0, NEWTON),
+        (1 / 8, NEWTON),
+        (1 / 9, EIGH),
+        (0.3, EIGH),
+    ],
+)
+def test_auto_takes_eigh_on_a_cpu_and_products_on_cuda(exponent, on_cuda):
+    assert roots._resolve("auto", exponent, on_cuda=False) == EIGH
+    assert roots._resolve("auto", exponent, on_cuda=True) == on_cuda

@@ -1,0 +1,213 @@
+"""What a comparison found: a row per variant and workload, as CSV, JSON and Markdown."""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from scripts.compare_chain import Chain, Outcome, median_steps
+from workloads.facts import WorkloadFacts
+
+COLUMNS = (
+    "workload",
+    "variant",
+    "optimizer",
+    "options",
+    "baseline",
+    "learning_rate",
+    "at_edge",
+    "seeds",
+    "reached",
+    "steps",
+    "median_steps",
+    "ratio",
+    "ratio_bound",
+    "best_validation",
+    "milliseconds_per_step",
+    "failures",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A variant on a workload; numbers are medians over the seeds at the chosen learning rate.
+
+    Attributes:
+      options: the variant's own, as JSON.
+      learning_rate: the chosen one, NaN if no rate gave a finite value.
+      at_edge: whether that is the lowest or the highest of the grid.
+      seeds: trials that ran at that rate, failed ones included.
+      reached: how many of them met the target.
+      steps: of each seed to the target, "-" where it was missed.
+      median_steps: infinite if half of the seeds or more missed the target.
+      ratio: to the baseline's `median_steps`, NaN where neither met the target.
+      ratio_bound: "" if `ratio` is exact; ">" if the variant and "<" if the baseline missed the
+        target, which then counts as the budget.
+      best_validation: of the target's metric.
+      milliseconds_per_step: process CPU time of a training step.
+      failures: of all trials, why they failed.
+    """
+
+    workload: str
+    variant: str
+    optimizer: str
+    options: str
+    baseline: str
+    learning_rate: float
+    at_edge: bool
+    seeds: int
+    reached: int
+    steps: str
+    median_steps: float
+    ratio: float
+    ratio_bound: str
+    best_validation: float
+    milliseconds_per_step: float
+    failures: str
+
+
+def rows_of(chains: Sequence[Chain]) -> list[Row]:
+    """A row per chain, in their order."""
+    chosen = {(chain.workload, chain.variant.name): chain.chosen() for chain in chains}
+    return [_row(chain, chosen) for chain in chains]
+
+
+def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
+    comparison, variant, workload = chain.comparison, chain.variant, chain.workload
+    outcomes = chosen[workload, variant.name]
+    baseline = comparison.baseline_of(variant)
+    median = median_steps(outcomes)
+    against = median_steps(chosen.get((workload, baseline), []))
+    ratio, bound = ratio_of(median, against, comparison.budget(workload))
+    rate = outcomes[0].learning_rate if outcomes else math.nan
+    grid = comparison.learning_rates
+    everything = {id(outcome): outcome for outcome in [*chain.search(), *outcomes[1:]]}.values()
+    failures = dict.fromkeys(outcome.failure for outcome in everything if outcome.failure)
+    return Row(
+        workload=workload,
+        variant=variant.name,
+        optimizer=variant.optimizer,
+        options=json.dumps(dict(variant.options)),
+        baseline=baseline,
+        learning_rate=rate,
+        at_edge=len(grid) > 1 and rate in (min(grid), max(grid)),
+        seeds=len(outcomes),
+        reached=sum(outcome.steps_to_target is not None for outcome in outcomes),
+        steps=" ".join(str(outcome.steps_to_target or "-") for outcome in outcomes),
+        median_steps=median,
+        ratio=ratio,
+        ratio_bound=bound,
+        best_validation=_best(outcomes, chain.facts),
+        milliseconds_per_step=_median([outcome.milliseconds_per_step for outcome in outcomes]),
+        failures="; ".join(failures),
+    )
+
+
+def ratio_of(median: float, against: float, budget: int) -> tuple[float, str]:
+    """Steps over the baseline's steps, and in what sense it is a bound.
+
+    >>> ratio_of(50, 100, 200), ratio_of(math.inf, 100, 200), ratio_of(50, math.inf, 200)
+    ((0.5, ''), (2.0, '>'), (0.25, '<'))
+    >>> ratio_of(math.inf, math.inf, 200)
+    (nan, '')
+    """
+    if math.isinf(median) and math.isinf(against):
+        return math.nan, ""
+    bound = ">" if math.isinf(median) else "<" if math.isinf(against) else ""
+    return min(median, budget) / min(against, budget), bound
+
+
+def _best(outcomes: Sequence[Outcome], facts: WorkloadFacts) -> float:
+    keys = [facts.sort_key(outcome.best) for outcome in outcomes]
+    key = _median([math.inf if math.isnan(key) else key for key in keys])
+    # `sort_key` is its own inverse.
+    return facts.sort_key(key) if math.isfinite(key) else math.nan
+
+
+def _median(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan
+
+
+def as_cells(row: Row) -> dict[str, Any]:
+    """A row for a CSV file: what is not a finite number is empty."""
+    return {
+        name: "" if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in dataclasses.asdict(row).items()
+    }
+
+
+def from_cells(cells: dict[str, str]) -> Row:
+    """The row that `as_cells` made these of, as `csv` reads them."""
+    values: dict[str, Any] = dict(cells)
+    for name in ("learning_rate", "ratio", "best_validation", "milliseconds_per_step"):
+        values[name] = float(cells[name] or "nan")
+    values["median_steps"] = float(cells["median_steps"] or "inf")
+    values["at_edge"] = cells["at_edge"] == "True"
+    values |= {name: int(cells[name]) for name in ("seeds", "reached")}
+    return Row(**values)
+
+
+def ratio_text(row: Row) -> str:
+    """The ratio for people, such as "0.93" or "> 1.50"."""
+    if math.isnan(row.ratio):
+        return "–"
+    return f"{row.ratio_bound} {row.ratio:.2f}".strip()
+
+
+def steps_text(row: Row) -> str:
+    """The median steps for people."""
+    if row.failures and not row.seeds:
+        return "failed"
+    return "not reached" if math.isinf(row.median_steps) else f"{row.median_steps:g}"
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table of ratios over workloads, and one of all numbers per workload."""
+    workloads = list(dict.fromkeys(row.workload for row in rows))
+    by = {(row.variant, row.workload): row for row in rows}
+    summary = []
+    for variant in dict.fromkeys(row.variant for row in rows):
+        found = [by[variant, workload] for workload in workloads if (variant, workload) in by]
+        cells = {row.workload: f"{steps_text(row)} ({ratio_text(row)})" for row in found}
+        summary.append({"variant": variant, "against": found[0].baseline, **cells})
+    parts = ["Median steps to the target (ratio to the baseline's).", _tabulate(summary)]
+    for workload in workloads:
+        table = [
+            {
+                "variant": row.variant,
+                "rate": _number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
+                "reached": f"{row.reached} of {row.seeds}",
+                "steps per seed": row.steps,
+                "median": steps_text(row),
+                "ratio": ratio_text(row),
+                "best validation": _number(row.best_validation, ".5g"),
+                "CPU ms per step": _number(row.milliseconds_per_step, ".1f"),
+                "failures": row.failures,
+            }
+            for row in rows
+            if row.workload == workload
+        ]
+        if not any(row["failures"] for row in table):
+            for row in table:
+                del row["failures"]
+        parts += [f"## {workload}", _tabulate(table)]
+    return "\n\n".join([*parts, _LEGEND]) + "\n"
+
+
+_LEGEND = """\
+A seed that misses the target counts as infinite. In a ratio, a median that misses it counts as the
+whole budget, which makes the ratio a bound. Trials stop at the target, so the best validation value
+of one that reached it is about the target. `*` marks a learning rate at the edge of the grid."""
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _tabulate(rows: Sequence[dict[str, Any]]) -> str:
+    return str(tabulate(rows, "keys", "github", disable_numparse=True))

@@ -1,0 +1,61 @@
+"""What an optimizer does, in words for people and in numbers for monitoring."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from submission.shampoo import blocking
+from submission.shampoo.config import StateConfig
+from submission.shampoo.layout import Layout
+
+_METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
+_DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
+_ONE_SIDE = {(True, True): "", (True, False): " left only", (False, True): " right only"}
+
+
+def names(group: Mapping[str, Any]) -> list[str]:
+    """The parameters' names where they are known, else their numbers."""
+    known = group.get("param_names")
+    return list(known) if known else [f"param {i}" for i in range(len(group["params"]))]
+
+
+def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
+    """For every parameter of a group its blocks, or why a diagonal method moves it."""
+    found = []
+    for name, parameter in zip(names(group), group["params"], strict=True):
+        plan = blocking.plan(parameter.shape, config)
+        if plan.reason:
+            treatment = f"{_DIAGONALS[config.diagonal]} ({plan.reason})"
+        else:
+            blocks = [
+                f"{tile.blocks} x [{tile.height}, {tile.width}]{_ONE_SIDE[tile.sides]}"
+                for tile in plan.tiles
+            ]
+            treatment = f"{_METHODS[config.method]}, {' + '.join(blocks)}"
+        found.append(f"{name} {list(parameter.shape)}: {treatment}")
+    return found
+
+
+def health(
+    groups: Sequence[Mapping[str, Any]], layouts: Mapping[int, Layout]
+) -> dict[str, dict[str, float]]:
+    """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
+    found: dict[str, dict[str, float]] = {}
+    for number, layout in layouts.items():
+        labels = names(groups[number])
+        several = len(groups) > 1 and not groups[number].get("param_names")
+        for stacks in layout.stacks:
+            for stack, which, table in stacks.refresher.health():
+                rows = table.tolist()
+                for member in stack.layout.members:
+                    label = labels[member.index]
+                    label = f"group {number} {label}" if several else label
+                    entry = found.setdefault(
+                        f"{label} {('left', 'right')[which]}",
+                        {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
+                    )
+                    for row in rows[member.offset : member.offset + member.tile.blocks]:
+                        entry["residual"] = max(entry["residual"], row[0])
+                        entry["condition"] = max(entry["condition"], row[1])
+                        entry["refreshes"] += int(row[2])
+                        entry["failed_roots"] += int(row[3])
+    return found

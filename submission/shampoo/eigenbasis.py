@@ -1,0 +1,224 @@
+"""Batched eigenbases of Kronecker factors, and moments carried from one basis into the next."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from submission.shampoo.config import BASIS_SOLVERS
+from submission.shampoo.eigh import (
+    MAX_NON_ORTHONORMALITY,
+    decompose,
+    non_orthonormality,
+    scale_to_unit,
+)
+
+# Of elements in one temporary tensor; a larger stack is worked off in parts.
+_MAX_ELEMENTS = 2**26
+# In units of rounding. Added to the eigenvalues of A scaled to unit infinity norm before a power
+# step: the null space of A then stays what it was instead of becoming rounding noise, and the
+# columns stay independent enough for a Cholesky factorisation. With 0 it fails for every factor
+# of low rank, with 16 for a fifth of them, from 64 on for none; the basis is no worse for it.
+_SHIFT = 256
+# In units of rounding. Added to the first Gram matrix, with unit diagonal, of CholeskyQR.
+_GRAM_SHIFT = 64
+
+
+class Bases(NamedTuple):
+    """Eigenbases of a stack of matrices A.
+
+    Attributes:
+      vectors: Q, [N, d, d], orthonormal columns; the previous basis where not trusted and for a
+        zero matrix.
+      values: q_i^T A q_i, [N, d], descending.
+      trusted: [N] booleans: whether A is finite and the new Q orthonormal.
+      residual: ||offdiag(Q^T A Q)||_F / ||A||_F of the new Q, [N]; 0 for a zero matrix, NaN where
+        there is none.
+    """
+
+    vectors: Tensor
+    values: Tensor
+    trusted: Tensor
+    residual: Tensor
+
+
+def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Bases:
+    """Orthonormal eigenvectors of each matrix, by descending eigenvalue.
+
+    "eigh" is exact. The others take one power step from the previous basis, Q <- orth(A Q) (Vyas et
+    al. 2024, arXiv:2409.11321, algorithm 4), cheap where eigendecompositions are slow, with the
+    columns first ordered by descending q^T A q: a power step turns each column towards larger
+    eigenvalues, and orthonormalisation takes away from it what earlier columns hold, so that with
+    the smallest first the step makes the basis worse. A previous basis of I is a poor start.
+    "qr" orthonormalises by Householder reflections; "cholesky_qr" by two passes of CholeskyQR on
+    columns of unit norm, the first with a shift (Fukaya et al. 2020, arXiv:1809.11085), which takes
+    only products, factorisations and triangular solves of whole stacks. Where that fails, a
+    Householder QR takes over on a CPU; elsewhere, where the host would have to wait for the flags,
+    the matrix is left untrusted. Only "eigh" reads flags on the host there.
+
+    Args:
+      matrices: A, [N, d, d], float32 or float64, symmetric positive semi-definite up to rounding.
+        Their scale does not matter. One that is not finite spoils no neighbour.
+      previous: [N, d, d], the dtype of A, orthonormal columns in any order.
+      solver: "eigh", "qr", "cholesky_qr", or "auto": "cholesky_qr" on CUDA, else "eigh", which
+        on a CPU takes as long as a power step with either from d = 256 on, and below that less
+        than twice as long.
+
+    Raises:
+      ValueError: if there is no such solver.
+    """
+    if solver not in BASIS_SOLVERS:
+        allowed = ", ".join(map(repr, BASIS_SOLVERS))
+        raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
+    if solver == "auto":
+        solver = "cholesky_qr" if matrices.is_cuda else "eigh"
+    parts = [
+        _eigenbasis(matrices[part], previous[part], solver)
+        for part in _parts(len(matrices), matrices[:1].numel())
+    ]
+    return parts[0] if len(parts) == 1 else Bases(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def off_diagonal(matrices: Tensor, basis: Tensor) -> Tensor:
+    """||offdiag(Q^T A Q)||_F / ||Q^T A Q||_F, [N]: how far Q is from an eigenbasis of A.
+
+    The criterion for a refresh of Eschenhagen et al. 2025 (arXiv:2506.03595). For an orthonormal Q
+    it is ||A Q - Q diag(q_i^T A q_i)||_F / ||A Q||_F, which takes one product instead of two and
+    no difference of norms, in which small values would cancel.
+
+    Args:
+      matrices: A, [N, d, d], symmetric up to rounding, of any scale.
+      basis: Q, [N, d, d], orthonormal columns, the dtype of A.
+
+    Returns:
+      Between 0 and 1; 0 for a zero matrix, NaN for one that is not finite.
+    """
+    parts = [
+        _rayleigh(scale_to_unit(matrices[part])[0], basis[part])[1]
+        for part in _parts(len(matrices), matrices[:1].numel())
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def carry_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+    """An average of gradients in the old bases, expressed in the new: T_L M T_R^T.
+
+    Args:
+      moment: M = Q_L^T G Q_R, [N, m, n].
+      left: T_L = Q_L_new^T Q_L_old, [N, m, m], or None for the identity.
+      right: T_R, [N, n, n], or None.
+    """
+    return _carry(moment, left, right, squared=False)
+
+
+def carry_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+    """An average of squares in the old bases, expressed in the new: (T_L o T_L) V (T_R o T_R)^T.
+
+    That is the expectation of the squares in the new bases, if the entries in the old ones are
+    uncorrelated. The squares of an orthonormal T are doubly stochastic: the result is non-negative
+    and has V's sum; a T that only permutes columns permutes V.
+
+    Args:
+      moment: V, [N, m, n], non-negative.
+      left: T_L = Q_L_new^T Q_L_old, [N, m, m], or None for the identity.
+      right: T_R, [N, n, n], or None.
+    """
+    return _carry(moment, left, right, squared=True)
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    """Ranges of a stack of `count` with at most `_MAX_ELEMENTS` elements, if each has `size`."""
+    most = max(1, _MAX_ELEMENTS // max(1, size))
+    return (slice(start, start + most) for start in range(0, max(1, count), most))
+
+
+def _eigenbasis(matrices: Tensor, previous: Tensor, solver: str) -> Bases:
+    scaled, bounds = scale_to_unit(matrices)
+    norm = torch.linalg.matrix_norm(scaled)
+    finite, zero = norm.isfinite(), norm == 0
+    if solver == "eigh":
+        # Of -A, since eigenvalues come ascending, and turning the columns round takes longer.
+        values, vectors, residual = decompose(scaled.neg_())
+        values = -values
+        orthonormal = residual.isfinite()
+    else:
+        scaled.masked_fill_(~finite[:, None, None], 0.0)
+        vectors = _power_step(scaled, previous, solver)
+        values, residual = _rayleigh(scaled, vectors)
+        values, order = values.sort(dim=-1, descending=True, stable=True)
+        vectors = _permuted(vectors, order)
+        orthonormal = non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype]
+    kept = zero | ~(finite & orthonormal)
+    may_read = solver == "eigh" or matrices.device.type == "cpu"
+    if not may_read or kept.any():
+        vectors = torch.where(kept[:, None, None], previous, vectors)
+    return Bases(
+        vectors,
+        torch.where(finite[:, None], values * bounds.squeeze(-1), torch.nan),
+        finite & (zero | orthonormal),
+        torch.where(finite, residual, torch.nan),
+    )
+
+
+def _power_step(matrices: Tensor, previous: Tensor, solver: str) -> Tensor:
+    """orth((A + shift I) Q), Q being the previous basis by descending q^T A q."""
+    rounding = torch.finfo(matrices.dtype).eps
+    turned = torch.baddbmm(previous, matrices, previous, beta=_SHIFT * rounding)
+    order = (previous * turned).sum(dim=-2).argsort(dim=-1, descending=True, stable=True)
+    turned = _permuted(turned, order)
+    if solver == "qr":
+        return _householder_qr(turned)
+    vectors = _cholesky_qr(turned, _GRAM_SHIFT * rounding)
+    if matrices.device.type == "cpu":
+        failed = ~(non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype])
+        if failed.any():
+            vectors[failed] = _householder_qr(turned[failed])
+    return vectors
+
+
+def _permuted(columns: Tensor, order: Tensor) -> Tensor:
+    return columns.gather(-1, order.unsqueeze(-2).expand_as(columns))
+
+
+def _householder_qr(columns: Tensor) -> Tensor:
+    """The Q of QR with a non-negative diagonal of R, which no column leaves by a reflection."""
+    vectors, upper = torch.linalg.qr(columns)
+    signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
+    return vectors * signs.to(vectors.dtype).unsqueeze(-2)
+
+
+def _cholesky_qr(columns: Tensor, shift: float) -> Tensor:
+    """The same Q in two passes; NaN where a factorisation fails."""
+    norms = torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
+    vectors = columns / norms.clamp_min(torch.finfo(columns.dtype).tiny)
+    for added in (shift, 0.0):
+        gram = torch.bmm(vectors.mT, vectors)
+        gram.diagonal(dim1=-2, dim2=-1).add_(added)
+        lower, failed = torch.linalg.cholesky_ex(gram)
+        vectors = torch.linalg.solve_triangular(lower.mT, vectors, upper=True, left=False)
+        vectors = vectors.masked_fill((failed != 0)[:, None, None], torch.nan)
+    return vectors
+
+
+def _rayleigh(matrices: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """q_i^T A q_i [N, d], and the norm of what A Q has beside Q diag(q_i^T A q_i), relative [N]."""
+    products = torch.bmm(matrices, vectors)
+    values = (vectors * products).sum(dim=-2)
+    error = torch.linalg.matrix_norm(products - vectors * values.unsqueeze(-2))
+    norm = torch.linalg.matrix_norm(products).clamp_min(torch.finfo(products.dtype).tiny)
+    return values, error / norm
+
+
+def _carry(moment: Tensor, left: Tensor | None, right: Tensor | None, squared: bool) -> Tensor:
+    sizes = [tensor[:1].numel() for tensor in (moment, left, right) if tensor is not None]
+    parts = []
+    for part in _parts(len(moment), max(sizes)):
+        carried = moment[part]
+        if left is not None:
+            carried = torch.bmm(left[part].square() if squared else left[part], carried)
+        if right is not None:
+            turn = right[part].square() if squared else right[part]
+            carried = torch.bmm(carried, turn.mT)
+        parts.append(carried)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,56 @@
+"""Booleans that leave the device without the host waiting for it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class AsyncFlags:
+    """Flags that a device sets at one step and the host reads at a later one.
+
+    Reading a tensor on the host stalls it until the device has done all that was queued. Here the
+    copy to the host is queued at once, and read only when it has long been made: a step later, the
+    wait for its event is over before it begins.
+
+    >>> flags = AsyncFlags()
+    >>> flags.post(torch.tensor([False, True, True]))
+    >>> flags.read(), flags.read()
+    ([1, 2], [])
+    """
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    def post(self, flags: Tensor) -> None:
+        """Starts the copy of `flags`, as they are now; forgets flags posted before and not read.
+
+        Args:
+          flags: booleans [K]; on CUDA, the current stream must have made them.
+        """
+        if flags.is_cuda:
+            # Pinned anew each time: the caching allocator reuses the page when its copy is done,
+            # while a page of our own might still be awaited by a copy on another stream.
+            values = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
+            values.copy_(flags, non_blocking=True)
+            self._copied = torch.cuda.current_stream(flags.device).record_event()
+        else:
+            values = flags.clone()
+            self._copied = None
+        self._values = values
+
+    def read(self) -> list[int]:
+        """Indices of the flags set in what was posted last, once; waits for that copy alone."""
+        values = self._arrived()
+        self._values = None
+        return [] if values is None else values.nonzero().flatten().tolist()
+
+    def _arrived(self) -> Tensor | None:
+        if self._copied is not None:
+            self._copied.synchronize()
+            self._copied = None
+        return self._values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_values": self._arrived(), "_copied": None}

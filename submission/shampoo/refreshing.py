@@ -1,0 +1,121 @@
+"""Carrying out refreshes: what is due, what has moved, what failed, here or beside training."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from submission.shampoo.counters import Tick
+from submission.shampoo.overlap import Background
+from submission.shampoo.preconditioners import Preconditioner
+from submission.shampoo.refresh import Schedule
+from submission.shampoo.stacks import Stack
+from submission.shampoo.symmetric import Blocks
+
+
+class Refresher:
+    """Refreshes the preconditioners of some stacks.
+
+    Args:
+      stacks: all stacks of a group on one device.
+      device: theirs.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], device: torch.device) -> None:
+        self._stacks = stacks
+        self._schedule = Schedule(
+            unit for number, stack in enumerate(stacks) for unit in stack.units(number)
+        )
+        self._background: Background[Any] = Background(device)
+        self._pending: list[tuple[Stack, int, Blocks, Tensor]] = []
+
+    def collect(self) -> None:
+        """Takes over what was computed beside training."""
+        pending, self._pending = self._pending, []
+        for job, result in zip(pending, self._background.collect(), strict=True):
+            stack, side, blocks, live = job
+            stack.refreshed(side, blocks, result, live)
+
+    def refresh(self, ticks: Sequence[Tick], options: Sequence[Mapping[str, Any]]) -> None:
+        """Refreshes what is due at this step.
+
+        Args:
+          ticks: what the step means for each stack.
+          options: for each stack; of all, `refresh_step`, the interval and the mode are the same.
+        """
+        for number, stack in enumerate(self._stacks):
+            if stack.preconditioner is not None:
+                self._leftovers(stack, stack.preconditioner, ticks[number], options[number])
+        if not options:
+            return
+        group = options[0]
+        for turn in self._schedule.turns(
+            group["refresh_step"], group["refresh_interval"], group["refresh"]
+        ):
+            tick = ticks[turn.stack]
+            blocks = slice(turn.start, turn.stop)
+            if any(
+                fresh.start <= turn.start and turn.stop <= fresh.stop for fresh in tick.fresh_blocks
+            ):
+                continue
+            stack = self._stacks[turn.stack]
+            if group["refresh_tolerance"] > 0:
+                side = stack.preconditioner.sides[turn.side] if stack.preconditioner else None
+                assert side is not None
+                side.check(blocks, group["refresh_tolerance"], options[turn.stack])
+            else:
+                self._do(stack, turn.side, blocks, tick, options[turn.stack])
+
+    def _leftovers(
+        self,
+        stack: Stack,
+        preconditioner: Preconditioner,
+        tick: Tick,
+        options: Mapping[str, Any],
+    ) -> None:
+        """First gradients, blocks that moved, and roots that an iteration failed at."""
+        for which, side in enumerate(preconditioner.sides):
+            if side is None:
+                continue
+            if preconditioner.refreshes_at_first:
+                for blocks in tick.fresh_blocks:
+                    self._do(stack, which, blocks, tick, {**options, "overlap": False})
+            moved = side.moved()
+            if moved is not None:
+                self._do(stack, which, moved, tick, options)
+            failed = side.retries()
+            if failed is not None:
+                self._do(stack, which, failed, tick, options, retry=True)
+
+    def _do(
+        self,
+        stack: Stack,
+        which: int,
+        blocks: Blocks,
+        tick: Tick,
+        options: Mapping[str, Any],
+        retry: bool = False,
+    ) -> None:
+        preconditioner = stack.preconditioner
+        assert preconditioner is not None
+        side = preconditioner.sides[which]
+        assert side is not None
+        live = tick.live if preconditioner.refreshes_at_first else tick.live & (tick.steps > 1)
+        live = live.expand(stack.layout.blocks, 1, 1)[blocks].view(-1)
+        work = partial(side.compute, blocks, options, retry)
+        if options["overlap"]:
+            self._background.submit(work)
+            self._pending.append((stack, which, blocks, live))
+        else:
+            stack.refreshed(which, blocks, work(), live)
+
+    def health(self) -> Iterable[tuple[Stack, int, Tensor]]:
+        """The health of every side, see `Side`."""
+        for stack in self._stacks:
+            for which, side in enumerate(
+                stack.preconditioner.sides if stack.preconditioner else ()
+            ):
+                if side is not None:
+                    yield stack, which, side.health

@@ -1,0 +1,317 @@
+"""One side of a stack: its Kronecker factors and what is derived from them at a refresh.
+
+A refresh has two halves. `compute` reads and returns new tensors, so that it may run beside
+training; `install` takes them over, where they can be trusted, without a word to the host.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from submission.shampoo import eigenbasis, roots
+from submission.shampoo.flags import AsyncFlags
+from submission.shampoo.symmetric import Blocks, SymmetricStack
+
+# Halving pays on a CPU while a half is at least this long: less to multiply in an average of outer
+# products, and for roots, which are only multiplied with, as long as one halving costs nothing.
+_FACTOR_LEAF = 128
+_ROOT_LEAF = 192
+_PROBES = 4
+_MOVED, _FAILED = 4, 5
+
+
+class Side(abc.ABC):
+    """The factors A = L or R of N blocks, [N, d, d].
+
+    Attributes:
+      dimension: d.
+      factor: the weighted sum of outer products.
+      weight: [N, 1, 1], the sum of the weights, so that factor / weight is the average whenever
+        a block began and however its EMA weight changed.
+      health: [N, 6] float32: the last refresh's residual and condition number, how many refreshes
+        there were and how many could not be trusted, and whether one is owed to a block because
+        it has moved or because its last one failed.
+    """
+
+    def __init__(
+        self,
+        blocks: int,
+        dimension: int,
+        dtype: torch.dtype,
+        factor_dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.dimension = dimension
+        self.dtype = dtype
+        self.factor = SymmetricStack(blocks, dimension, _FACTOR_LEAF, factor_dtype, device)
+        self.weight = torch.zeros(blocks, 1, 1, dtype=dtype, device=device)
+        self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
+        self._moved, self._failed = AsyncFlags(), AsyncFlags()
+
+    @property
+    def device(self) -> torch.device:
+        """Of all tensors."""
+        return self.weight.device
+
+    def observe(
+        self,
+        vectors: Tensor,
+        decay: Tensor,
+        weight: float,
+        seed: int,
+        diagonal: Tensor | None = None,
+    ) -> None:
+        """A <- decay A + weight X X^T; see `SymmetricStack.average`.
+
+        Args:
+          vectors: X, [N, d, k]; zero for blocks that take no step.
+          decay: 1 for blocks that take no step; broadcasts to [N, 1, 1].
+          weight: 1 - decay of blocks that take the step.
+          seed: of stochastic rounding.
+          diagonal: [N, 1], added to the diagonals.
+        """
+        self.factor.average(vectors, decay, weight, seed, diagonal)
+        # 1 - decay is inexact, but exactly 0 where decay is 1.
+        self.weight.mul_(decay).add_(1 - decay)
+
+    def retries(self) -> Tensor | None:
+        """Indices of blocks whose last root an iteration failed at, once; None if there are none.
+
+        Only what the host could not see at the time, see `AsyncFlags`.
+        """
+        return self._indices(self._failed, _FAILED)
+
+    def moved(self) -> Tensor | None:
+        """Indices of blocks that the last `check` found to have moved, once; or None."""
+        return self._indices(self._moved, _MOVED)
+
+    def _indices(self, flags: AsyncFlags, column: int) -> Tensor | None:
+        found = flags.read()
+        if not found:
+            return None
+        self.health[:, column] = 0
+        return torch.tensor(found).to(self.device, non_blocking=True)
+
+    def _owe(self, flags: AsyncFlags, column: int, blocks: Blocks, owed: Tensor) -> None:
+        self.health[:, column] = 0
+        self.health[blocks, column] = owed.float()
+        flags.post(self.health[:, column] > 0)
+
+    def restore(self) -> None:
+        """Takes up the refreshes that a loaded `health` says are owed."""
+        self._moved.post(self.health[:, _MOVED] > 0)
+        self._failed.post(self.health[:, _FAILED] > 0)
+
+    def check(self, blocks: slice, tolerance: float, options: Mapping[str, Any]) -> None:
+        """Notes which blocks have moved by more than `tolerance` since their refresh."""
+        self._owe(self._moved, _MOVED, blocks, self.drift(blocks, options) > tolerance)
+
+    @abc.abstractmethod
+    def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
+        """How far the factors at `blocks` have moved from what was derived from them, [n]."""
+
+    @abc.abstractmethod
+    def compute(self, blocks: Blocks, options: Mapping[str, Any], retry: bool) -> Any:
+        """What `install` takes; changes nothing. With `retry`, by the safest solver."""
+
+    @abc.abstractmethod
+    def install(
+        self, blocks: Blocks, result: Any, live: Tensor, carried: Sequence["Carried"]
+    ) -> None:
+        """Takes over a result of `compute` where it can be trusted and `live` [n] says so."""
+
+    @abc.abstractmethod
+    def state_tensors(self) -> dict[str, Tensor]:
+        """What must be saved, with one row per block, by the end of its name."""
+
+    def _record(self, blocks: Blocks, trusted: Tensor, live: Tensor, *measured: Tensor) -> None:
+        old = self.health[blocks]
+        fresh = torch.stack([each.float() for each in measured], dim=1)
+        counts = old[:, 2:4] + torch.stack([trusted & live, ~trusted & live], dim=1)
+        measures = torch.where(live[:, None], fresh, old[:, :2])
+        self.health[blocks] = torch.cat([measures, counts, old[:, 4:]], dim=1)
+        # Elsewhere the host has seen the failure, and tried again, at once.
+        if self.device.type == "cuda":
+            self._owe(self._failed, _FAILED, blocks, ~trusted & live)
+
+
+class Carried:
+    """A stack of moments in the basis of a preconditioner, to be carried into the next basis.
+
+    Attributes:
+      moment: [N, m, n].
+      squared: whether it averages squares.
+      side: 0 if the side at hand is the left one.
+    """
+
+    def __init__(self, moment: Tensor, squared: bool, side: int) -> None:
+        self.moment, self.squared, self.side = moment, squared, side
+
+    def carry(self, blocks: Blocks, change: Tensor, where: Tensor) -> None:
+        """Expresses the moments at `blocks` anew, change being Q_new^T Q_old, [n, d, d]."""
+        old = self.moment[blocks]
+        carry = eigenbasis.carry_second if self.squared else eigenbasis.carry_first
+        left, right = (change, None) if self.side == 0 else (None, change)
+        self.moment[blocks] = torch.where(where[:, None, None], carry(old, left, right), old)
+
+
+class RootSide(Side):
+    """Factors and their inverse roots A^(-e), zero before the first that could be trusted."""
+
+    def __init__(
+        self,
+        blocks: int,
+        dimension: int,
+        dtype: torch.dtype,
+        factor_dtype: torch.dtype,
+        root_dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        super().__init__(blocks, dimension, dtype, factor_dtype, device)
+        leaf = max(_ROOT_LEAF, dimension // 2)
+        self.root = SymmetricStack(blocks, dimension, leaf, root_dtype, device)
+
+    def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
+        """|X^p A z - z| / |z| over fixed probes z, up to a factor, X being the root, p = 1/e."""
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (self.dimension, _PROBES), generator=generator)
+        probes = (2 * signs - 1).to(self.device, self.dtype)
+        moved = self.factor.dense(blocks, self.dtype) @ probes
+        root = self.root.dense(blocks, self.dtype)
+        for _ in range(round(1 / options["exponent"])):
+            moved = root @ moved
+            moved = moved / torch.linalg.matrix_norm(moved, keepdim=True).clamp_min(_tiny(moved))
+        scale = (moved * probes).sum((-2, -1), keepdim=True)
+        scale = scale / moved.square().sum((-2, -1), keepdim=True).clamp_min(_tiny(moved))
+        return torch.linalg.matrix_norm(moved * scale - probes) / torch.linalg.matrix_norm(probes)
+
+    def compute(
+        self, blocks: Blocks, options: Mapping[str, Any], retry: bool
+    ) -> roots.InverseRoots:
+        """Inverse roots of the averages, with exponent, damping and root_solver of `options`."""
+        exponent = options["exponent"]
+        found = roots.inverse_root(
+            self.factor.dense(blocks, self.dtype),
+            exponent,
+            options["damping"],
+            "eigh" if retry else options["root_solver"],
+        )
+        weight = self.weight[blocks]
+        return found._replace(roots=found.roots * weight.pow(exponent))
+
+    def install(
+        self, blocks: Blocks, result: Any, live: Tensor, carried: Sequence[Carried]
+    ) -> None:
+        """See `Side.install`."""
+        del carried
+        trusted = result.trusted & result.roots.isfinite().all(-1).all(-1)
+        self.root.assign(blocks, result.roots, trusted & live)
+        self._record(blocks, trusted, live, result.residual, result.condition)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """See `Side.state_tensors`."""
+        return {
+            "": self.factor.storage,
+            "_weight": self.weight,
+            "_root": self.root.storage,
+            "_health": self.health,
+        }
+
+
+class BasisSide(Side):
+    """Factors and their eigenbases Q, the identity before the first refresh.
+
+    Attributes:
+      basis: Q, [N, d, d], columns by descending eigenvalue.
+      eigenvalues: [N, d] for KL-Shampoo, kept up to date every step; None for SOAP.
+    """
+
+    def __init__(
+        self,
+        blocks: int,
+        dimension: int,
+        dtype: torch.dtype,
+        factor_dtype: torch.dtype,
+        root_dtype: torch.dtype,
+        device: torch.device,
+        with_eigenvalues: bool,
+    ) -> None:
+        super().__init__(blocks, dimension, dtype, factor_dtype, device)
+        identity = torch.eye(dimension, dtype=root_dtype, device=device)
+        self.basis = identity.repeat(blocks, 1, 1)
+        self.eigenvalues = (
+            torch.zeros(blocks, dimension, dtype=dtype, device=device) if with_eigenvalues else None
+        )
+        self._warm = [False] * blocks
+
+    def into(self, matrices: Tensor, side: int) -> Tensor:
+        """Q^T X for side 0, X Q for side 1."""
+        turned = matrices.to(self.basis.dtype)
+        turned = self.basis.mT @ turned if side == 0 else turned @ self.basis
+        return turned.to(matrices.dtype)
+
+    def out(self, matrices: Tensor, side: int) -> Tensor:
+        """Q X for side 0, X Q^T for side 1."""
+        turned = matrices.to(self.basis.dtype)
+        turned = self.basis @ turned if side == 0 else turned @ self.basis.mT
+        return turned.to(matrices.dtype)
+
+    def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
+        """The off-diagonal part of Q^T A Q, see `eigenbasis.off_diagonal`."""
+        del options
+        basis = self.basis[blocks].to(self.dtype)
+        return eigenbasis.off_diagonal(self.factor.dense(blocks, self.dtype), basis)
+
+    def compute(self, blocks: Blocks, options: Mapping[str, Any], retry: bool) -> eigenbasis.Bases:
+        """Eigenbases by the basis_solver of `options`; a block's first by eigh, from nothing."""
+        numbers = range(*blocks.indices(len(self._warm))) if isinstance(blocks, slice) else None
+        cold = numbers is not None and not all(self._warm[number] for number in numbers)
+        return eigenbasis.eigenbasis(
+            self.factor.dense(blocks, self.dtype),
+            self.basis[blocks].to(self.dtype),
+            "eigh" if retry or cold else options["basis_solver"],
+        )
+
+    def install(
+        self, blocks: Blocks, result: Any, live: Tensor, carried: Sequence[Carried]
+    ) -> None:
+        """See `Side.install`; also carries the moments over and takes the eigenvalues."""
+        where = result.trusted & live
+        old = self.basis[blocks]
+        vectors = result.vectors.to(old.dtype)
+        change = vectors.to(self.dtype).mT @ old.to(self.dtype)
+        for each in carried:
+            each.carry(blocks, change, where)
+        self.basis[blocks] = torch.where(where[:, None, None], vectors, old)
+        if self.eigenvalues is not None:
+            values = result.values / self.weight[blocks].squeeze(-1).clamp_min(_tiny(self.weight))
+            kept = self.eigenvalues[blocks]
+            self.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), kept)
+        condition = result.values[:, 0] / result.values[:, -1].clamp_min(_tiny(result.values))
+        self._record(blocks, result.trusted, live, result.residual, condition)
+        if isinstance(blocks, slice):
+            self._warm[blocks] = [True] * len(where)
+
+    def restore(self) -> None:
+        """See `Side.restore`; also notes which bases were loaded."""
+        super().restore()
+        self._warm = (self.health[:, 2] > 0).tolist()
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """See `Side.state_tensors`."""
+        tensors = {
+            "": self.factor.storage,
+            "_weight": self.weight,
+            "_basis": self.basis,
+            "_health": self.health,
+        }
+        if self.eigenvalues is not None:
+            tensors["_eigenvalues"] = self.eigenvalues
+        return tensors
+
+
+def _tiny(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).tiny

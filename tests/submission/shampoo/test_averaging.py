@@ -1,0 +1,345 @@
+"""Averages of iterates against the formulas in float64, one weight at a time."""
+
+import copy
+import io
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from submission.shampoo.averaging import averager
+
+MODES = ["ema", "schedule_free"]
+SHAPES = [(), (3,), (2, 4), (2, 3, 2, 2)]
+OPTIONS = {"lr": 0.1, "averaging_decay": 0.7, "averaging_beta": 0.8}
+
+
+def weights_of(shapes=SHAPES, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return [torch.nn.Parameter(value.to(torch.bfloat16).to(dtype)) for value in draw]
+
+
+def directions(weights, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(w.shape, generator=generator, dtype=torch.float64) for w in weights]
+
+
+@torch.no_grad()
+def step(average, weights, updates, options=OPTIONS, finite=True):
+    """Plain gradient descent along `updates`, averaged."""
+    moving = average.begin(weights)
+    for tensor, update in zip(moving, updates, strict=True):
+        if finite:
+            tensor.sub_((float(options["lr"]) * update).to(tensor.dtype))
+    average.finish(weights, moving, torch.tensor(finite), options)
+
+
+def run(average, weights, seeds, options=OPTIONS):
+    for seed in seeds:
+        step(average, weights, directions(weights, seed), options)
+
+
+def reference(mode, start, stream, options):
+    """(training's weight, evaluation's weight) after `stream`, a list of (lr, update)."""
+    decay, beta = options["averaging_decay"], options["averaging_beta"]
+    y = x = z = start
+    total = 0.0
+    for lr, update in stream:
+        if mode == "ema":
+            y = y - lr * update
+            x = decay * x + (1 - decay) * y
+        else:
+            total += lr**2
+            share = lr**2 / total if total else 0.0
+            y = (1 - share) * y + share * z + lr * (beta * (1 - share) - 1) * update
+            z = z - lr * update
+            x = (y - (1 - beta) * z) / beta
+    return y, x
+
+
+def assert_equal(left, right):
+    for a, b in zip(left, right, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+STREAM = st.lists(
+    st.tuples(st.sampled_from([0.0, 1e-3, 0.1, 2.0]), st.booleans(), st.sets(st.integers(0, 3))),
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(MODES), STREAM, st.sampled_from([0.3, 0.9, 1.0]), st.sampled_from([0.0, 0.9])
+)
+def test_any_stream_agrees_with_the_formulas(mode, stream, beta, decay):
+    average, weights = averager(mode), weights_of()
+    options = {"averaging_beta": beta, "averaging_decay": decay}
+    starts = [weight.detach().numpy().copy() for weight in weights]
+    taken = [[] for _ in weights]
+    for seed, (lr, finite, absent) in enumerate(stream):
+        updates = directions(weights, seed)
+        present = [i for i in range(len(weights)) if i not in absent]
+        step(
+            average,
+            [weights[i] for i in present],
+            [updates[i] for i in present],
+            {**options, "lr": lr},
+            finite,
+        )
+        for i in present if finite else ():
+            taken[i].append((lr, updates[i].numpy()))
+    expected = [
+        reference(mode, start, row, options) for start, row in zip(starts, taken, strict=True)
+    ]
+    trained = [weight.detach().clone() for weight in weights]
+    for position in (0, 1):
+        for weight, pair in zip(weights, expected, strict=True):
+            np.testing.assert_allclose(weight.detach().numpy(), pair[position], 1e-12, 1e-12)
+        average.eval(weights, options)
+    average.train(weights)
+    assert_equal(weights, trained)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_agrees_with_the_formulas(mode):
+    average, weights = averager(mode), weights_of(dtype=torch.float32)
+    starts = [weight.detach().double().numpy() for weight in weights]
+    run(average, weights, range(30))
+    average.eval(weights, OPTIONS)
+    for i, (weight, start) in enumerate(zip(weights, starts, strict=True)):
+        stream = [(0.1, directions(weights, seed)[i].numpy()) for seed in range(30)]
+        expected = reference(mode, start, stream, OPTIONS)[1]
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_skipped_step_changes_nothing(mode, dtype):
+    average, weights = averager(mode), weights_of(dtype=dtype)
+    for seeds in (range(0), range(4)):  # skipped first, and later
+        run(average, weights, seeds)
+        step(average, weights, directions(weights, 0), finite=False)
+        before = [weight.detach().clone() for weight in weights]
+        state = [copy.deepcopy(average.state_tensors(weight)) for weight in weights]
+        step(average, weights, directions(weights, 9), finite=False)
+        assert_equal(weights, before)
+        for weight, saved in zip(weights, state, strict=True):
+            assert_equal(average.state_tensors(weight).values(), saved.values())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("lr", [torch.tensor(0.1), torch.tensor([0.1], dtype=torch.float64)])
+def test_lr_may_be_a_tensor(mode, lr):
+    results = []
+    for value in (float(lr), lr):
+        average, weights = averager(mode), weights_of()
+        run(average, weights, range(3), {**OPTIONS, "lr": value})
+        results.append(weights)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+
+
+def test_bf16_weights_are_the_float32_ones_rounded():
+    exact, rounded = weights_of(dtype=torch.float32), weights_of(dtype=torch.bfloat16)
+    start = [weight.detach().clone() for weight in rounded]
+    averages = averager("schedule_free"), averager("schedule_free")
+    options = {**OPTIONS, "lr": 1e-3}  # each step is below bf16's spacing, all together above it
+    for average, weights in zip(averages, (exact, rounded), strict=True):
+        for _ in range(50):
+            step(average, weights, [torch.ones_like(weight) for weight in weights], options)
+    assert_equal([weight.bfloat16() for weight in exact], rounded)
+    assert not any(torch.equal(a, b) for a, b in zip(rounded, start, strict=True))
+    for average, weights in zip(averages, (exact, rounded), strict=True):
+        average.eval(weights, options)
+    assert_equal([weight.bfloat16() for weight in exact], rounded)
+
+
+def test_the_ema_of_bf16_weights_is_in_float32():
+    average, (weight,) = averager("ema"), weights_of([(50,)], torch.bfloat16)
+    start = weight.detach().clone()
+    with torch.no_grad():
+        average.begin([weight])[0].add_(1)
+    options = {**OPTIONS, "averaging_decay": 0.999}
+    average.finish([weight], [weight], torch.tensor(True), options)
+    expected = start.float().lerp(weight.detach().float(), 0.001)
+    assert average.state_tensors(weight)["average"].dtype == torch.float32
+    torch.testing.assert_close(
+        average.state_tensors(weight)["average"], expected, rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_someone_else_writes_are_followed(dtype):
+    average, (weight,) = averager("schedule_free"), weights_of([(20,)], dtype)
+    run(average, [weight], range(3))
+    with torch.no_grad():
+        weight.fill_(1000.0)
+    assert (average.begin([weight])[0] - 1000).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_change_nothing_twice_or_before_the_first_step(mode):
+    average, weights = averager(mode), weights_of()
+    start = [weight.detach().clone() for weight in weights]
+    average.eval(weights, OPTIONS)
+    assert_equal(weights, start)
+    average.train(weights)
+    assert_equal(weights, start)
+
+    run(average, weights, range(3))
+    trained = [weight.detach().clone() for weight in weights]
+    average.train(weights)
+    assert_equal(weights, trained)
+    average.eval(weights, OPTIONS)
+    averaged = [weight.detach().clone() for weight in weights]
+    assert not any(torch.equal(a, b) for a, b in zip(averaged, trained, strict=True))
+    average.eval(weights, OPTIONS)
+    assert_equal(weights, averaged)
+    average.train(weights)
+    assert_equal(weights, trained)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_step_in_eval_mode(mode):
+    average, weights = averager(mode), weights_of()
+    run(average, weights, range(2))
+    average.eval(weights, OPTIONS)
+    before = [weight.detach().clone() for weight in weights]
+    with pytest.raises(RuntimeError, match=r"train\(\)"):
+        average.begin(weights)
+    assert_equal(weights, before)
+    average.train(weights)
+    run(average, weights, range(1))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("saved_in_eval", [False, True])
+def test_state_survives_a_checkpoint(mode, dtype, saved_in_eval):
+    average, weights = averager(mode), weights_of(dtype=dtype)
+    run(average, weights[1:], range(1))
+    run(average, weights, range(1, 4))
+    if saved_in_eval:
+        average.eval(weights, OPTIONS)
+    file = io.BytesIO()
+    torch.save([(weight.detach(), average.state_tensors(weight)) for weight in weights], file)
+    file.seek(0)
+    again, copies = averager(mode), []
+    for value, state in torch.load(file, weights_only=True):
+        copies.append(torch.nn.Parameter(value))
+        again.load(copies[-1], {**state, "step": torch.tensor(3.0)})
+    assert again.training != saved_in_eval
+    for each, row in ((average, weights), (again, copies)):
+        each.train(row)
+        run(each, row, range(4, 6))
+    assert_equal(weights, copies)
+    for each, row in ((average, weights), (again, copies)):
+        each.eval(row, OPTIONS)
+    assert_equal(weights, copies)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+@pytest.mark.parametrize("mode", MODES)
+def test_copies_go_their_own_way(mode, clone):
+    average, weights = averager(mode), weights_of()
+    run(average, weights, range(2))
+    again, copies = clone((average, weights))
+    for each, row in ((average, weights), (again, copies)):
+        run(each, row, range(2, 4))
+        each.eval(row, OPTIONS)
+    assert_equal(weights, copies)
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    average, (weight,) = averager("schedule_free"), weights_of([(3, 2)], torch.bfloat16)
+    run(average, [weight], range(1))
+    good = copy.deepcopy(average.state_tensors(weight))
+    for broken in (
+        {**good, "z": torch.zeros(2, 3)},
+        {**good, "train_weight": torch.zeros(3)},
+        {name: good[name] for name in ("z", "weight_sum")},
+        {name: good[name] for name in ("z", "remainder")},
+    ):
+        with pytest.raises(ValueError, match=r"state_dict: .* of shape \(3, 2\)"):
+            average.load(weight, broken)
+    assert_equal(average.state_tensors(weight).values(), good.values())
+    average.load(weight, {"exp_avg": torch.zeros(3, 2)})
+    assert average.state_tensors(weight) == {}
+
+
+class Operators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_step_takes_as_many_operators_for_many_weights_as_for_two(mode, dtype, loaded):
+    counts = []
+    for shapes in ([(3,), (2, 2)], [(3,), (2, 2)] * 20):
+        average, weights = averager(mode), weights_of(shapes, dtype)
+        run(average, weights[1:], range(1))
+        run(average, weights, range(2))
+        if loaded:
+            for weight in weights:
+                average.load(weight, copy.deepcopy(average.state_tensors(weight)))
+        finite = torch.tensor(True)
+        with torch.no_grad(), Operators() as operators:
+            average.finish(weights, average.begin(weights), finite, OPTIONS)
+        counts.append(operators.counts)
+    assert counts[0] == counts[1]
+    assert not counts[0].keys() & {"_local_scalar_dense", "is_nonzero", "item"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_dtypes_and_layouts_may_mix(mode):
+    mixed = [
+        *weights_of([(2, 3, 4, 4)], torch.float32),
+        *weights_of([(5,), ()], torch.bfloat16),
+        *weights_of([(5,)], torch.float64),
+    ]
+    mixed[0].data = mixed[0].data.to(memory_format=torch.channels_last)
+    plain = [
+        torch.nn.Parameter(w.detach().clone(memory_format=torch.contiguous_format)) for w in mixed
+    ]
+    for row in (mixed, plain):
+        average = averager(mode)
+        run(average, row, range(3))
+        average.eval(row, OPTIONS)
+    assert_equal(mixed, plain)
+    assert mixed[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_averages_are_nearer_to_the_minimum_than_plain_descent(mode):
+    generator = torch.Generator().manual_seed(0)
+    (weight,) = weights_of([(200,)])
+    plain = weight.detach().clone()
+    average = averager(mode)
+    options = {"lr": 0.2, "averaging_decay": 0.98, "averaging_beta": 0.9}
+    for _ in range(500):
+        noise = torch.randn(200, generator=generator, dtype=torch.float64)
+        plain -= options["lr"] * (plain + noise)
+        step(average, [weight], [weight.detach() + noise], options)
+    average.eval([weight], options)
+    assert weight.detach().norm() < 0.5 * plain.norm()
+
+
+def test_an_unknown_mode_is_refused():
+    assert averager(None) is None
+    with pytest.raises(ValueError, match="'swa'"):
+        averager("swa")

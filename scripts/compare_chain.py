@@ -22,6 +22,9 @@ from workloads import registry
 from workloads.facts import WorkloadFacts
 
 FAILURE = "failure.json"
+# A target is a median of the best values of other runs, so a good run may miss it by a hair and by
+# luck; a value that is this much worse, relatively, is reached by all but the bad ones.
+NEAR = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Outcome:
 
     Attributes:
       steps_to_target: the first evaluation that met the validation target, None if none did.
+      steps_to_near: the first within `NEAR` of it.
       final, best: the last and the best validation value; NaN if there is none.
       steps: trained.
       milliseconds_per_step: of process CPU time on the submission's clock; NaN if unknown.
@@ -39,6 +43,7 @@ class Outcome:
 
     trial: Trial
     steps_to_target: int | None = None
+    steps_to_near: int | None = None
     final: float = math.nan
     best: float = math.nan
     steps: int = 0
@@ -190,17 +195,31 @@ def outcome_of(trial: Trial, logs: Path) -> Outcome | None:
     metric, seconds = f"validation/{facts.metric}", "accumulated_submission_cpu_time"
     evaluations = read_evaluations(directory, [metric, seconds])
     values = [row[metric] for row in evaluations]
+    curve = tuple((int(row["global_step"]), row[metric]) for row in evaluations)
     target = facts.validation_target
-    met = [int(row["global_step"]) for row in evaluations if facts.meets(row[metric], target)]
     return Outcome(
         trial,
-        steps_to_target=met[0] if met else None,
+        steps_to_target=_first_meeting(target, curve, facts),
+        steps_to_near=_first_meeting(near(target, facts), curve, facts),
         final=values[-1],
         best=best_of(values, facts),
         steps=int(evaluations[-1]["global_step"]),
         milliseconds_per_step=1e3 * _seconds_per_step(evaluations, seconds),
-        curve=tuple((int(row["global_step"]), row[metric]) for row in evaluations),
+        curve=curve,
     )
+
+
+def near(target: float | None, facts: WorkloadFacts) -> float | None:
+    """A value a little worse than the target."""
+    if target is None:
+        return None
+    return target - NEAR * abs(target) if facts.direction == "max" else target + NEAR * abs(target)
+
+
+def _first_meeting(
+    target: float | None, curve: Sequence[tuple[int, float]], facts: WorkloadFacts
+) -> int | None:
+    return next((step for step, value in curve if facts.meets(value, target)), None)
 
 
 def best_of(values: Sequence[float], facts: WorkloadFacts) -> float:
@@ -216,7 +235,10 @@ def _seconds_per_step(evaluations: Sequence[Row], column: str) -> float:
     return (last[column] - first[column]) / (last["global_step"] - first["global_step"])
 
 
-def median_steps(outcomes: Sequence[Outcome]) -> float:
-    """Median steps to the target; infinite if half of the trials or more missed it."""
-    steps = [math.inf if o.steps_to_target is None else o.steps_to_target for o in outcomes]
-    return statistics.median(steps) if steps else math.inf
+def median_steps(steps: Sequence[int | None]) -> float:
+    """The median; infinite if half of the trials or more missed the target.
+
+    >>> median_steps([3, None, 1]), median_steps([1, None, None]), median_steps([])
+    (3, inf, inf)
+    """
+    return statistics.median([math.inf if s is None else s for s in steps] or [math.inf])

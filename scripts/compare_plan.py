@@ -156,8 +156,8 @@ def read_variants(path: Path, only: Sequence[str] = ()) -> tuple[Settings, tuple
 
 
 def _object(value: Any, path: Path, name: str) -> dict[str, Any]:
-    if not name or not name.replace("_", "").isalnum():
-        raise UserError(f"{path}: {name!r} cannot be a variant's name: letters, digits and _ only")
+    if not name or not name.replace("_", "").replace("-", "").isalnum():
+        raise UserError(f"{path}: {name!r} cannot be a variant's name: letters, digits, _ and -")
     if not isinstance(value, dict) or not isinstance(value.get("options", {}), dict):
         raise UserError(f"{path}: {name} must be an object, and so must its options")
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from scripts.compare_chain import Chain, Outcome, median_steps
+from scripts.compare_chain import NEAR, Chain, Outcome, median_steps
 from workloads.facts import WorkloadFacts
 
 COLUMNS = (
@@ -26,6 +26,9 @@ COLUMNS = (
     "median_steps",
     "ratio",
     "ratio_bound",
+    "near_median_steps",
+    "near_ratio",
+    "near_ratio_bound",
     "best_validation",
     "milliseconds_per_step",
     "failures",
@@ -47,6 +50,7 @@ class Row:
       ratio: to the baseline's `median_steps`, NaN where neither met the target.
       ratio_bound: "" if `ratio` is exact; ">" if the variant and "<" if the baseline missed the
         target, which then counts as the budget.
+      near_median_steps, near_ratio, near_ratio_bound: the same for the value near the target.
       best_validation: of the target's metric.
       milliseconds_per_step: process CPU time of a training step.
       failures: of all trials, why they failed.
@@ -65,6 +69,9 @@ class Row:
     median_steps: float
     ratio: float
     ratio_bound: str
+    near_median_steps: float
+    near_ratio: float
+    near_ratio_bound: str
     best_validation: float
     milliseconds_per_step: float
     failures: str
@@ -80,9 +87,12 @@ def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
     comparison, variant, workload = chain.comparison, chain.variant, chain.workload
     outcomes = chosen[workload, variant.name]
     baseline = comparison.baseline_of(variant)
-    median = median_steps(outcomes)
-    against = median_steps(chosen.get((workload, baseline), []))
-    ratio, bound = ratio_of(median, against, comparison.budget(workload))
+    theirs, budget = chosen.get((workload, baseline), []), comparison.budget(workload)
+    median, near = (median_steps(steps) for steps in _steps(outcomes))
+    (ratio, bound), (near_ratio, near_bound) = (
+        ratio_of(mine, median_steps(their_steps), budget)
+        for mine, their_steps in zip((median, near), _steps(theirs), strict=True)
+    )
     rate = outcomes[0].learning_rate if outcomes else math.nan
     grid = comparison.learning_rates
     everything = {id(outcome): outcome for outcome in [*chain.search(), *outcomes[1:]]}.values()
@@ -101,9 +111,20 @@ def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
         median_steps=median,
         ratio=ratio,
         ratio_bound=bound,
+        near_median_steps=near,
+        near_ratio=near_ratio,
+        near_ratio_bound=near_bound,
         best_validation=_best(outcomes, chain.facts),
         milliseconds_per_step=_median([outcome.milliseconds_per_step for outcome in outcomes]),
         failures="; ".join(failures),
+    )
+
+
+def _steps(outcomes: Sequence[Outcome]) -> tuple[list[int | None], list[int | None]]:
+    """Steps to the target and to the value near it."""
+    return (
+        [outcome.steps_to_target for outcome in outcomes],
+        [outcome.steps_to_near for outcome in outcomes],
     )
 
 
@@ -133,6 +154,9 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(known) if known else math.nan
 
 
+_NUMBERS = ("learning_rate", "ratio", "near_ratio", "best_validation", "milliseconds_per_step")
+
+
 def as_cells(row: Row) -> dict[str, Any]:
     """A row for a CSV file: what is not a finite number is empty."""
     return {
@@ -144,26 +168,33 @@ def as_cells(row: Row) -> dict[str, Any]:
 def from_cells(cells: dict[str, str]) -> Row:
     """The row that `as_cells` made these of, as `csv` reads them."""
     values: dict[str, Any] = dict(cells)
-    for name in ("learning_rate", "ratio", "best_validation", "milliseconds_per_step"):
+    for name in _NUMBERS:
         values[name] = float(cells[name] or "nan")
-    values["median_steps"] = float(cells["median_steps"] or "inf")
+    for name in ("median_steps", "near_median_steps"):
+        values[name] = float(cells[name] or "inf")
     values["at_edge"] = cells["at_edge"] == "True"
     values |= {name: int(cells[name]) for name in ("seeds", "reached")}
     return Row(**values)
 
 
 def ratio_text(row: Row) -> str:
-    """The ratio for people, such as "0.93" or "> 1.50"."""
-    if math.isnan(row.ratio):
-        return "–"
-    return f"{row.ratio_bound} {row.ratio:.2f}".strip()
+    """The ratio to the target for people, such as "0.93" or "> 1.50"."""
+    return _ratio(row.ratio, row.ratio_bound)
 
 
-def steps_text(row: Row) -> str:
-    """The median steps for people."""
+def near_ratio_text(row: Row) -> str:
+    """The ratio to the value near the target for people."""
+    return _ratio(row.near_ratio, row.near_ratio_bound)
+
+
+def _ratio(ratio: float, bound: str) -> str:
+    return "–" if math.isnan(ratio) else f"{bound} {ratio:.2f}".strip()
+
+
+def _steps_text(row: Row, median: float) -> str:
     if row.failures and not row.seeds:
         return "failed"
-    return "not reached" if math.isinf(row.median_steps) else f"{row.median_steps:g}"
+    return "not reached" if math.isinf(median) else f"{median:g}"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -173,7 +204,10 @@ def markdown(rows: Sequence[Row]) -> str:
     summary = []
     for variant in dict.fromkeys(row.variant for row in rows):
         found = [by[variant, workload] for workload in workloads if (variant, workload) in by]
-        cells = {row.workload: f"{steps_text(row)} ({ratio_text(row)})" for row in found}
+        cells = {
+            row.workload: f"{_steps_text(row, row.median_steps)} ({ratio_text(row)})"
+            for row in found
+        }
         summary.append({"variant": variant, "against": found[0].baseline, **cells})
     parts = ["Median steps to the target (ratio to the baseline's).", _tabulate(summary)]
     for workload in workloads:
@@ -183,8 +217,10 @@ def markdown(rows: Sequence[Row]) -> str:
                 "rate": _number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
                 "reached": f"{row.reached} of {row.seeds}",
                 "steps per seed": row.steps,
-                "median": steps_text(row),
+                "median": _steps_text(row, row.median_steps),
                 "ratio": ratio_text(row),
+                "near": _steps_text(row, row.near_median_steps),
+                "near ratio": near_ratio_text(row),
                 "best validation": _number(row.best_validation, ".5g"),
                 "CPU ms per step": _number(row.milliseconds_per_step, ".1f"),
                 "failures": row.failures,
@@ -196,13 +232,15 @@ def markdown(rows: Sequence[Row]) -> str:
             for row in table:
                 del row["failures"]
         parts += [f"## {workload}", _tabulate(table)]
-    return "\n\n".join([*parts, _LEGEND]) + "\n"
+    return "\n\n".join([*parts, _LEGEND])
 
 
-_LEGEND = """\
+_LEGEND = f"""\
 A seed that misses the target counts as infinite. In a ratio, a median that misses it counts as the
-whole budget, which makes the ratio a bound. Trials stop at the target, so the best validation value
-of one that reached it is about the target. `*` marks a learning rate at the edge of the grid."""
+whole budget, which makes the ratio a bound. `near` is the median of steps to a value that is {NEAR:.0%}
+worse than the target: less a matter of luck. Trials stop at the target, so the best validation
+value of one that reached it is about the target. `*` marks a learning rate at the edge of the grid.
+"""
 
 
 def _number(value: float, form: str) -> str:

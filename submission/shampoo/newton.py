@@ -199,7 +199,8 @@ def _scaled_steps(
 def _newton_steps(power: int, lowest: float, precision: float) -> int:
     """Steps of the coupled Newton iteration until an eigenvalue `lowest` < 1 of M is 1."""
     steps = 1
-    while 1 - lowest > precision:
+    # Convergence is quadratic: a step from here leaves less than `precision`.
+    while 1 - lowest > math.sqrt(precision) / power:
         lowest *= ((power + 1 - lowest) / power) ** power
         steps += 1
     return steps

@@ -189,6 +189,7 @@ class Shampoo(torch.optim.Optimizer):
             if layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
+        self._averager(number)  # takes what `state` holds of averages, before only counters stay
         saved = self._exported([number])
         layout = Layout.of(group["params"], config, frozenset(indices))
         state.load(layout.stacks, group["params"], saved)
@@ -282,7 +283,6 @@ class Shampoo(torch.optim.Optimizer):
                 if index in state_dict["state"]:
                     self.state[parameter] = dict(state_dict["state"][index])
             for number, group in enumerate(self.param_groups):
-                self._averager(number)
                 with_state = [i for i, p in enumerate(group["params"]) if self.state.get(p)]
                 self._layout(number, with_state)
         except BaseException:

@@ -20,7 +20,7 @@ class Background(Generic[T]):
 
     The results are those the work would have given at once, bit for bit, if from `submit` to
     `collect` nobody writes to the tensors it reads; nor may it write to tensors that others read:
-    it returns new ones.
+    it returns new ones. It must not submit or collect other work.
 
     On CUDA the host calls the work at once and its kernels go to a side stream, so work that makes
     the host wait for the device (an eigh does) gains little. Elsewhere one thread, shared by the
@@ -163,7 +163,6 @@ class _Worker:
         return future
 
     def _serve(self) -> None:
-        torch.set_grad_enabled(False)
         while (job := self._queue.get()) is not None:
             with self.running:
                 if self._stopped:
@@ -183,7 +182,8 @@ def _do(future: "Future[T]", work: Callable[[], T], threads: int) -> None:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     try:
-        future.set_result(work())
+        with torch.no_grad():
+            future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
 

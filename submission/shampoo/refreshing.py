@@ -64,7 +64,7 @@ class Refresher:
             if group["refresh_tolerance"] > 0:
                 side = stack.preconditioner.sides[turn.side] if stack.preconditioner else None
                 assert side is not None
-                side.check(blocks, group["refresh_tolerance"], options[turn.stack])
+                side.check(blocks, options[turn.stack], self._live(stack, tick)[blocks])
             else:
                 self._do(stack, turn.side, blocks, tick, options[turn.stack])
 
@@ -82,10 +82,11 @@ class Refresher:
             if preconditioner.refreshes_at_first:
                 for blocks in tick.fresh_blocks:
                     self._do(stack, which, blocks, tick, {**options, "overlap": False})
-            moved = side.moved()
+            live = self._live(stack, tick)
+            moved = side.moved(live)
             if moved is not None:
                 self._do(stack, which, moved, tick, options)
-            failed = side.retries()
+            failed = side.retries(live)
             if failed is not None:
                 self._do(stack, which, failed, tick, options, retry=True)
 
@@ -102,14 +103,21 @@ class Refresher:
         assert preconditioner is not None
         side = preconditioner.sides[which]
         assert side is not None
-        live = tick.live if preconditioner.refreshes_at_first else tick.live & (tick.steps > 1)
-        live = live.expand(stack.layout.blocks, 1, 1)[blocks].view(-1)
+        live = self._live(stack, tick)[blocks]
         work = partial(side.compute, blocks, options, retry)
         if options["overlap"]:
             self._background.submit(work)
             self._pending.append((stack, which, blocks, live))
         else:
             stack.refreshed(which, blocks, work(), live)
+
+    def _live(self, stack: Stack, tick: Tick) -> Tensor:
+        """Whether each block may be refreshed at this step, [N]."""
+        assert stack.preconditioner is not None
+        live = tick.live
+        if not stack.preconditioner.refreshes_at_first:
+            live = live & (tick.steps > 1)
+        return live.expand(stack.layout.blocks, 1, 1).reshape(-1)
 
     def health(self) -> Iterable[tuple[Stack, int, Tensor]]:
         """The health of every side, see `Side`."""

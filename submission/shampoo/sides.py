@@ -77,27 +77,33 @@ class Side(abc.ABC):
         # 1 - decay is inexact, but exactly 0 where decay is 1.
         self.weight.mul_(decay).add_(1 - decay)
 
-    def retries(self) -> Tensor | None:
-        """Indices of blocks whose last root an iteration failed at, once; None if there are none.
+    def retries(self, live: Tensor) -> Tensor | None:
+        """Indices of blocks whose last root an iteration failed at; None if there are none.
 
         Only what the host could not see at the time, see `AsyncFlags`.
+
+        Args:
+          live: [N] booleans; where False a block takes no step, and is named again at the next.
         """
-        return self._indices(self._failed, _FAILED)
+        return self._owed(self._failed, _FAILED, live)
 
-    def moved(self) -> Tensor | None:
-        """Indices of blocks that the last `check` found to have moved, once; or None."""
-        return self._indices(self._moved, _MOVED)
+    def moved(self, live: Tensor) -> Tensor | None:
+        """Indices of blocks that the last `check` found to have moved; as `retries`."""
+        return self._owed(self._moved, _MOVED, live)
 
-    def _indices(self, flags: AsyncFlags, column: int) -> Tensor | None:
+    def _owed(self, flags: AsyncFlags, column: int, live: Tensor) -> Tensor | None:
         found = flags.read()
         if not found:
             return None
-        self.health[:, column] = 0
+        self.health[:, column].mul_(~live)
+        flags.post(self.health[:, column] > 0)
         return torch.tensor(found).to(self.device, non_blocking=True)
 
-    def _owe(self, flags: AsyncFlags, column: int, blocks: Blocks, owed: Tensor) -> None:
-        self.health[:, column] = 0
-        self.health[blocks, column] = owed.float()
+    def _owe(
+        self, flags: AsyncFlags, column: int, blocks: Blocks, owed: Tensor, live: Tensor
+    ) -> None:
+        old = self.health[blocks, column]
+        self.health[blocks, column] = torch.where(live, owed.float(), old)
         flags.post(self.health[:, column] > 0)
 
     def restore(self) -> None:
@@ -105,9 +111,10 @@ class Side(abc.ABC):
         self._moved.post(self.health[:, _MOVED] > 0)
         self._failed.post(self.health[:, _FAILED] > 0)
 
-    def check(self, blocks: slice, tolerance: float, options: Mapping[str, Any]) -> None:
-        """Notes which blocks have moved by more than `tolerance` since their refresh."""
-        self._owe(self._moved, _MOVED, blocks, self.drift(blocks, options) > tolerance)
+    def check(self, blocks: slice, options: Mapping[str, Any], live: Tensor) -> None:
+        """Notes which blocks have moved too far since their refresh, where `live` [n] says so."""
+        moved = self.drift(blocks, options) > options["refresh_tolerance"]
+        self._owe(self._moved, _MOVED, blocks, moved, live)
 
     @abc.abstractmethod
     def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
@@ -135,7 +142,7 @@ class Side(abc.ABC):
         self.health[blocks] = torch.cat([measures, counts, old[:, 4:]], dim=1)
         # Elsewhere the host has seen the failure, and tried again, at once.
         if self.device.type == "cuda":
-            self._owe(self._failed, _FAILED, blocks, ~trusted & live)
+            self._owe(self._failed, _FAILED, blocks, ~trusted, live)
 
 
 class Carried:

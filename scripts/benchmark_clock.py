@@ -88,7 +88,7 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Count, minimum, quantiles and maximum.
+    """Count, mean, minimum, quantiles and maximum.
 
     >>> summary([4.0, 1.0, 2.0, 3.0])["median"]
     2.5
@@ -96,6 +96,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {
         "count": len(ordered),
+        "mean": statistics.fmean(ordered),
         "min": ordered[0],
         "median": statistics.median(ordered),
         **{f"p{percent}": _percentile(ordered, percent) for percent in (25, 75, 95, 99)},

@@ -145,7 +145,12 @@ def _device(name: str) -> torch.device:
 def _free(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        # Unlike the system's free pages, with what it would give back of its file cache.
+        return next(1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 if __name__ == "__main__":

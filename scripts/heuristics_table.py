@@ -114,6 +114,8 @@ def _python(name: str, value: Any) -> str:
         return f"torch.{value}"
     if isinstance(value, str):
         return json.dumps(value)
+    if isinstance(value, float):
+        return format(value, "g")
     return repr(tuple(value) if isinstance(value, list) else value)
 
 

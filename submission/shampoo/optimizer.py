@@ -47,8 +47,6 @@ class Shampoo(torch.optim.Optimizer):
 
     # GradScaler then hands its scale over instead of waiting for the device to see an overflow.
     _step_supports_amp_scaling = True
-    grad_scale: Tensor | None = None
-    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -140,8 +138,9 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        if self.grad_scale is not None:
-            unscale([p for group in self.param_groups for p in group["params"]], self.grad_scale)
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            unscale([p for group in self.param_groups for p in group["params"]], scale)
         work = []
         for number, group in enumerate(self.param_groups):
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
@@ -159,8 +158,9 @@ class Shampoo(torch.optim.Optimizer):
         finite = flags[0]
         for flag in flags[1:]:
             finite = finite & flag.to(finite.device)
-        if self.found_inf is not None:
-            finite = finite & (self.found_inf == 0).to(finite.device)
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            finite = finite & (found_inf == 0).to(finite.device)
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._skipped.add_((~finite).to(self._skipped.device))

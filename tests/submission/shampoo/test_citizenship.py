@@ -204,3 +204,64 @@ def test_no_gradients_is_no_step():
     optimizer = Shampoo(weights)
     optimizer.step()
     assert optimizer.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("overflow", [False, True])
+def test_grad_scaler_unscales_and_skips_without_the_host_knowing(overflow):
+    plain, scaled = (
+        parameters([(6, 5), (4,)], torch.float32),
+        parameters([(6, 5), (4,)], torch.float32),
+    )
+    first, second = Shampoo(plain, lr=0.01), Shampoo(scaled, lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    scaler.scale(torch.zeros(()))
+    set_grads(0, plain, scaled)
+    for weight in scaled:
+        weight.grad *= scaler.get_scale()
+    if overflow:
+        scaled[1].grad[0] = torch.inf
+    before = [weight.detach().clone() for weight in scaled]
+    scaler.step(second)
+    scaler.update()
+    first.step()
+    assert_equal(scaled, before if overflow else plain)
+    assert second.diagnostics()["skipped_steps"] == overflow
+    assert scaler.get_scale() == (2.0**11 if overflow else 2.0**12)
+
+
+def test_gradients_of_a_compiled_model_are_taken_like_any_other():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(twin, backend="aot_eager")
+    optimizers = [Shampoo(model.parameters(), lr=0.01), Shampoo(compiled.parameters(), lr=0.01)]
+    inputs = torch.randn(8, 6)
+    for _ in range(4):
+        for net, optimizer in zip((model, compiled), optimizers, strict=True):
+            optimizer.zero_grad()
+            net(inputs).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_counts_survive_checkpoints():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 4)
+    weights[0].grad[0, 0] = torch.nan
+    optimizer.step()
+    other, _ = _through_torch_save(optimizer, weights)
+    assert other.diagnostics() == optimizer.diagnostics()
+    assert other.diagnostics()["skipped_steps"] == 1
+
+
+def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS, averaging="schedule_free")
+    run(optimizer, weights, 3)
+    trained = [weight.detach().clone() for weight in weights]
+    optimizer.eval()
+    other, copies = _through_torch_save(optimizer, weights)
+    other.train()
+    assert_equal(trained, copies)

@@ -1,13 +1,21 @@
 """What a step does, and what the options change."""
 
+import math
 from collections import Counter
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from submission.shampoo import Shampoo
-from tests.submission.shampoo.streams import OPTIONS, parameters, run, set_grads
+from submission.shampoo import Shampoo, presets
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    SHAPES,
+    assert_equal,
+    parameters,
+    run,
+    set_grads,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,14 +33,184 @@ from tests.submission.shampoo.streams import OPTIONS, parameters, run, set_grads
         {"damping": 1e-1},
         {"refresh_interval": 50},
         {"nesterov": True},
+        {"method": "soap"},
+        {"method": "kl_shampoo"},
+        {"block_aspect": math.inf},
+        {"max_dim": 8, "oversize": "one_sided"},
+        {"root_solver": "coupled_newton"},
+        {"root_solver": "newton_denman_beavers"},
+        {"grafting": None},
+        {"grafting": "sgd"},
+        {"grafting": "adagrad"},
+        {"grafting": "rmsprop"},
+        {"grafting_scope": "layer"},
+        {"momentum": 0.5},
+        {"decay_mode": "l2"},
+        {"decay_mode": "independent"},
+        {"refresh": "staggered"},
+        {"refresh_tolerance": 0.9},
+        {"overlap": True},
+        {"factor_interval": 2},
+        {"factor_dtype": torch.bfloat16},
+        {"root_dtype": torch.bfloat16},
+        {"averaging": "schedule_free"},
     ],
     ids=str,
 )
 def test_every_option_changes_behaviour(change):
-    base, changed = parameters(), parameters()
-    run(Shampoo(base, **OPTIONS), base, 8)
-    run(Shampoo(changed, **{**OPTIONS, **change}), changed, 8)
+    shapes = [*SHAPES, (100, 300)]
+    base, changed = parameters(shapes, torch.float32), parameters(shapes, torch.float32)
+    large = {"block_size": 300, "max_dim": 300} if "block_aspect" in change else {}
+    options = {**OPTIONS, **large}
+    run(Shampoo(base, **options), base, 8)
+    run(Shampoo(changed, **{**options, **change}), changed, 8)
     assert any(not torch.equal(a, b) for a, b in zip(base, changed, strict=True))
+
+
+@pytest.mark.parametrize("method", ["soap", "kl_shampoo"])
+def test_basis_solvers_differ(method):
+    runs = []
+    for solver in ("eigh", "qr", "cholesky_qr"):
+        weights = parameters([(9, 7)], torch.float32)
+        run(Shampoo(weights, method=method, basis_solver=solver, refresh_interval=2), weights, 9)
+        runs.append(weights[0])
+    assert not torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[1], runs[2])
+
+
+@pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
+@pytest.mark.parametrize("name", ["averaging_decay", "averaging_beta"])
+def test_averages_are_read_in_eval_mode_and_weights_come_back_bitwise(averaging, name):
+    weights, others = parameters(), parameters()
+    optimizer = Shampoo(weights, **OPTIONS, averaging=averaging)
+    other = Shampoo(others, **OPTIONS, averaging=averaging, **{name: 0.7})
+    run(optimizer, weights, 4)
+    run(other, others, 4)
+    trained = [weight.detach().clone() for weight in weights]
+    optimizer.eval()
+    other.eval()
+    with pytest.raises(RuntimeError, match=r"train\(\)"):
+        run(optimizer, weights, 1)
+    assert not any(torch.equal(a, b) for a, b in zip(trained, weights, strict=True))
+    matters = (averaging == "ema") == (name == "averaging_decay")
+    assert torch.equal(weights[2], others[2]) != matters
+    optimizer.train()
+    assert_equal(trained, weights)
+
+
+def test_without_averaging_eval_and_train_change_nothing():
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 2)
+    trained = [weight.detach().clone() for weight in weights]
+    optimizer.eval()
+    run(optimizer, weights, 0)
+    assert_equal(trained, weights)
+
+
+@pytest.mark.parametrize("bad", [{"point": 0}, {"point": 6}])
+def test_presets_say_what_they_do_not_know(bad):
+    with pytest.raises(ValueError, match="point must be an integer from 1 to 5"):
+        presets.algoperf_winner(parameters(), **bad)
+
+
+@pytest.mark.parametrize("point", range(1, 6))
+def test_the_winning_points_take_the_winners_options(point):
+    weights = parameters([(9, 7), (5,)])
+    optimizer = presets.algoperf_winner(weights, point)
+    group = optimizer.param_groups[0]
+    assert group["refresh_interval"] == 100
+    assert (group["grafting"] == "sgd") == (point == 3)
+    assert (group["exponent"] == 0.5) == (point == 4)
+    run(optimizer, weights, 3)
+    assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_parameters_without_blocks_take_the_grafted_methods_own_step():
+    ours, theirs = parameters([(6,)]), parameters([(6,)])
+    options = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
+    mine = Shampoo(ours, grafting="sgd", betas=(0.0, 0.99), **options)
+    sgd = torch.optim.SGD(theirs, **options)
+    run(mine, ours, 5)
+    run(sgd, theirs, 5)
+    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
+
+
+def test_adam_in_the_identity_basis_is_adam():
+    """Before their first refresh SOAP's bases are the identity."""
+    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
+    mine = Shampoo(ours, lr=0.01, method="soap", refresh_interval=1000)
+    mine.param_groups[0]["refresh_step"] = 1024
+    adamw = torch.optim.AdamW(theirs, lr=0.01, weight_decay=0.0)
+    mine.param_groups[0]["refresh"] = "together"
+    run(mine, ours, 5)
+    run(adamw, theirs, 5)
+    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_overlapped_refreshes_are_those_of_a_step_later(method):
+    """With refreshes at every step, each is of the factors that the step before left."""
+    options = {**OPTIONS, "method": method, "refresh_interval": 1}
+    weights = parameters()
+    optimizer = Shampoo(weights, **options, overlap=True)
+    run(optimizer, weights, 6)
+    optimizer.finish()
+    there = optimizer.state_dict()["state"][2]
+    others = parameters()
+    inline = Shampoo(others, **options)
+    run(inline, others, 6)
+    # The factors do not depend on the weights here, and so neither do roots or bases.
+    here = inline.state_dict()["state"][2]
+    for name in here:
+        if method == "kl_shampoo" or not name.startswith(("left", "right")):
+            continue
+        torch.testing.assert_close(there[name], here[name], msg=name)
+    assert not torch.equal(weights[2], others[2])
+
+
+@pytest.mark.parametrize("solver", ["eigh", "qr"])
+def test_soaps_update_moves_continuously_through_a_refresh(solver):
+    """A refresh turns the basis; what it must not do is change lengths on the way.
+
+    The update before and after is the same M seen by second moments of the same total, so its norm
+    stays near Adam's; with V left behind in the old basis it grows by orders of magnitude.
+    """
+    lengths = []
+    weights = parameters([(24, 16)], torch.float32)
+    optimizer = Shampoo(
+        weights,
+        lr=1.0,
+        betas=(0.9, 0.99),
+        eps=1e-12,
+        method="soap",
+        basis_solver=solver,
+        refresh_interval=20,
+        refresh="together",
+    )
+    generator = torch.Generator().manual_seed(1)
+    scale = torch.logspace(0, -3, 24)[:, None] * torch.logspace(0, -3, 16)
+    turn = torch.linalg.qr(torch.randn(24, 24, generator=generator))[0]
+    for _ in range(100):
+        before = weights[0].detach().clone()
+        noise = torch.randn(24, 16, generator=generator)
+        weights[0].grad = turn @ (scale * noise)
+        optimizer.step()
+        lengths.append((weights[0].detach() - before).norm().item())
+    at_refreshes = [lengths[step - 1] for step in (20, 40, 60, 80, 100)]
+    others = sorted(lengths[10:])
+    assert max(at_refreshes) < 1.5 * others[len(others) // 2]
+
+
+def test_state_is_no_larger_than_the_matrices_it_describes():
+    """Packed factors and roots: a block [d, d] needs fewer than 4 d^2 beside its two moments."""
+    weights = [torch.nn.Parameter(torch.zeros(1024, 1024))]
+    weights[0].grad = torch.zeros_like(weights[0])
+    optimizer = Shampoo(weights, refresh_interval=10**6, refresh="together")
+    optimizer.param_groups[0]["refresh_step"] = 10**7
+    optimizer.step()
+    held = sum(value.numel() for value in optimizer.state_dict()["state"][0].values())
+    assert held < 4.7 * 1024**2
 
 
 def test_vectors_take_torch_adamws_steps():
@@ -84,6 +262,30 @@ def test_a_side_without_a_factor_takes_no_memory_for_one():
         ({"exponent": 0.0}, "exponent"),
         ({"damping": 0.0}, "damping"),
         ({"refresh_interval": 0}, "refresh_interval"),
+        ({"method": "sgd"}, "method"),
+        ({"grafting": "adamw"}, "grafting"),
+        ({"grafting_scope": "model"}, "grafting_scope"),
+        ({"root_solver": "svd"}, "root_solver"),
+        ({"basis_solver": "svd"}, "basis_solver"),
+        ({"refresh": "never"}, "refresh"),
+        ({"refresh_tolerance": -0.1}, "refresh_tolerance"),
+        ({"overlap": 1}, "overlap"),
+        ({"factor_interval": 0}, "factor_interval"),
+        ({"factor_dtype": torch.float16}, "factor_dtype"),
+        ({"root_dtype": "float32"}, "root_dtype"),
+        ({"averaging": "polyak"}, "averaging"),
+        ({"averaging_decay": 1.0}, "averaging_decay"),
+        ({"averaging_beta": 0.0}, "averaging_beta"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"decay_mode": "l1"}, "decay_mode"),
+        ({"block_size": 1}, "block_size"),
+        ({"block_aspect": 0.5}, "block_aspect"),
+        ({"max_aspect": 0.5}, "max_aspect"),
+        ({"oversize": "drop"}, "oversize"),
+        ({"exponent": 0.3, "root_solver": "coupled_newton"}, "exponent"),
+        ({"exponent": 1.0, "root_solver": "newton_denman_beavers"}, "exponent"),
+        ({"exponent": 0.3, "refresh_tolerance": 0.1}, "exponent"),
+        ({"exponent": 0.5, "method": "soap"}, "exponent"),
     ],
 )
 def test_bad_options_are_named(options, name):

@@ -289,32 +289,34 @@ SPOILT = st.sets(st.integers(0, STEPS - 1), max_size=3)
 MISSING = st.sets(st.tuples(st.integers(0, STEPS - 1), st.integers(0, 3)), max_size=8)
 
 
-def errors(shapes, options, seed, spoilt=(), missing=(), dtypes=(torch.float64, torch.float32)):
-    """How far optimizers in each dtype end up from the reference, as a part of the way.
+def errors(shapes, options, seed, spoilt=(), missing=(), changes=None):
+    """How far optimizers in float64 and float32 end up from the reference, as a part of the way.
 
-    Over one stream of gradients and learning rates; `spoilt` steps have a NaN, and (step,
-    parameter) pairs in `missing` no gradient. In training, in evaluation, and in training again.
+    Over one stream of gradients and learning rates; `spoilt` steps have a NaN, (step, parameter)
+    pairs in `missing` no gradient, and `changes` are options from a step on. The largest of the
+    differences in training, in evaluation, and in training again.
     """
     options = {**BASE, **options}
     start = draw(shapes, seed)
     reference = ReferenceGroup(start, ShampooConfig(**options))
     weights = [
-        [torch.nn.Parameter(torch.from_numpy(each).to(dtype)) for each in start] for dtype in dtypes
+        [torch.nn.Parameter(torch.from_numpy(each).to(dtype)) for each in start]
+        for dtype in (torch.float64, torch.float32)
     ]
     optimizers = [Shampoo(each, **options) for each in weights]
     way = options["lr"]
     for step in range(STEPS):
-        lr = options["lr"] * (1 - step / STEPS)
+        live = {"lr": options["lr"] * (1 - step / STEPS), **(changes or {}).get(step, {})}
         grads: list[np.ndarray | None] = list(draw(shapes, seed + step + 1))
         if step in spoilt:
             grads[-1].flat[0] = np.nan
         for number in range(len(shapes)):
             if (step, number) in missing:
                 grads[number] = None
-        reference.config = dataclasses.replace(reference.config, lr=lr)
+        reference.config = dataclasses.replace(reference.config, **live)
         reference.step(grads)
         for optimizer, own in zip(optimizers, weights, strict=True):
-            optimizer.param_groups[0]["lr"] = lr
+            optimizer.param_groups[0].update(live)
             for weight, grad in zip(own, grads, strict=True):
                 weight.grad = None if grad is None else torch.from_numpy(grad).to(weight.dtype)
             optimizer.step()
@@ -386,5 +388,29 @@ def test_a_first_gradient_that_is_not_finite_delays_the_factors(method):
     assert errors([(4, 4)], {**options, "overlap": True}, seed=0, spoilt={0})[0] <= 1e-10
 
 
-def test_the_curvature_of_the_past_outlives_an_option():
-    """Options read live: betas, damping, intervals and grafting scope change in mid-stream."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"betas": (0.5, 0.6)},
+        {"eps": 0.1},
+        {"damping": 0.1},
+        {"weight_decay": 0.5},
+        {"decay_mode": "l2"},
+        {"decay_mode": "independent"},
+        {"grafting_scope": "layer"},
+        {"nesterov": True},
+        {"momentum": 0.5},
+        {"refresh_interval": 2},
+        {"refresh": "together"},
+        {"factor_interval": 2},
+        {"overlap": True},
+        {"averaging_decay": 0.5},
+        {"averaging_beta": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_options_are_read_at_every_step(change, method):
+    averaging = "schedule_free" if "averaging_beta" in change else "ema"
+    options = {"method": method, "averaging": averaging, "refresh_interval": 3, "block_size": 3}
+    assert errors([(6, 6), (4,)], options, seed=0, changes={4: change})[0] <= 1e-10

@@ -1,0 +1,321 @@
+"""How exact, how safe and how fast the inverse roots are.
+
+    python -m scripts.benchmark_roots --sizes=32,256,1024 --output=results/numerics
+
+Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots`, of graded spectra and
+of inputs that are known to break solvers, and compares with float64. Writes roots.json, one row per
+input, exponent, damping and method, and roots.md. Times on a CPU are the process's CPU time.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+from tabulate import tabulate
+from torch import Tensor
+
+from common import cli, files, progress
+from common.cli import UserError
+from scripts import benchmark_measure, root_inputs
+from scripts.benchmark_clock import Watch, summary, timed
+from scripts.root_inputs import RootInput
+from scripts.tensor_float32 import TensorFloat32
+from submission.shampoo import roots
+from submission.shampoo.roots import InverseRoots
+
+FLAGS = flags.FLAGS
+EXPONENTS = (0.25, 0.5)
+# A size from which on only --large_conditions are measured, and the size of what is not swept.
+LARGE, MIDDLE = 1024, 256
+SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A solver and the precision it runs in: "float32", "float64" or "TF32"."""
+
+    solver: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return self.solver if self.precision == "float32" else f"{self.solver}, {self.precision}"
+
+    def __call__(
+        self, matrices: Tensor, exponent: float, damping: float, repeat: bool = False
+    ) -> InverseRoots:
+        """Inverse roots; with `repeat`, what an iteration failed at is taken by eigh."""
+        if self.precision == "float64":
+            matrices = matrices.double()
+        with self._products(matrices.device):
+            if self.solver == "eigh" or repeat:
+                return roots.inverse_root(matrices, exponent, damping, self.solver)
+            return roots.by_products(matrices, exponent, damping, self.solver)
+
+    def _products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        if self.precision != "TF32":
+            return contextlib.nullcontext()
+        return _tf32_on_cuda() if device.type == "cuda" else TensorFloat32()
+
+
+METHODS = (
+    Method("eigh", "float32"),
+    Method("eigh", "float64"),
+    Method("coupled_newton", "float32"),
+    Method("newton_denman_beavers", "float32"),
+    Method("coupled_newton", "TF32"),
+    Method("newton_denman_beavers", "TF32"),
+)
+
+
+@contextlib.contextmanager
+def _tf32_on_cuda() -> Any:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_list("sizes", ["32", "64", "128", "256", "512", "1024"], "dimensions d")
+    flags.DEFINE_list("conditions", ["1e2", "1e4", "1e6", "1e8", "1e12"], "condition numbers")
+    flags.DEFINE_list("large_conditions", ["1e4", "1e8"], f"those for d >= {LARGE}")
+    flags.DEFINE_float("damping", 1e-6, "as a fraction of the largest eigenvalue", 0.0, 1.0)
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
+    flags.DEFINE_integer("threads", 1, "torch's threads", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
+    flags.DEFINE_string("output", "results/numerics", "folder for the tables")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what the flags describe."""
+    del argv
+    device = torch.device(FLAGS.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device=cuda: torch sees no CUDA device here; allowed: cpu")
+    sizes = [int(size) for size in _numbers("sizes", FLAGS.sizes, 2, whole=True)]
+    conditions = {
+        name: _numbers(name, getattr(FLAGS, name), 1) for name in ("conditions", "large_conditions")
+    }
+    torch.set_num_threads(FLAGS.threads)
+    output = files.make_directory(Path(FLAGS.output))
+    graded = [
+        root_inputs.log_uniform(size, condition)
+        for size in sizes
+        for condition in conditions["large_conditions" if size >= LARGE else "conditions"]
+    ]
+    middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
+    swept = root_inputs.log_uniform(middle, 1e8)
+    failures = root_inputs.failures(min(64, middle))
+    watch = Watch()
+    pairs = list(itertools.product(EXPONENTS, METHODS))
+    total = len(pairs) * (len(graded) + len(SWEEP) + len(failures) + len(sizes))
+    with progress.bar(total, "roots", "root") as bar:
+
+        def measured(inputs: Sequence[RootInput], damping: float, repeat: bool) -> list[Row]:
+            return [
+                _accuracy(each, exponent, damping, method, device, repeat, bar)
+                for each in inputs
+                for exponent, method in pairs
+            ]
+
+        results = {
+            "graded": measured(graded, FLAGS.damping, repeat=False),
+            "dampings": [row for d in SWEEP for row in measured([swept], d, repeat=False)],
+            "failures": measured(failures, FLAGS.damping, repeat=True),
+            "times": [
+                row
+                for size in sizes
+                for row in _times(size, FLAGS.damping, device, FLAGS.repeats, bar)
+            ],
+        }
+    settings = {"damping": FLAGS.damping, **benchmark_measure.conditions(device), **watch.report()}
+    path = output / "roots.json"
+    files.write_json(path, {"settings": settings, **results})
+    files.write_text(path.with_suffix(".md"), report(settings, results))
+    print(f"wrote {path} and {path.with_suffix('.md').name}")
+
+
+def _numbers(flag: str, given: Sequence[str], least: float, whole: bool = False) -> list[float]:
+    try:
+        numbers = [float(each) for each in given]
+    except ValueError:
+        numbers = []
+    good = [n for n in numbers if math.isfinite(n) and n >= least and (not whole or n % 1 == 0)]
+    if not numbers or len(good) < len(numbers):
+        kind = "integers" if whole else "numbers"
+        raise UserError(
+            f"--{flag}: {','.join(given) or 'nothing'} given; allowed: {kind} >= {least}"
+        )
+    return good
+
+
+def _accuracy(
+    given: RootInput,
+    exponent: float,
+    damping: float,
+    method: Method,
+    device: torch.device,
+    repeat: bool,
+    bar: Any,
+) -> Row:
+    """Errors of one root, relative and in the Frobenius norm, None where it is not finite.
+
+    `error` is that of the root; `gradient_error` that of its product with a matrix whose columns
+    have covariance A; with `repeat`, `repeated_error` that of the root that training gets.
+    """
+    bar.set_postfix_str(f"({given.name}, {method.name})")
+    matrices = given.matrix[None].to(device)
+    found = method(matrices, exponent, damping)
+    exact = given.power(-exponent, damping)
+    gradient = given.gradient()
+    root = found.roots[0].double().cpu()
+    row: Row = {
+        "input": given.name,
+        "size": len(exact),
+        "exponent": exponent,
+        "damping": damping,
+        "method": method.name,
+        "error": _finite(_relative(root - exact, exact)),
+        "gradient_error": _finite(_relative((root - exact) @ gradient, exact @ gradient)),
+        "residual": _finite(found.residual.item()),
+        "condition": _finite(found.condition.item()),
+        "trusted": bool(found.trusted),
+    }
+    if repeat:
+        final = method(matrices, exponent, damping, repeat=True)
+        error = _relative(final.roots[0].double().cpu() - exact, exact)
+        row |= {"repeated_error": _finite(error), "repeated_trusted": bool(final.trusted)}
+    bar.update()
+    return row
+
+
+def _relative(difference: Tensor, exact: Tensor) -> float:
+    # Both may be beyond the range in which squares are finite.
+    scale = exact.abs().max().clamp_min(torch.finfo(exact.dtype).tiny)
+    ratio = torch.linalg.norm(difference / scale) / torch.linalg.norm(exact / scale)
+    return float(ratio)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _times(size: int, damping: float, device: torch.device, repeats: int, bar: Any) -> list[Row]:
+    """Milliseconds per matrix of a stack; the methods take turns."""
+    stack = min(64, max(1, 2**20 // size**2))
+    matrices = root_inputs.log_uniform(size, 1e6).matrix.repeat(stack, 1, 1).to(device)
+    # What TF32 costs is not what its emulation costs.
+    methods = [m for m in METHODS if m.precision != "TF32" or device.type == "cuda"]
+    calls = {
+        (exponent, method): _call(method, matrices, exponent, damping)
+        for exponent, method in itertools.product(EXPONENTS, methods)
+    }
+    samples: dict[Any, list[float]] = {key: [] for key in calls}
+    for turn in range(repeats + 1):
+        for (exponent, method), call in calls.items():
+            bar.set_postfix_str(f"(time, d = {size}, {method.name})")
+            sample = timed(call, device, math.inf)
+            if turn or size >= LARGE:  # The first has caches to fill, which is little at that size.
+                clock = sample.cpu if sample.device is None else sample.device
+                samples[exponent, method].append(clock / stack)
+    bar.update(len(EXPONENTS) * len(METHODS))
+    return [
+        {
+            "size": size,
+            "stack": stack,
+            "exponent": exponent,
+            "method": method.name,
+            "milliseconds": summary(taken),
+        }
+        for (exponent, method), taken in samples.items()
+    ]
+
+
+def _call(
+    method: Method, matrices: Tensor, exponent: float, damping: float
+) -> Callable[[], InverseRoots]:
+    return lambda: method(matrices, exponent, damping)
+
+
+def report(settings: Row, results: dict[str, list[Row]]) -> str:
+    """All tables as Markdown."""
+    emulated = "in a GPU's TF32" if settings["device"] != "cpu" else "in TF32, emulated"
+    lines = [
+        "# Inverse roots: error, trust, time",
+        "",
+        f"By `python -m scripts.benchmark_roots`: torch {settings['packages']['torch']}, "
+        f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s). "
+        f"Damping {settings['damping']:g} of the largest eigenvalue unless a table says otherwise.",
+        "",
+        "A cell is the relative error in the Frobenius norm, of the root / of the root times a "
+        "gradient with covariance A, against float64. Matrices are handed over in float32, whose "
+        f'rounding "eigh, float64" shows. "TF32": products {emulated}. A cross: not trusted, '
+        "that is, the root's own residual was too large, and training would not use it.",
+    ]
+    for exponent in EXPONENTS:
+        title = f"A^(-1/{round(1 / exponent)})"
+        lines += ["", f"## {title}: log-uniform spectra, d and condition number", ""]
+        rows = [row for row in results["graded"] if row["exponent"] == exponent]
+        lines.append(_table(rows, "input", "input", _both))
+        lines += ["", f"## {title}: damping, at d = {results['dampings'][0]['size']}", ""]
+        rows = [row for row in results["dampings"] if row["exponent"] == exponent]
+        lines.append(_table(rows, "damping", "damping", _both))
+        lines += ["", f"## {title}: inputs known to break solvers", ""]
+        lines.append(
+            "Error of the root; after an arrow, of the root that takes its place where it is not "
+            "trusted, by eigh in float64.\n"
+        )
+        rows = [row for row in results["failures"] if row["exponent"] == exponent]
+        lines.append(_table(rows, "input", "input", _repeated))
+        lines += ["", f"## {title}: {_clock(settings)} ms per matrix", ""]
+        rows = [row for row in results["times"] if row["exponent"] == exponent]
+        lines.append(_table(rows, "size", "d", lambda row: f"{row['milliseconds']['median']:.3g}"))
+    return "\n".join(lines) + "\n"
+
+
+def _clock(settings: Row) -> str:
+    return "CPU" if settings["device"] == "cpu" else "device"
+
+
+def _table(rows: Sequence[Row], key: str, title: str, cell: Callable[[Row], str]) -> str:
+    """One line per value of `key`, one column per method."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    lines: dict[Any, dict[str, str]] = {}
+    for row in rows:
+        lines.setdefault(row[key], {})[row["method"]] = cell(row)
+    body = [
+        [f"{value:g}" if isinstance(value, float) else value, *(line[m] for m in methods)]
+        for value, line in lines.items()
+    ]
+    return tabulate(body, [title, *methods], tablefmt="github", disable_numparse=True)
+
+
+def _both(row: Row) -> str:
+    text = f"{_short(row['error'])} / {_short(row['gradient_error'])}"
+    return text if row["trusted"] else f"✗ {text}"
+
+
+def _repeated(row: Row) -> str:
+    if row["trusted"]:
+        return _short(row["error"])
+    return f"✗ → {_short(row['repeated_error']) if row['repeated_trusted'] else '✗'}"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0e}"
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,200 @@
+"""The adapters of all optimizers: those installed take steps, the others' calls are recorded."""
+
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scripts import rivals
+from scripts.rivals import Rival, RivalOptions
+
+OURS = ("ours_shampoo", "ours_soap", "ours_kl_shampoo")
+INSTALLABLE = {
+    "distributed_shampoo": ("meta_shampoo", "meta_soap", "meta_soap_qr", "meta_kl_shampoo"),
+    "pytorch_optimizer": ("po_soap", "po_dash"),
+    "heavyball": ("hb_soap",),
+}
+EVERYWHERE = ("adamw", "nadamw", *OURS)
+
+
+OPTIONS = RivalOptions(
+    lr=0.5, betas=(0.8, 0.99), eps=1e-4, weight_decay=0.25, block_size=64, interval=7
+)
+
+
+class Decompositions(TorchDispatchMode):
+    """Whether anything was decomposed."""
+
+    seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        self.seen |= "eigh" in name or "linalg_qr" in name
+        return func(*args, **(kwargs or {}))
+
+
+def parameters() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in ((24, 16), (16,), (8, 4, 3, 3))]
+
+
+def walk(rival: Rival, options: RivalOptions, steps: int) -> tuple[list[Tensor], list[int]]:
+    """Weights after some steps, and the numbers of the steps that decomposed a matrix."""
+    weights = parameters()
+    optimizer = rival.make(weights, options)
+    decomposed = []
+    for step in range(1, steps + 1):
+        for weight in weights:
+            weight.grad = torch.randn_like(weight)
+        with Decompositions() as counter:
+            optimizer.step()
+        if counter.seen:
+            decomposed.append(step)
+    return weights, decomposed
+
+
+def test_every_name_is_available_or_absent_with_a_reason() -> None:
+    found, missing = rivals.available(), rivals.absent()
+    names = {*EVERYWHERE, *(name for names in INSTALLABLE.values() for name in names)}
+    assert found.keys() | missing.keys() == names
+    assert not found.keys() & missing.keys()
+    assert set(EVERYWHERE) <= found.keys()
+    assert all(missing.values())
+    assert all(rival.name == name and rival.package_version for name, rival in found.items())
+
+
+@pytest.mark.parametrize("module", INSTALLABLE)
+def test_what_cannot_be_imported_is_listed(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert not rivals.available().keys() & set(INSTALLABLE[module])
+    for name in INSTALLABLE[module]:
+        assert rivals.absent()[name].startswith("ModuleNotFoundError")
+
+
+@pytest.mark.parametrize("interval", [1, 3, 4])
+@pytest.mark.parametrize("name", rivals.available())
+def test_refreshes_where_it_says(name: str, interval: int) -> None:
+    rival = rivals.available()[name]
+    ours = {"refresh": "together"} if name in OURS else {}
+    options = RivalOptions(interval=interval, block_size=16, ours=ours)
+    steps = 3 * interval + 2
+    weights, decomposed = walk(rival, options, steps)
+    expected = [step for step in range(1, steps + 1) if rival.refreshes_at(step, interval)]
+    assert decomposed == expected
+    for weight, before in zip(weights, parameters(), strict=True):
+        assert weight.isfinite().all()
+        assert not torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_options_arrive(name: str) -> None:
+    ours = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
+    options = RivalOptions(**{**vars(OPTIONS), "nesterov": name in OURS, "ours": ours})
+    group = rivals.available()[name].make(parameters(), options).param_groups[0]
+    expected = {"lr": 0.5, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.25, **ours}
+    if name in OURS:
+        expected |= {"block_size": 64, "refresh_interval": 7, "nesterov": True}
+        expected["method"] = name.removeprefix("ours_")
+    assert expected.items() <= group.items()
+    assert group.get("fused", True)
+
+
+class Recorder:
+    """A module whose every attribute is a callable that records what it was given."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, dict[str, Any]] = {}
+        self.utils = types.SimpleNamespace(compile_mode="default")
+        self.__file__ = __file__
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> str:
+            self.calls[name] = options
+            return name
+
+        return call
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, module: str, name: str, **change: Any) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, module, recorder)  # type: ignore[arg-type]
+    monkeypatch.setattr(rivals.importlib.metadata, "version", lambda name: "9")
+    rivals.available()[name].make(parameters(), RivalOptions(**{**vars(OPTIONS), **change}))
+    return recorder
+
+
+@pytest.mark.parametrize("name", INSTALLABLE["distributed_shampoo"])
+def test_what_meta_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    calls = recorded(monkeypatch, "distributed_shampoo", name).calls
+    given = calls["DistributedShampoo"]
+    assert {
+        "lr": 0.5,
+        "betas": (0.8, 0.99),
+        "beta3": -1.0,
+        "epsilon": 1e-4,
+        "weight_decay": 0.25,
+        "max_preconditioner_dim": 64,
+        "precondition_frequency": 7,
+        "start_preconditioning_step": 7,
+    }.items() <= given.items()
+    grafted = "soap" not in name
+    assert (given["grafting_config"] is not None) == grafted
+    assert ("AdamPreconditionerConfig" in calls) == grafted
+    if grafted:
+        assert calls["AdamPreconditionerConfig"] == {"beta2": 0.99, "epsilon": 1e-4}
+    if name == "meta_kl_shampoo":
+        override = calls["RootInvKLShampooPreconditionerConfig"]["inverse_exponent_override"]
+        assert override == {2: 0.5}
+
+
+def test_metas_look_ahead_is_nadams(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = recorded(monkeypatch, "distributed_shampoo", "meta_shampoo", nesterov=True).calls
+    beta3 = calls["DistributedShampoo"]["beta3"]
+    beta1, old, gradient = 0.8, 3.0, 5.0
+    nadam = beta1 * (beta1 * old + (1 - beta1) * gradient) + (1 - beta1) * gradient
+    assert beta3 * old + (1 - beta3) * gradient == pytest.approx(nadam)
+
+
+def test_what_the_others_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = {"lr": 0.5, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.25}
+    shared |= {"precondition_frequency": 7}
+    soap = recorded(monkeypatch, "pytorch_optimizer", "po_soap").calls["SOAP"]
+    assert (shared | {"max_precondition_dim": 64}).items() <= soap.items()
+    dash = recorded(monkeypatch, "pytorch_optimizer", "po_dash").calls["DASH"]
+    assert (shared | {"block_size": 64, "inverse_root_method": "eigh"}).items() <= dash.items()
+    heavyball = recorded(monkeypatch, "heavyball", "hb_soap")
+    expected = shared | {"max_precond_dim": 64, "shampoo_beta": 0.99}
+    assert expected.items() <= heavyball.calls["SOAP"].items()
+    assert heavyball.utils.compile_mode is None
+
+
+@pytest.mark.parametrize("module", ["pytorch_optimizer", "heavyball"])
+def test_a_missing_look_ahead_is_refused(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    for name in INSTALLABLE[module]:
+        with pytest.raises(ValueError, match="no look-ahead"):
+            recorded(monkeypatch, module, name, nesterov=True)
+    with pytest.raises(ValueError, match="no look-ahead"):
+        rivals.available()["adamw"].make(parameters(), RivalOptions(nesterov=True))
+
+
+def test_where_metas_code_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    package = tmp_path / "distributed_shampoo" / "__init__.py"
+    module = types.SimpleNamespace(__file__=str(package))
+    if "torch-shampoo" in {d.name for d in rivals.importlib.metadata.distributions()}:
+        pytest.skip("Meta's package is installed and has a version")
+    monkeypatch.setitem(sys.modules, "distributed_shampoo", module)  # type: ignore[arg-type]
+    version = rivals.available()["meta_shampoo"].package_version
+    assert version == "facebookresearch/optimizers of unknown commit"
+    (tmp_path / "COMMIT").write_text("abc123\n")
+    version = rivals.available()["meta_shampoo"].package_version
+    assert version == "facebookresearch/optimizers abc123"
+
+
+def test_heavyballs_schedule_adds_up_in_floating_point() -> None:
+    hb_refreshes = rivals._hb_soap_refreshes
+    # Ten tenths are less than one, so that the first refresh comes a step late.
+    assert [step for step in range(1, 31) if hb_refreshes(step, 10)] == [1, 11, 20, 30]

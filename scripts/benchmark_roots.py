@@ -250,18 +250,19 @@ def _call(
 
 def report(settings: Row, results: dict[str, list[Row]]) -> str:
     """All tables as Markdown."""
-    emulated = "in a GPU's TF32" if settings["device"] != "cpu" else "in TF32, emulated"
+    where = "emulated" if settings["device"] == "cpu" else "on this GPU"
+    machine = f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s)"
     lines = [
         "# Inverse roots: error, trust, time",
         "",
-        f"By `python -m scripts.benchmark_roots`: torch {settings['packages']['torch']}, "
-        f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s). "
-        f"Damping {settings['damping']:g} of the largest eigenvalue unless a table says otherwise.",
+        "By `python -m scripts.benchmark_roots`,",
+        f"torch {settings['packages']['torch']}, {machine}.",
+        f"Damping is {settings['damping']:g} of the largest eigenvalue unless a table says more.",
         "",
-        "A cell is the relative error in the Frobenius norm, of the root / of the root times a "
-        "gradient with covariance A, against float64. Matrices are handed over in float32, whose "
-        f'rounding "eigh, float64" shows. "TF32": products {emulated}. A cross: not trusted, '
-        "that is, the root's own residual was too large, and training would not use it.",
+        "Errors are relative, in the Frobenius norm and against float64. In a cell: of the root / of",
+        "the root times a gradient with covariance A. Matrices are handed over in float32, whose",
+        f'rounding "eigh, float64" shows. "TF32" is float32 with products in TF32, {where}.',
+        "A cross: not trusted, that is, the root's residual was too large for it to be used.",
     ]
     for exponent in EXPONENTS:
         title = f"A^(-1/{round(1 / exponent)})"
@@ -272,10 +273,7 @@ def report(settings: Row, results: dict[str, list[Row]]) -> str:
         rows = [row for row in results["dampings"] if row["exponent"] == exponent]
         lines.append(_table(rows, "damping", "damping", _both))
         lines += ["", f"## {title}: inputs known to break solvers", ""]
-        lines.append(
-            "Error of the root; after an arrow, of the root that takes its place where it is not "
-            "trusted, by eigh in float64.\n"
-        )
+        lines += ["Error of the root; after an arrow, of the one by eigh that takes its place.", ""]
         rows = [row for row in results["failures"] if row["exponent"] == exponent]
         lines.append(_table(rows, "input", "input", _repeated))
         lines += ["", f"## {title}: {_clock(settings)} ms per matrix", ""]

@@ -119,11 +119,16 @@ def make_optimizer(params: list[nn.Parameter], point: Any) -> torch.optim.Optimi
         betas=tuple(options.pop("betas")),
         interval=options.pop("refresh_interval"),
         **shared,
-        ours={
-            name: getattr(torch, value) if name.endswith("_dtype") else value
-            for name, value in options.items()
-        },
+        ours=with_dtypes(options),
     )
     if chosen.ours and not point.optimizer.startswith("ours_"):
         raise ValueError(f"{point.optimizer} has no option {min(chosen.ours)!r} here")
     return found[point.optimizer].make(params, chosen)
+
+
+def with_dtypes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with dtypes in place of their names."""
+    return {
+        name: getattr(torch, value) if name.endswith("_dtype") else value
+        for name, value in options.items()
+    }

@@ -237,9 +237,10 @@ def markdown(rows: Sequence[Row]) -> str:
 
 _LEGEND = f"""\
 A seed that misses the target counts as infinite. In a ratio, a median that misses it counts as the
-whole budget, which makes the ratio a bound. `near` is the median of steps to a value
-{NEAR:.0%} worse than the target, less a matter of luck. Trials stop at the target, so the best validation
-value of one that reached it is about the target. `*` marks a learning rate at the edge of the grid.
+whole budget, which makes the ratio a bound. `near` is the median of steps to a value that is worse
+than the target by {NEAR:.0%}, which is less a matter of luck. Trials stop at the target, so the
+best validation value of one that reached it is about the target. `*` marks a learning rate at the
+edge of the grid.
 """
 
 

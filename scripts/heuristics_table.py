@@ -37,7 +37,9 @@ def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_string("document", str(DOCUMENT), "Markdown file to fill in")
     flags.DEFINE_string("variants", str(VARIANTS), "variants file of the comparison")
-    flags.DEFINE_string("table", str(TABLE), "compare.csv of the comparison")
+    flags.DEFINE_string(
+        "table", None, f"compare.csv of the comparison (default: {TABLE}, if there is one)"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,14 +47,19 @@ def main(argv: Sequence[str]) -> int:
     del argv
     document = Path(FLAGS.document)
     _, variants = read_variants(Path(FLAGS.variants))
-    rows = read_rows(Path(FLAGS.table))
+    rows = read_rows(Path(FLAGS.table)) if FLAGS.table else committed_rows()
     try:
         text = document.read_text("utf-8")
     except OSError as error:
         raise UserError(f"cannot read {document}: {error.strerror}") from error
     files.write_text(document, filled(text, variants, rows))
-    print(f"wrote {document}: {len(rows)} rows of {FLAGS.table}")
+    print(f"wrote {document} from {len(rows)} rows")
     return 0
+
+
+def committed_rows() -> list[Row]:
+    """The rows of the repository's own table; none before it has been measured."""
+    return read_rows(TABLE) if TABLE.exists() else []
 
 
 def read_rows(table: Path) -> list[Row]:

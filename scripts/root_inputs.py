@@ -60,6 +60,7 @@ def failures(size: int) -> list[RootInput]:
     spoiled[1, 2] = spoiled[2, 1] = torch.nan
     overflowed = low_rank.clone()
     overflowed[1, 1] = torch.inf
+    below = 1e-7 * torch.linalg.matrix_norm(low_rank, 2) * identity
     matrices = {
         "zero": torch.zeros(size, size),
         "identity": identity,
@@ -71,8 +72,7 @@ def failures(size: int) -> list[RootInput]:
         "rank three, 1e-42 (denormal)": low_rank * 1e-42,
         "rank three, 1e8": low_rank * 1e8,
         "rank three, 1e30": low_rank * 1e30,
-        "rank three - 1e-7 lmax I": low_rank
-        - 1e-7 * torch.linalg.matrix_norm(low_rank, 2) * identity,
+        "rank three - 1e-7 lmax I": low_rank - below,
         "one eigenvalue -1e-4 lmax": (vectors * negative) @ vectors.T,
         "1x1": torch.full((1, 1), 3.0),
         "NaN": spoiled,

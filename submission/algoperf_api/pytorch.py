@@ -94,6 +94,7 @@ def update_params(
         raise spec.TrainingCompleteError
     model = current_param_container
     model.train()
+    _call_if_there(optimizer_state["optimizer"], "train")
     optimizer_state["optimizer"].zero_grad(set_to_none=True)
 
     dropout = (
@@ -158,6 +159,18 @@ def prepare_for_eval(
     global_step: int,
     rng: Any,
 ) -> tuple[dict[str, Any], nn.Module, Any]:
-    """Evaluation reads the weights as they are."""
+    """Ends what runs beside training, and lets evaluation read averages where there are any.
+
+    Nothing may run in the untimed evaluation; the next `update_params` puts the weights back.
+    """
     del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
+    _call_if_there(optimizer_state["optimizer"], "finish")
+    _call_if_there(optimizer_state["optimizer"], "eval")
     return optimizer_state, current_param_container, model_state
+
+
+def _call_if_there(optimizer: torch.optim.Optimizer, name: str) -> None:
+    """Calls what optimizers with averages or work of their own have, and torch's have not."""
+    method = getattr(optimizer, name, None)
+    if method is not None:
+        method()

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from submission.algoperf_api import pytorch as api
+from submission.shampoo import Shampoo
 from workloads import spec
 
 
@@ -161,12 +162,37 @@ def test_data_selection_takes_the_next_batch_and_evaluation_reads_the_weights():
     model = make_model()
     batch = api.data_selection(None, iter([1, 2]), {}, model, None, None, 0, None)
     assert batch == 1
-    state = {"optimizer": None}
+    state = {"optimizer": torch.optim.SGD(model.parameters(), lr=1.0)}
     assert api.prepare_for_eval(None, model, None, "s", None, None, state, [], 0, None) == (
         state,
         model,
         "s",
     )
+
+
+def test_evaluation_reads_averages_and_training_goes_on_from_the_weights():
+    model, plain = make_model(), make_model()
+    workload, point = TinyWorkload(), types.SimpleNamespace(warmup_factor=0.0)
+    states = [
+        api.optimizer_state(
+            workload, Shampoo(net.parameters(), lr=0.1, averaging="ema", overlap=True), point
+        )
+        for net in (model, plain)
+    ]
+    for step in range(6):
+        for net, state in zip((model, plain), states, strict=True):
+            batch = make_batch(seed=step)
+            loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+            arguments = (workload, net, None, None, point, batch, loss_type, state, [], step, None)
+            api.update_params(*arguments, train_state={})
+        if step % 2:
+            trained = model.weight.detach().clone()
+            api.prepare_for_eval(
+                workload, model, None, None, point, None, states[0], [], step, None
+            )
+            assert not torch.equal(model.weight, trained)
+    states[0]["optimizer"].train()
+    assert torch.equal(model.weight, plain.weight)
 
 
 def test_an_unknown_workload_has_no_batch_size():

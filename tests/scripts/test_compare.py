@@ -1,0 +1,603 @@
+"""Comparisons: their files, what runs after what, tables, and the document of heuristics."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from common.cli import UserError
+from scripts import (
+    compare,
+    compare_chain,
+    compare_submission,
+    compare_table,
+    compare_worker,
+    entries,
+    environment,
+    heuristics_table,
+    rivals,
+    runner,
+    search_space,
+)
+from scripts import trial as trials
+from scripts.compare_chain import Chain, Outcome
+from scripts.compare_plan import Comparison, Settings, Variant, read_variants
+from scripts.metrics_log import read_csv, read_evaluations
+from scripts.trial import Trial
+from submission.shampoo import ShampooConfig
+from workloads import registry, spec
+from workloads.facts import WorkloadFacts
+from workloads.standin.base import StandinWorkload
+from workloads.standin.batches import Batch, Table
+
+Write = Callable[[str, Any], Path]
+VARIANTS = environment.ROOT / "scripts" / "variants"
+WORKLOAD = "mnist_vit"  # its name and batch size, with the tiny workload below behind them
+TINY = WorkloadFacts(
+    name=WORKLOAD,
+    suite="standin",
+    stands_in_for="nothing",
+    dataset="random numbers",
+    metric="loss",
+    direction="min",
+    step_hint=40,
+    eval_period_steps=5,
+    max_runtime_seconds=60,
+    validation_target=0.45,
+    test_target=0.0,
+)
+SETTINGS = Settings([0.9, 0.99], 1e-8, 0.01, 0.1, 64, 5, False)
+
+
+class TinyModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:
+        logits: torch.Tensor = self.head(inputs)
+        return logits
+
+
+class TinyWorkload(StandinWorkload):
+    """Three linearly separable classes."""
+
+    name: ClassVar[str] = WORKLOAD
+
+    @property
+    def facts(self) -> WorkloadFacts:
+        return registry.facts(WORKLOAD)
+
+    @property
+    def loss_type(self) -> spec.LossType:
+        return spec.LossType.SOFTMAX_CROSS_ENTROPY
+
+    @property
+    def eval_batch_size(self) -> int:
+        return 128
+
+    def load_tables(self) -> dict[str, Table]:
+        generator = torch.Generator().manual_seed(0)
+        classes = torch.randn(6, 3, generator=generator)
+        tables = {}
+        for split in ("train", "validation", "test"):
+            inputs = torch.randn(128, 6, generator=generator)
+            tables[split] = {"inputs": inputs, "targets": (inputs @ classes).argmax(1)}
+        return tables
+
+    def build_model(self) -> nn.Module:
+        return TinyModel()
+
+    def summed_metrics(self, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"loss": self.loss_fn(batch["targets"], logits, batch["weights"])["summed"]}
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._ALL, WORKLOAD, TINY)  # type: ignore[index]
+    monkeypatch.setattr(registry, "load", lambda name: TinyWorkload())
+
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def comparison(*variants: Variant, **changes: Any) -> Comparison:
+    variants = variants or (Variant("adamw", "adamw"),)
+    values: dict[str, Any] = {
+        "settings": SETTINGS,
+        "variants": variants,
+        "baseline": variants[0].name,
+        "workloads": (WORKLOAD,),
+        "learning_rates": (0.1, 0.01, 1.0),
+        "seeds": 3,
+        "seed": 0,
+        "budget_factor": 1.0,
+    }
+    return Comparison(**(values | changes))
+
+
+def chain_of(folder: Path, variant: Variant | None = None, **changes: Any) -> Chain:
+    variant = variant or Variant("adamw", "adamw")
+    return Chain(comparison(variant, **changes), variant, WORKLOAD, folder)
+
+
+def pretend(chain: Chain, trial: Trial, curve: dict[int, float]) -> None:
+    """Writes the files of a finished trial with these validation losses by step."""
+    folder = trial.directory(chain.logs)
+    folder.mkdir(parents=True)
+    (folder / "hparams.json").write_text(json.dumps(dict(trial.hyperparameters)))
+    (folder / "flags_0.json").write_text(json.dumps(trial.settings()))
+    last = max(curve)
+    status = {"status": "complete", "reason": "steps", "global_step": last}
+    (folder / "status.json").write_text(json.dumps(status | {"accumulated_submission_time": 1}))
+    rows = [f"{step},{step},{step / 100},{value}" for step, value in curve.items()]
+    header = "global_step,score,accumulated_submission_cpu_time,validation/loss"
+    (folder / "eval_measurements.csv").write_text("\n".join([header, *rows, ""]))
+
+
+def following(chain: Chain) -> Trial:
+    trial = chain.next_trial()
+    assert trial is not None
+    return trial
+
+
+def rate_of(trial: Trial) -> float:
+    return trial.hyperparameters["learning_rate"]
+
+
+# What runs after what.
+
+
+def test_a_rate_gets_fewer_steps_than_the_best_before_it_took(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path)
+    first = following(chain)
+    assert (rate_of(first), first.study, first.max_steps) == (0.1, 0, 40)
+    pretend(chain, first, {5: 1.0, 20: 0.45, 21: 0.45})
+    second = following(chain)
+    assert (rate_of(second), second.study, second.max_steps) == (0.01, 0, 15)
+    pretend(chain, second, {5: 0.9, 15: 0.44})
+    third = following(chain)
+    assert (rate_of(third), third.max_steps) == (1.0, 10)
+    pretend(chain, third, {5: 0.9, 10: 0.8})
+    for study in (1, 2):
+        repeat = following(chain)
+        assert (rate_of(repeat), repeat.study, repeat.max_steps) == (0.01, study, 40)
+        assert chain.chosen()[0].steps_to_target == 15
+        pretend(chain, repeat, {20: 0.4, 40: 0.46})
+    assert chain.next_trial() is None
+    assert [outcome.steps_to_target for outcome in chain.chosen()] == [15, 20, 20]
+
+
+def test_no_rate_is_tried_that_could_not_be_faster(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, seeds=1)
+    pretend(chain, following(chain), {5: 0.3})
+    assert chain.next_trial() is None
+
+
+def test_without_the_target_the_best_last_value_counts(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, seeds=2)
+    for curve in ({5: 0.46, 40: 0.9}, {40: 0.6}, {40: math.nan}):
+        trial = following(chain)
+        assert trial.max_steps == 40
+        pretend(chain, trial, curve)
+    assert rate_of(following(chain)) == 0.01
+
+
+def test_failed_trials_are_passed_over_until_forgotten(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, seeds=1)
+    for index in range(3):
+        folder = following(chain).directory(tmp_path)
+        folder.mkdir(parents=True)
+        (folder / "failure.json").write_text(json.dumps({"failure": f"reason {index}"}))
+    assert chain.next_trial() is None
+    assert chain.chosen() == []
+    assert [outcome.failure for outcome in chain.search()] == ["reason 0", "reason 1", "reason 2"]
+    chain.forget_failures()
+    assert rate_of(following(chain)) == 0.1
+
+
+def test_files_of_other_settings_are_refused_or_overwritten(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path)
+    pretend(chain, following(chain), {5: 1.0, 40: 1.0})
+    changed = dataclasses.replace(SETTINGS, weight_decay=0.5)
+    other = chain_of(tmp_path, settings=changed)
+    with pytest.raises(UserError, match=r"--overwrite"):
+        other.next_trial()
+    other = dataclasses.replace(other, overwrite=True)
+    assert rate_of(following(other)) == 0.1
+    pretend_folder = following(other).directory(tmp_path)
+    assert list(pretend_folder.iterdir()) == []
+
+
+def test_a_trial_is_hopeless_at_half_the_leaders_pace(tmp_path: Path) -> None:
+    trial = comparison().trial(Variant("a", "adamw"), WORKLOAD, 0, 0.1, 40)
+    leader = Outcome(trial, curve=((5, 0.9), (10, 0.7), (15, 0.8), (20, 0.5), (40, 0.46)))
+
+    def hopeless(trial: Trial, *curve: tuple[int, float]) -> bool:
+        return compare_chain.is_hopeless(trial, curve, leader, TINY)
+
+    assert not hopeless(trial)
+    assert not hopeless(trial, (15, 2.0))
+    assert hopeless(trial, (20, 0.71))
+    assert not hopeless(trial, (20, 0.69))
+    assert not hopeless(trial, (5, 0.69), (20, 2.0))  # its best value counts
+    assert hopeless(trial, (30, 0.701))  # the leader's best in 15 steps was 0.7
+    assert hopeless(trial, (40, math.nan))
+    assert not compare_chain.is_hopeless(trial, ((20, 9.0),), None, TINY)
+    assert not hopeless(dataclasses.replace(trial, study=1), (40, 9.0))
+
+
+def test_near_is_on_the_worse_side() -> None:
+    assert compare_chain.near(0.5, TINY) == pytest.approx(0.505)
+    upward = dataclasses.replace(TINY, direction="max")
+    assert compare_chain.near(0.5, upward) == pytest.approx(0.495)
+    assert compare_chain.near(None, upward) is None
+
+
+# Trials.
+
+
+def test_a_chain_trains_to_the_target_and_is_not_repeated(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, learning_rates=(0.01, 0.3), seeds=2)
+    assert compare_worker.run(chain) == 0
+    slow, fast = chain.search()
+    assert slow.steps_to_target is None and slow.steps == 40
+    assert fast.steps_to_target is not None and fast.steps_to_target < 40
+    assert fast.final <= 0.45 and fast.steps <= fast.steps_to_target + 1
+    assert [rate_of(outcome.trial) for outcome in chain.chosen()] == [0.3, 0.3]
+    assert all(outcome.milliseconds_per_step > 0 for outcome in [slow, *chain.chosen()])
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert compare_worker.run(chain) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert not list(tmp_path.rglob(trials.CHECKPOINT))
+
+
+def test_a_variant_trains_as_the_entry_does(tmp_path: Path) -> None:
+    trial = comparison().trial(Variant("adamw", "adamw"), WORKLOAD, 0, 0.01, 40)
+    point = {
+        "learning_rate": 0.01,
+        "one_minus_beta1": 1 - 0.9,
+        "one_minus_beta2": 1 - 0.99,
+        "weight_decay": 0.01,
+        "warmup_factor": 0.1,
+    }
+    entry = dataclasses.replace(trial, hyperparameters=point)
+    submission = compare_submission.Submission()
+    losses = []
+    for each, load in ((trial, lambda name: submission), (entry, entries.load)):
+        folder = tmp_path / str(len(losses))
+        folder.mkdir()
+        runner.run_trial(each, folder, math.inf, runner.Hooks(), load)
+        losses.append([row["validation/loss"] for row in read_evaluations(folder)])
+    assert len(losses[0]) == 8
+    assert losses[0] == losses[1]
+
+
+def optimizers(monkeypatch: pytest.MonkeyPatch, **makes: Any) -> None:
+    found = {
+        name: rivals.Rival(name, "here", make, lambda step, interval: False)
+        for name, make in makes.items()
+    }
+    monkeypatch.setattr(rivals, "available", lambda: found)
+
+
+def test_failures_are_recorded_and_end_no_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fragile(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            if self.param_groups[0]["initial_lr"] > 0.05:
+                raise ArithmeticError("the root\nexploded")
+            return super().step(closure)
+
+    def make(params: Any, options: rivals.RivalOptions) -> torch.optim.Optimizer:
+        return Fragile(params, lr=options.lr)
+
+    optimizers(monkeypatch, fragile=make)
+    chain = chain_of(tmp_path, Variant("fragile", "fragile"), seeds=2)
+    assert compare_worker.run(chain) == 1
+    failures = [outcome.failure for outcome in chain.search()]
+    assert failures == ["ArithmeticError: the root", "", "ArithmeticError: the root"]
+    assert [rate_of(outcome.trial) for outcome in chain.chosen()] == [0.01, 0.01]
+    (row,) = compare_table.rows_of([chain])
+    assert (row.failures, row.seeds, row.reached) == ("ArithmeticError: the root", 2, 0)
+
+    missing = chain_of(tmp_path, Variant("lion", "lion"))
+    assert compare_worker.run(missing) == 1
+    (row,) = compare_table.rows_of([missing])
+    assert row.seeds == 0 and "no optimizer 'lion' here" in row.failures
+    assert "failed" in compare_table.markdown([row])
+
+
+def test_a_value_that_is_not_finite_ends_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for weight in self.param_groups[0]["params"]:
+                weight.data.fill_(math.nan)
+            return super().step(closure)
+
+    optimizers(monkeypatch, broken=lambda params, options: Broken(params, lr=options.lr))
+    chain = chain_of(tmp_path, Variant("broken", "broken"), seeds=2, learning_rates=(0.1,))
+    assert compare_worker.run(chain) == 0
+    (outcome,) = chain.search()
+    assert outcome.steps <= 6
+    assert math.isnan(outcome.final) and math.isnan(outcome.best)
+    assert chain.chosen() == []
+
+
+def test_averages_are_read_for_evaluation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    class Averaging(torch.optim.SGD):
+        def eval(self) -> None:
+            calls.append("eval")
+
+        def train(self) -> None:
+            calls.append("train")
+
+        def step(self, closure: Any = None) -> Any:
+            calls.append("step")
+            return super().step(closure)
+
+    options = {"averaging": "ema"}
+    optimizers(monkeypatch, ours_x=lambda params, given: Averaging(params, lr=given.lr))
+    chain = chain_of(tmp_path, Variant("x", "ours_x", options), seeds=1, learning_rates=(0.001,))
+    assert compare_worker.run(chain) == 0
+    assert calls[: 2 * 5 + 1] == [*["train", "step"] * 5, "eval"]
+    assert calls.count("eval") == 8
+
+
+def test_options_replace_settings_and_reach_ours_alone() -> None:
+    seen: list[rivals.RivalOptions] = []
+
+    def point(optimizer: str, **options: Any) -> Any:
+        plan = comparison(Variant("x", optimizer, options))
+        trial = plan.trial(plan.variants[0], WORKLOAD, 0, 0.1, 40)
+        return search_space.as_namedtuple(trial.hyperparameters)
+
+    def make(params: Any, options: rivals.RivalOptions) -> torch.optim.Optimizer:
+        seen.append(options)
+        return torch.optim.SGD(params)
+
+    weights = [nn.Parameter(torch.zeros(2, 2))]
+    with pytest.MonkeyPatch.context() as patch:
+        optimizers(patch, ours_x=make, other=make)
+        given = {"betas": [0.5, 0.6], "refresh_interval": 3, "root_dtype": "bfloat16"}
+        compare_submission.make_optimizer(weights, point("ours_x", **given, damping=0.1))
+        compare_submission.make_optimizer(weights, point("other", eps=0.5))
+        with pytest.raises(ValueError, match="no option 'damping'"):
+            compare_submission.make_optimizer(weights, point("other", damping=0.1))
+    ours, other = seen
+    assert (ours.lr, ours.betas, ours.interval, ours.block_size) == (0.1, (0.5, 0.6), 3, 64)
+    assert ours.ours == {"root_dtype": torch.bfloat16, "damping": 0.1}
+    assert (other.betas, other.interval, other.eps, other.ours) == ((0.9, 0.99), 5, 0.5, {})
+
+
+# Files.
+
+
+def test_a_comparison_survives_json() -> None:
+    plan = comparison(Variant("a", "adamw"), Variant("b", "ours_soap", {"grafting": None}, "a"))
+    assert Comparison.from_json(json.loads(json.dumps(plan.as_json()))) == plan
+
+
+GOOD = {"settings": dataclasses.asdict(SETTINGS), "variants": {"a": {"optimizer": "adamw"}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"more": 1}, "settings and variants"),
+        ({"settings": {"betas": [0.9, 0.99]}}, "lacks 'eps'"),
+        ({"settings": GOOD["settings"] | {"momentum": 1}}, "unknown key 'momentum'"),
+        ({"variants": {}}, "at least one"),
+        ({"variants": {"a": {}}}, "a: lacks 'optimizer'"),
+        ({"variants": {"a/b": {"optimizer": "adamw"}}}, "cannot be a variant's name"),
+        ({"variants": {"a": {"optimizer": "adamw", "options": []}}}, "so must its options"),
+        ({"variants": {"a": {"optimizer": "adamw", "baseline": "b"}}}, "'b' is no variant"),
+    ],
+)
+def test_malformed_variants_are_refused(
+    write_json: Write, change: dict[str, Any], message: str
+) -> None:
+    path = write_json("variants.json", GOOD | change)
+    with pytest.raises(UserError, match=message):
+        read_variants(path)
+
+
+def test_only_some_variants(write_json: Write) -> None:
+    two = {"a": {"optimizer": "adamw"}, "b": {"optimizer": "nadamw"}}
+    path = write_json("variants.json", GOOD | {"variants": two})
+    assert [variant.name for variant in read_variants(path, ["b"])[1]] == ["b"]
+    with pytest.raises(UserError, match="unknown variant 'c'"):
+        read_variants(path, ["c"])
+
+
+def test_peers_are_known_and_share_the_ablations_settings() -> None:
+    settings, peers = read_variants(VARIANTS / "peers.json")
+    assert {peer.optimizer for peer in peers} <= {*rivals.available(), *rivals.absent()}
+    assert settings == read_variants(VARIANTS / "ablations.json")[0]
+
+
+def test_ablations_change_options_that_exist() -> None:
+    settings, variants = read_variants(VARIANTS / "ablations.json")
+    defaults = ShampooConfig()
+    shared = dataclasses.asdict(settings)
+    del shared["warmup_factor"]
+    seen = set()
+    for variant in variants:
+        method = heuristics_table._METHODS.get(variant.optimizer, "shampoo")
+        options = compare_submission.with_dtypes(shared | dict(variant.options))
+        config = ShampooConfig(method=method, **options)  # type: ignore[arg-type]
+        for name, value in variant.options.items():
+            assert value != shared.get(name, getattr(defaults, name)), (variant.name, name)
+        seen.add(config.method)
+        assert json.dumps([variant.optimizer, *sorted(variant.options.items())]) not in seen
+        seen.add(json.dumps([variant.optimizer, *sorted(variant.options.items())]))
+    assert {"shampoo", "soap", "kl_shampoo"} <= seen
+
+
+# Tables.
+
+
+def chosen_chains(folder: Path) -> list[Chain]:
+    """Three variants; steps to the target [10, -, 20], [15, 15, 15] and [-, -, -]."""
+    names = ("base", "other", "never")
+    plan = comparison(
+        *(Variant(name, "adamw") for name in names), learning_rates=(0.1,), baseline="base"
+    )
+    chains = [Chain(plan, variant, WORKLOAD, folder) for variant in plan.variants]
+    curves: tuple[tuple[dict[int, float], ...], ...] = (
+        ({5: 0.454, 10: 0.44}, {10: 0.454, 40: 0.453}, {20: 0.44}),
+        ({15: 0.45},) * 3,
+        ({40: 0.6}, {40: 0.7}, {40: 0.8}),
+    )
+    for chain, of in zip(chains, curves, strict=True):
+        for curve in of:
+            pretend(chain, following(chain), curve)
+        assert chain.next_trial() is None
+    return chains
+
+
+def test_rows_are_medians_and_ratios(tmp_path: Path) -> None:
+    base, other, never = compare_table.rows_of(chosen_chains(tmp_path))
+    assert (base.steps, base.reached, base.median_steps, base.ratio) == ("10 - 20", 2, 20, 1.0)
+    assert (base.near_median_steps, base.best_validation) == (10, 0.44)
+    assert (other.median_steps, other.ratio, other.ratio_bound) == (15, 0.75, "")
+    assert (other.near_ratio, other.near_ratio_bound) == (1.5, "")
+    assert (never.median_steps, never.ratio, never.ratio_bound) == (math.inf, 2.0, ">")
+    assert (never.best_validation, never.learning_rate, never.at_edge) == (0.7, 0.1, False)
+    assert base.milliseconds_per_step == pytest.approx(10)
+
+
+def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
+    chains = chosen_chains(tmp_path / "logs")
+    rows = compare_table.rows_of(chains)
+    compare.write_tables(chains[0].comparison, chains, rows, tmp_path)
+    back = [compare_table.from_cells(row) for row in read_csv(tmp_path / "compare.csv", ["ratio"])]
+    assert back == rows
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert len(content["trials"]) == 9
+    assert [row["steps_to_target"] for row in content["trials"][:3]] == [10, None, 20]
+    assert Comparison.from_json(content["comparison"]) == chains[0].comparison
+    text = (tmp_path / "compare.md").read_text()
+    assert "| 20 (1.00) " in text and "| not reached (> 2.00) " in text
+
+
+def test_edges_of_the_grid_are_marked(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, seeds=1, learning_rates=(0.1, 0.01, 1.0))
+    for curve in ({40: 0.9}, {40: 0.8}, {40: 0.95}):
+        pretend(chain, following(chain), curve)
+    (row,) = compare_table.rows_of([chain])
+    assert row.at_edge and "| 0.01*" in compare_table.markdown([row])
+
+
+# The command line.
+
+
+def command(*flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.compare", *flags],
+        cwd=environment.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--learning_rates=0.1,fast"], "'fast' is not a positive number"),
+        (["--learning_rates=0.1", "--baseline=c"], "unknown variant 'c'; known: a"),
+        (["--learning_rates=0.1", "--budget_factor=0.001"], "no step on flights_dlrm"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    tmp_path: Path, write_json: Write, flags: list[str], message: str
+) -> None:
+    path = write_json("variants.json", GOOD)
+    given = [f"--variants={path}", f"--output={tmp_path / 'out'}", "--workloads=flights_dlrm"]
+    done = command(*given, *flags)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_runs_resumes_and_writes_its_tables(tmp_path: Path, write_json: Write) -> None:
+    path = write_json("variants.json", GOOD)
+    output = tmp_path / "out"
+    flags = [
+        f"--variants={path}",
+        "--workloads=flights_dlrm",
+        "--learning_rates=0.01",
+        "--seeds=1",
+        "--budget_factor=0.02",
+        f"--output={output}",
+    ]
+    assert "to run    a on flights_dlrm" in command(*flags, "--dry_run").stdout
+    assert not output.exists()
+    done = command(*flags)
+    assert done.returncode == 0, done.stderr
+    with (output / "compare.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["variant"], row["steps"], row["learning_rate"]) == ("a", "-", "0.01")
+    assert float(row["milliseconds_per_step"]) > 0
+    invocations = json.loads((output / "manifest.json").read_text())["invocations"]
+    assert [each["outcome"] for each in invocations] == ["complete"]
+    assert "complete  a on flights_dlrm" in command(*flags, "--dry_run").stdout
+
+
+# The document.
+
+
+def test_the_document_says_what_was_measured() -> None:
+    text = heuristics_table.DOCUMENT.read_text("utf-8")
+    _, variants = read_variants(heuristics_table.VARIANTS)
+    assert text == heuristics_table.filled(text, variants, heuristics_table.committed_rows())
+    assert sorted(heuristics_table.named(text)) == sorted(
+        variant.name for variant in variants if variant.name != "default"
+    )
+    assert " · ".join(registry.names("standin")) in text
+
+
+def test_the_document_names_every_option() -> None:
+    text = heuristics_table.DOCUMENT.read_text("utf-8")
+    options = [field.name for field in dataclasses.fields(ShampooConfig)]
+    missing = [name for name in options if f"`{name}`" not in text and f"`{name}=" not in text]
+    assert missing == ["lr"]
+
+
+def test_measured_figures_are_filled_in(tmp_path: Path) -> None:
+    rows = compare_table.rows_of(chosen_chains(tmp_path))
+    other = Variant("other", "adamw")
+    text = "| <!--measured: other never-->old<!--/--> | <!--measured: other--><!--/--> |"
+    full = heuristics_table.filled(text, [other, Variant("never", "adamw")], rows)
+    assert full == (
+        "| <!--measured: other never-->``: 0.75 (1.50) · – · –<br>``: > 2.00 (> 4.00) · – · –"
+        "<!--/--> | <!--measured: other-->``: 0.75 (1.50) · – · –<!--/--> |"
+    )
+    assert heuristics_table.filled(full, [other, Variant("never", "adamw")], rows) == full
+    changed = dataclasses.replace(other, options={"eps": 1.0})
+    assert heuristics_table.measured(changed, rows) == "`eps=1`: – · – · –"
+    with pytest.raises(UserError, match="'never', which is no variant"):
+        heuristics_table.filled(text, [other], rows)

@@ -210,9 +210,9 @@ def staggering(spread: Row) -> str:
         f"{settings['optimizer']} on {settings['network']}, refresh interval "
         f"{settings['interval']}, {settings['steps']} steps of each variant in turn, "
         f"{settings['pause_seconds'] * 1e3:g} ms of pause before each; {_conditions(settings)}. "
-        f"{_machine(spread['machine'])}. Times in ms; `thread` is the calling thread's CPU time. Refreshed together, "
-        f"one step in {settings['interval']} is slow, which at 100 is just beyond the 99th "
-        "percentile: see the maximum."
+        f"{_machine(spread['machine'])}. Times in ms; `thread` is the calling thread's CPU time. "
+        f"Refreshed together, one step in {settings['interval']} is slow, which at 100 is just "
+        "beyond the 99th percentile: see the maximum."
     )
     lines = ["# How evenly refreshes are spread over steps", "", circumstances]
     for clock in clocks:

@@ -4,7 +4,8 @@
 
 Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots`, of graded spectra and
 of inputs that are known to break solvers, and compares with float64. Writes roots.json, one row per
-input, exponent, damping and method, and roots.md. Times on a CPU are the process's CPU time.
+input, exponent, damping and method, and roots.md (on a GPU roots_cuda.json and roots_cuda.md).
+Times on a CPU are the process's CPU time.
 """
 
 import contextlib
@@ -17,14 +18,14 @@ from typing import Any
 
 import torch
 from absl import flags
-from tabulate import tabulate
 from torch import Tensor
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts import benchmark_measure, root_inputs
+from scripts import benchmark_measure, root_inputs, roots_report
 from scripts.benchmark_clock import Watch, summary, timed
 from scripts.root_inputs import RootInput
+from scripts.roots_report import Row
 from scripts.tensor_float32 import TensorFloat32
 from submission.shampoo import roots
 from submission.shampoo.roots import InverseRoots
@@ -34,7 +35,6 @@ EXPONENTS = (0.25, 0.5)
 # A size from which on only --large_conditions are measured, and the size of what is not swept.
 LARGE, MIDDLE = 1024, 256
 SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,15 @@ class Method:
     def __call__(
         self, matrices: Tensor, exponent: float, damping: float, repeat: bool = False
     ) -> InverseRoots:
-        """Inverse roots; with `repeat`, what an iteration failed at is taken by eigh."""
+        """Inverse roots; with `repeat`, by eigh where an iteration failed."""
         if self.precision == "float64":
             matrices = matrices.double()
+        # On CUDA it is for the caller to repeat.
+        solver = "eigh" if repeat and matrices.is_cuda else self.solver
         with self._products(matrices.device):
-            if self.solver == "eigh" or repeat:
-                return roots.inverse_root(matrices, exponent, damping, self.solver)
-            return roots.by_products(matrices, exponent, damping, self.solver)
+            if solver == "eigh" or repeat:
+                return roots.inverse_root(matrices, exponent, damping, solver)
+            return roots.by_products(matrices, exponent, damping, solver)
 
     def _products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision != "TF32":
@@ -116,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
     ]
     middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
     swept = root_inputs.log_uniform(middle, 1e8)
-    failures = root_inputs.failures(min(64, middle))
+    failures = root_inputs.failures(max(8, min(64, middle)))
     watch = Watch()
     pairs = list(itertools.product(EXPONENTS, METHODS))
     total = len(pairs) * (len(graded) + len(SWEEP) + len(failures) + len(sizes))
@@ -140,9 +142,9 @@ def main(argv: Sequence[str]) -> None:
             ],
         }
     settings = {"damping": FLAGS.damping, **benchmark_measure.conditions(device), **watch.report()}
-    path = output / "roots.json"
+    path = output / ("roots.json" if device.type == "cpu" else f"roots_{device.type}.json")
     files.write_json(path, {"settings": settings, **results})
-    files.write_text(path.with_suffix(".md"), report(settings, results))
+    files.write_text(path.with_suffix(".md"), roots_report.report(settings, results))
     print(f"wrote {path} and {path.with_suffix('.md').name}")
 
 
@@ -246,72 +248,6 @@ def _call(
     method: Method, matrices: Tensor, exponent: float, damping: float
 ) -> Callable[[], InverseRoots]:
     return lambda: method(matrices, exponent, damping)
-
-
-def report(settings: Row, results: dict[str, list[Row]]) -> str:
-    """All tables as Markdown."""
-    where = "emulated" if settings["device"] == "cpu" else "on this GPU"
-    machine = f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s)"
-    lines = [
-        "# Inverse roots: error, trust, time",
-        "",
-        "By `python -m scripts.benchmark_roots`,",
-        f"torch {settings['packages']['torch']}, {machine}.",
-        f"Damping is {settings['damping']:g} of the largest eigenvalue unless a table says more.",
-        "",
-        "Errors are relative, in the Frobenius norm and against float64. In a cell: of the root / of",
-        "the root times a gradient with covariance A. Matrices are handed over in float32, whose",
-        f'rounding "eigh, float64" shows. "TF32" is float32 with products in TF32, {where}.',
-        "A cross: not trusted, that is, the root's residual was too large for it to be used.",
-    ]
-    for exponent in EXPONENTS:
-        title = f"A^(-1/{round(1 / exponent)})"
-        lines += ["", f"## {title}: log-uniform spectra, d and condition number", ""]
-        rows = [row for row in results["graded"] if row["exponent"] == exponent]
-        lines.append(_table(rows, "input", "input", _both))
-        lines += ["", f"## {title}: damping, at d = {results['dampings'][0]['size']}", ""]
-        rows = [row for row in results["dampings"] if row["exponent"] == exponent]
-        lines.append(_table(rows, "damping", "damping", _both))
-        lines += ["", f"## {title}: inputs known to break solvers", ""]
-        lines += ["Error of the root; after an arrow, of the one by eigh that takes its place.", ""]
-        rows = [row for row in results["failures"] if row["exponent"] == exponent]
-        lines.append(_table(rows, "input", "input", _repeated))
-        lines += ["", f"## {title}: {_clock(settings)} ms per matrix", ""]
-        rows = [row for row in results["times"] if row["exponent"] == exponent]
-        lines.append(_table(rows, "size", "d", lambda row: f"{row['milliseconds']['median']:.3g}"))
-    return "\n".join(lines) + "\n"
-
-
-def _clock(settings: Row) -> str:
-    return "CPU" if settings["device"] == "cpu" else "device"
-
-
-def _table(rows: Sequence[Row], key: str, title: str, cell: Callable[[Row], str]) -> str:
-    """One line per value of `key`, one column per method."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    lines: dict[Any, dict[str, str]] = {}
-    for row in rows:
-        lines.setdefault(row[key], {})[row["method"]] = cell(row)
-    body = [
-        [f"{value:g}" if isinstance(value, float) else value, *(line[m] for m in methods)]
-        for value, line in lines.items()
-    ]
-    return tabulate(body, [title, *methods], tablefmt="github", disable_numparse=True)
-
-
-def _both(row: Row) -> str:
-    text = f"{_short(row['error'])} / {_short(row['gradient_error'])}"
-    return text if row["trusted"] else f"✗ {text}"
-
-
-def _repeated(row: Row) -> str:
-    if row["trusted"]:
-        return _short(row["error"])
-    return f"✗ → {_short(row['repeated_error']) if row['repeated_trusted'] else '✗'}"
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0e}"
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Submission:
 
     get_batch_size = staticmethod(api.get_batch_size)
     data_selection = staticmethod(api.data_selection)
+    prepare_for_eval = staticmethod(api.prepare_for_eval)
 
     def __init__(self, hopeless: Callable[[Evaluations], bool] = never) -> None:
         self.hopeless = hopeless
@@ -56,8 +57,6 @@ class Submission:
         self,
         *,
         workload: spec.Workload,
-        hyperparameters: Any,
-        optimizer_state: dict[str, Any],
         eval_results: Evaluations,
         **rest: Any,
     ) -> tuple[dict[str, Any], nn.Module, Any]:
@@ -71,15 +70,7 @@ class Submission:
             self._evaluations_seen = len(eval_results)
             if self._decided(workload, eval_results):
                 raise spec.TrainingCompleteError
-        if hyperparameters.options.get("averaging"):
-            optimizer_state["optimizer"].train()
-        return api.update_params(
-            workload=workload,
-            hyperparameters=hyperparameters,
-            optimizer_state=optimizer_state,
-            eval_results=list(eval_results),
-            **rest,
-        )
+        return api.update_params(workload=workload, eval_results=list(eval_results), **rest)
 
     def _decided(self, workload: spec.Workload, evaluations: Evaluations) -> bool:
         last = evaluations[-1][1]
@@ -88,16 +79,6 @@ class Submission:
             not all(math.isfinite(value) for value in values)
             or workload.has_reached_validation_target(dict(last))
             or self.hopeless(evaluations)
-        )
-
-    def prepare_for_eval(
-        self, *, hyperparameters: Any, optimizer_state: dict[str, Any], **rest: Any
-    ) -> tuple[dict[str, Any], nn.Module, Any]:
-        """Puts averaged iterates into the weights, if the variant averages."""
-        if hyperparameters.options.get("averaging"):
-            optimizer_state["optimizer"].eval()
-        return api.prepare_for_eval(
-            hyperparameters=hyperparameters, optimizer_state=optimizer_state, **rest
         )
 
 

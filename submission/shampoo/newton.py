@@ -90,10 +90,10 @@ def coupled_newton(matrices: Tensor, power: int, lowest: float, highest: float) 
 
 
 def newton_denman_beavers(matrices: Tensor, power: int, lowest: float, highest: float) -> Tensor:
-    """A^(-1/2) or A^(-1/4) by the product form of the Denman-Beavers iteration, scaled.
+    """A^(-1/2) or A^(-1/4) by the Denman-Beavers iteration without inverses, scaled.
 
     Y <- Y (a I - b Z Y) and Z <- (a I - b Z Y) Z tend to A^(1/2) and A^(-1/2) from Y = A and Z = I
-    (Higham 2008, equation 6.35, there with a = 3/2 and b = 1/2); see `_scaled_steps` for a and b.
+    (Higham 2008, equation 6.35, where a = 3/2 and b = 1/2); see `_scaled_steps` for a and b.
     A^(-1/4) is the inverse square root of the square root.
 
     Args:
@@ -171,7 +171,8 @@ def _scaled_steps(
     Each step is the odd cubic that is closest to 1 on [l, highest], where l is lowest or, if that
     is larger, `_CUSHION` * highest: it has the same value at both ends, and the same error with
     the other sign at its maximum. (Compare Grishina et al. 2025, arXiv:2506.10935, and, for the
-    cushion, Amsel et al. 2025, arXiv:2505.16932.) Small values double in a step, instead of growing by a half.
+    cushion, Amsel et al. 2025, arXiv:2505.16932.) Small values double in a step, where the plain
+    iteration adds a half.
 
     Returns:
       The factors, at least one pair, and how many steps with 3/2 and 1/2 come after them.

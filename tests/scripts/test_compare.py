@@ -341,28 +341,20 @@ def test_a_value_that_is_not_finite_ends_a_trial(
     assert chain.chosen() == []
 
 
-def test_averages_are_read_for_evaluation_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-
-    class Averaging(torch.optim.SGD):
-        def eval(self) -> None:
-            calls.append("eval")
-
-        def train(self) -> None:
-            calls.append("train")
-
-        def step(self, closure: Any = None) -> Any:
-            calls.append("step")
-            return super().step(closure)
-
-    options = {"averaging": "ema"}
-    optimizers(monkeypatch, ours_x=lambda params, given: Averaging(params, lr=given.lr))
-    chain = chain_of(tmp_path, Variant("x", "ours_x", options), seeds=1, learning_rates=(0.001,))
-    assert compare_worker.run(chain) == 0
-    assert calls[: 2 * 5 + 1] == [*["train", "step"] * 5, "eval"]
-    assert calls.count("eval") == 8
+def test_an_average_is_what_is_evaluated(tmp_path: Path) -> None:
+    still = {"averaging": "ema", "averaging_decay": 1 - 1e-9}
+    curves = []
+    for name, options in (("plain", {}), ("average", still)):
+        chain = chain_of(
+            tmp_path, Variant(name, "ours_shampoo", options), seeds=1, learning_rates=(0.01,)
+        )
+        assert compare_worker.run(chain) == 0
+        (outcome,) = chain.search()
+        curves.append([value for _, value in outcome.curve])
+    plain, average = curves
+    assert plain[-1] < plain[0] - 0.1
+    # An average that does not move has the loss of the first weights all along.
+    assert max(average) - min(average) < 1e-4 and min(average) > plain[0]
 
 
 def test_options_replace_settings_and_reach_ours_alone() -> None:

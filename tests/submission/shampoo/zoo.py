@@ -53,41 +53,41 @@ def kronecker_quadratic(seed: int = 0) -> Problem:
 
 
 def matrix_factorisation(seed: int = 0) -> Problem:
-    """|U V^T - M|^2/2 with U [12, 4] and V [10, 4], M [12, 10] of rank 4 and condition 30."""
+    """|U V^T - M|^2/2 with U and V [12, 8], M [12, 12] of rank 4 and condition 10."""
     generator = _generator(seed)
-    scales = torch.logspace(0.5, -1, 4)
-    target = (_rotation(12, generator)[:, :4] * scales) @ _rotation(10, generator)[:4]
-    left = (torch.randn(12, 4, generator=generator) / 4).requires_grad_()
-    right = (torch.randn(10, 4, generator=generator) / 4).requires_grad_()
+    scales = torch.logspace(0, -1, 4)
+    target = (_rotation(12, generator)[:, :4] * scales) @ _rotation(12, generator)[:4]
+    left = (torch.randn(12, 8, generator=generator) / 4).requires_grad_()
+    right = (torch.randn(12, 8, generator=generator) / 4).requires_grad_()
     return Problem([left, right], lambda: (left @ right.T - target).square().sum() / 2)
 
 
 def logistic_regression(seed: int = 0) -> Problem:
-    """Cross-entropy of 96 labelled points in 5 classes: W [5, 8], b [5], correlated features."""
+    """Cross-entropy of 96 labelled points in 12 classes: W [12, 8], b [12], correlated features."""
     generator = _generator(seed)
     features = torch.randn(96, 8, generator=generator) @ _spread(8, 30.0, generator)
-    teacher = torch.randn(8, 5, generator=generator) * 10
-    scores = features @ teacher + torch.randn(96, 5, generator=generator) / 2
-    labels = scores.argmax(dim=1)
-    weight = torch.zeros(5, 8, requires_grad=True)
-    bias = torch.zeros(5, requires_grad=True)
+    teacher = torch.randn(8, 12, generator=generator)
+    scores = features @ torch.linalg.pinv(_spread(8, 30.0, _generator(seed))) @ teacher
+    labels = (features @ teacher * 3 ).argmax(dim=1)
+    weight = torch.zeros(12, 8, requires_grad=True)
+    bias = torch.zeros(12, requires_grad=True)
     return Problem(
-        [weight, bias], lambda: functional.cross_entropy(features @ weight.T + bias, labels)
+        [weight, bias], lambda: functional.cross_entropy((features @ weight.T) * 3 + bias, labels)
     )
 
 
 def teacher_network(seed: int = 0) -> Problem:
-    """Mean squared error of a network 8-12-4 on 96 points that another one of its kind labelled."""
+    """Mean squared error of a network 8-12-8 on 96 points that another one of its kind labelled."""
     generator = _generator(seed)
-    shapes = [(12, 8), (12,), (4, 12), (4,)]
-    inputs = torch.randn(96, 8, generator=generator) @ _spread(8, 10.0, generator) * 3
+    shapes = [(12, 8), (12,), (8, 12), (8,)]
+    inputs = torch.randn(96, 8, generator=generator) @ _spread(8, 10.0, generator)
 
     def draw() -> list[Tensor]:
-        return [torch.randn(shape, generator=generator) / shape[-1] ** 0.5 for shape in shapes]
+        return [torch.randn(shape, generator=generator) for shape in shapes]
 
     def outputs(weights: list[Tensor]) -> Tensor:
         hidden = torch.tanh(functional.linear(inputs, weights[0], weights[1]))
-        return functional.linear(hidden, weights[2], weights[3])
+        return functional.linear(hidden, weights[2], weights[3]) / 3
 
     targets = outputs(draw())
     student = [weight.requires_grad_() for weight in draw()]

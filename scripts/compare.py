@@ -5,8 +5,8 @@
 
 Every variant trains on the same batches from the same weights, under the same schedule and with the
 same grid of learning rates; `scripts.compare_plan` describes the file. The grid is tried with one
-seed, in the order given (the likeliest first: what it reaches spares the others steps that could
-not change the choice), the chosen rate with the others. A trial stops at the validation target.
+seed, the chosen rate with the others; a trial stops at the validation target. Give the likeliest
+rates first: `scripts.compare_chain` says which steps of the others that spares.
 
 Finished trials are kept: the same command runs what is missing or has failed. Writes compare.csv,
 compare.json and compare.md to --output.

@@ -98,9 +98,7 @@ def identity(trial: Trial) -> dict[str, dict[str, Any]]:
     }
 
 
-def start(
-    trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.load
-) -> TrialState:
+def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.load) -> TrialState:
     """Builds data, model and optimizer of a trial that stands before its first step.
 
     Args:

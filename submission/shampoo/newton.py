@@ -15,9 +15,9 @@ import math
 import torch
 from torch import Tensor
 
-# Squarings before an estimate of a largest eigenvalue. In float32 the estimate is off by 1e-3 on
-# spectra crowded at their upper end and by rounding on others, which changes the damping by as
-# much; in float64 by 1e-7 at worst.
+# Squarings before an estimate of a largest eigenvalue. In float32 it is then low by 2e-3 on spectra
+# crowded at their upper end and by rounding on others, and so is the damping; in float64 by 2e-7 at
+# worst.
 SQUARINGS = {torch.float32: 6, torch.float64: 24}
 _POWER_STEPS = 8
 _PROBES = 8

@@ -180,20 +180,24 @@ class RootSide(Side):
         super().__init__(blocks, dimension, dtype, factor_dtype, device)
         leaf = max(_ROOT_LEAF, dimension // 2)
         self.root = SymmetricStack(blocks, dimension, leaf, root_dtype, device)
+        self._probes: Tensor | None = None
 
     def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
         """|X^p A z - z| / |z| over fixed probes z, up to a factor, X being the root, p = 1/e."""
-        generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (self.dimension, _PROBES), generator=generator)
-        probes = (2 * signs - 1).to(self.device, self.dtype)
-        moved = self.factor.dense(blocks, self.dtype) @ probes
+        if self._probes is None:
+            generator = torch.Generator().manual_seed(0)
+            signs = torch.randint(0, 2, (_PROBES, self.dimension), generator=generator)
+            self._probes = (2 * signs - 1).to(self.device, self.dtype, non_blocking=True)
+        # As rows, since a few columns would make a slow product of it.
+        moved = self._probes @ self.factor.dense(blocks, self.dtype)
         root = self.root.dense(blocks, self.dtype)
         for _ in range(round(1 / options["exponent"])):
-            moved = root @ moved
+            moved = moved @ root
             moved = moved / torch.linalg.matrix_norm(moved, keepdim=True).clamp_min(_tiny(moved))
-        scale = (moved * probes).sum((-2, -1), keepdim=True)
+        scale = (moved * self._probes).sum((-2, -1), keepdim=True)
         scale = scale / moved.square().sum((-2, -1), keepdim=True).clamp_min(_tiny(moved))
-        return torch.linalg.matrix_norm(moved * scale - probes) / torch.linalg.matrix_norm(probes)
+        size = torch.linalg.matrix_norm(self._probes)
+        return torch.linalg.matrix_norm(moved * scale - self._probes) / size
 
     def compute(
         self, blocks: Blocks, options: Mapping[str, Any], retry: bool
@@ -206,15 +210,16 @@ class RootSide(Side):
             options["damping"],
             "eigh" if retry else options["root_solver"],
         )
-        weight = self.weight[blocks]
-        return found._replace(roots=found.roots * weight.pow(exponent))
+        found.roots.mul_(self.weight[blocks].pow(exponent))
+        return found
 
     def install(
         self, blocks: Blocks, result: Any, live: Tensor, carried: Sequence[Carried]
     ) -> None:
         """See `Side.install`."""
         del carried
-        trusted = result.trusted & result.roots.isfinite().all(-1).all(-1)
+        # A sum is finite only if all its terms are, and takes a fraction of the time.
+        trusted = result.trusted & result.roots.sum((-2, -1)).isfinite()
         self.root.assign(blocks, result.roots, trusted & live)
         self._record(blocks, trusted, live, result.residual, result.condition)
 

@@ -1,4 +1,4 @@
-"""Comparisons: their files, what runs after what, tables, and the document of heuristics."""
+"""Comparisons: what runs after what, what ends a trial, the command line."""
 
 import csv
 import dataclasses
@@ -7,9 +7,9 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -17,89 +17,35 @@ from torch import nn
 
 from common.cli import UserError
 from scripts import (
-    compare,
     compare_chain,
     compare_submission,
     compare_table,
     compare_worker,
     entries,
     environment,
-    heuristics_table,
     rivals,
     runner,
     search_space,
 )
 from scripts import trial as trials
-from scripts.compare_chain import Chain, Outcome
-from scripts.compare_plan import Comparison, Settings, Variant, read_variants
-from scripts.metrics_log import read_csv, read_evaluations
+from scripts.compare_chain import Outcome
+from scripts.compare_plan import Variant
+from scripts.metrics_log import read_evaluations
 from scripts.trial import Trial
-from submission.shampoo import ShampooConfig
-from workloads import registry, spec
-from workloads.facts import WorkloadFacts
-from workloads.standin.base import StandinWorkload
-from workloads.standin.batches import Batch, Table
-
-Write = Callable[[str, Any], Path]
-VARIANTS = environment.ROOT / "scripts" / "variants"
-WORKLOAD = "mnist_vit"  # its name and batch size, with the tiny workload below behind them
-TINY = WorkloadFacts(
-    name=WORKLOAD,
-    suite="standin",
-    stands_in_for="nothing",
-    dataset="random numbers",
-    metric="loss",
-    direction="min",
-    step_hint=40,
-    eval_period_steps=5,
-    max_runtime_seconds=60,
-    validation_target=0.45,
-    test_target=0.0,
+from tests.scripts.tiny_comparison import (
+    GOOD,
+    SETTINGS,
+    TINY,
+    WORKLOAD,
+    TinyWorkload,
+    Write,
+    chain_of,
+    comparison,
+    following,
+    pretend,
+    rate_of,
 )
-SETTINGS = Settings([0.9, 0.99], 1e-8, 0.01, 0.1, 64, 5, False)
-
-
-class TinyModel(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:
-        logits: torch.Tensor = self.head(inputs)
-        return logits
-
-
-class TinyWorkload(StandinWorkload):
-    """Three linearly separable classes."""
-
-    name: ClassVar[str] = WORKLOAD
-
-    @property
-    def facts(self) -> WorkloadFacts:
-        return registry.facts(WORKLOAD)
-
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SOFTMAX_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 128
-
-    def load_tables(self) -> dict[str, Table]:
-        generator = torch.Generator().manual_seed(0)
-        classes = torch.randn(6, 3, generator=generator)
-        tables = {}
-        for split in ("train", "validation", "test"):
-            inputs = torch.randn(128, 6, generator=generator)
-            tables[split] = {"inputs": inputs, "targets": (inputs @ classes).argmax(1)}
-        return tables
-
-    def build_model(self) -> nn.Module:
-        return TinyModel()
-
-    def summed_metrics(self, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-        return {"loss": self.loss_fn(batch["targets"], logits, batch["weights"])["summed"]}
+from workloads import registry
 
 
 @pytest.fixture(autouse=True)
@@ -113,50 +59,6 @@ def threads_stay() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def comparison(*variants: Variant, **changes: Any) -> Comparison:
-    variants = variants or (Variant("adamw", "adamw"),)
-    values: dict[str, Any] = {
-        "settings": SETTINGS,
-        "variants": variants,
-        "baseline": variants[0].name,
-        "workloads": (WORKLOAD,),
-        "learning_rates": (0.1, 0.01, 1.0),
-        "seeds": 3,
-        "seed": 0,
-        "budget_factor": 1.0,
-    }
-    return Comparison(**(values | changes))
-
-
-def chain_of(folder: Path, variant: Variant | None = None, **changes: Any) -> Chain:
-    variant = variant or Variant("adamw", "adamw")
-    return Chain(comparison(variant, **changes), variant, WORKLOAD, folder)
-
-
-def pretend(chain: Chain, trial: Trial, curve: dict[int, float]) -> None:
-    """Writes the files of a finished trial with these validation losses by step."""
-    folder = trial.directory(chain.logs)
-    folder.mkdir(parents=True)
-    (folder / "hparams.json").write_text(json.dumps(dict(trial.hyperparameters)))
-    (folder / "flags_0.json").write_text(json.dumps(trial.settings()))
-    last = max(curve)
-    status = {"status": "complete", "reason": "steps", "global_step": last}
-    (folder / "status.json").write_text(json.dumps(status | {"accumulated_submission_time": 1}))
-    rows = [f"{step},{step},{step / 100},{value}" for step, value in curve.items()]
-    header = "global_step,score,accumulated_submission_cpu_time,validation/loss"
-    (folder / "eval_measurements.csv").write_text("\n".join([header, *rows, ""]))
-
-
-def following(chain: Chain) -> Trial:
-    trial = chain.next_trial()
-    assert trial is not None
-    return trial
-
-
-def rate_of(trial: Trial) -> float:
-    return trial.hyperparameters["learning_rate"]
 
 
 # What runs after what.
@@ -383,125 +285,6 @@ def test_options_replace_settings_and_reach_ours_alone() -> None:
     assert (other.betas, other.interval, other.eps, other.ours) == ((0.9, 0.99), 5, 0.5, {})
 
 
-# Files.
-
-
-def test_a_comparison_survives_json() -> None:
-    plan = comparison(Variant("a", "adamw"), Variant("b", "ours_soap", {"grafting": None}, "a"))
-    assert Comparison.from_json(json.loads(json.dumps(plan.as_json()))) == plan
-
-
-GOOD = {"settings": dataclasses.asdict(SETTINGS), "variants": {"a": {"optimizer": "adamw"}}}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"more": 1}, "settings and variants"),
-        ({"settings": {"betas": [0.9, 0.99]}}, "lacks 'eps'"),
-        ({"settings": GOOD["settings"] | {"momentum": 1}}, "unknown key 'momentum'"),
-        ({"variants": {}}, "at least one"),
-        ({"variants": {"a": {}}}, "a: lacks 'optimizer'"),
-        ({"variants": {"a/b": {"optimizer": "adamw"}}}, "cannot be a variant's name"),
-        ({"variants": {"a": {"optimizer": "adamw", "options": []}}}, "so must its options"),
-        ({"variants": {"a": {"optimizer": "adamw", "baseline": "b"}}}, "'b' is no variant"),
-    ],
-)
-def test_malformed_variants_are_refused(
-    write_json: Write, change: dict[str, Any], message: str
-) -> None:
-    path = write_json("variants.json", GOOD | change)
-    with pytest.raises(UserError, match=message):
-        read_variants(path)
-
-
-def test_only_some_variants(write_json: Write) -> None:
-    two = {"a": {"optimizer": "adamw"}, "b": {"optimizer": "nadamw"}}
-    path = write_json("variants.json", GOOD | {"variants": two})
-    assert [variant.name for variant in read_variants(path, ["b"])[1]] == ["b"]
-    with pytest.raises(UserError, match="unknown variant 'c'"):
-        read_variants(path, ["c"])
-
-
-def test_peers_are_known_and_share_the_ablations_settings() -> None:
-    settings, peers = read_variants(VARIANTS / "peers.json")
-    assert {peer.optimizer for peer in peers} <= {*rivals.available(), *rivals.absent()}
-    assert settings == read_variants(VARIANTS / "ablations.json")[0]
-
-
-def test_ablations_change_options_that_exist() -> None:
-    settings, variants = read_variants(VARIANTS / "ablations.json")
-    defaults = ShampooConfig()
-    shared = dataclasses.asdict(settings)
-    del shared["warmup_factor"]
-    seen = set()
-    for variant in variants:
-        method = heuristics_table._METHODS.get(variant.optimizer, "shampoo")
-        options = compare_submission.with_dtypes(shared | dict(variant.options))
-        config = ShampooConfig(method=method, **options)  # type: ignore[arg-type]
-        for name, value in variant.options.items():
-            assert value != shared.get(name, getattr(defaults, name)), (variant.name, name)
-        seen.add(config.method)
-        assert json.dumps([variant.optimizer, *sorted(variant.options.items())]) not in seen
-        seen.add(json.dumps([variant.optimizer, *sorted(variant.options.items())]))
-    assert {"shampoo", "soap", "kl_shampoo"} <= seen
-
-
-# Tables.
-
-
-def chosen_chains(folder: Path) -> list[Chain]:
-    """Three variants; steps to the target [10, -, 20], [15, 15, 15] and [-, -, -]."""
-    names = ("base", "other", "never")
-    plan = comparison(
-        *(Variant(name, "adamw") for name in names), learning_rates=(0.1,), baseline="base"
-    )
-    chains = [Chain(plan, variant, WORKLOAD, folder) for variant in plan.variants]
-    curves: tuple[tuple[dict[int, float], ...], ...] = (
-        ({5: 0.454, 10: 0.44}, {10: 0.454, 40: 0.453}, {20: 0.44}),
-        ({15: 0.45},) * 3,
-        ({40: 0.6}, {40: 0.7}, {40: 0.8}),
-    )
-    for chain, of in zip(chains, curves, strict=True):
-        for curve in of:
-            pretend(chain, following(chain), curve)
-        assert chain.next_trial() is None
-    return chains
-
-
-def test_rows_are_medians_and_ratios(tmp_path: Path) -> None:
-    base, other, never = compare_table.rows_of(chosen_chains(tmp_path))
-    assert (base.steps, base.reached, base.median_steps, base.ratio) == ("10 - 20", 2, 20, 1.0)
-    assert (base.near_median_steps, base.best_validation) == (10, 0.44)
-    assert (other.median_steps, other.ratio, other.ratio_bound) == (15, 0.75, "")
-    assert (other.near_ratio, other.near_ratio_bound) == (1.5, "")
-    assert (never.median_steps, never.ratio, never.ratio_bound) == (math.inf, 2.0, ">")
-    assert (never.best_validation, never.learning_rate, never.at_edge) == (0.7, 0.1, False)
-    assert base.milliseconds_per_step == pytest.approx(10)
-
-
-def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
-    chains = chosen_chains(tmp_path / "logs")
-    rows = compare_table.rows_of(chains)
-    compare.write_tables(chains[0].comparison, chains, rows, tmp_path)
-    back = [compare_table.from_cells(row) for row in read_csv(tmp_path / "compare.csv", ["ratio"])]
-    assert back == rows
-    content = json.loads((tmp_path / "compare.json").read_text())
-    assert len(content["trials"]) == 9
-    assert [row["steps_to_target"] for row in content["trials"][:3]] == [10, None, 20]
-    assert Comparison.from_json(content["comparison"]) == chains[0].comparison
-    text = (tmp_path / "compare.md").read_text()
-    assert "| 20 (1.00) " in text and "| not reached (> 2.00) " in text
-
-
-def test_edges_of_the_grid_are_marked(tmp_path: Path) -> None:
-    chain = chain_of(tmp_path, seeds=1, learning_rates=(0.1, 0.01, 1.0))
-    for curve in ({40: 0.9}, {40: 0.8}, {40: 0.95}):
-        pretend(chain, following(chain), curve)
-    (row,) = compare_table.rows_of([chain])
-    assert row.at_edge and "| 0.01*" in compare_table.markdown([row])
-
-
 # The command line.
 
 
@@ -557,39 +340,3 @@ def test_a_comparison_runs_resumes_and_writes_its_tables(tmp_path: Path, write_j
     invocations = json.loads((output / "manifest.json").read_text())["invocations"]
     assert [each["outcome"] for each in invocations] == ["complete"]
     assert "complete  a on flights_dlrm" in command(*flags, "--dry_run").stdout
-
-
-# The document.
-
-
-def test_the_document_says_what_was_measured() -> None:
-    text = heuristics_table.DOCUMENT.read_text("utf-8")
-    _, variants = read_variants(heuristics_table.VARIANTS)
-    assert text == heuristics_table.filled(text, variants, heuristics_table.committed_rows())
-    assert sorted(heuristics_table.named(text)) == sorted(
-        variant.name for variant in variants if variant.name != "default"
-    )
-    assert " · ".join(registry.names("standin")) in text
-
-
-def test_the_document_names_every_option() -> None:
-    text = heuristics_table.DOCUMENT.read_text("utf-8")
-    options = [field.name for field in dataclasses.fields(ShampooConfig)]
-    missing = [name for name in options if f"`{name}`" not in text and f"`{name}=" not in text]
-    assert missing == ["lr"]
-
-
-def test_measured_figures_are_filled_in(tmp_path: Path) -> None:
-    rows = compare_table.rows_of(chosen_chains(tmp_path))
-    other = Variant("other", "adamw")
-    text = "| <!--measured: other never-->old<!--/--> | <!--measured: other--><!--/--> |"
-    full = heuristics_table.filled(text, [other, Variant("never", "adamw")], rows)
-    assert full == (
-        "| <!--measured: other never-->``: 0.75 (1.50) · – · –<br>``: > 2.00 (> 4.00) · – · –"
-        "<!--/--> | <!--measured: other-->``: 0.75 (1.50) · – · –<!--/--> |"
-    )
-    assert heuristics_table.filled(full, [other, Variant("never", "adamw")], rows) == full
-    changed = dataclasses.replace(other, options={"eps": 1.0})
-    assert heuristics_table.measured(changed, rows) == "`eps=1`: – · – · –"
-    with pytest.raises(UserError, match="'never', which is no variant"):
-        heuristics_table.filled(text, [other], rows)

@@ -68,7 +68,7 @@ def logistic_regression(seed: int = 0) -> Problem:
     features = torch.randn(96, 8, generator=generator) @ _spread(8, 30.0, generator)
     teacher = torch.randn(8, 12, generator=generator)
     scores = features @ torch.linalg.pinv(_spread(8, 30.0, _generator(seed))) @ teacher
-    labels = (features @ teacher * 3 ).argmax(dim=1)
+    labels = (features @ teacher * 3).argmax(dim=1)
     weight = torch.zeros(12, 8, requires_grad=True)
     bias = torch.zeros(12, requires_grad=True)
     return Problem(

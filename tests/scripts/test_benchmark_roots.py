@@ -1,0 +1,134 @@
+"""The table of inverse roots: what is in it, and the inputs and the emulation behind it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common.cli import UserError
+from scripts import benchmark_roots, environment, root_inputs, roots_report
+from scripts.benchmark_roots import EXPONENTS, METHODS, SWEEP
+from scripts.tensor_float32 import TensorFloat32
+from submission.shampoo import reference
+
+
+def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
+    arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", f"--output={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.benchmark_roots", *arguments],
+        cwd=environment.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "roots.json").read_text())
+    settings = results.pop("settings")
+    assert settings["threads"] == 1
+    assert settings["packages"]["torch"].startswith("2.")
+    each = len(EXPONENTS) * len(METHODS)
+    failures = root_inputs.failures(8)
+    assert {name: len(rows) for name, rows in results.items()} == {
+        "graded": 4 * each,
+        "dampings": len(SWEEP) * each,
+        "failures": len(failures) * each,
+        "times": 2 * len(EXPONENTS) * sum(method.precision != "TF32" for method in METHODS),
+    }
+    for row in results["graded"]:
+        assert row["trusted"]
+        limit = 2e-2 if "TF32" in row["method"] else 1e-3
+        assert 0 < row["gradient_error"] < limit
+        assert 0 < row["error"] < limit
+    for row in results["failures"]:
+        finite = row["input"] not in ("NaN", "infinity")
+        assert row["repeated_trusted"] == finite
+        assert (row["repeated_error"] is not None) == finite
+        if row["input"] == "one eigenvalue -1e-4 lmax":
+            assert row["trusted"] == ("eigh" in row["method"])
+    assert all(row["milliseconds"]["median"] > 0 for row in results["times"])
+    text = (tmp_path / "roots.md").read_text()
+    assert text == roots_report.report(settings, results)
+    assert text.count("\n## ") == 4 * len(EXPONENTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "whole", "message"),
+    [
+        (["1"], True, "--sizes: 1 given; allowed: integers >= 2"),
+        (["4", "8.5"], True, "--sizes: 4,8.5 given; allowed: integers >= 2"),
+        ([], False, "--sizes: nothing given; allowed: numbers >= 2"),
+        (["1e2", "x"], False, "--sizes: 1e2,x given; allowed: numbers >= 2"),
+        (["inf"], True, "--sizes: inf given; allowed: integers >= 2"),
+    ],
+)
+def test_refuses_wrong_numbers(given: list[str], whole: bool, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        benchmark_roots._numbers("sizes", given, 2, whole)
+    assert str(refused.value) == message
+
+
+def test_inputs_come_with_their_exact_powers() -> None:
+    inputs = [root_inputs.log_uniform(12, 1e3), *root_inputs.failures(12)]
+    assert inputs[0].values[-1] / inputs[0].values[0] == pytest.approx(1e3)
+    for given in inputs:
+        assert given.matrix.dtype == torch.float32
+        if not given.matrix.isfinite().all():
+            continue
+        matrix = given.matrix.double().numpy()
+        expected = reference.inverse_root(matrix, 0.5, 1e-4)
+        tolerance = 1e-3 * np.abs(expected).max()
+        np.testing.assert_allclose(given.power(-0.5, 1e-4), expected, rtol=0, atol=tolerance)
+    whitened = inputs[0].power(-0.5, 0.0) @ inputs[0].gradient()
+    assert whitened.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)
+
+
+def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
+    row: dict[str, Any] = {
+        "exponent": 0.5,
+        "size": 4,
+        "damping": 1e-6,
+        "input": "one",
+        "method": "some",
+        "error": 0.012,
+        "gradient_error": None,
+        "trusted": False,
+        "repeated_error": 3e-5,
+        "repeated_trusted": True,
+        "milliseconds": {"median": 1.5},
+    }
+    settings = {
+        "device": "cpu",
+        "cpu_model_name": "a machine",
+        "threads": 1,
+        "damping": 1e-6,
+        "packages": {"torch": "2"},
+    }
+    results = {name: [row] for name in ("graded", "dampings", "failures", "times")}
+    text = roots_report.report(settings, results)
+    assert "| ✗ 1e-02 / – |" in text
+    assert "| ✗ → 3e-05 |" in text
+    final = {"repeated_trusted": False, "repeated_error": None}
+    assert "| ✗ → ✗ " in roots_report.report(settings, results | {"failures": [row | final]})
+
+
+def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 3, 64, 64, generator=generator).unbind()
+    exact = left.double() @ right.double()
+    with TensorFloat32():
+        found = left @ right
+        added = torch.baddbmm(right, left, right)
+        double = left.double() @ right.double()
+        sums = left + right
+    assert torch.equal(double, exact)
+    assert torch.equal(sums, left + right)
+    assert torch.allclose(added - right, found, atol=1e-5)
+    error = torch.linalg.norm(found.double() - exact) / torch.linalg.norm(exact)
+    assert 1e-4 < error < 2**-10

@@ -1,0 +1,193 @@
+"""Comparisons: variant files, tables, and the document of heuristics."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.cli import UserError
+from scripts import (
+    compare,
+    compare_submission,
+    compare_table,
+    environment,
+    heuristics_table,
+    rivals,
+)
+from scripts.compare_chain import Chain
+from scripts.compare_plan import Comparison, Variant, read_variants
+from scripts.metrics_log import read_csv
+from submission.shampoo import ShampooConfig
+from tests.scripts.tiny_comparison import (
+    GOOD,
+    TINY,
+    WORKLOAD,
+    Write,
+    chain_of,
+    comparison,
+    following,
+    pretend,
+)
+from workloads import registry
+
+VARIANTS = environment.ROOT / "scripts" / "variants"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._ALL, WORKLOAD, TINY)  # type: ignore[index]
+
+
+# Files.
+
+
+def test_a_comparison_survives_json() -> None:
+    plan = comparison(Variant("a", "adamw"), Variant("b", "ours_soap", {"grafting": None}, "a"))
+    assert Comparison.from_json(json.loads(json.dumps(plan.as_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"more": 1}, "settings and variants"),
+        ({"settings": {"betas": [0.9, 0.99]}}, "lacks 'eps'"),
+        ({"settings": GOOD["settings"] | {"momentum": 1}}, "unknown key 'momentum'"),
+        ({"variants": {}}, "at least one"),
+        ({"variants": {"a": {}}}, "a: lacks 'optimizer'"),
+        ({"variants": {"a/b": {"optimizer": "adamw"}}}, "cannot be a variant's name"),
+        ({"variants": {"a": {"optimizer": "adamw", "options": []}}}, "so must its options"),
+        ({"variants": {"a": {"optimizer": "adamw", "baseline": "b"}}}, "'b' is no variant"),
+    ],
+)
+def test_malformed_variants_are_refused(
+    write_json: Write, change: dict[str, Any], message: str
+) -> None:
+    path = write_json("variants.json", GOOD | change)
+    with pytest.raises(UserError, match=message):
+        read_variants(path)
+
+
+def test_only_some_variants(write_json: Write) -> None:
+    two = {"a": {"optimizer": "adamw"}, "b": {"optimizer": "nadamw"}}
+    path = write_json("variants.json", GOOD | {"variants": two})
+    assert [variant.name for variant in read_variants(path, ["b"])[1]] == ["b"]
+    with pytest.raises(UserError, match="unknown variant 'c'"):
+        read_variants(path, ["c"])
+
+
+def test_peers_are_known_and_share_the_ablations_settings() -> None:
+    settings, peers = read_variants(VARIANTS / "peers.json")
+    assert {peer.optimizer for peer in peers} <= {*rivals.available(), *rivals.absent()}
+    assert settings == read_variants(VARIANTS / "ablations.json")[0]
+
+
+def test_ablations_change_options_that_exist() -> None:
+    settings, variants = read_variants(VARIANTS / "ablations.json")
+    defaults = ShampooConfig()
+    shared = dataclasses.asdict(settings)
+    del shared["warmup_factor"]
+    seen = set()
+    for variant in variants:
+        method = heuristics_table._METHODS.get(variant.optimizer, "shampoo")
+        options = compare_submission.with_dtypes(shared | dict(variant.options))
+        config = ShampooConfig(method=method, **options)  # type: ignore[arg-type]
+        for name, value in variant.options.items():
+            assert value != shared.get(name, getattr(defaults, name)), (variant.name, name)
+        seen.add(config.method)
+        assert json.dumps([variant.optimizer, *sorted(variant.options.items())]) not in seen
+        seen.add(json.dumps([variant.optimizer, *sorted(variant.options.items())]))
+    assert {"shampoo", "soap", "kl_shampoo"} <= seen
+
+
+# Tables.
+
+
+def chosen_chains(folder: Path) -> list[Chain]:
+    """Three variants; steps to the target [10, -, 20], [15, 15, 15] and [-, -, -]."""
+    names = ("base", "other", "never")
+    plan = comparison(
+        *(Variant(name, "adamw") for name in names), learning_rates=(0.1,), baseline="base"
+    )
+    chains = [Chain(plan, variant, WORKLOAD, folder) for variant in plan.variants]
+    curves: tuple[tuple[dict[int, float], ...], ...] = (
+        ({5: 0.454, 10: 0.44}, {10: 0.454, 40: 0.453}, {20: 0.44}),
+        ({15: 0.45},) * 3,
+        ({40: 0.6}, {40: 0.7}, {40: 0.8}),
+    )
+    for chain, of in zip(chains, curves, strict=True):
+        for curve in of:
+            pretend(chain, following(chain), curve)
+        assert chain.next_trial() is None
+    return chains
+
+
+def test_rows_are_medians_and_ratios(tmp_path: Path) -> None:
+    base, other, never = compare_table.rows_of(chosen_chains(tmp_path))
+    assert (base.steps, base.reached, base.median_steps, base.ratio) == ("10 - 20", 2, 20, 1.0)
+    assert (base.near_median_steps, base.best_validation) == (10, 0.44)
+    assert (other.median_steps, other.ratio, other.ratio_bound) == (15, 0.75, "")
+    assert (other.near_ratio, other.near_ratio_bound) == (1.5, "")
+    assert (never.median_steps, never.ratio, never.ratio_bound) == (math.inf, 2.0, ">")
+    assert (never.best_validation, never.learning_rate, never.at_edge) == (0.7, 0.1, False)
+    assert base.milliseconds_per_step == pytest.approx(10)
+
+
+def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
+    chains = chosen_chains(tmp_path / "logs")
+    rows = compare_table.rows_of(chains)
+    compare.write_tables(chains[0].comparison, chains, rows, tmp_path)
+    back = [compare_table.from_cells(row) for row in read_csv(tmp_path / "compare.csv", ["ratio"])]
+    assert back == rows
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert len(content["trials"]) == 9
+    assert [row["steps_to_target"] for row in content["trials"][:3]] == [10, None, 20]
+    assert Comparison.from_json(content["comparison"]) == chains[0].comparison
+    text = (tmp_path / "compare.md").read_text()
+    assert "| 20 (1.00) " in text and "| not reached (> 2.00) " in text
+
+
+def test_edges_of_the_grid_are_marked(tmp_path: Path) -> None:
+    chain = chain_of(tmp_path, seeds=1, learning_rates=(0.1, 0.01, 1.0))
+    for curve in ({40: 0.9}, {40: 0.8}, {40: 0.95}):
+        pretend(chain, following(chain), curve)
+    (row,) = compare_table.rows_of([chain])
+    assert row.at_edge and "| 0.01*" in compare_table.markdown([row])
+
+
+# The document.
+
+
+def test_the_document_says_what_was_measured() -> None:
+    text = heuristics_table.DOCUMENT.read_text("utf-8")
+    _, variants = read_variants(heuristics_table.VARIANTS)
+    assert text == heuristics_table.filled(text, variants, heuristics_table.committed_rows())
+    assert sorted(heuristics_table.named(text)) == sorted(
+        variant.name for variant in variants if variant.name != "default"
+    )
+    assert " · ".join(registry.names("standin")) in text
+
+
+def test_the_document_names_every_option() -> None:
+    text = heuristics_table.DOCUMENT.read_text("utf-8")
+    options = [field.name for field in dataclasses.fields(ShampooConfig)]
+    missing = [name for name in options if f"`{name}`" not in text and f"`{name}=" not in text]
+    assert missing == ["lr"]
+
+
+def test_measured_figures_are_filled_in(tmp_path: Path) -> None:
+    rows = compare_table.rows_of(chosen_chains(tmp_path))
+    other = Variant("other", "adamw")
+    text = "| <!--measured: other never-->old<!--/--> | <!--measured: other--><!--/--> |"
+    full = heuristics_table.filled(text, [other, Variant("never", "adamw")], rows)
+    assert full == (
+        "| <!--measured: other never-->``: 0.75 (1.50) · – · –<br>``: > 2.00 (> 4.00) · – · –"
+        "<!--/--> | <!--measured: other-->``: 0.75 (1.50) · – · –<!--/--> |"
+    )
+    assert heuristics_table.filled(full, [other, Variant("never", "adamw")], rows) == full
+    changed = dataclasses.replace(other, options={"eps": 1.0})
+    assert heuristics_table.measured(changed, rows) == "`eps=1`: – · – · –"
+    with pytest.raises(UserError, match="'never', which is no variant"):
+        heuristics_table.filled(text, [other], rows)

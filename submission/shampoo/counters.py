@@ -18,6 +18,8 @@ class Tick:
       live: booleans, whether a block takes the step.
       decays: EMA weights of the old first and second moment; 1 for blocks that take no step.
       corrections: 1 - beta**t for both betas, t being the gradients averaged so far.
+      adam_scale: sqrt(1 / c2) * c1 of the corrections c1 and c2.
+      rate: the learning rate; 0 for blocks that take no step.
       steps: t, [N, 1, 1].
       fresh: booleans, which blocks get their first gradient; None if no block does.
       fresh_blocks: the same as ranges, known to the host.
@@ -26,6 +28,8 @@ class Tick:
     live: Tensor
     decays: tuple[Tensor, Tensor]
     corrections: tuple[Tensor, Tensor]
+    adam_scale: Tensor
+    rate: Tensor
     steps: Tensor
     fresh: Tensor | None
     fresh_blocks: tuple[slice, ...]
@@ -56,7 +60,11 @@ class Counters:
         return self._steps.split(self._sizes)
 
     def advance(
-        self, present: tuple[bool, ...], finite: Tensor, betas: tuple[float, float]
+        self,
+        present: tuple[bool, ...],
+        finite: Tensor,
+        betas: tuple[float, float],
+        lr: float | Tensor,
     ) -> list[Tick]:
         """Counts one step.
 
@@ -64,6 +72,7 @@ class Counters:
           present: for each member of each stack, whether it has a gradient.
           finite: a boolean scalar; if False, no block takes the step.
           betas: EMA weights of the first and second moment.
+          lr: the learning rate.
 
         Returns:
           A tick for each stack.
@@ -71,9 +80,11 @@ class Counters:
         news = self._note(present)
         live = finite if all(present) else self._mask(present) & finite
         self._steps.add_(live)
-        decays = [1 - (1 - beta) * live.to(self._steps.dtype) for beta in betas]
-        corrections = [bias_correction(beta, self._steps) for beta in betas]
-        columns = [self._split(each) for each in (live, *decays, *corrections, self._steps)]
+        number = live.to(self._steps.dtype)
+        decays = [1 - (1 - beta) * number for beta in betas]
+        first, second = (bias_correction(beta, self._steps) for beta in betas)
+        each = (live, *decays, first, second, first * second.rsqrt(), number * lr, self._steps)
+        columns = [self._split(tensor) for tensor in each]
         fresh: Sequence[Tensor | None] = [None] * len(self._sizes)
         if news:
             pattern = tuple(member in news for member in self._members)
@@ -83,8 +94,8 @@ class Counters:
                 for layout, mask in zip(self._layouts, masks, strict=True)
             ]
         return [
-            Tick(live, (decay1, decay2), (correction1, correction2), steps, mask, ranges)
-            for live, decay1, decay2, correction1, correction2, steps, mask, ranges in zip(
+            Tick(live, (decay1, decay2), (c1, c2), scale, rate, steps, mask, ranges)
+            for live, decay1, decay2, c1, c2, scale, rate, steps, mask, ranges in zip(
                 *columns, fresh, self._ranges(news), strict=True
             )
         ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
-from submission.shampoo.preconditioners import Preconditioner, layout_sides
+from submission.shampoo.preconditioners import Preconditioner, layout_sides, no_weight
 from submission.shampoo.root_inverse import state_dtypes
 from submission.shampoo.sides import BasisSide
 
@@ -32,16 +32,14 @@ class BasisPreconditioner(Preconditioner):
         with_eigenvalues: bool,
     ) -> None:
         factor_dtype, root_dtype = state_dtypes(config, dtype)
-        super().__init__(
-            [
-                BasisSide(
-                    layout.blocks, size, dtype, factor_dtype, root_dtype, device, with_eigenvalues
-                )
-                if size is not None
-                else None
-                for size in layout_sides(layout)
-            ]
-        )
+        weight = no_weight(layout, dtype, device)
+        sides = [
+            BasisSide(size, weight, factor_dtype, root_dtype, with_eigenvalues)
+            if size is not None
+            else None
+            for size in layout_sides(layout)
+        ]
+        super().__init__(sides, weight)
 
     @property
     def bases(self) -> tuple[BasisSide | None, ...]:

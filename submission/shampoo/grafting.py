@@ -32,7 +32,7 @@ class Diagonal:
         else:
             self.second.mul_(tick.decays[1]).addcmul_(grad, grad, value=1 - beta)
 
-    def direction(self, average: Tensor, tick: Tick, correction: Tensor, eps: float) -> Tensor:
+    def direction(self, average: Tensor, tick: Tick, eps: float) -> Tensor:
         """The method's step for a learning rate of 1, in a new tensor.
 
         SGD: M / c1; AdaGrad (Duchi et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) +
@@ -42,13 +42,13 @@ class Diagonal:
         Args:
           average: M, the first moment or its look-ahead, [N, m, n].
           tick: the step.
-          correction: c1, that of `average`.
           eps: keeps the quotient finite.
         """
+        correction = tick.corrections[0]
         if self.second is None:
             return average / correction
         root = self.second.sqrt()
-        scale = correction * tick.corrections[1].rsqrt() if self.kind == "adam" else correction
+        scale = tick.adam_scale if self.kind == "adam" else correction
         root.mul_(scale).add_(correction * eps)
         return torch.div(average, root, out=root)
 
@@ -77,5 +77,5 @@ def ratio(direction: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
       the ratios, and booleans.
     """
     smallest = math.sqrt(torch.finfo(direction.dtype).tiny) * 10
-    usable = (direction > smallest) & direction.isfinite()
+    usable = (direction > smallest) & (direction < math.inf)
     return magnitude / direction.clamp_min(smallest), usable

@@ -110,25 +110,24 @@ class KullbackLeibler(BasisPreconditioner):
         sound: Tensor,
     ) -> None:
         live = average.decay < 1
+        restart = live & ((self.weight <= 0) | ~sound)
+        decay = torch.where(restart, 0.0, average.decay)
+        # The prior is an observation of its own, which a sound gradient follows.
+        share = torch.where(sound, average.decay, 1.0) * average.weight * restart
         for number, (side, each) in enumerate(zip(self.bases, vectors, strict=True)):
             if side is None:
                 continue
-            unset = side.weight <= 0
             prior = scale if self._has_scale(number) else torch.ones_like(scale)
-            restart = live & (unset | ~sound)
-            decay = torch.where(restart, 0.0, average.decay)
-            # The prior is an observation of its own, which a sound gradient follows.
-            share = torch.where(sound, average.decay, 1.0) * average.weight * restart
-            each = torch.where(sound & live, average.observed(each), 0.0)
-            side.observe(
-                each,
+            side.factor.average(
+                torch.where(sound & live, average.observed(each), 0.0),
                 decay,
                 average.weight,
                 average.seed,
                 diagonal=(share * prior).flatten(1),
             )
-            observed = sound.to(side.dtype) * average.weight
-            side.weight.copy_(torch.where(restart, share + observed, side.weight))
+        first = share + sound.to(scale.dtype) * average.weight
+        kept = self.weight * average.decay + (1 - average.decay)
+        self.weight.copy_(torch.where(restart, first, kept))
 
     def into(self, grad: Tensor) -> Tensor:
         """Q_L^T G Q_R, known from `observe` unless the bases have changed since."""

@@ -189,7 +189,7 @@ def _scaled_steps(
         if error <= _NEAR:
             break
     plain = 0
-    while error > precision or plain == 0:
+    while error > precision:
         error = (1.5 + error / 2) * error**2
         plain += 1
     return tuple(steps), plain

@@ -21,6 +21,8 @@ class Preconditioner(abc.ABC):
 
     Attributes:
       sides: left and right; None where the blocks have no factor.
+      weight: [N, 1, 1], the sum of the weights in the factors, so that factor / weight is the
+        average whenever a block began and however its EMA weight changed.
       refreshes_at_first: whether a block's first gradient must not pass without a refresh. If
         not, it must pass without one.
       exponent: the inverse power where the user gives none.
@@ -29,8 +31,9 @@ class Preconditioner(abc.ABC):
     refreshes_at_first: bool
     exponent: float
 
-    def __init__(self, sides: Sequence[Side | None]) -> None:
+    def __init__(self, sides: Sequence[Side | None], weight: Tensor) -> None:
         self.sides = tuple(sides)
+        self.weight = weight
 
     def observe(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
         """Averages the outer products of G [N, m, n] into the factors where they are due.
@@ -43,10 +46,12 @@ class Preconditioner(abc.ABC):
             return
         left, right = self.sides
         grad = average.observed(grad)
+        # 1 - decay is inexact, but exactly 0 where decay is 1.
+        self.weight.mul_(average.decay).add_(1 - average.decay)
         if left is not None:
-            left.observe(grad, average.decay, average.weight, average.seed)
+            left.factor.average(grad, average.decay, average.weight, average.seed)
         if right is not None:
-            right.observe(grad.mT, average.decay, average.weight, average.seed)
+            right.factor.average(grad.mT, average.decay, average.weight, average.seed)
 
     def into(self, grad: Tensor) -> Tensor:
         """The gradient in the coordinates of the first moment."""
@@ -109,6 +114,8 @@ class FactorAverage:
         if not scheduled and tick.fresh is None:
             return None
         beta = options["betas"][1] ** interval
+        if scheduled and interval == 1:
+            return cls(tick.decays[1], 1 - beta, step, None)
         live = tick.live if scheduled or tick.fresh is None else tick.live & tick.fresh
         decay = 1 - (1 - beta) * live.to(tick.corrections[1].dtype)
         return cls(decay, 1 - beta, step, None if scheduled else live)
@@ -116,6 +123,11 @@ class FactorAverage:
     def observed(self, grad: Tensor) -> Tensor:
         """The gradient, zero for blocks that take none."""
         return grad if self._only is None else grad * self._only
+
+
+def no_weight(layout: StackLayout, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The `Preconditioner.weight` of factors that have averaged nothing yet."""
+    return torch.zeros(layout.blocks, 1, 1, dtype=dtype, device=device)
 
 
 def layout_sides(layout: StackLayout) -> list[int | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
-from submission.shampoo.preconditioners import Preconditioner, layout_sides
+from submission.shampoo.preconditioners import Preconditioner, layout_sides, no_weight
 from submission.shampoo.sides import RootSide
 
 
@@ -26,14 +26,12 @@ class RootInverse(Preconditioner):
         self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         factor_dtype, root_dtype = state_dtypes(config, dtype)
-        super().__init__(
-            [
-                RootSide(layout.blocks, size, dtype, factor_dtype, root_dtype, device)
-                if size is not None
-                else None
-                for size in layout_sides(layout)
-            ]
-        )
+        weight = no_weight(layout, dtype, device)
+        sides = [
+            RootSide(size, weight, factor_dtype, root_dtype) if size is not None else None
+            for size in layout_sides(layout)
+        ]
+        super().__init__(sides, weight)
         self._roots = [side for side in self.sides if isinstance(side, RootSide)]
         self.exponent = 1 / (2 * len(self._roots))
 

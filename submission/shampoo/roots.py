@@ -8,7 +8,7 @@ from torch import Tensor
 
 from submission.shampoo import newton
 from submission.shampoo.config import ROOT_SOLVERS
-from submission.shampoo.eigh import MAX_RESIDUAL, decompose, scale_to_unit
+from submission.shampoo.eigh import decompose, scale_to_unit
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**25
@@ -122,8 +122,8 @@ def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     roots = (vectors * damped.pow(-exponent).unsqueeze(-2)) @ vectors.mT
     roots = (roots + roots.mT).mul_(0.5) * bounds.pow(-exponent)
     roots = _identity_where(empty.unsqueeze(-1), roots)
-    trusted = (residual <= MAX_RESIDUAL) & _is_finite(roots)
-    return InverseRoots(roots, trusted, residual, damped[:, -1] / damped[:, 0])
+    # A decomposition that failed is NaN.
+    return InverseRoots(roots, _is_finite(roots), residual, damped[:, -1] / damped[:, 0])
 
 
 def by_products(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:

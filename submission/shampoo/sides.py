@@ -29,25 +29,19 @@ class Side(abc.ABC):
     Attributes:
       dimension: d.
       factor: the weighted sum of outer products.
-      weight: [N, 1, 1], the sum of the weights, so that factor / weight is the average whenever
-        a block began and however its EMA weight changed.
+      dtype: of what is computed from the factors.
+      weight: that of the `Preconditioner`.
       health: [N, 6] float32: the last refresh's residual and condition number, how many refreshes
         there were and how many could not be trusted, and whether one is owed to a block because
         it has moved or because its last one failed.
     """
 
-    def __init__(
-        self,
-        blocks: int,
-        dimension: int,
-        dtype: torch.dtype,
-        factor_dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, dimension: int, weight: Tensor, factor_dtype: torch.dtype) -> None:
+        blocks, device = len(weight), weight.device
         self.dimension = dimension
-        self.dtype = dtype
+        self.dtype = weight.dtype
+        self.weight = weight
         self.factor = SymmetricStack(blocks, dimension, _FACTOR_LEAF, factor_dtype, device)
-        self.weight = torch.zeros(blocks, 1, 1, dtype=dtype, device=device)
         self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
         self._moved, self._failed = AsyncFlags(), AsyncFlags()
 
@@ -55,27 +49,6 @@ class Side(abc.ABC):
     def device(self) -> torch.device:
         """Of all tensors."""
         return self.weight.device
-
-    def observe(
-        self,
-        vectors: Tensor,
-        decay: Tensor,
-        weight: float,
-        seed: int,
-        diagonal: Tensor | None = None,
-    ) -> None:
-        """A <- decay A + weight X X^T; see `SymmetricStack.average`.
-
-        Args:
-          vectors: X, [N, d, k]; zero for blocks that take no step.
-          decay: 1 for blocks that take no step; broadcasts to [N, 1, 1].
-          weight: 1 - decay of blocks that take the step.
-          seed: of stochastic rounding.
-          diagonal: [N, 1], added to the diagonals.
-        """
-        self.factor.average(vectors, decay, weight, seed, diagonal)
-        # 1 - decay is inexact, but exactly 0 where decay is 1.
-        self.weight.mul_(decay).add_(1 - decay)
 
     def retries(self, live: Tensor) -> Tensor | None:
         """Indices of blocks whose last root an iteration failed at; None if there are none.
@@ -169,17 +142,11 @@ class RootSide(Side):
     """Factors and their inverse roots A^(-e), zero before the first that could be trusted."""
 
     def __init__(
-        self,
-        blocks: int,
-        dimension: int,
-        dtype: torch.dtype,
-        factor_dtype: torch.dtype,
-        root_dtype: torch.dtype,
-        device: torch.device,
+        self, dimension: int, weight: Tensor, factor_dtype: torch.dtype, root_dtype: torch.dtype
     ) -> None:
-        super().__init__(blocks, dimension, dtype, factor_dtype, device)
+        super().__init__(dimension, weight, factor_dtype)
         leaf = max(_ROOT_LEAF, dimension // 2)
-        self.root = SymmetricStack(blocks, dimension, leaf, root_dtype, device)
+        self.root = SymmetricStack(len(weight), dimension, leaf, root_dtype, self.device)
         self._probes: Tensor | None = None
 
     def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
@@ -225,12 +192,7 @@ class RootSide(Side):
 
     def state_tensors(self) -> dict[str, Tensor]:
         """See `Side.state_tensors`."""
-        return {
-            "": self.factor.storage,
-            "_weight": self.weight,
-            "_root": self.root.storage,
-            "_health": self.health,
-        }
+        return {"": self.factor.storage, "_root": self.root.storage, "_health": self.health}
 
 
 class BasisSide(Side):
@@ -243,21 +205,19 @@ class BasisSide(Side):
 
     def __init__(
         self,
-        blocks: int,
         dimension: int,
-        dtype: torch.dtype,
+        weight: Tensor,
         factor_dtype: torch.dtype,
         root_dtype: torch.dtype,
-        device: torch.device,
         with_eigenvalues: bool,
     ) -> None:
-        super().__init__(blocks, dimension, dtype, factor_dtype, device)
-        identity = torch.eye(dimension, dtype=root_dtype, device=device)
-        self.basis = identity.repeat(blocks, 1, 1)
-        self.eigenvalues = (
-            torch.zeros(blocks, dimension, dtype=dtype, device=device) if with_eigenvalues else None
-        )
-        self._warm = [False] * blocks
+        super().__init__(dimension, weight, factor_dtype)
+        identity = torch.eye(dimension, dtype=root_dtype, device=self.device)
+        self.basis = identity.repeat(len(weight), 1, 1)
+        self.eigenvalues: Tensor | None = None
+        if with_eigenvalues:
+            self.eigenvalues = weight.new_zeros(len(weight), dimension)
+        self._warm = [False] * len(weight)
 
     def into(self, matrices: Tensor, side: int) -> Tensor:
         """Q^T X for side 0, X Q for side 1."""
@@ -316,7 +276,6 @@ class BasisSide(Side):
         """See `Side.state_tensors`."""
         tensors = {
             "": self.factor.storage,
-            "_weight": self.weight,
             "_basis": self.basis,
             "_health": self.health,
         }

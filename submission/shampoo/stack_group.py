@@ -114,7 +114,7 @@ class StackGroup:
           options: the parameter group, with "shrink", the strength of decoupled decay.
         """
         present = tuple(each for row in self._present for each in row)
-        self._ticks = self.counters.advance(present, finite, options["betas"])
+        self._ticks = self.counters.advance(present, finite, options["betas"], options["lr"])
         stacked = [number for number, fits in enumerate(self._fused) if not fits]
         for number, fits in enumerate(self._fused):
             if fits:
@@ -123,8 +123,9 @@ class StackGroup:
                 grads = [self._grads[member.index] for member in members]
                 fused.step(self.stacks[number], members, grads, theirs, finite, options)
         per_stack = [stack.options(options) for stack in self.stacks]
+        spoilt = ~finite
         for number in stacked:
-            self.stacks[number].observe(finite, self._ticks[number], per_stack[number])
+            self.stacks[number].observe(spoilt, self._ticks[number], per_stack[number])
         self.refresher.refresh(self._ticks, per_stack)
         for number in stacked:
             self.stacks[number].advance(self._ticks[number], per_stack[number])

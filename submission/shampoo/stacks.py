@@ -91,15 +91,15 @@ class Stack:
             self.velocity = torch.zeros_like(self.buffer)
         return self.velocity
 
-    def observe(self, finite: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
+    def observe(self, spoilt: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
         """First part of a step: factors take the gradients in the buffer.
 
         Args:
-          finite: a boolean scalar on the device; False if any gradient of the step is not finite.
+          spoilt: a boolean scalar on the device; whether any gradient of the step is not finite.
           tick: what the step means for these blocks.
           options: the parameter group.
         """
-        self.buffer.masked_fill_(~finite, 0)
+        self.buffer.masked_fill_(spoilt, 0)
         if self.preconditioner is not None:
             self.preconditioner.observe(self.buffer, tick, options)
 
@@ -112,8 +112,7 @@ class Stack:
         if preconditioner is None:
             assert self.diagonal is not None
             average = self.average(grad, tick, options)
-            correction = tick.corrections[0]
-            self.buffer.copy_(self.diagonal.direction(average, tick, correction, eps))
+            self.buffer.copy_(self.diagonal.direction(average, tick, eps))
             self._magnitude, self._scale = None, None
             return
         turned = preconditioner.into(grad)
@@ -123,7 +122,7 @@ class Stack:
         self._magnitude = None
         if self.diagonal is not None:
             here = preconditioner.out(average)
-            self._magnitude = self.diagonal.direction(here, tick, tick.corrections[0], eps)
+            self._magnitude = self.diagonal.direction(here, tick, eps)
         self.buffer.copy_(preconditioner.direction(average, tick, options))
 
     def norms(self) -> tuple[Tensor, Tensor] | None:
@@ -154,7 +153,7 @@ class Stack:
         self._magnitude = None
         if options["momentum"] > 0:
             update = self._with_momentum(update, tick, options)
-        torch.mul(update, tick.live.to(update.dtype) * options["lr"], out=self.buffer)
+        torch.mul(update, tick.rate, out=self.buffer)
 
     def _with_momentum(self, update: Tensor, tick: Tick, options: Mapping[str, Any]) -> Tensor:
         """B <- momentum B + P; B, or P + momentum B for Nesterov's look-ahead."""
@@ -201,6 +200,7 @@ class Stack:
             tensors["exp_avg_sq"] = self.diagonal.second
         if self.preconditioner is not None:
             tensors.update(self.preconditioner.squares())
+            tensors["factor_weight"] = self.preconditioner.weight
             for name, side in zip(("left", "right"), self.preconditioner.sides, strict=True):
                 if side is not None:
                     ends = side.state_tensors()

@@ -247,8 +247,9 @@ def test_a_side_without_a_factor_takes_no_memory_for_one():
     run(optimizer, weights, 1)
     entry = optimizer.state_dict()["state"][0]
     assert sum(value.numel() for value in entry.values()) < 3 * weights[0].numel()
-    names = {"", "_weight", "_root", "_health"}
-    assert set(entry) == {"step", "exp_avg", "exp_avg_sq"} | {f"right{name}.0" for name in names}
+    names = {"", "_root", "_health"}
+    names = {f"right{name}.0" for name in names} | {"factor_weight.0"}
+    assert set(entry) == {"step", "exp_avg", "exp_avg_sq"} | names
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.tensor_float32 import TensorFloat32
-from submission.shampoo import newton, reference, roots
+from submission.shampoo import reference, roots
 
 EIGH, NEWTON, DENMAN_BEAVERS = "eigh", "coupled_newton", "newton_denman_beavers"
 SOLVERS = (EIGH, NEWTON, DENMAN_BEAVERS)
@@ -46,6 +46,13 @@ def expected(matrices, exponent, damping):
     return torch.from_numpy(np.stack(stack))
 
 
+def alone(matrices, exponent, damping, solver):
+    """`inverse_root` without another solver that repeats what this one failed at."""
+    if solver == EIGH:
+        return roots.inverse_root(matrices, exponent, damping, EIGH)
+    return roots.by_products(matrices, exponent, damping, solver)
+
+
 def errors(found, exact):
     """Relative, in the Frobenius norm."""
     difference = torch.linalg.matrix_norm(found.roots.double() - exact)
@@ -76,12 +83,12 @@ def test_agrees_with_the_reference(solver_and_exponent, size, rank, damping, see
     solver, exponent = solver_and_exponent
     matrices = torch.stack([covariance(size, rank, seed + i) for i in range(3)])
     exact = expected(matrices, exponent, damping).numpy()
-    double = roots.inverse_root(matrices, exponent, damping, solver)
+    double = alone(matrices, exponent, damping, solver)
     assert double.trusted.all()
     tolerance = 1e-10 if solver == EIGH else 1e-8
     limit = tolerance * np.abs(exact).max()
     np.testing.assert_allclose(double.roots.numpy(), exact, rtol=0, atol=limit)
-    single = roots.inverse_root(matrices.float(), exponent, damping, solver)
+    single = alone(matrices.float(), exponent, damping, solver)
     assert single.trusted.all()
     assert single.roots.dtype == single.residual.dtype == torch.float32
     np.testing.assert_allclose(single.roots.numpy(), exact, rtol=0, atol=5e-3 * np.abs(exact).max())
@@ -92,19 +99,19 @@ def test_agrees_with_the_reference(solver_and_exponent, size, rank, damping, see
 def test_stays_within_its_error_at_high_condition_numbers(solver, exponent, condition):
     matrices = torch.stack([log_uniform(64, condition, seed, torch.float32) for seed in range(2)])
     exact = expected(matrices, exponent, 1e-6)
-    single = roots.inverse_root(matrices, exponent, 1e-6, solver)
+    single = alone(matrices, exponent, 1e-6, solver)
     assert single.trusted.all()
     # 1/exponent: the error of an eigenvalue shows in the root by its power.
     limit = {EIGH: 4e-7, NEWTON: 3e-8, DENMAN_BEAVERS: 3e-8}[solver] * exponent
     assert (errors(single, exact) < 1e-6 + limit * min(condition, 1e6)).all()
-    double = roots.inverse_root(matrices.double(), exponent, 1e-6, solver)
+    double = alone(matrices.double(), exponent, 1e-6, solver)
     assert (errors(double, exact) < 1e-9).all()
 
 
 @pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
 def test_without_damping_is_the_inverse_root(solver):
     matrix = covariance(6, 20, 0)[None]
-    root = roots.inverse_root(matrix, 0.25, 0.0, solver).roots
+    root = alone(matrix, 0.25, 0.0, solver).roots
     identity = root @ root @ root @ root @ matrix
     assert torch.allclose(identity, torch.eye(6, dtype=torch.float64), atol=1e-8)
 
@@ -131,7 +138,9 @@ HARD = {
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("matrix", HARD.values(), ids=HARD)
 def test_hard_inputs_give_trusted_roots(matrix, solver, exponent):
-    found = roots.inverse_root(matrix[None], exponent, 1e-6, solver)
+    # Rounding to multiples of 1e-45 makes small eigenvalues more negative than the damping.
+    solve = roots.inverse_root if matrix is HARD["denormal"] else alone
+    found = solve(matrix[None], exponent, 1e-6, solver)
     assert found.trusted.all()
     assert found.roots.isfinite().all()
     assert (errors(found, expected(matrix[None], exponent, 1e-6)) < 0.06).all()
@@ -222,6 +231,35 @@ def test_a_solver_that_does_not_converge_leaves_the_matrix_untrusted(solver, mon
     assert found.trusted.tolist() == [False, False]
 
 
+@pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
+def test_an_eigenvalue_below_the_damping_that_stays_finite_is_not_trusted_either(solver):
+    bad = with_eigenvalues([*np.logspace(0, -3, 15), -1.1e-6], 1)
+    found = roots.by_products(torch.stack([bad, log_uniform(16, 1e3, 0)]), 0.5, 1e-6, solver)
+    assert found.roots.isfinite().all()
+    assert found.trusted.tolist() == [False, True]
+    assert found.residual[0] > 0.1
+
+
+@pytest.mark.parametrize("solver", [EIGH, NEWTON])
+def test_a_root_out_of_range_is_not_trusted(solver):
+    matrices = torch.stack([covariance(6, 2, 0, torch.float32), torch.eye(6)])
+    matrices[0] *= 1e-37
+    found = roots.inverse_root(matrices, 1.0, 1e-6, solver)
+    assert found.trusted.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_same_matrices_have_the_same_roots_whatever_else_is_random(solver):
+    matrices = torch.stack([covariance(9, 20, seed, torch.float32) for seed in range(2)])
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        results.append(roots.inverse_root(matrices, 0.25, 1e-6, solver))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("exponent", [0.25, 0.5])
 @pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
 @pytest.mark.parametrize("size", [8, 200])
@@ -259,7 +297,17 @@ def test_iterations_survive_products_in_tf32(solver, exponent):
     with TensorFloat32():
         found = roots.by_products(matrices, exponent, 1e-5, solver)
     assert found.trusted.all()
-    assert (errors(found, expected(matrices, exponent, 1e-5)) < 2e-2).all()
+    assert (errors(found, expected(matrices, exponent, 1e-5)) < 1e-2).all()
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5])
+@pytest.mark.parametrize("solver", [NEWTON, DENMAN_BEAVERS])
+def test_and_at_a_tenth_of_that_damping_on_a_full_spectrum(solver, exponent):
+    with TensorFloat32():
+        found = roots.by_products(
+            log_uniform(128, 1e8, 0, torch.float32)[None], exponent, 1e-6, solver
+        )
+    assert found.residual.item() < 0.085
 
 
 @pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS[4:])
@@ -306,32 +354,6 @@ def test_an_empty_stack_has_no_roots(solver):
     found = roots.inverse_root(torch.zeros(0, 4, 4), 0.5, 1e-6, solver)
     assert found.roots.shape == (0, 4, 4)
     assert [len(result) for result in found] == [0] * 4
-
-
-@given(st.integers(1, 40), st.floats(0.9, 1.0), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
-def test_the_estimate_of_the_largest_eigenvalue_is_bounded(size, crowding, seed):
-    values = np.random.default_rng(seed).uniform(size=size)
-    values = 1 - (1 - values) * (1 - crowding)
-    matrix = with_eigenvalues(values / values.max(), seed)[None]
-    for squarings in (0, 2, 6):
-        estimate = newton.largest_eigenvalue(matrix, squarings).item()
-        assert size ** (-(0.5 ** (squarings + 1))) - 1e-12 <= estimate <= 1 + 1e-12
-    single = newton.largest_eigenvalue(matrix.float(), newton.SQUARINGS[torch.float32]).item()
-    assert newton.overshoot(size, torch.float32) * single >= 1
-    assert newton.largest_eigenvalue(matrix, 24).item() == pytest.approx(1, abs=3e-7)
-
-
-def test_the_residual_is_the_mean_error_of_the_whitened_matrix():
-    matrix, size = log_uniform(48, 1e3, 0), 48
-    root = expected(matrix[None], 0.5, 0.0)
-    assert newton.residual(matrix[None], root, 2) < 1e-12
-    assert newton.residual(matrix[None], 1.1 * root, 2).item() == pytest.approx(0.21, rel=1e-6)
-    _, vectors = torch.linalg.eigh(matrix)
-    one = vectors[:, :1] @ vectors[:, :1].T
-    damaged = root + 4 * root @ one
-    exact = (5**2 - 1) / np.sqrt(size)
-    assert newton.residual(matrix[None], damaged, 2).item() == pytest.approx(exact, rel=0.7)
 
 
 def test_refuses_unknown_solvers_and_exponents_they_cannot_do():

@@ -250,7 +250,11 @@ class BasisSide(Side):
     def install(
         self, blocks: Blocks, result: Any, live: Tensor, carried: Sequence[Carried]
     ) -> None:
-        """See `Side.install`; also carries the moments over and takes the eigenvalues."""
+        """See `Side.install`; also carries the moments over and takes the eigenvalues.
+
+        Factors that have averaged nothing yet have none to give.
+        """
+        live = live & (self.weight[blocks].flatten() > 0)
         where = result.trusted & live
         old = self.basis[blocks]
         vectors = result.vectors.to(old.dtype)

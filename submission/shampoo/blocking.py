@@ -12,7 +12,7 @@ from torch import Tensor
 from submission.shampoo.config import BlockingConfig
 
 # Below this, roots cost too little for more cuts to pay.
-_NEVER_FORCED_BELOW = 256
+_NEVER_FORCED_BELOW = 128
 
 
 @dataclasses.dataclass(frozen=True)

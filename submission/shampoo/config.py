@@ -42,7 +42,7 @@ class BlockingConfig:
       block_size: longest edge of a block. Larger blocks see more of a layer's correlations, at
         block_size**3 for a root (Anil et al. 2020, arXiv:2002.09018, section 3).
       block_aspect: a long side is cut into parts of at most this many times the block's short side
-        (but a cut is never forced below 256): roots and products cost the cube and the square of
+        (but a cut is never forced below 128): roots and products cost the cube and the square of
         the longer edge, for correlations that the short side's gradients show only at low rank.
       max_dim: a parameter with a longer matricised dimension (an embedding table) is oversize.
       oversize: what happens to it: "diagonal" leaves all of it to the diagonal method, "one_sided"

@@ -110,10 +110,10 @@ def newton_denman_beavers(matrices: Tensor, power: int, lowest: float, highest: 
 def residual(matrices: Tensor, roots: Tensor, power: int) -> Tensor:
     """An estimate of ||X^(p/2) A X^(p/2) - I||_F / sqrt(d), [N]: how far X is from A^(-1/p).
 
-    That is, by what fraction a vector of covariance A^-1 changes that should be left alone.
-    For odd p the powers are (p-1)/2 and (p+1)/2. A direction whose own residual is r shows as
-    r/sqrt(d), whether or not the eigenvectors are spread over the coordinates: where the residual
-    is below 0.1, no eigenvalue of X^p A exceeds 1 + 0.1 sqrt(d).
+    That is, by what fraction a random vector changes that should be left as it is. For odd p the
+    powers are (p-1)/2 and (p+1)/2. A direction whose own residual is r shows as r/sqrt(d), whether
+    or not the eigenvectors are spread over the coordinates: where the residual is below 0.1, no
+    eigenvalue of X^p A exceeds 1 + 0.1 sqrt(d).
 
     Measured on a few fixed vectors, in float64: float32 products at a condition of 1e6 would
     mistake their own rounding for an error, the more so where they run in TF32.

@@ -15,7 +15,7 @@ from submission.shampoo.config import BlockingConfig, ShampooConfig
 
 Matrix = NDArray[np.float64]
 LEFT, RIGHT = 0, 1
-_NEVER_CUT_BELOW = 256
+_NEVER_CUT_BELOW = 128
 
 
 def inverse_root(matrix: Matrix, exponent: float, damping: float) -> Matrix:

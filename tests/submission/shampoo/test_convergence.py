@@ -1,8 +1,9 @@
 """Every variant of the optimizer on every problem of the zoo.
 
-Each bound is one that broken optimizers miss. On all problems: SGD at the same learning rate, and
-directions that are rotated back the wrong way. On the quadratic also: Adam, roots of the wrong
-sign or none, and bases that are wrong or turn without the first moment.
+Each bound is one that broken optimizers miss. On all problems: SGD at the same learning rate and
+momentum (but for two points of the winning entry), and directions that are rotated back the wrong
+way. On the quadratic also: the diagonal method alone, roots of the wrong sign or none, and bases
+that are wrong, none, or turn without the first moment.
 """
 
 import dataclasses
@@ -78,7 +79,7 @@ VARIANTS = [
         {"point": 3, "lr": 0.3, **MOMENTUM},
         bounds=(1.2e-2, 1e-3, 0.1, 5e-2),
     ),
-    Variant("algoperf_winner", {"point": 1}),
+    Variant("algoperf_winner", {"point": 1}, bounds=(1e-6, 2e-4, 4e-2, 2e-2)),
     Variant("algoperf_winner", {"point": 4, "lr": 0.15}, bounds=(1e-4, 5e-3, 6e-2, 2e-2)),
     # Blocks and sides.
     Variant("kl_shampoo", {"block_size": 8}),

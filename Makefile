@@ -18,7 +18,7 @@ comma := ,
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full targets points algoperf clean
+.PHONY: help setup lint format test reproduce reproduce-full targets points benchmark algoperf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ points: $(STAMP)  ## choose each entry's five points anew by quasi-random search
 	for entry in $(subst $(comma), ,$(ENTRIES)); do $(BIN)/python -m scripts.choose_points --entry=$$entry \
 	  --search=$(RUNS)/search/search.csv --ranges=workloads/standin/entry_search_spaces.json \
 	  --output=submission/entries/$$entry/tuning_search_space.json || exit; done
+
+benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --networks=small_200k,vit_s16,resnet50 \
+	  --threads=1 --output=$(RUNS)/step_cost
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --staggering --threads=1 --output=$(RUNS)/step_cost
 
 algoperf: requirements-algoperf.txt  ## build .venv-algoperf with the official benchmark
 	test -x .venv-algoperf/bin/python || $(PYTHON) -m venv .venv-algoperf

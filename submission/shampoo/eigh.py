@@ -12,7 +12,7 @@ MAX_RESIDUAL = 1e-2
 # products in TF32, where a user allows them, by up to 5e-3.
 MAX_NON_ORTHONORMALITY = {torch.float32: 1e-2, torch.float64: 1e-10}
 
-_PROBES = 4
+PROBES = 4
 
 
 class Eigendecomposition(NamedTuple):
@@ -87,7 +87,7 @@ def non_orthonormality(vectors: Tensor) -> Tensor:
     tenth of an eigendecomposition and more. The vectors stand on the left of each product, where
     a CPU multiplies few of them several times faster than on the right.
     """
-    probes = _probes(vectors)
+    probes = sign_probes(vectors).expand(len(vectors), -1, -1)
     error = torch.bmm(torch.bmm(probes, vectors.mT), vectors) - probes
     return error.abs().amax(dim=(-2, -1))
 
@@ -99,19 +99,19 @@ def _solve(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
     except torch.linalg.LinAlgError:
         values = matrices.new_full(matrices.shape[:-1], torch.nan)
         vectors = torch.full_like(matrices, torch.nan)
-    probes = _probes(matrices)
+    probes = sign_probes(matrices).expand(len(matrices), -1, -1)
     turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
     error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
     norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
-    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(_PROBES))
+    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(PROBES))
     sound = residual <= MAX_RESIDUAL
     sound &= non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
     return Eigendecomposition(values, vectors, residual), sound
 
 
-def _probes(matrices: Tensor) -> Tensor:
-    """Signs [N, probes, d] of a quadratic phase: as good as random, and alike on all devices."""
-    count, size, _ = matrices.shape
-    index = torch.arange(1, size * _PROBES + 1, dtype=torch.float64, device=matrices.device)
+def sign_probes(matrices: Tensor) -> Tensor:
+    """Signs [PROBES, d] of a quadratic phase: as good as random, and alike on all devices."""
+    size = matrices.shape[-1]
+    index = torch.arange(1, size * PROBES + 1, dtype=torch.float64, device=matrices.device)
     signs = index.square().mul_(math.pi * (math.sqrt(5) - 1)).cos_().sign_()
-    return signs.to(matrices.dtype).view(_PROBES, size).expand(count, -1, -1)
+    return signs.to(matrices.dtype).view(PROBES, size)

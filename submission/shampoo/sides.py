@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from submission.shampoo import eigenbasis, roots
+from submission.shampoo.eigh import sign_probes
 from submission.shampoo.flags import AsyncFlags
 from submission.shampoo.symmetric import Blocks, SymmetricStack
 
@@ -19,7 +20,6 @@ from submission.shampoo.symmetric import Blocks, SymmetricStack
 # products, and for roots, which are only multiplied with, as long as one halving costs nothing.
 _FACTOR_LEAF = 128
 _ROOT_LEAF = 192
-_PROBES = 4
 _MOVED, _FAILED = 4, 5
 
 
@@ -147,24 +147,20 @@ class RootSide(Side):
         super().__init__(dimension, weight, factor_dtype)
         leaf = max(_ROOT_LEAF, dimension // 2)
         self.root = SymmetricStack(len(weight), dimension, leaf, root_dtype, self.device)
-        self._probes: Tensor | None = None
 
     def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
         """|X^p A z - z| / |z| over fixed probes z, up to a factor, X being the root, p = 1/e."""
-        if self._probes is None:
-            generator = torch.Generator().manual_seed(0)
-            signs = torch.randint(0, 2, (_PROBES, self.dimension), generator=generator)
-            self._probes = (2 * signs - 1).to(self.device, self.dtype, non_blocking=True)
+        factors = self.factor.dense(blocks, self.dtype)
+        probes = sign_probes(factors)
         # As rows, since a few columns would make a slow product of it.
-        moved = self._probes @ self.factor.dense(blocks, self.dtype)
+        moved = probes @ factors
         root = self.root.dense(blocks, self.dtype)
         for _ in range(round(1 / options["exponent"])):
             moved = moved @ root
             moved = moved / torch.linalg.matrix_norm(moved, keepdim=True).clamp_min(_tiny(moved))
-        scale = (moved * self._probes).sum((-2, -1), keepdim=True)
+        scale = (moved * probes).sum((-2, -1), keepdim=True)
         scale = scale / moved.square().sum((-2, -1), keepdim=True).clamp_min(_tiny(moved))
-        size = torch.linalg.matrix_norm(self._probes)
-        return torch.linalg.matrix_norm(moved * scale - self._probes) / size
+        return torch.linalg.matrix_norm(moved * scale - probes) / torch.linalg.matrix_norm(probes)
 
     def compute(
         self, blocks: Blocks, options: Mapping[str, Any], retry: bool

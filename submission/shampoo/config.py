@@ -133,7 +133,8 @@ class ShampooConfig(StateConfig):
       decay_mode: "decoupled" shrinks weights by lr * weight_decay per step (Loshchilov & Hutter
         2019, arXiv:1711.05101); "l2" adds weight_decay * weight to the gradient; "independent"
         shrinks by weight_decay * lr / peak lr, so that the learning rate's scale does not matter
-        (Wortsman et al. 2023, arXiv:2309.14322).
+        (Wortsman et al. 2023, arXiv:2309.14322); the peak is the lr at construction, which
+        schedulers scale, or OneCycleLR's max_lr.
       exponent: inverse power of each factor; None is 1/(2*sides) for shampoo, so 1/4 for a matrix
         with two factors (Gupta et al. 2018) and 1/2 for one preconditioned side, and 1/2 for
         kl_shampoo. Without meaning for soap.

@@ -82,8 +82,12 @@ class Side:
 
     def damped_values(self, damping: float) -> Matrix:
         """lam + damping * max(lam)."""
-        damped: Matrix = self.values + damping * self.values.max()
-        return damped if self.exists else self.values
+        return self.values + damping * self.values.max() if self.exists else self.values
+
+    def inverse(self, damping: float) -> Matrix:
+        """S^-1 as the basis and the eigenvalues have it."""
+        diagonal = np.diag(1 / self.damped_values(damping))
+        return self.basis @ diagonal @ self.basis.T if self.exists else self.basis
 
 
 class Block:
@@ -207,16 +211,14 @@ class ReferenceShampoo:
 
     def _kl_products(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
         """G S_R^-1 G^T / n and G^T S_L^-1 G / m; lam <- EMA of what the basis sees of them."""
-        left, right = (
-            side.basis @ np.diag(1 / side.damped_values(self.config.damping)) @ side.basis.T
-            for side in block.sides
-        )
+        left, right = (side.inverse(self.config.damping) for side in block.sides)
         products = (grad @ right @ grad.T / grad.shape[1], grad.T @ left @ grad / grad.shape[0])
         beta2 = self.config.betas[1]
         b = beta2 * (1 - beta2**self.steps) / (1 - beta2 ** (self.steps + 1))
         for side, product in zip(block.sides, products, strict=True):
-            seen = np.diag(side.basis.T @ product @ side.basis)
-            side.values = b * side.values + (1 - b) * seen if side.exists else side.values
+            if side.exists:
+                seen = np.diag(side.basis.T @ product @ side.basis)
+                side.values = b * side.values + (1 - b) * seen
         return products
 
     def _exponent(self, block: Block) -> float:
@@ -242,8 +244,7 @@ class ReferenceShampoo:
                 state.root = inverse_root(factor, self._exponent(block), self.config.damping)
                 continue
             block.turn(side, np.linalg.eigh((factor + factor.T) / 2)[1][:, ::-1])
-            if self.config.method == "kl_shampoo":
-                state.values = np.diag(state.basis.T @ factor @ state.basis).copy()
+            state.values = np.diag(state.basis.T @ factor @ state.basis).copy()
         self.pending = []
 
     def _precondition(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:

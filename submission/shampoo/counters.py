@@ -50,8 +50,9 @@ class Counters:
         self._members = [member for layout in layouts for member in layout.members]
         self._sizes = [layout.blocks for layout in layouts]
         self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
-        counts = torch.tensor([member.tile.blocks for member in self._members])
-        member_of_block = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        counts = torch.tensor([member.tile.blocks for member in self._members], device="cpu")
+        numbers = torch.arange(len(counts), device="cpu")
+        member_of_block = torch.repeat_interleave(numbers, counts)
         self._member_of_block = member_of_block.to(device).view(-1, 1, 1)
         self._seen: set[Member] = set()
 
@@ -126,7 +127,7 @@ class Counters:
 
     def _mask(self, pattern: tuple[bool, ...]) -> Tensor:
         """One boolean per block, [sum of N, 1, 1], from one per member."""
-        flags = torch.tensor(pattern, pin_memory=self._steps.is_cuda)
+        flags = torch.tensor(pattern, device="cpu", pin_memory=self._steps.is_cuda)
         return flags.to(self._steps.device, non_blocking=True)[self._member_of_block]
 
     def _split(self, tensor: Tensor) -> Sequence[Tensor]:

@@ -32,7 +32,7 @@ class AsyncFlags:
         if flags.is_cuda:
             # Pinned anew each time: the caching allocator reuses the page when its copy is done,
             # while a page of our own might still be awaited by a copy on another stream.
-            values = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
+            values = torch.empty(flags.shape, dtype=torch.bool, device="cpu", pin_memory=True)
             values.copy_(flags, non_blocking=True)
             self._copied = torch.cuda.current_stream(flags.device).record_event()
         else:

@@ -35,9 +35,8 @@ def fits(
         return False
     if options["decay_mode"] == "l2" and options["weight_decay"] > 0:
         return False
-    return stack.buffer.device.type in _DEVICES and all(
-        tensor.dtype == stack.buffer.dtype and tensor.is_contiguous()
-        for tensor in (*grads, *weights)
+    return stack.device.type in _DEVICES and all(
+        tensor.dtype == stack.dtype and tensor.is_contiguous() for tensor in (*grads, *weights)
     )
 
 

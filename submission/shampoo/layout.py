@@ -53,7 +53,7 @@ class GroupStep:
     """One step of one group.
 
     Args:
-      group: the parameter group; its step count is advanced.
+      group: the parameter group; `gather` advances its step count.
       layout: its stacks.
       indices: parameters with a gradient.
       averager: what keeps the averages of the weights, or None.
@@ -85,12 +85,14 @@ class GroupStep:
         self._grads = {
             index: grad.reshape(layout.plans[index].matrix) for index, grad in grads.items()
         }
-        group["refresh_step"] += 1
+        self._group = group
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        self._options = {**group, "lr": lr, "shrink": _shrink(group)}
+        self._options: dict[str, Any] = {**group, "lr": lr, "shrink": _shrink(group)}
 
     def gather(self) -> list[Tensor]:
         """Copies gradients into the stacks; whether they are finite, for each stack group."""
+        self._group["refresh_step"] += 1
+        self._options["refresh_step"] = self._group["refresh_step"]
         return [
             stacks.gather(self._grads, self._weights, self._options)
             for stacks in self._layout.stacks

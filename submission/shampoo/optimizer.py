@@ -116,9 +116,7 @@ class Shampoo(torch.optim.Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        group.setdefault("refresh_step", 0)
-        group.setdefault("skipped_steps", 0)
-        group.setdefault("peak_lr", float(group["lr"]))
+        _complete(group, self.defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -189,13 +187,21 @@ class Shampoo(torch.optim.Optimizer):
             if layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
-        self._averager(number)  # takes what `state` holds of averages, before only counters stay
+        averager = self._averager(number)
         saved = self._exported([number])
-        layout = Layout.of(group["params"], config, frozenset(indices))
+        # From here on `state` has it all, and the old stacks make room for the new.
+        self.state.update(saved)
+        self._layouts.pop(number, None)
+        layout = None
+        known = {i for i, p in enumerate(group["params"]) if "step" in saved.get(p, ())}
+        layout = Layout.of(group["params"], config, frozenset(known.union(indices)))
         state.load(layout.stacks, group["params"], saved)
         self._layouts[number] = layout
-        for parameter, step in state.steps(layout.stacks, group["params"]):
-            self.state[parameter] = {"step": step}
+        entries = state.ParameterState.of(layout.stacks, group["params"], averager)
+        for parameter, entry in entries.items():
+            held = saved.get(parameter, {})
+            entry.others.update({name: held[name] for name in held.keys() - set(entry.keys())})
+            self.state[parameter] = entry
         return layout
 
     def _averager(self, number: int) -> Averager | None:
@@ -206,7 +212,10 @@ class Shampoo(torch.optim.Optimizer):
             if averager is None:
                 return None
             for parameter in group["params"]:
-                averager.load(parameter, self.state.get(parameter, {}))
+                held = self.state.get(parameter, {})
+                averager.load(parameter, held)
+                for name in averager.state_tensors(parameter):
+                    del held[name]  # what it holds now is the truth
             self._averagers[number] = averager
         return self._averagers[number]
 
@@ -237,17 +246,17 @@ class Shampoo(torch.optim.Optimizer):
         exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for number in numbers:
             parameters = self.param_groups[number]["params"]
+            stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
             if number in self._layouts:
-                state.save(self._layouts[number].stacks, parameters, exported)
-            else:
-                for parameter in parameters:
-                    if self.state.get(parameter):
-                        exported[parameter] = self.state[parameter]
-            if number in self._averagers:
-                for parameter in parameters:
-                    tensors = self._averagers[number].state_tensors(parameter)
-                    if tensors:
-                        exported[parameter].update({k: v.clone() for k, v in tensors.items()})
+                state.save(self._layouts[number].stacks, parameters, stacked)
+            averager = self._averagers.get(number)
+            for parameter in parameters:
+                entry = {**state.others(self.state.get(parameter, {})), **stacked[parameter]}
+                if averager is not None:
+                    tensors = averager.state_tensors(parameter)
+                    entry.update({name: tensor.clone() for name, tensor in tensors.items()})
+                if entry:
+                    exported[parameter] = entry
         return exported
 
     def _count_skipped(self) -> int:
@@ -273,21 +282,36 @@ class Shampoo(torch.optim.Optimizer):
           ValueError: if the state does not fit the parameters; nothing has changed then.
         """
         before = dict(self.__dict__)
+        found: dict[str, Any] = {}
+
+        def note(_: torch.optim.Optimizer, final: dict[str, Any]) -> None:
+            found.update(final)
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(note),
+            self.register_load_state_dict_post_hook(lambda _: self._take(found), prepend=True),
+        ]
         try:
             super().load_state_dict(state_dict)
-            # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
-            saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-            here = [parameter for group in self.param_groups for parameter in group["params"]]
-            self.state = defaultdict(dict)
-            for index, parameter in zip(saved, here, strict=True):
-                if index in state_dict["state"]:
-                    self.state[parameter] = dict(state_dict["state"][index])
-            for number, group in enumerate(self.param_groups):
-                with_state = [i for i, p in enumerate(group["params"]) if self.state.get(p)]
-                self._layout(number, with_state)
         except BaseException:
             self.__dict__.update(before)
             raise
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _take(self, state_dict: dict[str, Any]) -> None:
+        """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
+        # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
+        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+        here = [parameter for group in self.param_groups for parameter in group["params"]]
+        self.state = defaultdict(dict)
+        for index, parameter in zip(saved, here, strict=True):
+            if index in state_dict["state"]:
+                self.state[parameter] = dict(state_dict["state"][index])
+        for number, group in enumerate(self.param_groups):
+            if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
+                self._layout(number, ())
 
     def __getstate__(self) -> dict[str, Any]:
         self._count_skipped()
@@ -299,6 +323,8 @@ class Shampoo(torch.optim.Optimizer):
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
         self._layouts, self._averagers, self._skipped = {}, {}, None
+        for group in self.param_groups:  # of an earlier version, which may have had fewer options
+            _complete(group, self.defaults)
 
     def diagnostics(self) -> dict[str, Any]:
         """How the preconditioners are doing; waits for the device.
@@ -331,3 +357,12 @@ class Shampoo(torch.optim.Optimizer):
             config = StateConfig(**{name: group[name] for name in _FIXED})
             lines.extend(f"    {line}" for line in description.lines(group, config))
         return "\n".join([*lines, ")"])
+
+
+def _complete(group: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Adds to a parameter group what it lacks: options, and its own counters."""
+    for name in _OPTIONS:
+        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
+    group.setdefault("refresh_step", 0)
+    group.setdefault("skipped_steps", 0)
+    group.setdefault("peak_lr", float(group["lr"]))

@@ -20,7 +20,7 @@ from submission.shampoo.symmetric import Blocks, SymmetricStack
 # products, and for roots, which are only multiplied with, as long as one halving costs nothing.
 _FACTOR_LEAF = 128
 _ROOT_LEAF = 192
-_MOVED, _FAILED = 4, 5
+_REFRESHES, _MOVED, _FAILED = 2, 4, 5
 
 
 class Side(abc.ABC):
@@ -70,7 +70,7 @@ class Side(abc.ABC):
             return None
         self.health[:, column].mul_(~live)
         flags.post(self.health[:, column] > 0)
-        return torch.tensor(found).to(self.device, non_blocking=True)
+        return torch.tensor(found, device="cpu").to(self.device, non_blocking=True)
 
     def _owe(
         self, flags: AsyncFlags, column: int, blocks: Blocks, owed: Tensor, live: Tensor
@@ -214,6 +214,7 @@ class BasisSide(Side):
         if with_eigenvalues:
             self.eigenvalues = weight.new_zeros(len(weight), dimension)
         self._warm = [False] * len(weight)
+        self._warmed = AsyncFlags()
 
     def into(self, matrices: Tensor, side: int) -> Tensor:
         """Q^T X for side 0, X Q for side 1."""
@@ -235,8 +236,10 @@ class BasisSide(Side):
 
     def compute(self, blocks: Blocks, options: Mapping[str, Any], retry: bool) -> eigenbasis.Bases:
         """Eigenbases by the basis_solver of `options`; a block's first by eigh, from nothing."""
-        numbers = range(*blocks.indices(len(self._warm))) if isinstance(blocks, slice) else None
-        cold = numbers is not None and not all(self._warm[number] for number in numbers)
+        for number in self._warmed.read():
+            self._warm[number] = True
+        # Which blocks a tensor names, the host does not know.
+        cold = not all(self._warm[blocks] if isinstance(blocks, slice) else self._warm)
         return eigenbasis.eigenbasis(
             self.factor.dense(blocks, self.dtype),
             self.basis[blocks].to(self.dtype),
@@ -264,13 +267,14 @@ class BasisSide(Side):
             self.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), kept)
         condition = result.values[:, 0] / result.values[:, -1].clamp_min(_tiny(result.values))
         self._record(blocks, result.trusted, live, result.residual, condition)
-        if isinstance(blocks, slice):
-            self._warm[blocks] = [True] * len(where)
+        if not all(self._warm):
+            # Only the device knows which blocks took theirs: a step may have been skipped.
+            self._warmed.post(self.health[:, _REFRESHES] > 0)
 
     def restore(self) -> None:
         """See `Side.restore`; also notes which bases were loaded."""
         super().restore()
-        self._warm = (self.health[:, 2] > 0).tolist()
+        self._warm = (self.health[:, _REFRESHES] > 0).tolist()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """See `Side.state_tensors`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from submission.shampoo import fused
 from submission.shampoo.blocking import Member, Plan, stack_layouts
 from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Counters, Tick
+from submission.shampoo.counters import Counters
 from submission.shampoo.refreshing import Refresher
 from submission.shampoo.stacks import Stack
 
@@ -41,16 +41,20 @@ class StackGroup:
         self.refresher = Refresher(self.stacks, device)
         slots = {index: slot for slot, (index, _) in enumerate(plans)}
         self._slots = len(slots)
-        self._slot_of_block = [self._slots_of(stack, slots) for stack in self.stacks]
-        self._ticks: list[Tick] = []
+        self._slot_of_block = {
+            number: self._slots_of(stack, slots)
+            for number, stack in enumerate(self.stacks)
+            if stack.preconditioner is not None
+        }
         self._present: list[list[bool]] = []
         self._fused: list[bool] = []
         self._grads: Mapping[int, Tensor] = {}
 
     def _slots_of(self, stack: Stack, slots: Mapping[int, int]) -> Tensor:
         """Which parameter each block belongs to, [N]."""
-        counts = torch.tensor([member.tile.blocks for member in stack.layout.members])
-        numbers = torch.tensor([slots[member.index] for member in stack.layout.members])
+        members = stack.layout.members
+        counts = torch.tensor([member.tile.blocks for member in members], device="cpu")
+        numbers = torch.tensor([slots[member.index] for member in members], device="cpu")
         return torch.repeat_interleave(numbers, counts).to(self.device)
 
     def _members(self, number: int) -> Iterator[tuple[Member, Tensor]]:
@@ -114,23 +118,23 @@ class StackGroup:
           options: the parameter group, with "shrink", the strength of decoupled decay.
         """
         present = tuple(each for row in self._present for each in row)
-        self._ticks = self.counters.advance(present, finite, options["betas"], options["lr"])
+        ticks = self.counters.advance(present, finite, options["betas"], options["lr"])
         stacked = [number for number, fits in enumerate(self._fused) if not fits]
-        for number, fits in enumerate(self._fused):
+        for stack, fits in zip(self.stacks, self._fused, strict=True):
             if fits:
-                members = [member for member, _ in self._members(number)]
+                members = [each for each in stack.layout.members if each.index in self._grads]
                 theirs = [weights[member.index] for member in members]
                 grads = [self._grads[member.index] for member in members]
-                fused.step(self.stacks[number], members, grads, theirs, finite, options)
+                fused.step(stack, members, grads, theirs, finite, options)
         per_stack = [stack.options(options) for stack in self.stacks]
         spoilt = ~finite
         for number in stacked:
-            self.stacks[number].observe(spoilt, self._ticks[number], per_stack[number])
-        self.refresher.refresh(self._ticks, per_stack)
+            self.stacks[number].observe(spoilt, ticks[number], per_stack[number])
+        self.refresher.refresh(ticks, per_stack)
         for number in stacked:
-            self.stacks[number].advance(self._ticks[number], per_stack[number])
+            self.stacks[number].advance(ticks[number], per_stack[number])
         for number, norms in zip(stacked, self._norms(stacked, options), strict=True):
-            self.stacks[number].conclude(self._ticks[number], per_stack[number], norms)
+            self.stacks[number].conclude(ticks[number], per_stack[number], norms)
         self._apply(stacked, finite, weights, options)
         self._grads = {}
 

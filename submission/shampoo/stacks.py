@@ -1,6 +1,7 @@
 """The state of all blocks of one shape, and one step of theirs in a fixed number of kernels."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,8 +29,7 @@ class Stack:
 
     Attributes:
       layout: which parameters' blocks these are.
-      buffer: [N, m, n]; gradients go in and, after a step, its update comes out.
-      views: one view [rows, m, columns, n] of the buffer for each member of the layout.
+      dtype, device: of all state but what `config` says otherwise of.
       first: the first moment, [N, m, n]; None until betas[0] is above 0.
       velocity: the heavy-ball momentum, [N, m, n]; None until `momentum` is above 0.
       steps: gradients averaged so far, a view [N, 1, 1] of the group's counters.
@@ -48,7 +48,7 @@ class Stack:
         shape = (layout.blocks, layout.height, layout.width)
         self.layout = layout
         self.steps = steps
-        self.buffer = torch.zeros(shape, dtype=dtype, device=device)
+        self.dtype, self.device = dtype, device
         self.first: Tensor | None = None
         self.velocity: Tensor | None = None
         self.preconditioner: Preconditioner | None = None
@@ -56,12 +56,28 @@ class Stack:
             self.preconditioner = _METHODS[config.method](layout, config, dtype, device)  # type: ignore[call-arg, arg-type]
         kind = config.diagonal if self.preconditioner is None else config.graft
         self.diagonal = Diagonal(kind, shape, dtype=dtype, device=device) if kind else None
-        self.views = [
-            member.tile.of_stack(self.buffer.narrow(0, member.offset, member.tile.blocks))
-            for member in layout.members
-        ]
         self._magnitude: Tensor | None = None
         self._scale: Tensor | None = None
+
+    @cached_property
+    def buffer(self) -> Tensor:
+        """[N, m, n]; gradients go in and, after a step, its update comes out.
+
+        Made at the first step that needs it, which for blocks with a fused kernel may never come.
+        """
+        return self._zeros()
+
+    @cached_property
+    def views(self) -> list[Tensor]:
+        """One view [rows, m, columns, n] of the buffer for each member of the layout."""
+        return [
+            member.tile.of_stack(self.buffer.narrow(0, member.offset, member.tile.blocks))
+            for member in self.layout.members
+        ]
+
+    def _zeros(self) -> Tensor:
+        shape = (self.layout.blocks, self.layout.height, self.layout.width)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def average(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> Tensor:
         """The first moment after this step, looking ahead where that is asked for.
@@ -82,13 +98,13 @@ class Stack:
     def ensure_first(self) -> Tensor:
         """The first moment, from now on."""
         if self.first is None:
-            self.first = torch.zeros_like(self.buffer)
+            self.first = self._zeros()
         return self.first
 
     def ensure_velocity(self) -> Tensor:
         """The heavy-ball momentum, from now on."""
         if self.velocity is None:
-            self.velocity = torch.zeros_like(self.buffer)
+            self.velocity = self._zeros()
         return self.velocity
 
     def observe(self, spoilt: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:

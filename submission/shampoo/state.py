@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from submission.shampoo.averaging import Averager
 from submission.shampoo.blocking import Member
 from submission.shampoo.counters import Counters
 from submission.shampoo.stack_group import StackGroup
@@ -30,31 +31,19 @@ def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state
         if not counters.has_seen(member):
             continue
         parameter = parameters[member.index]
-        entry = state[parameter]
-        for name, tensor in stack.state_tensors().items():
-            rows = tensor.narrow(0, member.offset, member.tile.blocks)
-            if name == "step":
-                entry["step"] = rows[0].reshape(()).clone()
-            elif name in _ELEMENTWISE:
-                if name not in entry:
-                    entry[name] = torch.empty(
-                        parameter.shape, dtype=tensor.dtype, device=tensor.device
-                    )
-                matrix = entry[name].view(member.matrix)
-                member.tile.of_matrix(matrix).copy_(member.tile.of_stack(rows))
-            else:
-                entry[f"{name}.{member.number}"] = rows.clone()
+        for key, rows in _entries(stack, member):
+            _save_rows(key, rows, member, parameter, state[parameter])
 
 
 def load(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
-    """Fills stacks from `state[parameter]`; parameters without state start anew.
+    """Fills stacks from `state[parameter]`; parameters without a `step` there start anew.
 
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
     """
     for counters, stack, member in _members(stack_groups):
-        entry = state.get(parameters[member.index])
-        if entry:
+        entry = state.get(parameters[member.index], ())
+        if "step" in entry:
             counters.mark_seen(member)
             _load_member(stack, member, parameters[member.index], entry)
     for group in stack_groups:
@@ -67,35 +56,136 @@ def _load_member(stack: Stack, member: Member, parameter: Tensor, entry: Any) ->
         stack.ensure_first()
     if "momentum_buffer" in entry:
         stack.ensure_velocity()
-    for name, tensor in stack.state_tensors().items():
-        key = name if name == "step" or name in _ELEMENTWISE else f"{name}.{member.number}"
+    for key, rows in _entries(stack, member):
         if key in ("exp_avg", "momentum_buffer") and key not in entry:
             continue  # made for another parameter of the stack
+        _load_rows(key, rows, member, parameter, entry.get(key))
+
+
+def _entries(stack: Stack, member: Member) -> Iterator[tuple[str, Tensor]]:
+    """Names and rows of all that is saved of a member."""
+    for name, tensor in stack.state_tensors().items():
+        whole = name == "step" or name in _ELEMENTWISE
         rows = tensor.narrow(0, member.offset, member.tile.blocks)
-        if name == "step":
-            shape: tuple[int, ...] = ()
-        else:
-            shape = tuple(parameter.shape if name in _ELEMENTWISE else rows.shape)
-        value = entry.get(key)
-        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            found = tuple(value.shape) if isinstance(value, Tensor) else value
-            raise ValueError(
-                f"state_dict: {key!r} of the parameter of shape {tuple(parameter.shape)} must "
-                f"be a tensor of shape {shape}, got {found}."
-            )
-        if name in _ELEMENTWISE:
-            matrix = value.reshape(member.matrix)
-            member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
-        else:
-            rows.copy_(value)
+        yield name if whole else f"{name}.{member.number}", rows
 
 
-def steps(
-    stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each parameter with a live scalar view of its step counter."""
-    for _, stack, member in _members(stack_groups):
-        yield parameters[member.index], stack.steps[member.offset, 0, 0]
+def _save_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, entry: Any) -> None:
+    if key == "step":
+        entry[key] = rows[0].reshape(()).clone()
+    elif key in _ELEMENTWISE:
+        if key not in entry:
+            entry[key] = torch.empty(parameter.shape, dtype=rows.dtype, device=rows.device)
+        matrix = entry[key].view(member.matrix)
+        member.tile.of_matrix(matrix).copy_(member.tile.of_stack(rows))
+    else:
+        entry[key] = rows.clone()
+
+
+def _load_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, value: Any) -> None:
+    shape: tuple[int, ...] = ()
+    if key != "step":
+        shape = tuple(parameter.shape if key in _ELEMENTWISE else rows.shape)
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        found = tuple(value.shape) if isinstance(value, Tensor) else value
+        raise ValueError(
+            f"state_dict: {key!r} of the parameter of shape {tuple(parameter.shape)} must "
+            f"be a tensor of shape {shape}, got {found}."
+        )
+    if key in _ELEMENTWISE:
+        matrix = value.reshape(member.matrix)
+        member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
+    else:
+        rows.copy_(value)
+
+
+def others(entry: Any) -> dict[str, Any]:
+    """What `Optimizer.state` holds of a parameter beside what the stacks hold."""
+    return entry.others if isinstance(entry, ParameterState) else entry
+
+
+class ParameterState:
+    """What `Optimizer.state` shows of one parameter, by the names of `save`.
+
+    Reading gives a copy of what the stacks hold now, assigning writes into them. What somebody else
+    keeps here, under other names, is saved with it. Not a `Mapping`: trainers that move state to a
+    device replace those by dicts of what they read, and would hold copies of no use.
+    """
+
+    def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
+        self._parameter, self._averager = parameter, averager
+        self._parts: list[tuple[Stack, Member]] = []
+        self.others: dict[str, Any] = {}
+
+    @classmethod
+    def of(
+        cls,
+        stack_groups: Sequence[StackGroup],
+        parameters: Sequence[Tensor],
+        averager: Averager | None,
+    ) -> "dict[Tensor, ParameterState]":
+        """One for each parameter that is in a stack."""
+        found: dict[Tensor, ParameterState] = {}
+        for _, stack, member in _members(stack_groups):
+            parameter = parameters[member.index]
+            found.setdefault(parameter, cls(parameter, averager))._parts.append((stack, member))
+        return found
+
+    def keys(self) -> list[str]:
+        """All names."""
+        keys = {key: None for part in self._parts for key, _ in _entries(*part)}
+        return list({**keys, **self._averages(), **self.others})
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and values."""
+        return [(key, self[key]) for key in self]
+
+    def values(self) -> list[Any]:
+        """Copies of the tensors."""
+        return [self[key] for key in self]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of that name, if there is one."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._averages():
+            return self._averages()[key].clone()
+        found: dict[str, Any] = {}
+        for stack, member in self._parts:
+            for name, rows in _entries(stack, member):
+                if name == key:
+                    _save_rows(key, rows, member, self._parameter, found)
+        return found[key] if key in found else self.others[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self._averages():
+            assert self._averager is not None
+            self._averager.load(self._parameter, {**self._averages(), key: value})
+            return
+        ours = [(rows, m) for s, m in self._parts for name, rows in _entries(s, m) if name == key]
+        for rows, member in ours:
+            _load_rows(key, rows, member, self._parameter, value)
+        if not ours:
+            self.others[key] = value
+
+    def __reduce__(self) -> Any:
+        return dict, (self.items(),)
+
+    def _averages(self) -> dict[str, Tensor]:
+        return self._averager.state_tensors(self._parameter) if self._averager else {}
 
 
 def _members(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Member]]:

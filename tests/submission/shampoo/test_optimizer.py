@@ -1,5 +1,6 @@
 """What a step does, and what the options change."""
 
+import gc
 import math
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from submission.shampoo import Shampoo, presets
+from submission.shampoo import Shampoo, fused, presets
 from tests.submission.shampoo.streams import (
     OPTIONS,
     SHAPES,
@@ -221,6 +222,51 @@ def test_vectors_take_torch_adamws_steps():
     run(adamw, theirs, 5)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_the_fused_kernel_steps_like_the_stacks_whatever_changes_between_steps(monkeypatch):
+    changes = {
+        4: {"nesterov": True},
+        7: {"nesterov": False, "betas": (0.8, 0.95)},
+        10: {"momentum": 0.5},
+        12: {"momentum": 0.0, "lr": torch.tensor([0.02])},
+        14: {"decay_mode": "independent", "weight_decay": 0.3},
+    }
+    shapes = [(7,), (), (5, 1), (70, 3)]
+    fused_weights, plain_weights = (parameters(shapes, torch.float32) for _ in range(2))
+    for weights in (fused_weights, plain_weights):
+        optimizer = Shampoo(weights, **OPTIONS)
+        for seed in range(20):
+            optimizer.param_groups[0].update(changes.get(seed, {}))
+            set_grads(seed, weights)
+            if seed in (0, 5, 15):
+                weights[0].grad[0] = torch.nan
+            if seed in (3, 16):
+                weights[3].grad = None
+            optimizer.step()
+        monkeypatch.setattr(fused, "fits", lambda *_: False)
+    assert not all(torch.equal(a, b) for a, b in zip(fused_weights, plain_weights, strict=True))
+    for a, b in zip(fused_weights, plain_weights, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("averaging", [None, "schedule_free"])
+def test_nothing_but_the_state_is_held_between_steps_where_a_kernel_needs_no_buffer(averaging):
+    weights = parameters([(20_000, 4)], torch.float32)
+    before = _storages()
+    optimizer = Shampoo(weights, averaging=averaging)
+    run(optimizer, weights, 3)
+    weights[0].grad = None
+    held = sum(size for key, size in _storages().items() if key not in before)
+    moments = 2 if averaging is None else 3
+    assert held < (moments + 0.1) * weights[0].nbytes
+
+
+def _storages():
+    gc.collect()
+    found = (each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
+    storages = (each.untyped_storage() for each in found)
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 def test_a_matrix_moves_as_far_as_adamw_would():

@@ -16,7 +16,6 @@ from tests.submission.shampoo.streams import (
     set_grads,
 )
 
-
 # 10000 takes minutes per variant: WILD_STEPS=10000 python -m pytest -k wild tests/submission
 WILD_STEPS = int(os.environ.get("WILD_STEPS", "150"))
 
@@ -143,3 +142,44 @@ def test_frozen_parameters_cost_nothing_and_may_be_thawed():
     run(both, weights, 2)
     assert list(both.state_dict()["state"]) == [0, 1]
     assert both.state_dict()["state"][0]["step"] == 6
+
+
+@pytest.mark.parametrize("method", ["soap", "kl_shampoo"])
+def test_a_late_parameters_first_basis_is_exact_like_a_prompt_ones(method):
+    options = {**OPTIONS, "method": method, "basis_solver": "qr", "refresh_interval": 1}
+    late, prompt = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
+    late_optimizer, prompt_optimizer = Shampoo(late, **options), Shampoo(prompt, **options)
+    for seed in range(3):
+        set_grads(seed, late)
+        late[1].grad = None
+        late_optimizer.step()
+    for seed in range(10, 14):
+        set_grads(seed, late, prompt)
+        late_optimizer.step()
+        prompt_optimizer.step()
+        torch.testing.assert_close(late[1], prompt[1], rtol=0, atol=1e-9)
+
+
+def test_a_first_basis_is_exact_also_after_a_skipped_refresh():
+    weights = parameters([(12, 9)])
+    optimizer = Shampoo(weights, method="soap", basis_solver="qr", refresh_interval=4)
+    for seed in range(9):
+        set_grads(seed, weights)
+        if seed < 3:
+            weights[0].grad[0, 0] = torch.nan
+        optimizer.step()
+        for row in optimizer.diagnostics()["factors"].values():
+            assert row["residual"] < 1e-9 or row["refreshes"] > 1
+
+
+def test_a_refused_step_is_not_counted():
+    weights = parameters([(6, 5)])
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    optimizer = Shampoo([{"params": weights}, {"params": table.parameters()}])
+    set_grads(0, weights)
+    table(torch.tensor([1])).sum().backward()
+    before = weights[0].detach().clone()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+    assert torch.equal(weights[0], before)
+    assert [group["refresh_step"] for group in optimizer.param_groups] == [0, 0]

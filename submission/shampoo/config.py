@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from typing import Any, Literal
 
 import torch
@@ -27,11 +28,15 @@ def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return _is_number(value) and math.isfinite(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,7 @@ class BlockingConfig:
             _check(_is_int(value) and value >= 2, name, value, "an integer >= 2")
         for name in ("block_aspect", "max_aspect"):
             value = getattr(self, name)
-            _check(isinstance(value, int | float) and value >= 1, name, value, "a number >= 1")
+            _check(_is_number(value) and value >= 1, name, value, "a number >= 1")
         _check_choice("oversize", self.oversize, ("diagonal", "one_sided"))
 
 

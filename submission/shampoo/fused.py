@@ -19,7 +19,7 @@ def fits(
     weights: Sequence[Tensor],
     options: Mapping[str, Any],
 ) -> bool:
-    """Whether the fused kernel takes the same step as the stack would.
+    """Whether the fused kernel takes the same step as the stack would: none, if there are no grads.
 
     It knows Adam without look-ahead or momentum, with decoupled decay, and one dtype for weights,
     gradients and state.
@@ -29,7 +29,9 @@ def fits(
       grads, weights: as matrices, those of the stack's members that take the step.
       options: the parameter group.
     """
-    if stack.diagonal is None or stack.diagonal.kind != "adam" or not weights:
+    if not weights:
+        return True
+    if stack.diagonal is None or stack.diagonal.kind != "adam":
         return False
     if options["nesterov"] or options["momentum"] > 0 or options["betas"][0] == 0:
         return False

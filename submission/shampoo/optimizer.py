@@ -171,9 +171,11 @@ class Shampoo(torch.optim.Optimizer):
         stacks are then built anew around the state of those that were there before.
 
         Raises:
-          ValueError: if an option of `StateConfig` has changed since there are stacks.
+          ValueError: if an option is out of range, or one of `StateConfig` has changed since there
+            are stacks.
         """
         group = self.param_groups[number]
+        ShampooConfig(**{name: group[name] for name in _OPTIONS})
         config = StateConfig(**{name: group[name] for name in _FIXED})
         layout = self._layouts.get(number)
         if layout is not None:

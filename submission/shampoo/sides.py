@@ -149,11 +149,15 @@ class RootSide(Side):
         self.root = SymmetricStack(len(weight), dimension, leaf, root_dtype, self.device)
 
     def drift(self, blocks: slice, options: Mapping[str, Any]) -> Tensor:
-        """|X^p A z - z| / |z| over fixed probes z, up to a factor, X being the root, p = 1/e."""
+        """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e.
+
+        A is damped as it was for the root: in its null space X^p A would be 0.
+        """
         factors = self.factor.dense(blocks, self.dtype)
         probes = sign_probes(factors)
         # As rows, since a few columns would make a slow product of it.
         moved = probes @ factors
+        moved = moved + options["damping"] * _largest(factors, moved) * probes
         root = self.root.dense(blocks, self.dtype)
         for _ in range(round(1 / options["exponent"])):
             moved = moved @ root
@@ -286,6 +290,17 @@ class BasisSide(Side):
         if self.eigenvalues is not None:
             tensors["_eigenvalues"] = self.eigenvalues
         return tensors
+
+
+def _largest(matrices: Tensor, rows: Tensor) -> Tensor:
+    """The largest eigenvalue of each matrix [n, d, d] to a few per cent, [n, 1, 1].
+
+    By power iteration from rows [n, k, d], which scales its damping alone.
+    """
+    for _ in range(8):
+        rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(_tiny(rows))
+        rows = rows @ matrices
+    return torch.linalg.vector_norm(rows, dim=-1, keepdim=True).amax(-2, keepdim=True)
 
 
 def _tiny(tensor: Tensor) -> float:

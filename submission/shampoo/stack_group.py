@@ -86,9 +86,8 @@ class StackGroup:
             self._present.append([member.index in grads for member in members])
             here = [member.index for member in members if member.index in grads]
             theirs = [grads[index] for index in here]
-            fits = stack.preconditioner is None and fused.fits(
-                stack, theirs, [weights[index] for index in here], options
-            )
+            owned = [weights[index] for index in here]
+            fits = stack.preconditioner is None and fused.fits(stack, theirs, owned, options)
             self._fused.append(fits)
             if fits:
                 norms.extend(theirs)
@@ -100,9 +99,11 @@ class StackGroup:
                 targets.append(view)
                 sources.append(member.tile.of_matrix(grads[member.index]))
                 owners.append(member.tile.of_matrix(weights[member.index]))
+        if not norms:
+            return torch.ones((), dtype=torch.bool, device=self.device)
         if targets:
             torch._foreach_copy_(targets, sources)
-        if options["decay_mode"] == "l2" and options["weight_decay"] != 0:
+        if targets and options["decay_mode"] == "l2" and options["weight_decay"] != 0:
             exact = [owner.to(self.dtype) for owner in owners]
             torch._foreach_add_(targets, exact, alpha=options["weight_decay"])
         return torch.stack(torch._foreach_norm(norms)).isfinite().all()
@@ -121,8 +122,8 @@ class StackGroup:
         ticks = self.counters.advance(present, finite, options["betas"], options["lr"])
         stacked = [number for number, fits in enumerate(self._fused) if not fits]
         for stack, fits in zip(self.stacks, self._fused, strict=True):
-            if fits:
-                members = [each for each in stack.layout.members if each.index in self._grads]
+            members = [each for each in stack.layout.members if each.index in self._grads]
+            if fits and members:
                 theirs = [weights[member.index] for member in members]
                 grads = [self._grads[member.index] for member in members]
                 fused.step(stack, members, grads, theirs, finite, options)

@@ -393,3 +393,26 @@ def test_kernels_of_a_step_do_not_grow_with_parameters_and_none_waits_for_the_de
     assert {name for name in many if many[name] > few[name]} <= views
     waits = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"}
     assert not waits & many.keys()
+
+
+def test_options_are_checked_at_every_step():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 1)
+    optimizer.param_groups[0]["decay_mode"] = "L2"
+    with pytest.raises(ValueError, match="decay_mode must be one of"):
+        run(optimizer, weights, 1)
+
+
+def test_dead_rows_do_not_make_a_root_look_moved():
+    refreshes = []
+    for dead in (0, 4):
+        weights = parameters([(12, 12)], torch.float32)
+        optimizer = Shampoo(weights, lr=1e-3, betas=(0.9, 0.99), refresh_tolerance=0.3)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(150):
+            weights[0].grad = torch.randn(12, 12, generator=generator)
+            weights[0].grad[:dead] = 0
+            optimizer.step()
+        refreshes.append(optimizer.diagnostics()["refreshes"])
+    assert refreshes[1] <= refreshes[0] + 2

@@ -50,7 +50,7 @@ from workloads import registry
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry._ALL, WORKLOAD, TINY)  # type: ignore[index]
+    monkeypatch.setitem(registry._ALL.maps[0], WORKLOAD, TINY)  # type: ignore[attr-defined]
     monkeypatch.setattr(registry, "load", lambda name: TinyWorkload())
 
 

@@ -38,7 +38,7 @@ VARIANTS = environment.ROOT / "scripts" / "variants"
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry._ALL, WORKLOAD, TINY)  # type: ignore[index]
+    monkeypatch.setitem(registry._ALL.maps[0], WORKLOAD, TINY)  # type: ignore[attr-defined]
 
 
 # Files.

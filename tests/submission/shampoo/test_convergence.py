@@ -58,7 +58,7 @@ class Variant:
 
 VARIANTS = [
     Variant("shampoo"),
-    Variant("shampoo preset"),
+    Variant("shampoo preset", bounds=(1e-4, 2e-4, 4e-2, 2e-2)),
     Variant("soap preset"),
     Variant("kl_shampoo preset"),
     Variant("soap", {"nesterov": True}),

@@ -20,10 +20,10 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import search, search_space
+from scripts import search
 from scripts.metrics_log import read_csv
-from scripts.search_space import Point
-from workloads import registry
+from workloads import registry, search_space
+from workloads.search_space import Point
 
 FLAGS = flags.FLAGS
 MISS = 2.0

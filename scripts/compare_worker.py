@@ -4,7 +4,6 @@ One process, because starting Python, torch and the data costs as much as a hund
 """
 
 import math
-import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,20 +27,15 @@ def define_flags() -> None:
     flags.DEFINE_string("variant", None, "variant to train with", required=True)
     flags.DEFINE_string("workload", None, "workload to train", required=True)
     flags.DEFINE_string("logs", None, "folder of all trials", required=True)
-    flags.DEFINE_integer("threads", 1, "PyTorch threads", lower_bound=1)
     flags.DEFINE_bool("overwrite", False, "start over trials that have files of other settings")
-    flags.DEFINE_list("cores", None, "run on these cores only")
-    flags.DEFINE_integer("parent_pid", None, "end when this process, the parent, ends")
+    processes.define_flags()
+    flags.adopt_module_key_flags(processes)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the chain; 1 if a trial failed."""
     del argv
-    if FLAGS.parent_pid is not None:
-        processes.die_with(FLAGS.parent_pid)
-    if FLAGS.cores:
-        processes.pin_to_cores([int(core) for core in FLAGS.cores])
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
+    processes.settle()
     comparison = Comparison.from_json(files.read_json(Path(FLAGS.comparison)))
     variant = comparison.variant(FLAGS.variant)
     chain = Chain(comparison, variant, FLAGS.workload, Path(FLAGS.logs), FLAGS.overwrite)

@@ -1,6 +1,6 @@
 """Parameter shapes of well-known networks, for measuring optimizers without the networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -20,6 +20,16 @@ def shapes(network: str) -> Shapes:
 def _affine(name: str, *weight: int) -> Shapes:
     """A weight and its bias, one for each output."""
     return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
+
+
+def _transformer_block(name: str, layers: Sequence[str], width: int) -> Shapes:
+    """Norm, query-key-value, projection, norm, and an MLP of four times the width."""
+    attention = ((width,), (3 * width, width), (width, width))
+    mlp = ((width,), (4 * width, width), (width, 4 * width))
+    block: Shapes = {}
+    for layer, size in zip(layers, (*attention, *mlp), strict=True):
+        block |= _affine(f"{name}.{layer}", *size)
+    return block
 
 
 def _resnet50() -> Shapes:
@@ -45,14 +55,9 @@ def _vit_s16() -> Shapes:
     width = 384
     network: Shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 197, width)}
     network |= _affine("patch_embed.proj", width, 3, 16, 16)
+    layers = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
     for number in range(12):
-        block = f"blocks.{number}"
-        network |= _affine(f"{block}.norm1", width)
-        network |= _affine(f"{block}.attn.qkv", 3 * width, width)
-        network |= _affine(f"{block}.attn.proj", width, width)
-        network |= _affine(f"{block}.norm2", width)
-        network |= _affine(f"{block}.mlp.fc1", 4 * width, width)
-        network |= _affine(f"{block}.mlp.fc2", width, 4 * width)
+        network |= _transformer_block(f"blocks.{number}", layers, width)
     return network | _affine("norm", width) | _affine("head", 1000, width)
 
 
@@ -60,14 +65,9 @@ def _gpt2_small() -> Shapes:
     """GPT-2 small (Radford et al. 2019), the output layer tied to the embedding; outputs first."""
     width = 768
     network: Shapes = {"wte.weight": (50257, width), "wpe.weight": (1024, width)}
+    layers = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
     for number in range(12):
-        block = f"h.{number}"
-        network |= _affine(f"{block}.ln_1", width)
-        network |= _affine(f"{block}.attn.c_attn", 3 * width, width)
-        network |= _affine(f"{block}.attn.c_proj", width, width)
-        network |= _affine(f"{block}.ln_2", width)
-        network |= _affine(f"{block}.mlp.c_fc", 4 * width, width)
-        network |= _affine(f"{block}.mlp.c_proj", width, 4 * width)
+        network |= _transformer_block(f"h.{number}", layers, width)
     return network | _affine("ln_f", width)
 
 

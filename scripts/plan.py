@@ -6,9 +6,9 @@ from pathlib import Path
 
 from common import files
 from common.cli import UserError
-from scripts import search_space
 from scripts.metrics_log import read_csv
 from scripts.trial import Trial, require_same
+from workloads import search_space
 
 # Trial numbers by (entry, workload).
 Choice = Mapping[tuple[str, str], Sequence[int]]

@@ -10,9 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import flags
+
 from common import progress
 from common.cli import UserError
 from scripts.environment import ROOT, available_cores
+
+FLAGS = flags.FLAGS
 
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -54,9 +58,14 @@ def core_slots(jobs: int, threads: int) -> list[list[int]]:
 
 
 def run_jobs(
-    jobs: Sequence[Job], slots: int, threads: int, done: int = 0, unit: str = "trial"
+    jobs: Sequence[Job],
+    slots: int,
+    threads: int,
+    done: int = 0,
+    unit: str = "trial",
+    nproc: int = 1,
 ) -> list[Failure]:
-    """Runs all jobs, `slots` at a time, each pinned to `threads` cores; returns the failed ones.
+    """Runs all jobs, `slots` at a time, each pinned to its own cores; returns the failed ones.
 
     The commands must accept `--cores` and `--parent_pid`, as `scripts.run` does. If interrupted,
     asks the running jobs to stop, waits for them, and raises KeyboardInterrupt or SystemExit.
@@ -64,8 +73,9 @@ def run_jobs(
     Args:
       done: jobs finished earlier, for the progress bar.
       unit: what a job is called there.
+      nproc: processes of a job, of `threads` threads each; it has a core for each thread.
     """
-    cores = core_slots(slots, threads)
+    cores = core_slots(slots, nproc * threads)
     pending, free = list(reversed(jobs)), list(reversed(range(slots)))
     running: list[_Running] = []
     failures: list[Failure] = []
@@ -137,6 +147,33 @@ def _failure(item: _Running) -> Failure:
 def _exit_on_sigterm(signum: int, frame: object) -> None:
     del frame
     raise SystemExit(128 + signum)
+
+
+def define_flags() -> None:
+    """Declares what `run_jobs` and whoever starts a job tell its process."""
+    flags.DEFINE_integer("threads", 1, "PyTorch threads", lower_bound=1)
+    flags.DEFINE_list("cores", None, "run on these cores only")
+    flags.DEFINE_integer("parent_pid", None, "end when this process, the parent, ends")
+
+
+def settle() -> None:
+    """Makes this process one of a kind with its flags; before torch or NumPy are imported.
+
+    Raises:
+      UserError: for cores that are none, or not available.
+    """
+    if FLAGS.parent_pid is not None:
+        die_with(FLAGS.parent_pid)
+    if FLAGS.cores:
+        pin_to_cores(_numbers(FLAGS.cores))
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
+
+
+def _numbers(cores: Sequence[str]) -> list[int]:
+    try:
+        return [int(core) for core in cores]
+    except ValueError as error:
+        raise UserError(f"--cores={','.join(cores)}: give whole numbers") from error
 
 
 def pin_to_cores(cores: Sequence[int]) -> None:

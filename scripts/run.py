@@ -2,13 +2,16 @@
 
     python -m scripts.run --workload=mnist_vit --entry=shampoo --output=runs/example
 
-A finished trial is left as it is; an interrupted one is resumed from its checkpoint.
+A finished trial is left as it is; an interrupted one is resumed from its checkpoint. With --nproc=N
+it trains in N processes, which share each batch: on the CPU, or on N GPUs. `torchrun --standalone
+--nproc_per_node=N -m scripts.run ...` does the same.
 """
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,13 +20,15 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts import entries, environment, processes, search_space
+from scripts import entries, environment, processes
 from scripts import trial as trials
 from scripts.metrics_log import read_evaluations
 from scripts.trial import Trial
-from workloads import registry
+from workloads import registry, search_space
 
 FLAGS = flags.FLAGS
+# Set by torch's launcher, `torchrun`'s or ours, in the processes that it starts.
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
 
 
 def define_flags() -> None:
@@ -37,50 +42,87 @@ def define_flags() -> None:
     flags.DEFINE_string("search_space", None, "JSON file; default: the entry's own")
     flags.DEFINE_integer("max_steps", None, "stop after so many steps, if before the step hint")
     flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
-    flags.DEFINE_integer("threads", 1, "PyTorch threads", lower_bound=1)
     flags.DEFINE_float(
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
     )
     flags.DEFINE_bool("overwrite", False, "start over a trial that has files already")
-    flags.DEFINE_list("cores", None, "run on these cores only")
-    flags.DEFINE_integer("parent_pid", None, "end when this process, the parent, ends")
+    flags.DEFINE_integer(
+        "nproc", None, "processes that train together (default: 1, or torchrun's)", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "rank_timeout_seconds", 300.0, "how long these wait for one another", lower_bound=1.0
+    )
+    processes.define_flags()
+    flags.adopt_module_key_flags(processes)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the trial that the flags describe."""
+    """Runs the trial that the flags describe; the exit code."""
     del argv
-    if FLAGS.parent_pid is not None:
-        processes.die_with(FLAGS.parent_pid)
-    if FLAGS.cores:
-        processes.pin_to_cores(_cores(FLAGS.cores))
+    processes.settle()
     trial = _trial()
-    if caveat := registry.caveat(trial.workload):
+    launched = _LAUNCHED in os.environ
+    FLAGS["nproc"].value = _nproc(int(os.environ["WORLD_SIZE"]) if launched else None)
+    launches = FLAGS.nproc > 1 and not launched
+    rank = int(os.environ["RANK"]) if launched else 0
+    if rank == 0 and not launches and (caveat := registry.caveat(trial.workload)):
         print(f"warning: {caveat}", file=sys.stderr)
     directory = files.make_directory(trial.directory(Path(FLAGS.output)))
-    with trials.locked(directory, "this trial"):
-        if FLAGS.overwrite:
-            trials.clear(directory)
-        status = trials.finished(trial, directory)
-        if status is None:
-            status = _run(trial, directory)
-            done = "complete"
-        else:
-            if status["reason"] != "time":  # time may be up before the first evaluation
-                read_evaluations(directory)
-            (directory / trials.CHECKPOINT).unlink(missing_ok=True)
-            done = "already complete"
-    print(
-        f"{trial.name}: {done} ({status['reason']}) at step {status['global_step']} "
-        f"after {status['accumulated_submission_time']:.1f} s; logs in {directory}"
-    )
+    if launches:
+        from scripts import launch
+
+        command = [sys.executable, *sys.orig_argv[1:], f"--parent_pid={os.getpid()}"]
+        return launch.launch(command, FLAGS.nproc, FLAGS.rank_timeout_seconds)
+    cores = environment.available_cores()
+    if launched:
+        if FLAGS.cores:
+            shares = processes.core_slots(FLAGS.nproc, FLAGS.threads)
+            processes.pin_to_cores(shares[int(os.environ["LOCAL_RANK"])])
+        from scripts import ranks
+
+        with ranks.joined(FLAGS.rank_timeout_seconds):
+            _take_part(trial, directory, cores, rank, ranks.from_first)
+    else:
+        _take_part(trial, directory, cores, rank, lambda make: make())
     return 0
 
 
-def _cores(given: Sequence[str]) -> list[int]:
-    try:
-        return [int(core) for core in given]
-    except ValueError as error:
-        raise UserError(f"--cores={','.join(given)}: give whole numbers") from error
+def _nproc(started: int | None) -> int:
+    """How many processes train together, where a launcher has started so many of them."""
+    if None not in (started, FLAGS.nproc) and started != FLAGS.nproc:
+        raise UserError(f"--nproc={FLAGS.nproc}: torchrun has started {started} processes")
+    return FLAGS.nproc or started or 1
+
+
+def _take_part(
+    trial: Trial,
+    directory: Path,
+    cores: Sequence[int],
+    rank: int,
+    from_first: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """This process's part in a trial that all ranks run; rank 0 holds its folder."""
+    with contextlib.ExitStack() as held:
+
+        def claim() -> dict[str, Any] | None:
+            held.enter_context(trials.locked(directory, "this trial"))
+            if FLAGS.overwrite:
+                trials.clear(directory)
+            status = trials.finished(trial, directory)
+            if status is not None:
+                if status["reason"] != "time":  # time may be up before the first evaluation
+                    read_evaluations(directory)
+                (directory / trials.CHECKPOINT).unlink(missing_ok=True)
+            return status
+
+        status, done = from_first(claim), "already complete"
+        if status is None:
+            status, done = _run(trial, directory, cores, rank), "complete"
+        if rank == 0:
+            print(
+                f"{trial.name}: {done} ({status['reason']}) at step {status['global_step']} "
+                f"after {status['accumulated_submission_time']:.1f} s; logs in {directory}"
+            )
 
 
 def _trial() -> Trial:
@@ -100,42 +142,50 @@ def _trial() -> Trial:
     )
 
 
-def _run(trial: Trial, directory: Path) -> dict[str, Any]:
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
+def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict[str, Any]:
     import torch
 
     from scripts import runner
 
     torch.set_num_threads(FLAGS.threads)
-    for leftover in directory.glob(".*.*"):
-        leftover.unlink()
-    facts = registry.facts(trial.workload)
-    stop = _StopSignals()
-    with progress.bar(runner.last_step(trial), trial.name, "step") as bar:
-
-        def started(preemption_count: int, step: int) -> None:
-            bar.n = bar.initial = step
-            files.write_json(directory / trials.HPARAMS, dict(trial.hyperparameters))
-            files.write_json(
-                directory / f"flags_{preemption_count}.json",
-                _flags_given() | trial.settings(),
-            )
-            files.write_json(
-                directory / f"meta_data_{preemption_count}.json", _meta_data(trial, torch)
-            )
-
-        def evaluated(step: int, metrics: dict[str, Any]) -> None:
-            name = f"validation/{facts.metric}"
-            bar.set_postfix_str(f"{name} {metrics[name]:.4g}", refresh=False)
-            bar.update(step - bar.n)
-
-        hooks = runner.Hooks(started, evaluated, stop.requested)
+    stop = _StopSignals(may_interrupt=FLAGS.nproc == 1)
+    with contextlib.ExitStack() as shown:
+        hooks = runner.Hooks(stop_requested=stop.requested)
+        if rank == 0:
+            for leftover in directory.glob(".*.*"):
+                leftover.unlink()
+            bar = shown.enter_context(progress.bar(runner.last_step(trial), trial.name, "step"))
+            started, evaluated = _reports(trial, directory, cores, bar)
+            hooks = runner.Hooks(started, evaluated, stop.requested)
         try:
             return runner.run_trial(trial, directory, FLAGS.checkpoint_period_seconds, hooks)
         except runner.Stopped:
             pass
-    print(f"stopped; run the same command again to resume {trial.name}", file=sys.stderr)
-    raise SystemExit(128 + stop.signal)
+    if rank == 0:
+        print(f"stopped; run the same command again to resume {trial.name}", file=sys.stderr)
+    raise SystemExit(128 + (stop.signal or signal.SIGTERM))  # or another rank got it
+
+
+def _reports(
+    trial: Trial, directory: Path, cores: Sequence[int], bar: Any
+) -> tuple[Callable[[int, int], None], Callable[[int, dict[str, Any]], None]]:
+    """What `runner.Hooks` are to do when the trial has started, and when it was evaluated."""
+    metric = f"validation/{registry.facts(trial.workload).metric}"
+
+    def started(preemption_count: int, step: int) -> None:
+        bar.n = bar.initial = step
+        files.write_json(directory / trials.HPARAMS, dict(trial.hyperparameters))
+        files.write_json(
+            directory / f"flags_{preemption_count}.json",
+            _flags_given() | trial.settings(),
+        )
+        files.write_json(directory / f"meta_data_{preemption_count}.json", _meta_data(trial, cores))
+
+    def evaluated(step: int, metrics: dict[str, Any]) -> None:
+        bar.set_postfix_str(f"{metric} {metrics[metric]:.4g}", refresh=False)
+        bar.update(step - bar.n)
+
+    return started, evaluated
 
 
 def _flags_given() -> dict[str, Any]:
@@ -143,24 +193,32 @@ def _flags_given() -> dict[str, Any]:
     return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(module)}
 
 
-def _meta_data(trial: Trial, torch: Any) -> dict[str, Any]:
+def _meta_data(trial: Trial, cores: Sequence[int]) -> dict[str, Any]:
+    import torch
+
     facts = vars(registry.facts(trial.workload))
     cuda = torch.cuda.is_available()
     return {
         **{f"workload.{name}": value for name, value in facts.items()},
         **environment.describe(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "nproc": FLAGS.nproc,
         "threads": torch.get_num_threads(),
-        "cores": environment.available_cores(),
+        "cores": cores,
         "rng_seed": trial.rng_seed,
     }
 
 
 class _StopSignals:
-    """Turns the first SIGINT or SIGTERM into a request; a second one acts as it always does."""
+    """Turns SIGINT or SIGTERM into a request.
 
-    def __init__(self) -> None:
+    A second one acts as it always does, but not in a rank, which may get the same one from two
+    senders: its launcher ends it if need be.
+    """
+
+    def __init__(self, may_interrupt: bool) -> None:
         self.signal = 0
+        self._may_interrupt = may_interrupt
         self._previous = {
             signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
         }
@@ -168,8 +226,9 @@ class _StopSignals:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         del frame
         self.signal = signum
-        for each, handler in self._previous.items():
-            signal.signal(each, handler)
+        if self._may_interrupt:
+            for each, handler in self._previous.items():
+                signal.signal(each, handler)
 
     def requested(self) -> bool:
         return self.signal != 0

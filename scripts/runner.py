@@ -1,7 +1,8 @@
 """AlgoPerf's clock on this machine: one trial, timed, evaluated, checkpointed, resumable.
 
 The clock runs while the submission selects data, updates parameters and prepares for evaluation.
-It stands still during initialisation, evaluation, logging and checkpointing. Unlike the official
+It stands still during initialisation, evaluation, logging and checkpointing. Several ranks under
+`torch.distributed` train together; rank 0 evaluates and writes all files. Unlike the official
 runner, which evaluates after so many seconds, this one evaluates after so many steps: the steps
 to a target then depend on the seed alone, not on the machine.
 """
@@ -15,17 +16,20 @@ from types import MappingProxyType
 from typing import Any
 
 from common import files
-from scripts import checkpoint, entries, trial_state
+from scripts import checkpoint, entries, ranks, trial_state
 from scripts.clock import now
 from scripts.metrics_log import MetricsLog
 from scripts.trial import CHECKPOINT, STATUS, Trial, require_same
 from scripts.trial_state import TrialState
 from workloads import prng, registry, spec
+from workloads.standin import replicas
 
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
     """What a trial reports to, and asks, between two steps; never on the clock.
+
+    Rank 0 reports; all ranks ask.
 
     Attributes:
       started: called with the preemption count and the first step, once a resume has succeeded.
@@ -51,12 +55,14 @@ def run_trial(
 ) -> dict[str, Any]:
     """Runs or resumes a trial to its end, writes its files, and returns its status.
 
+    All ranks call this with the same trial and directory.
+
     Args:
       load: from the trial's `entry` to the functions of the API.
 
     Raises:
       UserError: the entry cannot use the point, or the checkpoint is damaged or was written with
-        other settings, threads or torch; nothing has been written then.
+        other settings, threads, ranks or torch; nothing has been written then.
       Stopped: `hooks.stop_requested` asked for it.
     """
     saved = directory / CHECKPOINT
@@ -71,23 +77,26 @@ def run_trial(
             state.restore(snapshot)
         except Exception as error:  # whatever a library raises for state that does not fit
             raise checkpoint.unusable(saved, error) from error
-    hooks.started(state.preemption_count, state.global_step)
-    state.log.write()
+    first = replicas.rank() == 0
+    if first:
+        hooks.started(state.preemption_count, state.global_step)
+        state.log.write()
 
     run = _Run(trial, state, directory, checkpoint_period_seconds, hooks)
     reason = run.train()
 
     score = state.train_state["accumulated_submission_time"]
-    state.log.append_scalar_metrics({"score": score}, state.global_step)
-    state.log.write()
     status = {
         "status": "complete",
         "reason": reason,
         "global_step": state.global_step,
         "accumulated_submission_time": score,
     }
-    files.write_json(directory / STATUS, status)
-    saved.unlink(missing_ok=True)
+    if first:
+        state.log.append_scalar_metrics({"score": score}, state.global_step)
+        state.log.write()
+        files.write_json(directory / STATUS, status)
+        saved.unlink(missing_ok=True)
     return status
 
 
@@ -116,11 +125,11 @@ class _Run:
     def train(self) -> str:
         """Steps until the trial ends; returns why: targets, time, submission or steps."""
         state, train_state = self.state, self.state.train_state
-        train_state["last_step_end_time"] = time.time()
+        (train_state["last_step_end_time"],) = ranks.maximum(time.time())
         while True:
             keys = prng.split(prng.fold_in(state.loop_rng, state.global_step), 4)
             data_rng, update_rng, prepare_rng, eval_rng = keys
-            ended_by_submission = self.step(data_rng, update_rng)
+            ended_by_submission, stop_requested = self.step(data_rng, update_rng)
             train_state["training_complete"] = (
                 ended_by_submission or state.global_step >= self.last_step
             )
@@ -134,15 +143,21 @@ class _Run:
                     return "targets"
                 if train_state["training_complete"]:
                     return "submission" if ended_by_submission else "steps"
-                if now() - self.checkpointed_at >= self.checkpoint_period_seconds:
+                since_last, train_state["last_step_end_time"] = ranks.maximum(
+                    now() - self.checkpointed_at, time.time()
+                )
+                if since_last >= self.checkpoint_period_seconds:
                     self.save_checkpoint()
-            if self.hooks.stop_requested():
+            if stop_requested:
                 self.save_checkpoint()
                 raise Stopped
-            train_state["last_step_end_time"] = time.time()
 
-    def step(self, data_rng: prng.Key, update_rng: prng.Key) -> bool:
-        """One timed step; whether the submission declared the training complete."""
+    def step(self, data_rng: prng.Key, update_rng: prng.Key) -> tuple[bool, bool]:
+        """One timed step.
+
+        Returns:
+          Whether the submission declared the training complete, and whether any rank is to stop.
+        """
         state, complete = self.state, False
         workload, submission = state.workload, state.submission
         optional: dict[str, Any] = {}
@@ -177,8 +192,11 @@ class _Run:
             except spec.TrainingCompleteError:
                 complete = True
         state.global_step += 1
+        stop, state.train_state["last_step_end_time"] = state.clock.settle(
+            self.hooks.stop_requested(), time.time()
+        )
         state.train_state["accumulated_submission_time"] = state.clock.wall
-        return complete
+        return complete, stop > 0
 
     def prepare_for_eval(self, rng: prng.Key) -> None:
         """The submission's timed preparation, if it has one."""
@@ -199,42 +217,51 @@ class _Run:
                 global_step=state.global_step,
                 rng=rng,
             )
+        state.clock.settle()
         state.train_state["accumulated_submission_time"] = state.clock.wall
 
     def evaluate(self, rng: prng.Key) -> None:
-        """Evaluates all splits and writes the logs, off the clock."""
+        """Evaluates all splits on rank 0, tells the others, and writes the logs; off the clock."""
         state, train_state = self.state, self.state.train_state
-        start = now()
-        metrics: dict[str, Any] = state.workload.eval_model(
-            state.workload.eval_batch_size,
-            state.model,
-            state.model_state,
-            rng,
-            "",
-            None,
-            state.global_step,
+        metrics, train_state["last_eval_time"] = ranks.from_first(
+            lambda: (self.measured(rng), time.time())
         )
         for goal, reached in (
             ("validation_goal_reached", state.workload.has_reached_validation_target),
             ("test_goal_reached", state.workload.has_reached_test_target),
         ):
             train_state[goal] = bool(reached(metrics)) or train_state[goal]
-        end = now()
-        train_state["last_eval_time"] = time.time()
-        train_state["accumulated_eval_time"] += end - start
-        metrics = {name: float(value) for name, value in metrics.items()} | {
+        train_state["accumulated_eval_time"] = metrics["accumulated_eval_time"]
+        state.eval_results.append((state.global_step, metrics))
+        start = now()
+        if replicas.rank() == 0:
+            state.log.append_scalar_metrics(metrics, state.global_step, is_eval=True)
+            state.log.write()
+            self.hooks.evaluated(state.global_step, metrics)
+        self.count_logging(start)
+
+    def measured(self, rng: prng.Key) -> dict[str, float]:
+        """The metrics of all splits, and the times so far, this evaluation's included."""
+        state, train_state = self.state, self.state.train_state
+        start = now()
+        metrics: dict[str, Any] = state.workload.eval_model(
+            state.workload.eval_batch_size,
+            replicas.bare(state.model),
+            state.model_state,
+            rng,
+            "",
+            None,
+            state.global_step,
+        )
+        spent = now() - start
+        return {name: float(value) for name, value in metrics.items()} | {
             "score": state.clock.wall,
             "total_duration": self.seconds(),
             "accumulated_submission_time": state.clock.wall,
             "accumulated_submission_cpu_time": state.clock.cpu,
-            "accumulated_eval_time": train_state["accumulated_eval_time"],
+            "accumulated_eval_time": train_state["accumulated_eval_time"] + spent,
             "accumulated_logging_time": train_state["accumulated_logging_time"],
         }
-        state.eval_results.append((state.global_step, metrics))
-        state.log.append_scalar_metrics(metrics, state.global_step, is_eval=True)
-        state.log.write()
-        self.hooks.evaluated(state.global_step, metrics)
-        train_state["accumulated_logging_time"] += now() - end
 
     def evaluation_is_due(self) -> bool:
         return self.state.global_step % self.facts.eval_period_steps == 0
@@ -249,9 +276,16 @@ class _Run:
 
     def save_checkpoint(self) -> None:
         start = now()
-        checkpoint.save(self.checkpoint_path, self.state.snapshot(self.seconds()))
+        snapshot = self.state.snapshot(self.seconds())
+        if snapshot is not None:
+            checkpoint.save(self.checkpoint_path, snapshot)
         self.checkpointed_at = now()
-        self.state.train_state["accumulated_logging_time"] += self.checkpointed_at - start
+        self.count_logging(start)
+
+    def count_logging(self, start: float) -> None:
+        """Counts the time from `start` to now as logging, that of the slowest rank."""
+        (spent,) = ranks.maximum(now() - start)
+        self.state.train_state["accumulated_logging_time"] += spent
 
 
 def last_step(trial: Trial) -> int:

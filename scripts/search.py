@@ -19,12 +19,12 @@ from absl import flags
 from common import cli, files
 from common.cli import UserError
 from scripts import plan as plans
-from scripts import search_space, study
+from scripts import study
 from scripts.metrics_log import Row, read_csv, read_evaluations, write_csv
-from scripts.search_space import Point, Ranges
 from scripts.trial import Trial
-from workloads import registry
+from workloads import registry, search_space
 from workloads.facts import WorkloadFacts
+from workloads.search_space import Point, Ranges
 
 FLAGS = flags.FLAGS
 TABLE = "search.csv"

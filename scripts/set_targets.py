@@ -20,11 +20,11 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, search_space, study
+from scripts import entries, environment, study
 from scripts.metrics_log import read_evaluations
 from scripts.search import TABLE, Search, best_evaluation, rows_of, write_table
 from scripts.trial import Trial
-from workloads import registry
+from workloads import registry, search_space
 from workloads.facts import WorkloadFacts
 from workloads.standin.facts import TARGETS_FILE, read_targets
 

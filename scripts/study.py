@@ -2,8 +2,8 @@
 
     python -m scripts.study --entries=shampoo,adamw --studies=3 --output=runs/example
 
-Each trial is a process of its own (`python -m scripts.run`), pinned to its own cores. A finished
-trial has a status.json and is never run again.
+Each trial is a process of its own (`python -m scripts.run`), or --nproc of them that share its
+batches, pinned to its own cores. A finished trial has a status.json and is never run again.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, manifest, processes, search_space
+from scripts import entries, environment, manifest, processes
 from scripts import plan as plans
 from scripts import trial as trials
 from scripts.processes import Failure, Job
 from scripts.trial import Trial
-from workloads import registry
+from workloads import registry, search_space
 
 FLAGS = flags.FLAGS
 RUN = (sys.executable, "-m", "scripts.run")
@@ -28,9 +28,10 @@ RUN = (sys.executable, "-m", "scripts.run")
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """How trials run here; `command` starts one trial."""
+    """How trials run here: `nproc` processes of `threads` each; `command` starts one trial."""
 
     jobs: int
+    nproc: int = 1
     threads: int = 1
     checkpoint_period_seconds: float = 15.0
     command: tuple[str, ...] = dataclasses.field(default_factory=lambda: RUN)
@@ -60,6 +61,7 @@ def define_plan_flags() -> None:
 def define_machine_flags() -> None:
     """Flags that say how trials run on this machine."""
     define_job_flags()
+    flags.DEFINE_integer("nproc", 1, "processes that train a trial together", lower_bound=1)
     flags.DEFINE_float(
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
     )
@@ -67,24 +69,30 @@ def define_machine_flags() -> None:
 
 def define_job_flags() -> None:
     """Those of them that do not depend on checkpoints."""
-    flags.DEFINE_integer("jobs", None, "trials at a time (default: cores / threads)", lower_bound=1)
-    flags.DEFINE_integer("threads", 1, "PyTorch threads per trial", lower_bound=1)
+    flags.DEFINE_integer("jobs", None, "trials at a time (default: as cores allow)", lower_bound=1)
+    flags.DEFINE_integer("threads", 1, "PyTorch threads per process", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "base seed", lower_bound=0)
     flags.DEFINE_bool("dry_run", False, "print the plan and what is complete; create nothing")
 
 
 def machine_from_flags() -> Machine:
     """The machine as the flags describe it."""
-    return Machine(jobs_from_flags(), FLAGS.threads, FLAGS.checkpoint_period_seconds)
+    return Machine(
+        jobs=jobs_from_flags(FLAGS.nproc),
+        nproc=FLAGS.nproc,
+        threads=FLAGS.threads,
+        checkpoint_period_seconds=FLAGS.checkpoint_period_seconds,
+    )
 
 
-def jobs_from_flags() -> int:
-    """Trials at a time as the flags ask; warns if they share cores."""
+def jobs_from_flags(nproc: int = 1) -> int:
+    """Trials of `nproc` processes at a time as the flags ask; warns if they share cores."""
     cores = len(environment.available_cores())
-    jobs = FLAGS.jobs or max(1, cores // FLAGS.threads)
-    if jobs * FLAGS.threads > cores:
+    threads = nproc * FLAGS.threads
+    jobs = FLAGS.jobs or max(1, cores // threads)
+    if jobs * threads > cores:
         print(
-            f"warning: {jobs} jobs of {FLAGS.threads} threads share {cores} cores; "
+            f"warning: {jobs} jobs of {threads} threads share {cores} cores; "
             "their times are not comparable",
             file=sys.stderr,
         )
@@ -180,8 +188,9 @@ def run_study(
             return []
         settings = {
             "jobs": machine.jobs,
+            "nproc": machine.nproc,
             "threads": machine.threads,
-            "cores": processes.core_slots(machine.jobs, machine.threads),
+            "cores": processes.core_slots(machine.jobs, machine.nproc * machine.threads),
             "seed": left[0].seed,
             "trials_planned": len(planned),
             "trials_to_run": len(left),
@@ -189,7 +198,9 @@ def run_study(
         with manifest.recorded(output, **settings) as record:
             jobs = [_job(trial, spaces.get(trial.entry), output, machine) for trial in left]
             done = len(planned) - len(left)
-            failures = processes.run_jobs(jobs, machine.jobs, machine.threads, done)
+            failures = processes.run_jobs(
+                jobs, machine.jobs, machine.threads, done, nproc=machine.nproc
+            )
             record["trials_failed"] = len(failures)
             record["outcome"] = "failed trials" if failures else "complete"
     return failures
@@ -204,6 +215,7 @@ def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Jo
         f"--trial={trial.trial}",
         f"--output={output}",
         f"--seed={trial.seed}",
+        f"--nproc={machine.nproc}",
         f"--threads={machine.threads}",
         f"--checkpoint_period_seconds={machine.checkpoint_period_seconds}",
     ]

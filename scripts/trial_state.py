@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from common.cli import UserError
-from scripts import entries, search_space
+from scripts import entries
 from scripts.clock import SubmissionClock
 from scripts.metrics_log import MetricsLog
 from scripts.trial import Trial
-from workloads import prng, registry, spec
+from submission.algoperf_api.pytorch import consolidate
+from workloads import prng, registry, search_space, spec
+from workloads.standin import replicas
 
 
 @dataclasses.dataclass
@@ -22,7 +24,7 @@ class TrialState:
       trial: the trial that this is the state of.
       submission: an object with the API's functions, such as an entry's module.
       loop_rng: the key from which each step's four keys are folded.
-      train_state: what a submission may read of the run, with AlgoPerf's keys.
+      train_state: what a submission may read of the run, with AlgoPerf's keys; equal on all ranks.
       eval_results: (global_step, metrics) of each evaluation so far.
       earlier_seconds: total duration of the processes that ran this trial before.
     """
@@ -44,19 +46,23 @@ class TrialState:
     preemption_count: int = 0
     earlier_seconds: float = 0.0
 
-    def snapshot(self, seconds: float) -> dict[str, Any]:
-        """What `restore` needs, as plain values and tensors; `seconds` is the duration so far."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    def snapshot(self, seconds: float) -> dict[str, Any] | None:
+        """On rank 0 what `restore` needs on every rank, elsewhere None; a collective.
+
+        Plain values and tensors. `seconds` is the duration so far.
+        """
+        consolidate(self.optimizer_state)
+        if replicas.rank() != 0:
+            return None
         return {
             **identity(self.trial),
-            "model": self.model.state_dict(),
+            "model": replicas.bare(self.model).state_dict(),
             "model_state": self.model_state,
             "optimizer_state": {
                 name: part.state_dict() for name, part in self.optimizer_state.items()
             },
             "input_queue": self.input_queue.state_dict(),  # type: ignore[attr-defined]
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": cuda,
+            "rng": _rng_state(),
             "log": self.log.state_dict(),
             "clock": {"wall": self.clock.wall, "cpu": self.clock.cpu},
             "train_state": dict(self.train_state),
@@ -68,7 +74,7 @@ class TrialState:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Continues where `snapshot` was taken; raises whatever a misfit part raises."""
-        self.model.load_state_dict(snapshot["model"])
+        replicas.bare(self.model).load_state_dict(snapshot["model"])
         self.model_state = snapshot["model_state"]
         saved = snapshot["optimizer_state"]
         if set(saved) != set(self.optimizer_state):
@@ -84,9 +90,18 @@ class TrialState:
         self.global_step = snapshot["global_step"]
         self.preemption_count = self.log.preemption_count = snapshot["preemption_count"] + 1
         self.earlier_seconds = snapshot["seconds"]
-        torch.set_rng_state(snapshot["torch_rng"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(snapshot["cuda_rng"])
+        rng = snapshot["rng"]
+        torch.set_rng_state(rng["torch"])
+        if "cuda" in rng:
+            torch.cuda.set_rng_state(rng["cuda"])
+
+
+def _rng_state() -> dict[str, torch.Tensor]:
+    """On the CPU and on this rank's GPU; ranks have the same, unless an entry draws otherwise."""
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def identity(trial: Trial) -> dict[str, dict[str, Any]]:
@@ -94,7 +109,11 @@ def identity(trial: Trial) -> dict[str, dict[str, Any]]:
     return {
         "settings": trial.settings(),
         "hyperparameters": dict(trial.hyperparameters),
-        "process": {"threads": torch.get_num_threads(), "torch": str(torch.__version__)},
+        "process": {
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "nproc": replicas.count(),
+        },
     }
 
 
@@ -104,7 +123,7 @@ def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.lo
     Args:
       load: from the trial's `entry` to the functions of the API.
 
-    UserError if the entry cannot use the trial's point.
+    UserError if the entry cannot use the trial's point, or the ranks not its batch size.
     """
     workload = registry.load(trial.workload)
     submission = load(trial.entry)
@@ -118,7 +137,7 @@ def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.lo
         global_batch_size=submission.get_batch_size(trial.workload),
     )
     model, model_state = workload.init_model_fn(model_rng)
-    workload.attach_metrics_logger(log)
+    workload.attach_metrics_logger(log if replicas.rank() == 0 else None)
     try:
         optimizer_state = submission.init_optimizer_state(
             workload, model, model_state, hyperparameters, optimizer_rng

@@ -16,9 +16,16 @@ class WorkloadFacts:
       metric: the target's metric, without its split.
       direction: whether a larger (`max`) or a smaller (`min`) metric is better.
       step_hint: steps of the budget; targets are set with schedules of 0.75 times as many.
-      eval_period_steps: steps between evaluations in the local runner.
-      max_runtime_seconds: budget of submission time for one trial.
+      eval_period_steps: steps between evaluations in the local runner; 0 for official workloads,
+        which are evaluated by the clock.
+      max_runtime_seconds: budget of submission time for one trial, under the external tuning
+        ruleset where there are several.
       validation_target, test_target: metric values to reach, None while not set.
+      version: the benchmark's version that the row belongs to; empty for stand-ins.
+      base: the base workload that an official variant changes; empty for others.
+      eval_period_seconds: submission time between evaluations in the official runner; 0 for
+        stand-ins.
+      self_tuning_max_runtime_seconds: the budget under the self-tuning ruleset; 0 for stand-ins.
     """
 
     name: str
@@ -32,6 +39,10 @@ class WorkloadFacts:
     max_runtime_seconds: int
     validation_target: float | None = None
     test_target: float | None = None
+    version: str = ""
+    base: str = ""
+    eval_period_seconds: int = 0
+    self_tuning_max_runtime_seconds: float = 0
 
     def meets(self, value: float, target: float | None) -> bool:
         """Whether `value` is as good as `target`; NaN and a missing target are never met."""

@@ -4,6 +4,8 @@ Importing the registry loads neither data nor a deep-learning framework.
 
 >>> facts("mnist_vit").stands_in_for
 'imagenet_vit'
+>>> facts("fastmri").step_hint, facts("fastmri", "v0.5").step_hint
+(18094, 36189)
 """
 
 import importlib
@@ -13,17 +15,19 @@ from typing import TYPE_CHECKING
 
 from common.cli import UserError
 from workloads.facts import WorkloadFacts
+from workloads.official.facts import NEWEST, OFFICIAL, VERSIONS, OfficialFacts
 from workloads.standin import facts as standin_facts
 from workloads.standin.facts import STANDINS
 
 if TYPE_CHECKING:
     from workloads import spec
 
-_SUITES: dict[str, Mapping[str, WorkloadFacts]] = {"standin": STANDINS}
-# A view, not a copy: the suites read their targets when a row is first looked up.
+# A view, not a copy: the stand-ins read their targets when a row is first looked up. Names come in
+# the reverse order of the maps.
 _ALL: Mapping[str, WorkloadFacts] = ChainMap(
     {},
-    *_SUITES.values(),  # type: ignore[arg-type]  # a ChainMap writes to its first map only
+    OFFICIAL[NEWEST],  # type: ignore[arg-type]  # a ChainMap writes to its first map only
+    STANDINS,  # type: ignore[arg-type]
 )
 
 _CLASSES = {
@@ -33,30 +37,83 @@ _CLASSES = {
 }
 
 
-def names(suite: str | None = None) -> list[str]:
-    """Names of all workloads, or of those of one suite, in the registry's order."""
-    return [name for name in _ALL if suite is None or name in _SUITES.get(suite, ())]
+def names(suite: str | None = None, version: str | None = None) -> list[str]:
+    """Names of all workloads, or of those of one suite, in the registry's order.
+
+    Args:
+      suite: `standin` or `official`.
+      version: of the benchmark, for official workloads: `v0.5` or `v0.6`; None means the newest.
+
+    Raises:
+      UserError: for an unknown version.
+    """
+    official = _official(version)
+    there = [name for name in _ALL if name not in OFFICIAL[NEWEST]] + list(official)
+    suites = {"standin": STANDINS, "official": official}
+    return [name for name in there if suite is None or name in suites.get(suite, ())]
 
 
-def facts(name: str) -> WorkloadFacts:
-    """The facts of one workload; UserError with the known names for an unknown one."""
-    if name not in _ALL:
-        raise UserError(f"unknown workload {name!r}; known: {', '.join(names())}")
-    return _ALL[name]
+def facts(name: str, version: str | None = None) -> WorkloadFacts:
+    """The facts of one workload.
+
+    Args:
+      name: of the workload.
+      version: of the benchmark, for an official workload: `v0.5` or `v0.6`; None means the newest.
+        Stand-ins are the same whatever it is.
+
+    Raises:
+      UserError: naming the known ones for an unknown workload or version.
+    """
+    if name in _ALL and name not in OFFICIAL[NEWEST]:
+        return _ALL[name]
+    rows = _official(version)
+    if name not in rows:
+        where = f" in {version}" if name in _ALL else ""
+        known = ", ".join(names(version=version))
+        raise UserError(f"unknown workload {name!r}{where}; known: {known}")
+    return rows[name]
+
+
+def official(name: str, version: str | None = None) -> OfficialFacts:
+    """The facts of one official workload, with its data set and model; UserError as `facts`."""
+    row = facts(name, version)
+    if not isinstance(row, OfficialFacts):
+        known = ", ".join(names("official", version))
+        raise UserError(f"{name} is no official workload; those are: {known}")
+    return row
 
 
 def caveat(name: str) -> str | None:
-    """What to tell a person before a workload is trained here, if anything; UserError as `facts`.
+    """What to tell a person before a workload is trained here, if anything.
 
     It says so where the workload's targets were set on other data than it has on this machine.
+
+    Raises:
+      UserError: as `facts`, and for an official workload, which does not train here.
     """
-    facts(name)
+    _class_of(name)
     return standin_facts.caveat(name)
 
 
 def load(name: str) -> "spec.Workload":
-    """A new instance of a workload that trains here."""
-    facts(name)
-    module, _, attribute = _CLASSES[name].partition(":")
+    """A new instance of a workload that trains here; UserError as `caveat`."""
+    module, _, attribute = _class_of(name).partition(":")
     workload: spec.Workload = getattr(importlib.import_module(module), attribute)()
     return workload
+
+
+def _class_of(name: str) -> str:
+    facts(name)
+    if name not in _CLASSES:
+        raise UserError(
+            f"{name} is an official workload: it trains under the benchmark's own runner; those "
+            f"that train here are: {', '.join(_CLASSES)}"
+        )
+    return _CLASSES[name]
+
+
+def _official(version: str | None) -> Mapping[str, OfficialFacts]:
+    version = NEWEST if version is None else version
+    if version not in OFFICIAL:
+        raise UserError(f"unknown benchmark version {version!r}; known: {', '.join(VERSIONS)}")
+    return OFFICIAL[version]

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from submission.shampoo.numerics import tiny
+from submission.shampoo.saved import checked
+
 
 class Averager(abc.ABC):
     """What EMA and schedule-free averaging have in common; see `averager`.
@@ -261,7 +264,7 @@ class ScheduleFree(Averager):
         new = old + term
         for weight in weights:
             self._state[weight]["weight_sum"] = new
-        return term / new.clamp_min(torch.finfo(torch.float64).tiny)
+        return term / new.clamp_min(tiny(new))
 
     def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
         averages = self._iterates(weights)
@@ -337,10 +340,5 @@ def _copies(weights: list[Tensor], like: list[Tensor]) -> list[Tensor]:
 
 def _fitting(saved: Tensor | None, start: Tensor, name: str, weight: Tensor) -> Tensor:
     """A copy of `saved` in the layout, dtype and place of `start`."""
-    if not isinstance(saved, Tensor) or saved.shape != start.shape:
-        found = tuple(saved.shape) if isinstance(saved, Tensor) else saved
-        raise ValueError(
-            f"state_dict: {name!r} of the parameter of shape {tuple(weight.shape)} must be a "
-            f"tensor of shape {tuple(start.shape)}, got {found}."
-        )
-    return torch.empty_like(start, requires_grad=False).copy_(saved)
+    value = checked(saved, name, start.shape, weight)
+    return torch.empty_like(start, requires_grad=False).copy_(value)

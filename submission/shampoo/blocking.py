@@ -128,21 +128,42 @@ def _longest(other: int, config: BlockingConfig) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
-    """A tile's place in a stack.
+class Part:
+    """Blocks of a parameter that one rank owns: of one tile, adjacent in row-major order.
 
     Attributes:
       index: the parameter's index in its group.
       matrix: the parameter's shape once matricised.
-      number: which of the parameter's tiles this is.
-      tile: the tile itself.
-      offset: its first block in the stack.
+      number: which of the parameter's tiles the blocks belong to.
+      start: the first of them in that tile.
+      total: how many blocks that tile has.
+      tile: the part's own region.
     """
 
     index: int
     matrix: tuple[int, int]
     number: int
+    start: int
+    total: int
     tile: Tile
+
+
+def whole(index: int, plan: Plan) -> list[Part]:
+    """All of a parameter, a part for each tile."""
+    return [
+        Part(index, plan.matrix, number, 0, tile.blocks, tile)
+        for number, tile in enumerate(plan.tiles)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Member(Part):
+    """A part's place in a stack.
+
+    Attributes:
+      offset: its first block in the stack.
+    """
+
     offset: int
 
 
@@ -167,12 +188,11 @@ class StackLayout:
         return sum(member.tile.blocks for member in self.members)
 
 
-def stack_layouts(plans: Iterable[tuple[int, Plan]]) -> list[StackLayout]:
-    """Gathers the tiles of many parameters, given as (index, plan), into stacks."""
+def stack_layouts(parts: Iterable[Part]) -> list[StackLayout]:
+    """Gathers parts of many parameters into stacks."""
     members: dict[tuple[int, int, tuple[bool, bool]], list[Member]] = {}
-    for index, parameter_plan in plans:
-        for number, tile in enumerate(parameter_plan.tiles):
-            row = members.setdefault((tile.height, tile.width, tile.sides), [])
-            offset = row[-1].offset + row[-1].tile.blocks if row else 0
-            row.append(Member(index, parameter_plan.matrix, number, tile, offset))
+    for part in parts:
+        row = members.setdefault((part.tile.height, part.tile.width, part.tile.sides), [])
+        offset = row[-1].offset + row[-1].tile.blocks if row else 0
+        row.append(Member(**vars(part), offset=offset))
     return [StackLayout(*key, tuple(row)) for key, row in members.items()]

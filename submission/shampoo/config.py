@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 Method = Literal["shampoo", "soap", "kl_shampoo"]
 Grafting = Literal["sgd", "adagrad", "rmsprop", "adam"]
@@ -37,6 +38,14 @@ def _is_number(value: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value)
+
+
+def check_lr(lr: Any) -> None:
+    """Raises ValueError for what can be no `ShampooConfig.lr`."""
+    if isinstance(lr, Tensor):
+        _check(lr.numel() == 1, "lr", tuple(lr.shape), "a number or a tensor of one element")
+    else:
+        _check(_is_finite(lr) and lr >= 0, "lr", lr, "a finite number >= 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +141,8 @@ class ShampooConfig(StateConfig):
 
     Attributes:
       lr: learning rate, a float or a one-element tensor; read at every step.
-      betas: EMA weights of the first moment, and of the factors and second moments.
+      betas: EMA weights of the first moment, and of the factors and second moments. A first moment
+        that begins in mid-training, betas[0] having been 0, begins at zero without a correction.
       eps: added to the root of a second moment.
       weight_decay: its strength; how it acts is `decay_mode`.
       decay_mode: "decoupled" shrinks weights by lr * weight_decay per step (Loshchilov & Hutter
@@ -191,11 +201,7 @@ class ShampooConfig(StateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lr = self.lr
-        if isinstance(lr, Tensor):
-            _check(lr.numel() == 1, "lr", tuple(lr.shape), "a number or a tensor of one element")
-        else:
-            _check(_is_finite(lr) and lr >= 0, "lr", lr, "a finite number >= 0")
+        check_lr(self.lr)
         _check(len(self.betas) == 2, "betas", self.betas, "two numbers in [0, 1)")
         for beta in self.betas:
             _check(_is_finite(beta) and 0 <= beta < 1, "betas", self.betas, "two numbers in [0, 1)")
@@ -245,3 +251,49 @@ class ShampooConfig(StateConfig):
                 exponent,
                 f"1 over an integer for this {what}",
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributedConfig:
+    """How state and work are divided among the ranks of `torch.distributed`.
+
+    Every block has one owner, which holds its state and computes its update (Rajbhandari et al.
+    2020, arXiv:1910.02054); what an owner computes goes to the ranks that hold the weights.
+
+    Attributes:
+      group: the ranks that hold replicas of parameters that are no DTensors, as under
+        `DistributedDataParallel`; None for all. DTensors bring their own mesh.
+      communication_dtype: of gradients and updates on their way, float32 or bfloat16.
+      communicate: owners of replicated parameters send "updates", or "parameters", which are
+        smaller where those are bfloat16 and updates float32. Sharded parameters take updates.
+      group_size: divides blocks among so many neighbouring ranks, each such group doing all the
+        work: no traffic between nodes, at the price of more state. For sharded parameters with
+        replicas, the number of shards. None divides them among all.
+      buckets: in how many pieces updates are sent, each as soon as it is computed.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> DistributedConfig(communication_dtype=torch.bfloat16).communicate
+    'updates'
+    """
+
+    group: "ProcessGroup | None" = None
+    communication_dtype: torch.dtype = torch.float32
+    communicate: Literal["updates", "parameters"] = "updates"
+    group_size: int | None = None
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        _check_choice("communication_dtype", self.communication_dtype, STATE_DTYPES)
+        _check_choice("communicate", self.communicate, ("updates", "parameters"))
+        size = self.group_size
+        _check(
+            size is None or (_is_int(size) and size >= 1),
+            "group_size",
+            size,
+            "None or an integer >= 1",
+        )
+        _check(
+            _is_int(self.buckets) and self.buckets >= 1, "buckets", self.buckets, "an integer >= 1"
+        )

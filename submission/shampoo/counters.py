@@ -55,6 +55,7 @@ class Counters:
         member_of_block = torch.repeat_interleave(numbers, counts)
         self._member_of_block = member_of_block.to(device).view(-1, 1, 1)
         self._seen: set[Member] = set()
+        self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
 
     def per_stack(self) -> tuple[Tensor, ...]:
         """Views of the counters for each stack, [N, 1, 1]."""
@@ -79,7 +80,7 @@ class Counters:
           A tick for each stack.
         """
         news = self._note(present)
-        live = finite if all(present) else self._mask(present) & finite
+        live = finite if all(present) else self._mask_of(present) & finite
         self._steps.add_(live)
         number = live.to(self._steps.dtype)
         decays = [1 - (1 - beta) * number for beta in betas]
@@ -124,6 +125,12 @@ class Counters:
                 ranges.append(slice(start, stop))
             found.append(tuple(ranges))
         return found
+
+    def _mask_of(self, present: tuple[bool, ...]) -> Tensor:
+        """`_mask`, made once for steps with the same members."""
+        if self._last_mask is None or self._last_mask[0] != present:
+            self._last_mask = present, self._mask(present)
+        return self._last_mask[1]
 
     def _mask(self, pattern: tuple[bool, ...]) -> Tensor:
         """One boolean per block, [sum of N, 1, 1], from one per member."""

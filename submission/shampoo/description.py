@@ -6,6 +6,7 @@ from typing import Any
 from submission.shampoo import blocking
 from submission.shampoo.config import StateConfig
 from submission.shampoo.layout import Layout
+from submission.shampoo.sides import CONDITION, FAILURES, REFRESHES, RESIDUAL
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
@@ -36,14 +37,14 @@ def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
 
 
 def health(
-    groups: Sequence[Mapping[str, Any]], layouts: Mapping[int, Layout]
+    groups: Sequence[Mapping[str, Any]], layouts: Sequence[Layout | None]
 ) -> dict[str, dict[str, float]]:
     """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
     found: dict[str, dict[str, float]] = {}
-    for number, layout in layouts.items():
-        labels = names(groups[number])
-        several = len(groups) > 1 and not groups[number].get("param_names")
-        for stacks in layout.stacks:
+    for number, (group, layout) in enumerate(zip(groups, layouts, strict=True)):
+        labels = names(group)
+        several = len(groups) > 1 and not group.get("param_names")
+        for stacks in layout.stacks if layout else ():
             for stack, which, table in stacks.refresher.health():
                 rows = table.tolist()
                 for member in stack.layout.members:
@@ -54,8 +55,8 @@ def health(
                         {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
                     )
                     for row in rows[member.offset : member.offset + member.tile.blocks]:
-                        entry["residual"] = max(entry["residual"], row[0])
-                        entry["condition"] = max(entry["condition"], row[1])
-                        entry["refreshes"] += int(row[2])
-                        entry["failed_roots"] += int(row[3])
+                        entry["residual"] = max(entry["residual"], row[RESIDUAL])
+                        entry["condition"] = max(entry["condition"], row[CONDITION])
+                        entry["refreshes"] += int(row[REFRESHES])
+                        entry["failed_roots"] += int(row[FAILURES])
     return found

@@ -14,6 +14,7 @@ from submission.shampoo.eigh import (
     non_orthonormality,
     scale_to_unit,
 )
+from submission.shampoo.numerics import tiny
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**26
@@ -192,7 +193,7 @@ def _householder_qr(columns: Tensor) -> Tensor:
 def _cholesky_qr(columns: Tensor, shift: float) -> Tensor:
     """The same Q in two passes; NaN where a factorisation fails."""
     norms = torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
-    vectors = columns / norms.clamp_min(torch.finfo(columns.dtype).tiny)
+    vectors = columns / norms.clamp_min(tiny(columns))
     for added in (shift, 0.0):
         gram = torch.bmm(vectors.mT, vectors)
         gram.diagonal(dim1=-2, dim2=-1).add_(added)
@@ -207,7 +208,7 @@ def _rayleigh(matrices: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     products = torch.bmm(matrices, vectors)
     values = (vectors * products).sum(dim=-2)
     error = torch.linalg.matrix_norm(products - vectors * values.unsqueeze(-2))
-    norm = torch.linalg.matrix_norm(products).clamp_min(torch.finfo(products.dtype).tiny)
+    norm = torch.linalg.matrix_norm(products).clamp_min(tiny(products))
     return values, error / norm
 
 

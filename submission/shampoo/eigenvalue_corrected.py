@@ -9,8 +9,7 @@ from torch import Tensor
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
-from submission.shampoo.preconditioners import Preconditioner, layout_sides, no_weight
-from submission.shampoo.root_inverse import state_dtypes
+from submission.shampoo.preconditioners import Preconditioner
 from submission.shampoo.sides import BasisSide
 
 
@@ -22,24 +21,13 @@ class BasisPreconditioner(Preconditioner):
     """
 
     refreshes_at_first = False
+    # Whether the sides keep eigenvalues, see `BasisSide`.
+    _with_eigenvalues: bool
 
-    def __init__(
-        self,
-        layout: StackLayout,
-        config: StateConfig,
-        dtype: torch.dtype,
-        device: torch.device,
-        with_eigenvalues: bool,
-    ) -> None:
-        factor_dtype, root_dtype = state_dtypes(config, dtype)
-        weight = no_weight(layout, dtype, device)
-        sides = [
-            BasisSide(size, weight, factor_dtype, root_dtype, with_eigenvalues)
-            if size is not None
-            else None
-            for size in layout_sides(layout)
-        ]
-        super().__init__(sides, weight)
+    def _side(
+        self, dimension: int, factor_dtype: torch.dtype, root_dtype: torch.dtype
+    ) -> BasisSide:
+        return BasisSide(dimension, self.weight, factor_dtype, root_dtype, self._with_eigenvalues)
 
     @property
     def bases(self) -> tuple[BasisSide | None, ...]:
@@ -69,11 +57,12 @@ class EigenvalueCorrected(BasisPreconditioner):
     """
 
     exponent = 0.5
+    _with_eigenvalues = False
 
     def __init__(
         self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        super().__init__(layout, config, dtype, device, with_eigenvalues=False)
+        super().__init__(layout, config, dtype, device)
         shape = (layout.blocks, layout.height, layout.width)
         self.second = torch.zeros(shape, dtype=dtype, device=device)
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from submission.shampoo.numerics import PROBES, sign_probes, tiny
+
 # Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
 MAX_RESIDUAL = 1e-2
 # Of V^T V - I, entrywise. Solvers in full precision err by 1e-6 in float32 and 1e-14 in float64;
 # products in TF32, where a user allows them, by up to 5e-3.
 MAX_NON_ORTHONORMALITY = {torch.float32: 1e-2, torch.float64: 1e-10}
-
-PROBES = 4
 
 
 class Eigendecomposition(NamedTuple):
@@ -47,12 +47,6 @@ def scale_to_unit(matrices: Tensor) -> tuple[Tensor, Tensor]:
     bounds = matrices.abs().sum(dim=-1).amax(dim=-1).clamp_(limits.tiny, limits.max)
     bounds = bounds[:, None, None]
     return matrices / bounds, bounds
-
-
-def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [N, d] and eigenvectors [N, d, d] as `decompose` finds them."""
-    values, vectors, _ = decompose(matrices)
-    return values, vectors
 
 
 def decompose(matrices: Tensor) -> Eigendecomposition:
@@ -102,16 +96,8 @@ def _solve(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
     probes = sign_probes(matrices).expand(len(matrices), -1, -1)
     turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
     error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
-    norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
+    norm = torch.linalg.matrix_norm(matrices).clamp_min(tiny(matrices))
     residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(PROBES))
     sound = residual <= MAX_RESIDUAL
     sound &= non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
     return Eigendecomposition(values, vectors, residual), sound
-
-
-def sign_probes(matrices: Tensor) -> Tensor:
-    """Signs [PROBES, d] of a quadratic phase: as good as random, and alike on all devices."""
-    size = matrices.shape[-1]
-    index = torch.arange(1, size * PROBES + 1, dtype=torch.float64, device=matrices.device)
-    signs = index.square().mul_(math.pi * (math.sqrt(5) - 1)).cos_().sign_()
-    return signs.to(matrices.dtype).view(PROBES, size)

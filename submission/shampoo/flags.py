@@ -1,7 +1,5 @@
 """Booleans that leave the device without the host waiting for it."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -42,15 +40,8 @@ class AsyncFlags:
 
     def read(self) -> list[int]:
         """Indices of the flags set in what was posted last, once; waits for that copy alone."""
-        values = self._arrived()
-        self._values = None
+        values, copied = self._values, self._copied
+        self._values = self._copied = None
+        if copied is not None:
+            copied.synchronize()
         return [] if values is None else values.nonzero().flatten().tolist()
-
-    def _arrived(self) -> Tensor | None:
-        if self._copied is not None:
-            self._copied.synchronize()
-            self._copied = None
-        return self._values
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_values": self._arrived(), "_copied": None}

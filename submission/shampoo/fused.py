@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.blocking import Member
+from submission.shampoo.roster import Roster
 from submission.shampoo.stacks import Stack
 
 # torch has fused kernels for these devices only.
@@ -43,8 +43,7 @@ def fits(
 
 
 def step(
-    stack: Stack,
-    members: Sequence[Member],
+    roster: Roster,
     grads: Sequence[Tensor],
     weights: Sequence[Tensor],
     finite: Tensor,
@@ -53,28 +52,19 @@ def step(
     """Steps weights [1, L] or [m, n] by their gradients, in place; the state lies in the stack.
 
     Args:
-      members: those that take the step, in the order of `grads` and `weights`; their counters
+      roster: those that take the step, in the order of `grads` and `weights`; their counters
         have been advanced.
       finite: a boolean scalar; where False nothing changes.
       options: the parameter group, with "shrink", the strength of decoupled decay.
     """
-    assert stack.diagonal is not None and stack.diagonal.second is not None
-    first, second = (
-        [
-            state.narrow(0, member.offset, member.tile.blocks).view(member.matrix)
-            for member in members
-        ]
-        for state in (stack.ensure_first(), stack.diagonal.second)
-    )
-    # The kernel reads its counters in float32.
-    steps = [stack.steps[member.offset, 0, 0].float() for member in members]
+    first, second, steps = roster.adam
     torch._fused_adamw_(
         list(weights),
         list(grads),
         first,
         second,
         [],
-        steps,
+        [each.float() for each in steps],  # what the kernel reads; no copy where it is that
         lr=options["lr"],
         beta1=options["betas"][0],
         beta2=options["betas"][1],

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from submission.shampoo.config import Grafting
 from submission.shampoo.counters import Tick
+from submission.shampoo.numerics import tiny
 
 
 class Diagonal:
@@ -76,6 +77,6 @@ def ratio(direction: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
       the ratios, and booleans.
     """
-    smallest = math.sqrt(torch.finfo(direction.dtype).tiny) * 10
+    smallest = math.sqrt(tiny(direction)) * 10
     usable = (direction > smallest) & (direction < math.inf)
     return magnitude / direction.clamp_min(smallest), usable

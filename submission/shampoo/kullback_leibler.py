@@ -13,7 +13,8 @@ from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick, bias_correction
 from submission.shampoo.eigenvalue_corrected import BasisPreconditioner
-from submission.shampoo.preconditioners import FactorAverage, tiny
+from submission.shampoo.numerics import tiny
+from submission.shampoo.preconditioners import FactorAverage
 
 
 class KullbackLeibler(BasisPreconditioner):
@@ -27,11 +28,12 @@ class KullbackLeibler(BasisPreconditioner):
     """
 
     exponent = 0.5
+    _with_eigenvalues = True
 
     def __init__(
         self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        super().__init__(layout, config, dtype, device, with_eigenvalues=True)
+        super().__init__(layout, config, dtype, device)
         self._shape = layout.height, layout.width
         self._seen: Tensor | None = None
 
@@ -72,13 +74,17 @@ class KullbackLeibler(BasisPreconditioner):
                 found.append(torch.ones_like(scale))
                 continue
             values = side.eigenvalues.unsqueeze(-1)
-            prior = scale if self._has_scale(number) else torch.ones_like(scale)
+            prior = self._prior(number, scale)
             found.append(torch.where(values.amax(-2, keepdim=True) > 0, values, prior))
         return found
 
-    def _has_scale(self, number: int) -> bool:
-        """The left factor carries the pair's scale, the right one where it stands alone."""
-        return number == 0 or self.bases[0] is None
+    def _prior(self, number: int, scale: Tensor) -> Tensor:
+        """The eigenvalue [N, 1, 1] of a side's prior.
+
+        The left factor carries the pair's scale, the right one where it stands alone.
+        """
+        has_scale = number == 0 or self.bases[0] is None
+        return scale if has_scale else torch.ones_like(scale)
 
     def _track_eigenvalues(
         self,
@@ -96,7 +102,7 @@ class KullbackLeibler(BasisPreconditioner):
         for number, side in enumerate(self.bases):
             if side is None or side.eigenvalues is None:
                 continue
-            prior = scale if self._has_scale(number) else torch.ones_like(scale)
+            prior = self._prior(number, scale)
             fresh = decay * values[number] + (1 - decay) * seen[number]
             fresh = torch.where(sound, fresh, prior).squeeze(-1)
             live = tick.live.flatten(1) if tick.live.dim() else tick.live
@@ -117,13 +123,12 @@ class KullbackLeibler(BasisPreconditioner):
         for number, (side, each) in enumerate(zip(self.bases, vectors, strict=True)):
             if side is None:
                 continue
-            prior = scale if self._has_scale(number) else torch.ones_like(scale)
             side.factor.average(
                 torch.where(sound & live, average.observed(each), 0.0),
                 decay,
                 average.weight,
                 average.seed,
-                diagonal=(share * prior).flatten(1),
+                diagonal=(share * self._prior(number, scale)).flatten(1),
             )
         first = share + sound.to(scale.dtype) * average.weight
         kept = self.weight * average.decay + (1 - average.decay)

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo import blocking
+from submission.shampoo import blocking, communication, ownership
 from submission.shampoo.averaging import Averager
+from submission.shampoo.blocking import Plan, StackLayout, stack_layouts
 from submission.shampoo.config import StateConfig
+from submission.shampoo.placement import Placement, Placements, local, part_of, rows_of, whole
+from submission.shampoo.refresh import Line
 from submission.shampoo.stack_group import StackGroup
 
 
@@ -21,32 +24,85 @@ class Layout:
     Attributes:
       config: the fixed options it was planned with.
       plans: one for each parameter of the group.
-      indices: the parameters that are in a stack.
-      stacks: their stacks, by device and parameter dtype.
+      indices: the parameters that are in a stack, on this or another rank.
+      stacks: what this rank owns, by device, parameter dtype and placement.
+      owned: for each of them, the stacks of all owners.
     """
 
     config: StateConfig
-    plans: list[blocking.Plan]
+    plans: list[Plan]
     indices: frozenset[int]
     stacks: list[StackGroup]
+    owned: list[list[list[StackLayout]]]
 
     @classmethod
     def of(
-        cls, parameters: Sequence[Tensor], config: StateConfig, indices: frozenset[int]
+        cls,
+        parameters: Sequence[Tensor],
+        config: StateConfig,
+        indices: frozenset[int],
+        placements: Placements,
+        refresh_interval: int,
     ) -> "Layout":
-        """Plans all `parameters` and makes empty stacks for those at `indices`."""
+        """Plans all `parameters` and makes empty stacks for those at `indices`.
+
+        Args:
+          placements: tells where parameters lie.
+          refresh_interval: as expected, for dividing blocks among ranks.
+        """
         plans = [blocking.plan(parameter.shape, config) for parameter in parameters]
         kinds = defaultdict(list)
         for index in sorted(indices):
             parameter = parameters[index]
-            kinds[parameter.device, parameter.dtype].append((index, plans[index]))
-        stacks = [
-            StackGroup(
-                rows, config, torch.float64 if dtype == torch.float64 else torch.float32, device
-            )
-            for (device, dtype), rows in kinds.items()
-        ]
-        return cls(config, plans, indices, stacks)
+            placement = placements.of(parameter)
+            kinds[parameter.device, parameter.dtype, placement].append(index)
+        # Frozen parameters aside, but whether or not they have had a gradient yet.
+        planned = [i for i, p in enumerate(parameters) if i in indices or p.requires_grad]
+        line = Line(stack_layouts(part for i in planned for part in blocking.whole(i, plans[i])))
+        stacks, owned = [], []
+        for (device, dtype, placement), here in kinds.items():
+            rows = [(index, plans[index]) for index in here]
+            parts = ownership.assign(rows, placement.owners, refresh_interval)
+            layouts = [stack_layouts(each) for each in parts]
+            state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+            own = layouts[placement.owner]
+            group = StackGroup(own, here, config, state_dtype, device, placement, line)
+            held = {index: _held(parameters[index], plans[index], placement) for index in here}
+            if placement.groups and placements.config is not None:
+                group.exchange = communication.exchange(
+                    group.stacks, layouts, placement, placements.config, held, dtype, device
+                )
+            stacks.append(group)
+            owned.append(layouts)
+        return cls(config, plans, indices, stacks, owned)
+
+    @property
+    def gathered(self) -> frozenset[int]:
+        """The parameters that the optimizer must put together, see `Placement.kind`."""
+        return frozenset(
+            index
+            for stacks in self.stacks
+            if stacks.placement.kind == "gathered"
+            for index in stacks.indices
+        )
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether other ranks own some of the blocks."""
+        return any(stacks.placement.owners > 1 for stacks in self.stacks)
+
+
+def _held(parameter: Tensor, plan: Plan, placement: Placement) -> list[tuple[int, int]]:
+    """For each shard, its rows [begin, end) of the parameter as a matrix.
+
+    Where that is a single row, the columns.
+    """
+    if placement.kind != "sharded":
+        return []
+    length = parameter.shape[0]
+    rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
+    each = parameter.numel() // length if plan.matrix[0] == 1 else 1
+    return [(begin * each, end * each) for begin, end in rows]
 
 
 class GroupStep:
@@ -69,28 +125,47 @@ class GroupStep:
         indices: Sequence[int],
         averager: Averager | None,
     ) -> None:
-        self._layout, self._averager = layout, averager
-        self._parameters = [group["params"][index] for index in indices]
+        self._layout, self._averager, self._group = layout, averager, group
+        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        self._options: dict[str, Any] = {**group, "lr": lr, "shrink": _shrink(group)}
+        self._parameters = [local(group["params"][index]) for index in indices]
         grads = {index: _dense(group["params"][index]) for index in indices}
         self._moving: Sequence[Tensor] = self._parameters
         if averager is not None:
             self._moving = averager.begin(self._parameters)
+        moving = dict(zip(indices, self._moving, strict=True))
+        # Of parameters without a gradient here, another rank may know one.
+        others = layout.indices.difference(indices) if layout.is_divided else ()
+        moving.update((index, local(group["params"][index])) for index in others)
+        self._gathered = {index: moving.pop(index) for index in layout.gathered if index in moving}
         self._weights: dict[int, Tensor] = {}
         self._detours: list[tuple[Tensor, Tensor]] = []
-        for index, weight in zip(indices, self._moving, strict=True):
-            matrix = layout.plans[index].matrix
-            self._weights[index] = weight.reshape(matrix)
+        for index, weight in moving.items():
+            matrix = _as_matrix(weight, layout.plans[index])
+            self._weights[index] = matrix
             if not weight.is_contiguous():  # then there is no view, and this is a copy
-                self._detours.append((weight, self._weights[index]))
+                self._detours.append((weight, matrix))
+        for index, weight in self._gathered.items():
+            shape, dtype = layout.plans[index].matrix, self._state_dtype(weight)
+            self._weights[index] = torch.zeros(shape, dtype=dtype, device=weight.device)
+            if index in grads:
+                grads[index] = self._put_together(index, grads[index])
         self._grads = {
-            index: grad.reshape(layout.plans[index].matrix) for index, grad in grads.items()
+            index: _as_matrix(local(grad), layout.plans[index]) for index, grad in grads.items()
         }
-        self._group = group
-        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        self._options: dict[str, Any] = {**group, "lr": lr, "shrink": _shrink(group)}
+
+    @staticmethod
+    def _state_dtype(weight: Tensor) -> torch.dtype:
+        return torch.float64 if weight.dtype == torch.float64 else torch.float32
+
+    def _put_together(self, index: int, grad: Tensor) -> Tensor:
+        """The whole of a gradient that lies in no way the exchanges know."""
+        if self._options["decay_mode"] == "l2":
+            grad = grad.add(self._group["params"][index], alpha=self._options["weight_decay"])
+        return whole(grad)
 
     def gather(self) -> list[Tensor]:
-        """Copies gradients into the stacks; whether they are finite, for each stack group."""
+        """Brings gradients into the stacks; whether they are finite, for each stack group."""
         self._group["refresh_step"] += 1
         self._options["refresh_step"] = self._group["refresh_step"]
         return [
@@ -104,8 +179,27 @@ class GroupStep:
             stacks.step(finite.to(stacks.device), self._weights, self._options)
         for weight, matrix in self._detours:
             weight.copy_(matrix.view(weight.shape))
+        for index, weight in self._gathered.items():
+            self._take_apart(index, weight, finite)
         if self._averager is not None:
             self._averager.finish(self._parameters, self._moving, finite, self._options)
+
+    def _take_apart(self, index: int, weight: Tensor, finite: Tensor) -> None:
+        """Moves what this rank holds of a parameter by its part of the whole update."""
+        parameter, update = self._group["params"][index], self._weights[index]
+        exact = weight.to(update.dtype)
+        moved = exact + part_of(update.view(parameter.shape), parameter)
+        if index in self._grads and self._options["shrink"] != 0:
+            decay = finite.to(update.dtype) * (self._options["lr"] * self._options["shrink"])
+            moved -= exact * decay
+        weight.copy_(moved)
+
+
+def _as_matrix(held: Tensor, plan: Plan) -> Tensor:
+    """What a rank holds of a parameter, as rows of its matrix or, of a single row, columns."""
+    if plan.matrix[0] == 1:
+        return held.reshape(1, held.numel())
+    return held.reshape(len(held), plan.matrix[1])
 
 
 def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
@@ -113,7 +207,7 @@ def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
     kinds = defaultdict(list)
     for parameter in parameters:
         if parameter.grad is not None:
-            kinds[parameter.grad.device].append(parameter.grad)
+            kinds[parameter.grad.device].append(local(parameter.grad))
     for device, grads in kinds.items():
         # Its reciprocal in float64, as the scaler itself does, so that powers of two stay exact.
         inverse = scale.double().reciprocal().float().to(device, non_blocking=True)

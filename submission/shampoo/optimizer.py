@@ -1,21 +1,26 @@
 """Distributed Shampoo as a `torch.optim.Optimizer`: groups, the order of a step, checkpoints."""
 
-import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from submission.shampoo import averaging, description, state
+from submission.shampoo import averaging, consolidation, description, state
 from submission.shampoo.averaging import Averager
-from submission.shampoo.config import Grafting, Method, ShampooConfig, StateConfig
+from submission.shampoo.config import (
+    DistributedConfig,
+    Grafting,
+    Method,
+    ShampooConfig,
+    StateConfig,
+)
+from submission.shampoo.kept import FIXED, OPTIONS, Kept
 from submission.shampoo.layout import GroupStep, Layout, unscale
-
-_OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
-_FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))
+from submission.shampoo.placement import Placements, all_true, local, part_of
 
 
 class Shampoo(torch.optim.Optimizer):
@@ -29,10 +34,16 @@ class Shampoo(torch.optim.Optimizer):
     Every option may also be given per parameter group, and all but those of `StateConfig` may
     change between steps. `ShampooConfig` documents each; `presets` has proven combinations.
 
+    As in `torch.optim`, clearing `state` lets all parameters begin anew; here that holds for all
+    parameters of a group, while removing the entries of some of them has no effect.
+
     Args:
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
       method, block_size and all others: see `ShampooConfig`.
+      distributed: how work and state are divided among ranks. "auto" divides them among all ranks
+        wherever there is a process group, and follows the mesh of parameters that are DTensors;
+        then every rank must call `step`. None keeps all on every rank.
 
     Raises:
       ValueError: for an option out of range or a complex parameter.
@@ -83,30 +94,44 @@ class Shampoo(torch.optim.Optimizer):
         averaging: Literal["ema", "schedule_free"] | None = ShampooConfig.averaging,
         averaging_decay: float = ShampooConfig.averaging_decay,
         averaging_beta: float = ShampooConfig.averaging_beta,
+        distributed: DistributedConfig | Literal["auto"] | None = "auto",
     ) -> None:
         given = locals()
-        config = ShampooConfig(**{name: given[name] for name in _OPTIONS})
-        self._layouts: dict[int, Layout] = {}
-        self._averagers: dict[int, Averager] = {}
+        if distributed == "auto":
+            distributed = DistributedConfig()
+        if distributed is not None and not isinstance(distributed, DistributedConfig):
+            raise ValueError(
+                f'distributed must be "auto", None or a DistributedConfig, got {distributed!r}.'
+            )
+        self._placements = Placements(distributed)
+        self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
+        config = ShampooConfig(**{name: given[name] for name in OPTIONS})
+        self._kept: dict[Tensor, Kept] = {}
         self._skipped: Tensor | None = None
-        super().__init__(params, {name: getattr(config, name) for name in _OPTIONS})
+        super().__init__(params, {name: getattr(config, name) for name in OPTIONS})
 
     @classmethod
-    def from_config(cls, params: ParamsT, config: ShampooConfig) -> "Shampoo":
+    def from_config(
+        cls,
+        params: ParamsT,
+        config: ShampooConfig,
+        distributed: DistributedConfig | Literal["auto"] | None = "auto",
+    ) -> "Shampoo":
         """The optimizer with the options of `config`.
 
         >>> weight = torch.nn.Parameter(torch.eye(4))
         >>> Shampoo.from_config([weight], ShampooConfig(lr=0.1, method="soap")).defaults["method"]
         'soap'
         """
-        return cls(params, **{name: getattr(config, name) for name in _OPTIONS})
+        options = {name: getattr(config, name) for name in OPTIONS}
+        return cls(params, **options, distributed=distributed)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters, whose options default to the constructor's."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            ShampooConfig(**{name: group[name] for name in _OPTIONS})
+            ShampooConfig(**{name: group[name] for name in OPTIONS})
             for parameter in group["params"]:
                 if parameter.is_complex():
                     raise ValueError(
@@ -139,17 +164,34 @@ class Shampoo(torch.optim.Optimizer):
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             unscale([p for group in self.param_groups for p in group["params"]], scale)
+        self._consolidated = None
         work = []
-        for number, group in enumerate(self.param_groups):
+        for group in self.param_groups:
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
-            if indices:
-                layout = self._layout(number, indices)
-                work.append(GroupStep(group, layout, indices, self._averager(number)))
+            joining = self._joining(group, indices)
+            if joining:
+                layout = self._layout(group, joining)
+                work.append(GroupStep(group, layout, indices, self._averager(group)))
         if work:
             finite = self._all_finite([flag for each in work for flag in each.gather()])
             for each in work:
                 each.advance(finite)
         return loss
+
+    def _joining(self, group: dict[str, Any], indices: Collection[int]) -> Collection[int]:
+        """The parameters that must be in the group's stacks, which all ranks must agree on.
+
+        On one device those at `indices`, which have a gradient. Elsewhere a rank cannot know
+        whether another has one, and all that are not frozen join from the first step on.
+        """
+        layout = self._kept_of(group).layout
+        parameters = group["params"]
+        if layout is not None and not layout.is_divided:
+            return indices
+        if layout is None and all(self._placements.of(p).owners == 1 for p in parameters):
+            return indices
+        trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
+        return trained.union(indices)
 
     def _all_finite(self, flags: list[Tensor]) -> Tensor:
         """One boolean for the whole step, on the first flag's device; counts skipped steps."""
@@ -159,12 +201,36 @@ class Shampoo(torch.optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
             finite = finite & (found_inf == 0).to(finite.device)
+        layouts = (self._kept_of(group).layout for group in self.param_groups)
+        groups = [
+            each
+            for layout in layouts
+            for stacks in (layout.stacks if layout else ())
+            for each in stacks.placement.groups
+        ]
+        finite = all_true(finite, list(dict.fromkeys(groups)))
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
-    def _layout(self, number: int, indices: Collection[int]) -> Layout:
+    def _kept_of(self, group: dict[str, Any]) -> Kept:
+        """What is kept of a group, made anew if its state has been cleared.
+
+        Found by its first parameter, so that groups may change places, and dicts be replaced.
+        """
+        if not group["params"]:
+            return Kept()
+        first = group["params"][0]
+        kept = self._kept.get(first)
+        if kept is not None and kept.is_lost(self.state):
+            group["refresh_step"] = 0
+            kept = None
+        if kept is None:
+            kept = self._kept[first] = Kept()
+        return kept
+
+    def _layout(self, group: dict[str, Any], indices: Collection[int]) -> Layout:
         """The group's stacks with at least the parameters at `indices`.
 
         Parameters enter when they have their first gradient, so that frozen ones cost nothing;
@@ -174,13 +240,11 @@ class Shampoo(torch.optim.Optimizer):
           ValueError: if an option is out of range, or one of `StateConfig` has changed since there
             are stacks.
         """
-        group = self.param_groups[number]
-        ShampooConfig(**{name: group[name] for name in _OPTIONS})
-        config = StateConfig(**{name: group[name] for name in _FIXED})
-        layout = self._layouts.get(number)
+        kept = self._kept_of(group)
+        config, layout = kept.config(group), kept.layout
         if layout is not None:
-            if layout.config != config:
-                changed = [n for n in _FIXED if getattr(layout.config, n) != getattr(config, n)]
+            if layout.config is not config and layout.config != config:
+                changed = [n for n in FIXED if getattr(layout.config, n) != getattr(config, n)]
                 raise ValueError(
                     f"{', '.join(changed)} must stay as at the first step, "
                     f"{[getattr(layout.config, name) for name in changed]}, "
@@ -189,77 +253,128 @@ class Shampoo(torch.optim.Optimizer):
             if layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
-        averager = self._averager(number)
-        saved = self._exported([number])
+        averager = self._averager(group)
+        if layout is not None and layout.is_divided:
+            saved = self._gathered([group], wanted=True)
+        else:
+            saved = self._exported([group])
         # From here on `state` has it all, and the old stacks make room for the new.
         self.state.update(saved)
-        self._layouts.pop(number, None)
-        layout = None
+        kept.layout = layout = None
         known = {i for i, p in enumerate(group["params"]) if "step" in saved.get(p, ())}
-        layout = Layout.of(group["params"], config, frozenset(known.union(indices)))
+        joined = frozenset(known.union(indices))
+        layout = Layout.of(
+            group["params"], config, joined, self._placements, group["refresh_interval"]
+        )
         state.load(layout.stacks, group["params"], saved)
-        self._layouts[number] = layout
         entries = state.ParameterState.of(layout.stacks, group["params"], averager)
+        kept.layout, kept.parameters = layout, list(entries)
         for parameter, entry in entries.items():
             held = saved.get(parameter, {})
             entry.others.update({name: held[name] for name in held.keys() - set(entry.keys())})
             self.state[parameter] = entry
+        for parameter in saved.keys() - entries.keys() if layout.is_divided else ():
+            del self.state[parameter]  # whose owner has it
         return layout
 
-    def _averager(self, number: int) -> Averager | None:
+    def _averager(self, group: dict[str, Any]) -> Averager | None:
         """What keeps the averages of the group's weights, if anything."""
-        if number not in self._averagers:
-            group = self.param_groups[number]
+        kept = self._kept_of(group)
+        if kept.averager is None:
             averager = averaging.averager(group["averaging"])
             if averager is None:
                 return None
             for parameter in group["params"]:
-                held = self.state.get(parameter, {})
-                averager.load(parameter, held)
-                for name in averager.state_tensors(parameter):
+                held, weight = self.state.get(parameter, {}), local(parameter)
+                averager.load(weight, {name: _held(x, parameter) for name, x in held.items()})
+                for name in averager.state_tensors(weight):
                     del held[name]  # what it holds now is the truth
-            self._averagers[number] = averager
-        return self._averagers[number]
+            kept.averager = averager
+        return kept.averager
 
     @torch.no_grad()
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
-        for number, group in enumerate(self.param_groups):
-            averager = self._averager(number)
+        for group in self.param_groups:
+            averager = self._averager(group)
             if averager is not None:
-                averager.eval(group["params"], group)
+                averager.eval(map(local, group["params"]), group)
 
     @torch.no_grad()
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
-        for number, group in enumerate(self.param_groups):
-            averager = self._averager(number)
+        for group in self.param_groups:
+            averager = self._averager(group)
             if averager is not None:
-                averager.train(group["params"])
+                averager.train(map(local, group["params"]))
 
     def finish(self) -> None:
         """Ends refreshes that run beside training; the next step would do so anyway."""
-        for layout in self._layouts.values():
-            for stacks in layout.stacks:
+        for kept in self._kept.values():
+            for stacks in kept.layout.stacks if kept.layout else ():
                 stacks.refresher.collect()
 
-    def _exported(self, numbers: Collection[int]) -> defaultdict[Tensor, dict[str, Any]]:
+    def _exported(self, groups: Iterable[dict[str, Any]]) -> defaultdict[Tensor, dict[str, Any]]:
         """Complete state by parameter, from the groups' stacks or, before those, as loaded."""
         exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for number in numbers:
-            parameters = self.param_groups[number]["params"]
+        for group in groups:
+            parameters, kept = group["params"], self._kept_of(group)
             stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-            if number in self._layouts:
-                state.save(self._layouts[number].stacks, parameters, stacked)
-            averager = self._averagers.get(number)
+            if kept.layout is not None:
+                state.save(kept.layout.stacks, parameters, stacked)
+            averager = kept.averager
             for parameter in parameters:
                 entry = {**state.others(self.state.get(parameter, {})), **stacked[parameter]}
                 if averager is not None:
-                    tensors = averager.state_tensors(parameter)
+                    tensors = averager.state_tensors(local(parameter))
                     entry.update({name: tensor.clone() for name, tensor in tensors.items()})
                 if entry:
                     exported[parameter] = entry
         return exported
+
+    def _is_divided(self) -> bool:
+        """Whether other ranks own some of the state."""
+        return any(kept.layout and kept.layout.is_divided for kept in self._kept.values())
+
+    def _gathered(
+        self, groups: Iterable[dict[str, Any]], wanted: bool
+    ) -> defaultdict[Tensor, dict[str, Any]]:
+        """Complete state of all ranks by parameter, in the CPU's memory; a collective."""
+        found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for group in groups:
+            kept = self._kept_of(group)
+            if kept.layout is not None:
+                found.update(consolidation.gather(kept.layout, group["params"], wanted))
+            for parameter in group["params"] if kept.averager is not None else ():
+                assert kept.averager is not None
+                for name, tensor in kept.averager.state_tensors(local(parameter)).items():
+                    average = consolidation.whole_average(tensor, parameter)
+                    if wanted:
+                        found[parameter][name] = average
+            for parameter in group["params"] if wanted else ():
+                found[parameter].update(state.others(self.state.get(parameter, {})))
+        return found
+
+    @torch.no_grad()
+    def consolidate_state_dict(self, to: int | None = 0) -> None:
+        """Brings the state of all ranks together; a collective that every rank must call.
+
+        Afterwards, and until the next step, `state_dict` works on rank `to`, without any
+        communication. As in `torch.distributed.optim.ZeroRedundancyOptimizer`; on one device there
+        is nothing to do.
+
+        Args:
+          to: a rank of the default process group; None for all of them, which is what
+            `torch.distributed.checkpoint` needs.
+        """
+        self._consolidated = None
+        if not self._is_divided():
+            return
+        self.finish()
+        wanted = to is None or to == dist.get_rank()
+        found = self._gathered(self.param_groups, wanted)
+        if wanted:
+            self._consolidated = found
 
     def _count_skipped(self) -> int:
         """Steps skipped so far, moved from the device to where checkpoints keep them."""
@@ -269,16 +384,36 @@ class Shampoo(torch.optim.Optimizer):
         return sum(group["skipped_steps"] for group in self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
-        """State by parameter, independent of how blocks were stacked; plain tensors and numbers."""
+        """State by parameter, independent of how blocks were stacked and of how many ranks own
+        them; plain tensors and numbers.
+
+        Raises:
+          RuntimeError: if other ranks own some of the state and have not been asked for it, see
+            `consolidate_state_dict`.
+        """
         self._count_skipped()
-        live, self.state = self.state, self._exported(range(len(self.param_groups)))
+        live, self.state = self.state, self._complete_state()
         try:
             return super().state_dict()
         finally:
             self.state = live
 
+    def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
+        if not self._is_divided():
+            return self._exported(self.param_groups)
+        if self._consolidated is None:
+            raise RuntimeError(
+                "each rank holds a part of the optimizer's state: call "
+                "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
+                "before state_dict() on the rank it names."
+            )
+        return self._consolidated
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
+
+        Every rank loads the complete state and keeps what it owns, whatever number of ranks it was
+        saved by.
 
         Raises:
           ValueError: if the state does not fit the parameters; nothing has changed then.
@@ -308,23 +443,27 @@ class Shampoo(torch.optim.Optimizer):
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         here = [parameter for group in self.param_groups for parameter in group["params"]]
         self.state = defaultdict(dict)
+        self._consolidated = None
         for index, parameter in zip(saved, here, strict=True):
             if index in state_dict["state"]:
                 self.state[parameter] = dict(state_dict["state"][index])
-        for number, group in enumerate(self.param_groups):
+        for group in self.param_groups:
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
-                self._layout(number, ())
+                self._layout(group, self._joining(group, ()))
 
     def __getstate__(self) -> dict[str, Any]:
         self._count_skipped()
+        placements = Placements(self._placements.config)
         return {
             **super().__getstate__(),
-            "state": self._exported(range(len(self.param_groups))),
+            "state": self._complete_state(),
+            "_placements": placements,
         }
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
-        self._layouts, self._averagers, self._skipped = {}, {}, None
+        self._kept, self._skipped, self._consolidated = {}, None, None
+        self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             _complete(group, self.defaults)
 
@@ -339,7 +478,8 @@ class Shampoo(torch.optim.Optimizer):
           `eigenbasis.Bases`.
           `factors`: the same numbers by parameter and side.
         """
-        factors = description.health(self.param_groups, self._layouts)
+        layouts = [self._kept_of(group).layout for group in self.param_groups]
+        factors = description.health(self.param_groups, layouts)
         rows = factors.values()
         return {
             "skipped_steps": self._count_skipped(),
@@ -354,16 +494,23 @@ class Shampoo(torch.optim.Optimizer):
         """The options, and for every parameter its blocks, or why a diagonal method moves it."""
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
-            options = ", ".join(f"{name}={group[name]}" for name in _OPTIONS)
+            options = ", ".join(f"{name}={group[name]}" for name in OPTIONS)
             lines.append(f"  group {number}: {options}")
-            config = StateConfig(**{name: group[name] for name in _FIXED})
+            config = StateConfig(**{name: group[name] for name in FIXED})
             lines.extend(f"    {line}" for line in description.lines(group, config))
         return "\n".join([*lines, ")"])
 
 
+def _held(value: Any, parameter: Tensor) -> Any:
+    """What this rank holds of state that has the parameter's shape."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return part_of(value, parameter)
+    return value
+
+
 def _complete(group: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Adds to a parameter group what it lacks: options, and its own counters."""
-    for name in _OPTIONS:
+    for name in OPTIONS:
         group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
     group.setdefault("refresh_step", 0)
     group.setdefault("skipped_steps", 0)

@@ -27,8 +27,7 @@ class Background(Generic[T]):
     process, calls it, with as many intra-op threads as the caller has: fewer would round products
     differently.
 
-    A copy, also by pickle, waits for what was submitted and holds its results. A child made
-    by `os.fork` has no thread and does its parent's unfinished work again, itself.
+    A child made by `os.fork` has no thread and does its parent's unfinished work again, itself.
 
     Args:
       device: where the work's tensors are.
@@ -41,7 +40,7 @@ class Background(Generic[T]):
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._jobs: list[_Done[T] | _OnStream[T] | _OnThread[T]] = []
+        self._jobs: list[_OnStream[T] | _OnThread[T]] = []
         self._stream: torch.cuda.Stream | None = None
 
     def submit(self, work: Callable[[], T]) -> None:
@@ -57,30 +56,20 @@ class Background(Generic[T]):
         else:
             self._jobs.append(_OnThread(work))
 
-    def collect(self) -> list[T]:
+    def collect(self) -> list[T | Exception]:
         """Results of all work submitted since the last time, in order of submission.
 
-        On CUDA the current stream waits for them, the host does not.
-
-        Raises:
-          Exception: the first that any of the work has raised, when all of it has ended.
+        In place of a result stands the exception that the work has raised. On CUDA the current
+        stream waits for results, the host does not.
         """
         jobs, self._jobs = self._jobs, []
-        return _results(jobs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        done = [_Done(result) for result in _results(self._jobs)]
-        return {"_device": self._device, "_jobs": done, "_stream": None}
-
-
-class _Done(Generic[T]):
-    """A result that a copy was made with."""
-
-    def __init__(self, value: T) -> None:
-        self._value = value
-
-    def result(self) -> T:
-        return self._value
+        results: list[T | Exception] = []
+        for job in jobs:
+            try:
+                results.append(job.result())
+            except Exception as raised:
+                results.append(raised)
+        return results
 
 
 class _OnStream(Generic[T]):
@@ -94,14 +83,20 @@ class _OnStream(Generic[T]):
 
     def __init__(self, work: Callable[[], T], stream: torch.cuda.Stream) -> None:
         self._work, self._device = work, stream.device
+        self._error: Exception | None = None
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream), torch.no_grad():
-            self._value = work()
+            try:
+                self._value = work()
+            except Exception as raised:
+                self._error = raised
         self._ready = stream.record_event()
 
     def result(self) -> T:
         reader = torch.cuda.current_stream(self._device)
         reader.wait_event(self._ready)
+        if self._error is not None:
+            raise self._error
         for leaf in _pytree.tree_leaves(self._value):
             if isinstance(leaf, Tensor) and leaf.is_cuda:
                 leaf.record_stream(reader)
@@ -122,19 +117,6 @@ class _OnThread(Generic[T]):
             with torch.no_grad():
                 return self._work()
         return self._future.result()
-
-
-def _results(jobs: "list[_Done[T] | _OnStream[T] | _OnThread[T]]") -> list[T]:
-    """All results; an exception is raised only once no job runs any more."""
-    results, error = [], None
-    for job in jobs:
-        try:
-            results.append(job.result())
-        except Exception as raised:
-            error = error or raised
-    if error is not None:
-        raise error
-    return results
 
 
 class _Worker:

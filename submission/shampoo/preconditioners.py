@@ -1,13 +1,14 @@
 """What the methods have in common: from a stack of gradients to a stack of directions."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from submission.shampoo.blocking import StackLayout
+from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
 from submission.shampoo.sides import Carried, Side
 from submission.shampoo.symmetric import Blocks
@@ -18,6 +19,12 @@ class Preconditioner(abc.ABC):
 
     A step calls `observe`, refreshes what is due, then `into`, `track` and `direction`. First
     moments live in the coordinates that `into` leads to.
+
+    Args:
+      layout: the blocks, at least one of whose sides has a factor.
+      config: what state there is.
+      dtype: of all state but what `config` says otherwise of.
+      device: of all state.
 
     Attributes:
       sides: left and right; None where the blocks have no factor.
@@ -31,9 +38,19 @@ class Preconditioner(abc.ABC):
     refreshes_at_first: bool
     exponent: float
 
-    def __init__(self, sides: Sequence[Side | None], weight: Tensor) -> None:
-        self.sides = tuple(sides)
-        self.weight = weight
+    def __init__(
+        self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.weight = torch.zeros(layout.blocks, 1, 1, dtype=dtype, device=device)
+        dtypes = state_dtypes(config, dtype)
+        self.sides = tuple(
+            self._side(size, *dtypes) if has_factor else None
+            for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True)
+        )
+
+    @abc.abstractmethod
+    def _side(self, dimension: int, factor_dtype: torch.dtype, root_dtype: torch.dtype) -> Side:
+        """A side of blocks whose weight is `self.weight`."""
 
     def observe(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
         """Averages the outer products of G [N, m, n] into the factors where they are due.
@@ -125,19 +142,12 @@ class FactorAverage:
         return grad if self._only is None else grad * self._only
 
 
-def no_weight(layout: StackLayout, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The `Preconditioner.weight` of factors that have averaged nothing yet."""
-    return torch.zeros(layout.blocks, 1, 1, dtype=dtype, device=device)
+def state_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+    """The dtypes of factors and of what is derived from them; float64 state is float64 throughout.
 
-
-def layout_sides(layout: StackLayout) -> list[int | None]:
-    """The dimension of each side that has a factor, None for one that has not."""
-    return [
-        size if has_factor else None
-        for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True)
-    ]
-
-
-def tiny(tensor: Tensor) -> float:
-    """The smallest normal number of a tensor's dtype."""
-    return torch.finfo(tensor.dtype).tiny
+    >>> state_dtypes(StateConfig(root_dtype=torch.bfloat16), torch.float32)
+    (torch.float32, torch.bfloat16)
+    """
+    if dtype == torch.float64:
+        return dtype, dtype
+    return config.factor_dtype, config.root_dtype

@@ -1,5 +1,6 @@
 """Carrying out refreshes: what is due, what has moved, what failed, here or beside training."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +11,8 @@ from torch import Tensor
 from submission.shampoo.counters import Tick
 from submission.shampoo.overlap import Background
 from submission.shampoo.preconditioners import Preconditioner
-from submission.shampoo.refresh import Schedule
+from submission.shampoo.refresh import Line, Schedule
+from submission.shampoo.sides import Side
 from submission.shampoo.stacks import Stack
 from submission.shampoo.symmetric import Blocks
 
@@ -21,22 +23,37 @@ class Refresher:
     Args:
       stacks: all stacks of a group on one device.
       device: theirs.
+      line: of all factors that share a schedule with theirs; None for theirs alone.
     """
 
-    def __init__(self, stacks: Sequence[Stack], device: torch.device) -> None:
+    def __init__(
+        self, stacks: Sequence[Stack], device: torch.device, line: Line | None = None
+    ) -> None:
         self._stacks = stacks
-        self._schedule = Schedule(
-            unit for number, stack in enumerate(stacks) for unit in stack.units(number)
-        )
+        layouts = [stack.layout for stack in stacks]
+        line = line or Line(layouts)
+        self._schedule = Schedule(line.runs(layouts), line.total)
         self._background: Background[Any] = Background(device)
         self._pending: list[tuple[Stack, int, Blocks, Tensor]] = []
 
     def collect(self) -> None:
-        """Takes over what was computed beside training."""
+        """Takes over what was computed beside training.
+
+        What raised an exception there counts as not to be trusted, with a RuntimeWarning.
+        """
         pending, self._pending = self._pending, []
         for job, result in zip(pending, self._background.collect(), strict=True):
             stack, side, blocks, live = job
-            stack.refreshed(side, blocks, result, live)
+            if isinstance(result, Exception):
+                failure = f"{type(result).__name__}: {result}"
+                warnings.warn(
+                    f"A refresh failed, and what it would replace is kept. {failure}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._side(stack, side).fail(blocks, live)
+            else:
+                stack.refreshed(side, blocks, result, live)
 
     def refresh(self, ticks: Sequence[Tick], options: Sequence[Mapping[str, Any]]) -> None:
         """Refreshes what is due at this step.
@@ -62,8 +79,7 @@ class Refresher:
                 continue
             stack = self._stacks[turn.stack]
             if group["refresh_tolerance"] > 0:
-                side = stack.preconditioner.sides[turn.side] if stack.preconditioner else None
-                assert side is not None
+                side = self._side(stack, turn.side)
                 side.check(blocks, options[turn.stack], self._live(stack, tick)[blocks])
             else:
                 self._do(stack, turn.side, blocks, tick, options[turn.stack])
@@ -99,17 +115,20 @@ class Refresher:
         options: Mapping[str, Any],
         retry: bool = False,
     ) -> None:
-        preconditioner = stack.preconditioner
-        assert preconditioner is not None
-        side = preconditioner.sides[which]
-        assert side is not None
         live = self._live(stack, tick)[blocks]
-        work = partial(side.compute, blocks, options, retry)
+        work = partial(self._side(stack, which).compute, blocks, options, retry)
         if options["overlap"]:
             self._background.submit(work)
             self._pending.append((stack, which, blocks, live))
         else:
             stack.refreshed(which, blocks, work(), live)
+
+    @staticmethod
+    def _side(stack: Stack, which: int) -> Side:
+        """A side that has factors."""
+        side = stack.preconditioner.sides[which] if stack.preconditioner else None
+        assert side is not None
+        return side
 
     def _live(self, stack: Stack, tick: Tick) -> Tensor:
         """Whether each block may be refreshed at this step, [N]."""

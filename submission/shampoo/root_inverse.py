@@ -9,7 +9,7 @@ from torch import Tensor
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
-from submission.shampoo.preconditioners import Preconditioner, layout_sides, no_weight
+from submission.shampoo.preconditioners import Preconditioner
 from submission.shampoo.sides import RootSide
 
 
@@ -25,15 +25,11 @@ class RootInverse(Preconditioner):
     def __init__(
         self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        factor_dtype, root_dtype = state_dtypes(config, dtype)
-        weight = no_weight(layout, dtype, device)
-        sides = [
-            RootSide(size, weight, factor_dtype, root_dtype) if size is not None else None
-            for size in layout_sides(layout)
-        ]
-        super().__init__(sides, weight)
-        self._roots = [side for side in self.sides if isinstance(side, RootSide)]
-        self.exponent = 1 / (2 * len(self._roots))
+        super().__init__(layout, config, dtype, device)
+        self.exponent = 1 / (2 * sum(layout.sides))
+
+    def _side(self, dimension: int, factor_dtype: torch.dtype, root_dtype: torch.dtype) -> RootSide:
+        return RootSide(dimension, self.weight, factor_dtype, root_dtype)
 
     def track(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
         """Nothing: all there is changes at refreshes."""
@@ -47,14 +43,3 @@ class RootInverse(Preconditioner):
         if isinstance(right, RootSide):
             average = right.root.times_from_right(average)
         return average
-
-
-def state_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
-    """The dtypes of factors and of what is derived from them; float64 state is float64 throughout.
-
-    >>> state_dtypes(StateConfig(root_dtype=torch.bfloat16), torch.float32)
-    (torch.float32, torch.bfloat16)
-    """
-    if dtype == torch.float64:
-        return dtype, dtype
-    return config.factor_dtype, config.root_dtype

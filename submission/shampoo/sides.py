@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from submission.shampoo import eigenbasis, roots
-from submission.shampoo.eigh import sign_probes
 from submission.shampoo.flags import AsyncFlags
+from submission.shampoo.numerics import sign_probes, tiny
 from submission.shampoo.symmetric import Blocks, SymmetricStack
 
 # Halving pays on a CPU while a half is at least this long: less to multiply in an average of outer
 # products, and for roots, which are only multiplied with, as long as one halving costs nothing.
 _FACTOR_LEAF = 128
 _ROOT_LEAF = 192
-_REFRESHES, _MOVED, _FAILED = 2, 4, 5
+# Columns of `Side.health`.
+RESIDUAL, CONDITION, REFRESHES, FAILURES, _MOVED, _FAILED = range(6)
+_MEASURES, _COUNTS = slice(RESIDUAL, CONDITION + 1), slice(REFRESHES, FAILURES + 1)
 
 
 class Side(abc.ABC):
@@ -103,6 +105,11 @@ class Side(abc.ABC):
     ) -> None:
         """Takes over a result of `compute` where it can be trusted and `live` [n] says so."""
 
+    def fail(self, blocks: Blocks, live: Tensor) -> None:
+        """Counts that `compute` had no result, where `live` [n] says so."""
+        measures = self.health[blocks, RESIDUAL], self.health[blocks, CONDITION]
+        self._record(blocks, torch.zeros_like(live), live, *measures)
+
     @abc.abstractmethod
     def state_tensors(self) -> dict[str, Tensor]:
         """What must be saved, with one row per block, by the end of its name."""
@@ -110,9 +117,9 @@ class Side(abc.ABC):
     def _record(self, blocks: Blocks, trusted: Tensor, live: Tensor, *measured: Tensor) -> None:
         old = self.health[blocks]
         fresh = torch.stack([each.float() for each in measured], dim=1)
-        counts = old[:, 2:4] + torch.stack([trusted & live, ~trusted & live], dim=1)
-        measures = torch.where(live[:, None], fresh, old[:, :2])
-        self.health[blocks] = torch.cat([measures, counts, old[:, 4:]], dim=1)
+        counts = old[:, _COUNTS] + torch.stack([trusted & live, ~trusted & live], dim=1)
+        measures = torch.where(live[:, None], fresh, old[:, _MEASURES])
+        self.health[blocks] = torch.cat([measures, counts, old[:, _MOVED:]], dim=1)
         # Elsewhere the host has seen the failure, and tried again, at once.
         if self.device.type == "cuda":
             self._owe(self._failed, _FAILED, blocks, ~trusted, live)
@@ -161,9 +168,9 @@ class RootSide(Side):
         root = self.root.dense(blocks, self.dtype)
         for _ in range(round(1 / options["exponent"])):
             moved = moved @ root
-            moved = moved / torch.linalg.matrix_norm(moved, keepdim=True).clamp_min(_tiny(moved))
+            moved = moved / torch.linalg.matrix_norm(moved, keepdim=True).clamp_min(tiny(moved))
         scale = (moved * probes).sum((-2, -1), keepdim=True)
-        scale = scale / moved.square().sum((-2, -1), keepdim=True).clamp_min(_tiny(moved))
+        scale = scale / moved.square().sum((-2, -1), keepdim=True).clamp_min(tiny(moved))
         return torch.linalg.matrix_norm(moved * scale - probes) / torch.linalg.matrix_norm(probes)
 
     def compute(
@@ -266,19 +273,19 @@ class BasisSide(Side):
             each.carry(blocks, change, where)
         self.basis[blocks] = torch.where(where[:, None, None], vectors, old)
         if self.eigenvalues is not None:
-            values = result.values / self.weight[blocks].squeeze(-1).clamp_min(_tiny(self.weight))
+            values = result.values / self.weight[blocks].squeeze(-1).clamp_min(tiny(self.weight))
             kept = self.eigenvalues[blocks]
             self.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), kept)
-        condition = result.values[:, 0] / result.values[:, -1].clamp_min(_tiny(result.values))
+        condition = result.values[:, 0] / result.values[:, -1].clamp_min(tiny(result.values))
         self._record(blocks, result.trusted, live, result.residual, condition)
         if not all(self._warm):
             # Only the device knows which blocks took theirs: a step may have been skipped.
-            self._warmed.post(self.health[:, _REFRESHES] > 0)
+            self._warmed.post(self.health[:, REFRESHES] > 0)
 
     def restore(self) -> None:
         """See `Side.restore`; also notes which bases were loaded."""
         super().restore()
-        self._warm = (self.health[:, _REFRESHES] > 0).tolist()
+        self._warm = (self.health[:, REFRESHES] > 0).tolist()
 
     def state_tensors(self) -> dict[str, Tensor]:
         """See `Side.state_tensors`."""
@@ -298,10 +305,6 @@ def _largest(matrices: Tensor, rows: Tensor) -> Tensor:
     By power iteration from rows [n, k, d], which scales its damping alone.
     """
     for _ in range(8):
-        rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(_tiny(rows))
+        rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(tiny(rows))
         rows = rows @ matrices
     return torch.linalg.vector_norm(rows, dim=-1, keepdim=True).amax(-2, keepdim=True)
-
-
-def _tiny(tensor: Tensor) -> float:
-    return torch.finfo(tensor.dtype).tiny

@@ -1,54 +1,71 @@
-"""The stacks of one parameter group on one device, and their way through a step."""
+"""The stacks of parameters that lie alike, and their way through a step."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from submission.shampoo import fused
-from submission.shampoo.blocking import Member, Plan, stack_layouts
+from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Counters
+from submission.shampoo.exchange import Exchange, Local, Matrices
+from submission.shampoo.placement import LOCAL, Placement
+from submission.shampoo.refresh import Line
 from submission.shampoo.refreshing import Refresher
+from submission.shampoo.roster import Roster
 from submission.shampoo.stacks import Stack
 
 
 class StackGroup:
-    """All stacks of one group, device and parameter dtype.
+    """All stacks of one group, device, parameter dtype and placement that this rank owns.
 
     Args:
-      plans: (index, plan) of each parameter that lives here.
+      layouts: their layouts.
+      indices: the parameters that they are of, on whichever rank, in the same order on all.
       config: what state there is.
       dtype: of all state but what `config` says otherwise of.
       device: of the parameters and all state.
+      placement: where the parameters lie.
+      line: of all factors that share a schedule with these; None for these alone.
+
+    Attributes:
+      exchange: how gradients come and updates go; on one device until another is set.
     """
 
     def __init__(
         self,
-        plans: list[tuple[int, Plan]],
+        layouts: Sequence[StackLayout],
+        indices: Sequence[int],
         config: StateConfig,
         dtype: torch.dtype,
         device: torch.device,
+        placement: Placement = LOCAL,
+        line: Line | None = None,
     ) -> None:
-        layouts = stack_layouts(plans)
-        self.dtype, self.device = dtype, device
+        self.indices = tuple(indices)
+        self.dtype, self.device, self.placement = dtype, device, placement
+        self.exchange: Exchange = Local()
         self.counters = Counters(layouts, dtype, device)
         self.stacks = [
             Stack(layout, config, steps, dtype, device)
             for layout, steps in zip(layouts, self.counters.per_stack(), strict=True)
         ]
-        self.refresher = Refresher(self.stacks, device)
-        slots = {index: slot for slot, (index, _) in enumerate(plans)}
+        self.refresher = Refresher(self.stacks, device, line)
+        slots = {index: slot for slot, index in enumerate(indices)}
         self._slots = len(slots)
         self._slot_of_block = {
             number: self._slots_of(stack, slots)
             for number, stack in enumerate(self.stacks)
             if stack.preconditioner is not None
         }
-        self._present: list[list[bool]] = []
+        self._indices: tuple[int, ...] | None = None
+        self._rosters: list[Roster] = []
+        self._present: tuple[bool, ...] = ()
         self._fused: list[bool] = []
-        self._grads: Mapping[int, Tensor] = {}
+        self._grads: Matrices = {}
 
     def _slots_of(self, stack: Stack, slots: Mapping[int, int]) -> Tensor:
         """Which parameter each block belongs to, [N]."""
@@ -57,60 +74,54 @@ class StackGroup:
         numbers = torch.tensor([slots[member.index] for member in members], device="cpu")
         return torch.repeat_interleave(numbers, counts).to(self.device)
 
-    def _members(self, number: int) -> Iterator[tuple[Member, Tensor]]:
-        """The members of a stack that take this step, with their views of its buffer."""
-        stack = self.stacks[number]
-        for member, view, present in zip(
-            stack.layout.members, stack.views, self._present[number], strict=True
-        ):
-            if present:
-                yield member, view
+    def _call(self, indices: tuple[int, ...]) -> None:
+        """Notes which parameters take this step, as a rule those that took the last."""
+        if indices != self._indices:
+            self._indices = indices
+            self._rosters = [Roster(stack, frozenset(indices)) for stack in self.stacks]
+            self._present = tuple(each for roster in self._rosters for each in roster.present)
 
-    def gather(
-        self, grads: Mapping[int, Tensor], weights: Mapping[int, Tensor], options: Mapping[str, Any]
-    ) -> Tensor:
-        """Copies gradients into the stacks; returns whether all are finite, a boolean scalar.
+    def gather(self, grads: Matrices, weights: Matrices, options: Mapping[str, Any]) -> Tensor:
+        """Brings gradients into the stacks; returns whether all are finite, a boolean scalar.
 
         A gradient whose squares leave the dtype's range counts as not finite: its factors would.
 
         Args:
-          grads, weights: as matrices, by parameter index; parameters without one are absent.
+          grads: what this rank holds of the gradients, as matrices, by parameter index;
+            parameters without one are absent.
+          weights: the same of all parameters.
           options: the parameter group.
         """
         self.refresher.collect()
         self._grads = grads
-        targets, sources, owners, norms = [], [], [], []
-        self._present, self._fused = [], []
-        for number, stack in enumerate(self.stacks):
-            members = stack.layout.members
-            self._present.append([member.index in grads for member in members])
-            here = [member.index for member in members if member.index in grads]
-            theirs = [grads[index] for index in here]
-            owned = [weights[index] for index in here]
-            fits = stack.preconditioner is None and fused.fits(stack, theirs, owned, options)
-            self._fused.append(fits)
+        self._call(tuple(grads))
+        self._fused = [self._fits(roster, grads, weights, options) for roster in self._rosters]
+        stacked = self._stacked()
+        l2 = options["weight_decay"] if options["decay_mode"] == "l2" else 0.0
+        self.exchange.take(stacked, grads, weights, l2)
+        norms = [roster.stack.buffer for roster in stacked]
+        for roster, fits in zip(self._rosters, self._fused, strict=True):
             if fits:
-                norms.extend(theirs)
-                continue
-            norms.append(stack.buffer)
-            if len(here) < len(members):
-                stack.buffer.zero_()
-            for member, view in self._members(number):
-                targets.append(view)
-                sources.append(member.tile.of_matrix(grads[member.index]))
-                owners.append(member.tile.of_matrix(weights[member.index]))
+                norms.extend(grads[member.index] for member in roster.members)
         if not norms:
             return torch.ones((), dtype=torch.bool, device=self.device)
-        if targets:
-            torch._foreach_copy_(targets, sources)
-        if targets and options["decay_mode"] == "l2" and options["weight_decay"] != 0:
-            exact = [owner.to(self.dtype) for owner in owners]
-            torch._foreach_add_(targets, exact, alpha=options["weight_decay"])
         return torch.stack(torch._foreach_norm(norms)).isfinite().all()
 
-    def step(
-        self, finite: Tensor, weights: Mapping[int, Tensor], options: Mapping[str, Any]
-    ) -> None:
+    def _fits(
+        self, roster: Roster, grads: Matrices, weights: Matrices, options: Mapping[str, Any]
+    ) -> bool:
+        """Whether a fused kernel moves the weights of a stack in place."""
+        if roster.stack.preconditioner is not None or not isinstance(self.exchange, Local):
+            return False
+        theirs = [grads[member.index] for member in roster.members]
+        owned = [weights[member.index] for member in roster.members]
+        return fused.fits(roster.stack, theirs, owned, options)
+
+    def _stacked(self) -> list[Roster]:
+        """The rosters of the stacks that no fused kernel moves."""
+        return [each for each, fits in zip(self._rosters, self._fused, strict=True) if not fits]
+
+    def step(self, finite: Tensor, weights: Matrices, options: Mapping[str, Any]) -> None:
         """Advances all state and moves the weights.
 
         Args:
@@ -118,25 +129,27 @@ class StackGroup:
           weights: as for `gather`; moved in place.
           options: the parameter group, with "shrink", the strength of decoupled decay.
         """
-        present = tuple(each for row in self._present for each in row)
-        ticks = self.counters.advance(present, finite, options["betas"], options["lr"])
-        stacked = [number for number, fits in enumerate(self._fused) if not fits]
-        for stack, fits in zip(self.stacks, self._fused, strict=True):
-            members = [each for each in stack.layout.members if each.index in self._grads]
-            if fits and members:
-                theirs = [weights[member.index] for member in members]
-                grads = [self._grads[member.index] for member in members]
-                fused.step(stack, members, grads, theirs, finite, options)
+        ticks = self.counters.advance(self._present, finite, options["betas"], options["lr"])
+        for roster, fits in zip(self._rosters, self._fused, strict=True):
+            if fits and roster.members:
+                theirs = [weights[member.index] for member in roster.members]
+                grads = [self._grads[member.index] for member in roster.members]
+                fused.step(roster, grads, theirs, finite, options)
         per_stack = [stack.options(options) for stack in self.stacks]
+        stacked = [number for number, fits in enumerate(self._fused) if not fits]
         spoilt = ~finite
         for number in stacked:
             self.stacks[number].observe(spoilt, ticks[number], per_stack[number])
         self.refresher.refresh(ticks, per_stack)
         for number in stacked:
             self.stacks[number].advance(ticks[number], per_stack[number])
+        decay = None
+        if options["shrink"] != 0:
+            decay = finite.to(self.dtype) * (options["lr"] * options["shrink"])
         for number, norms in zip(stacked, self._norms(stacked, options), strict=True):
             self.stacks[number].conclude(ticks[number], per_stack[number], norms)
-        self._apply(stacked, finite, weights, options)
+            self.exchange.ready(number, self._rosters[number], weights, decay)
+        self.exchange.give(self._stacked(), self._grads.keys(), weights, decay)
         self._grads = {}
 
     def _norms(
@@ -151,31 +164,10 @@ class StackGroup:
             if pair is not None:
                 squares = torch.stack([each.flatten() for each in pair]).square()
                 totals.index_add_(1, self._slot_of_block[number], squares)
+        for group in self.placement.groups:
+            dist.all_reduce(totals, group=group)
         totals = totals.sqrt()
         return [
             pair and tuple(totals[:, self._slot_of_block[number], None, None])
             for number, pair in zip(stacked, norms, strict=True)
         ]
-
-    def _apply(
-        self,
-        stacked: Sequence[int],
-        finite: Tensor,
-        weights: Mapping[int, Tensor],
-        options: Mapping[str, Any],
-    ) -> None:
-        """Shrinks weights by a fraction of themselves and subtracts the stacks' updates."""
-        pairs = [pair for number in stacked for pair in self._members(number)]
-        if not pairs:
-            return
-        targets = [member.tile.of_matrix(weights[member.index]) for member, _ in pairs]
-        sources = [view for _, view in pairs]
-        if options["shrink"] != 0:
-            decay = finite.to(self.dtype) * (options["lr"] * options["shrink"])
-            if targets[0].dtype == sources[0].dtype:
-                torch._foreach_mul_(targets, 1 - decay)
-            else:
-                # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
-                exact = [target.to(decay.dtype) for target in targets]
-                torch._foreach_add_(sources, torch._foreach_mul(exact, decay))
-        torch._foreach_sub_(targets, sources)

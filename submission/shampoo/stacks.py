@@ -1,6 +1,6 @@
 """The state of all blocks of one shape, and one step of theirs in a fixed number of kernels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -53,7 +53,7 @@ class Stack:
         self.velocity: Tensor | None = None
         self.preconditioner: Preconditioner | None = None
         if any(layout.sides):
-            self.preconditioner = _METHODS[config.method](layout, config, dtype, device)  # type: ignore[call-arg, arg-type]
+            self.preconditioner = _METHODS[config.method](layout, config, dtype, device)
         kind = config.diagonal if self.preconditioner is None else config.graft
         self.diagonal = Diagonal(kind, shape, dtype=dtype, device=device) if kind else None
         self._magnitude: Tensor | None = None
@@ -189,15 +189,6 @@ class Stack:
         """Takes over the result of a refresh, see `Preconditioner.install`."""
         assert self.preconditioner is not None
         self.preconditioner.install(side, blocks, result, live, self.first)
-
-    def units(self, number: int) -> list[tuple[int, int, int, int]]:
-        """What there is to refresh, for `refresh.Schedule`: (number, side, blocks, dimension)."""
-        sides: Sequence[Any] = self.preconditioner.sides if self.preconditioner else ()
-        return [
-            (number, which, self.layout.blocks, side.dimension)
-            for which, side in enumerate(sides)
-            if side is not None
-        ]
 
     def restore(self) -> None:
         """Takes up what a loaded state says is owed."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from submission.shampoo.averaging import Averager
 from submission.shampoo.blocking import Member
 from submission.shampoo.counters import Counters
+from submission.shampoo.saved import checked
 from submission.shampoo.stack_group import StackGroup
 from submission.shampoo.stacks import Stack
 
@@ -74,29 +75,33 @@ def _save_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, entry:
     if key == "step":
         entry[key] = rows[0].reshape(()).clone()
     elif key in _ELEMENTWISE:
+        # Zero where another rank owns the blocks.
         if key not in entry:
-            entry[key] = torch.empty(parameter.shape, dtype=rows.dtype, device=rows.device)
+            entry[key] = torch.zeros(parameter.shape, dtype=rows.dtype, device=rows.device)
         matrix = entry[key].view(member.matrix)
         member.tile.of_matrix(matrix).copy_(member.tile.of_stack(rows))
-    else:
+    elif member.tile.blocks == member.total:
         entry[key] = rows.clone()
+    else:
+        if key not in entry:
+            entry[key] = rows.new_zeros(member.total, *rows.shape[1:])
+        entry[key].narrow(0, member.start, member.tile.blocks).copy_(rows)
 
 
 def _load_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, value: Any) -> None:
     shape: tuple[int, ...] = ()
-    if key != "step":
-        shape = tuple(parameter.shape if key in _ELEMENTWISE else rows.shape)
-    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        found = tuple(value.shape) if isinstance(value, Tensor) else value
-        raise ValueError(
-            f"state_dict: {key!r} of the parameter of shape {tuple(parameter.shape)} must "
-            f"be a tensor of shape {shape}, got {found}."
-        )
+    if key in _ELEMENTWISE:
+        shape = tuple(parameter.shape)
+    elif key != "step":
+        shape = (member.total, *rows.shape[1:])
+    value = checked(value, key, shape, parameter)
     if key in _ELEMENTWISE:
         matrix = value.reshape(member.matrix)
         member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
-    else:
+    elif key == "step":
         rows.copy_(value)
+    else:
+        rows.copy_(value.narrow(0, member.start, member.tile.blocks))
 
 
 def others(entry: Any) -> dict[str, Any]:

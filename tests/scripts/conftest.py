@@ -1,11 +1,9 @@
 """The fake workload and entries, and the machine that pretends to run trials."""
 
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -45,15 +43,3 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def machine() -> Machine:
     """Two jobs whose trials only write plausible files."""
     return Machine(jobs=2, command=(sys.executable, str(FAKE / "fake_trial.py")))
-
-
-@pytest.fixture
-def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
-    """Writes a JSON file into the test's folder and returns its path."""
-
-    def write(name: str, value: Any) -> Path:
-        path = tmp_path / name
-        path.write_text(json.dumps(value))
-        return path
-
-    return write

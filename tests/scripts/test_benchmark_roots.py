@@ -1,9 +1,6 @@
 """The table of inverse roots: what is in it, and the inputs and the emulation behind it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +9,16 @@ import pytest
 import torch
 
 from common.cli import UserError
-from scripts import benchmark_roots, environment, root_inputs, roots_report
+from scripts import benchmark_roots, root_inputs, roots_report
 from scripts.benchmark_roots import EXPONENTS, METHODS, SWEEP
 from scripts.tensor_float32 import TensorFloat32
 from submission.shampoo import reference
+from tests.scripts.commands import finish
 
 
 def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", f"--output={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmark_roots", *arguments],
-        cwd=environment.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = finish("-m", "scripts.benchmark_roots", *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "roots.json").read_text())
     settings = results.pop("settings")

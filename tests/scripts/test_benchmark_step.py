@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 import threading
 import time
 import types
@@ -32,6 +30,7 @@ from scripts.benchmark_contestant import Contestant, gradients, operators
 from scripts.benchmark_measure import Plan
 from scripts.network_shapes import Shapes
 from scripts.rivals import Rival, RivalOptions
+from tests.scripts.commands import finish
 
 CPU = torch.device("cpu")
 TOY: Shapes = {"weight": (6, 4), "bias": (6,)}
@@ -360,19 +359,10 @@ def test_staggering_measures_all_variants() -> None:
 # The command line.
 
 
-def finish(*flags: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.benchmark_step", *flags],
-        cwd=environment.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_from_the_command_line(tmp_path: Path) -> None:
-    flags = ("--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1")
-    done = finish(*flags, "--block_size=64", "--cycle=2", f"--output={tmp_path}")
+    flags = ["--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1"]
+    flags += ["--block_size=64", "--cycle=2", f"--output={tmp_path}"]
+    done = finish("-m", "scripts.benchmark_step", *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "cpu.json").read_text())["small_200k"]
     assert [row["optimizer"] for row in result["rows"]] == ["adamw", "ours_shampoo"]
@@ -399,7 +389,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_names_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
-    done = finish(flag, f"--output={tmp_path}")
+    done = finish("-m", "scripts.benchmark_step", flag, f"--output={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert message in done.stderr

@@ -1,30 +1,15 @@
 """What all command lines share: help, and warnings and errors about the targets."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts import environment
+from tests.scripts.commands import finish, finish_fake
 
-FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
 PLAN = {"workloads", "entries", "output"}
 MACHINE = {"jobs", "threads", "seed", "checkpoint_period_seconds", "dry_run"}
-
-
-def finish(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=environment.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
-    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +21,7 @@ def finish(command: list[str], **variables: str) -> "subprocess.CompletedProcess
     ],
 )
 def test_help_lists_all_flags(name: str, flags: set[str]) -> None:
-    done = finish(["-m", f"scripts.{name}", "--help"])
+    done = finish("-m", f"scripts.{name}", "--help")
     assert done.returncode == 0
     assert done.stderr == ""
     words = done.stdout.replace("[no]", "").replace(":", " ").split()
@@ -59,7 +44,7 @@ def test_damaged_targets_end_in_one_line(tmp_path: Path, content: str, message: 
     targets = tmp_path / "targets.json"
     targets.write_text(content)
     flags = ["study", "--entries=fake_sgd", f"--output={tmp_path / 'out'}", "--dry_run"]
-    done = finish([str(FAKE_MAIN), *flags], FAKE_TARGETS=str(targets))
+    done = finish_fake(*flags, FAKE_TARGETS=str(targets))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {targets}")
     assert len(done.stderr.splitlines()) == 1
@@ -72,7 +57,7 @@ def test_targets_of_another_python_are_warned_of_once(tmp_path: Path) -> None:
     plan = ["study", "--entries=fake_sgd,fake_adam", f"--output={tmp_path}", "--dry_run"]
     one = ["run", "--workload=stdlib_lm", "--entry=fake_sgd", "--output=/dev/null/runs"]
     for flags, code in ((plan, 0), (one, 2)):
-        done = finish([str(FAKE_MAIN), *flags], FAKE_TARGETS=str(targets))
+        done = finish_fake(*flags, FAKE_TARGETS=str(targets))
         assert done.returncode == code, done.stderr
         warning, *rest = done.stderr.splitlines()
         assert warning.startswith("warning: stdlib_lm") and "Python 3.10.1" in warning

@@ -4,9 +4,7 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,15 @@ from scripts import (
     compare_table,
     compare_worker,
     entries,
-    environment,
     rivals,
     runner,
-    search_space,
 )
 from scripts import trial as trials
 from scripts.compare_chain import Outcome
 from scripts.compare_plan import Variant
 from scripts.metrics_log import read_evaluations
 from scripts.trial import Trial
+from tests.scripts.commands import finish
 from tests.scripts.tiny_comparison import (
     GOOD,
     SETTINGS,
@@ -45,7 +42,7 @@ from tests.scripts.tiny_comparison import (
     pretend,
     rate_of,
 )
-from workloads import registry
+from workloads import registry, search_space
 
 
 @pytest.fixture(autouse=True)
@@ -289,14 +286,7 @@ def test_options_replace_settings_and_reach_ours_alone() -> None:
 
 
 def command(*flags: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.compare", *flags],
-        cwd=environment.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    return finish("-m", "scripts.compare", *flags)
 
 
 @pytest.mark.parametrize(

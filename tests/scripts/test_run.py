@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,14 @@ from common.files import make_directory
 from scripts import trial as trials
 from scripts.runner import Hooks, run_trial
 from scripts.trial import Trial
-
-FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
+from tests.scripts.commands import finish_fake
 
 
 def run(output: Path, *flags: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     given = {flag.partition("=")[0] for flag in flags}
     defaults = ("--workload=fake", "--entry=fake_sgd", f"--output={output}", "--ignore_targets")
     chosen = [flag for flag in defaults if flag.partition("=")[0] not in given]
-    return subprocess.run(
-        [sys.executable, str(FAKE_MAIN), "run", *chosen, *flags],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
+    return finish_fake("run", *chosen, *flags, **environment)
 
 
 def trial_folder(output: Path) -> Path:
@@ -83,7 +74,8 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workload=cifar"], "unknown workload 'cifar'; known: "),
+        (["--workload=cifr"], "unknown workload 'cifr'; known: "),
+        (["--workload=cifar"], "cifar is an official workload"),
         (["--entry=lion"], "unknown entry 'lion'; known: "),
         (["--trial=9"], "--trial=9: "),
         (["--trial=x"], "--trial=x"),

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
-from scripts import choose_points, search, search_space, set_targets, study
+from scripts import choose_points, search, set_targets, study
 from scripts.choose_points import MISS, Outcome
 from scripts.search import Search
-from workloads import registry
+from workloads import registry, search_space
 
 Write = Callable[[str, Any], Path]
 RANGES = {"learning_rate": {"min": 1e-4, "max": 0.4, "scaling": "log"}}

@@ -17,8 +17,8 @@ from common.cli import UserError
 from scripts import environment, plan, study
 from scripts.study import Machine
 from scripts.trial import Trial, is_complete, locked
+from tests.scripts.commands import FAKE_MAIN, finish_fake
 
-FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
 Write = Callable[[str, Any], Path]
 
 RATES = [0.01, 0.02, 0.03]
@@ -201,20 +201,15 @@ def test_an_interrupted_study_stops_its_trials(
 
 
 def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(FAKE_MAIN), "study", f"--output={output}", *flags],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    return finish_fake("study", f"--output={output}", *flags)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--entries=fake_sgd,lion"], "unknown entry 'lion'"),
-        (["--entries=fake_sgd", "--workloads=cifar"], "unknown workload 'cifar'"),
+        (["--entries=fake_sgd", "--workloads=cifr"], "unknown workload 'cifr'"),
+        (["--entries=fake_sgd", "--workloads=cifar"], "cifar is an official workload"),
         (["--entries=fake_sgd", "--trials=some"], "allowed: all, best"),
         (["--entries=fake_sgd", "--trials=best"], "--best_from"),
         (["--entries=fake_sgd", "--trials=9"], "points 1 to 3"),

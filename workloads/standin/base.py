@@ -1,4 +1,9 @@
-"""What the stand-in workloads share: AlgoPerf's interface over tables that fit on one device."""
+"""What the stand-in workloads share: AlgoPerf's interface over tables that fit on one device.
+
+Under several ranks of `torch.distributed` each has all the tables, a replica of the model, and its
+rows of the batch that one process would take, with their augmentation and dropout masks. Evaluation
+is the work of one rank.
+"""
 
 import abc
 import contextlib
@@ -14,6 +19,7 @@ from torch import nn
 
 from workloads import prng, spec
 from workloads.facts import WorkloadFacts
+from workloads.standin import replicas
 from workloads.standin.batches import Augmentation, Batch, Table, TrainQueue, eval_batches
 from workloads.standin.facts import STANDINS
 from workloads.standin.parameters import parameter_shapes, parameter_type
@@ -23,7 +29,7 @@ SPLIT_SEED = 20130101
 
 
 class StandinWorkload(spec.Workload):
-    """A small workload on real data that trains on one device.
+    """A small workload on real data, each replica of which trains on one device.
 
     A subclass names itself, loads its tables, builds its model and says what it measures. Rows of
     each table must be in random order, because an evaluation takes the first ones.
@@ -157,21 +163,26 @@ class StandinWorkload(spec.Workload):
         repeat_final_dataset: bool | None = None,
         num_batches: int | None = None,
     ) -> Iterator[Batch]:
-        """Endless batches of one split; `train` is a TrainQueue, the others repeat in order."""
+        """Endless batches of one split; `train` is a TrainQueue, the others repeat in order.
+
+        Of training batches each rank gets its rows; UserError if they do not divide evenly.
+        """
         del data_dir, cache, repeat_final_dataset, num_batches
         table = self.tables[split]
         if split == "train":
-            return TrainQueue(table, data_rng, global_batch_size, self.augmentation())
+            share = replicas.rows(global_batch_size)
+            return TrainQueue(table, data_rng, global_batch_size, self.augmentation(), share)
         return itertools.cycle(eval_batches(table, global_batch_size))
 
     def init_model_fn(self, rng: prng.Key) -> tuple[nn.Module, None]:
-        """A new model; equal keys give equal weights on every device."""
+        """A new model, replicated over the ranks; equal keys give equal weights on every device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(prng.seed(rng))
             model = self.build_model()
         self._param_shapes = parameter_shapes(model)
         self._param_types = {name: parameter_type(name) for name in self._param_shapes}
-        return model.to(self.device), None
+        model = model.to(self.device)
+        return replicas.replicate(model, lambda: self.tables["train"]["inputs"][:1]), None
 
     def model_fn(
         self,

@@ -30,6 +30,8 @@ class TrainQueue(Iterator[Batch]):
       rng: key of the order and of the augmentation.
       batch_size: rows per batch, at most the rows of the table.
       augment: turns an assembled batch into an augmented one, drawing from the given generator.
+      share: the rows of each batch to give out, so that ranks with other shares of the same
+        stream see the same batches together; all by default.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TrainQueue(Iterator[Batch]):
         rng: prng.Key,
         batch_size: int,
         augment: Augmentation | None = None,
+        share: slice = slice(None),
     ) -> None:
         rows = len(table["targets"])
         if not 1 <= batch_size <= rows:
@@ -46,6 +49,7 @@ class TrainQueue(Iterator[Batch]):
         self._rng = rng
         self._batch_size = batch_size
         self._augment = augment
+        self._share = share
         self._batches_per_epoch = rows // batch_size
         self._position = 0
         self._epoch = -1
@@ -63,7 +67,7 @@ class TrainQueue(Iterator[Batch]):
         if self._augment is not None:
             batch = self._augment(batch, _generator(self._rng, "augment", self._position))
         self._position += 1
-        return batch
+        return {name: values[self._share] for name, values in batch.items()}
 
     def _shuffled(self, epoch: int) -> torch.Tensor:
         rows = len(self._table["targets"])

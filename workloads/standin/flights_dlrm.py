@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workloads import spec
+from workloads.standin import replicas
 from workloads.standin.base import SPLIT_SEED, StandinWorkload
 from workloads.standin.batches import Batch, Table
 from workloads.standin.packaged_data import locate
@@ -128,7 +129,7 @@ class Dlrm(nn.Module):
         products = vectors @ vectors.transpose(1, 2)
         hidden = torch.cat([dense, products[:, self.first, self.second]], dim=1)
         for layer in self.top:
-            hidden = F.dropout(F.relu(layer(hidden)), dropout_rate, self.training)
+            hidden = replicas.dropout(F.relu(layer(hidden)), dropout_rate, self.training)
         logits: torch.Tensor = self.head(hidden)[:, 0]
         return logits
 

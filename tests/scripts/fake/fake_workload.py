@@ -1,4 +1,7 @@
-"""A workload that trains in milliseconds: noisy linear regression with dropout on the inputs."""
+"""A workload that trains in milliseconds: noisy linear regression with dropout on the inputs.
+
+Under several ranks each takes its rows of the batch, as in the stand-in workloads.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import torch
 from fake_facts import FACTS
 
 from workloads import prng, spec
+from workloads.standin import replicas
 
 FEATURES = 6
 
@@ -13,6 +17,7 @@ FEATURES = 6
 class Queue:
     def __init__(self, rng: Any, batch_size: int) -> None:
         self.rng, self.batch_size, self.position = rng, batch_size, 0
+        self.rows = replicas.rows(batch_size)
 
     def __iter__(self) -> "Queue":
         return self
@@ -20,7 +25,7 @@ class Queue:
     def __next__(self) -> dict[str, torch.Tensor]:
         batch = table(prng.seed(prng.fold_in(self.rng, self.position)), self.batch_size)
         self.position += 1
-        return batch
+        return {name: values[self.rows] for name, values in batch.items()}
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}
@@ -54,7 +59,7 @@ class FakeWorkload:
         model = torch.nn.Linear(FEATURES, 1)
         torch.nn.init.normal_(model.weight, generator=torch.Generator().manual_seed(prng.seed(rng)))
         torch.nn.init.zeros_(model.bias)
-        return model, None
+        return replicas.replicate(model, lambda: torch.zeros(1, FEATURES)), None
 
     def eval_model(self, batch_size: int, model: Any, *_: Any) -> dict[str, float]:
         result: dict[str, float] = {}

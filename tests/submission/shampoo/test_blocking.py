@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submission.shampoo.blocking import cut, plan, stack_layouts
+from submission.shampoo.blocking import cut, plan, stack_layouts, whole
 from submission.shampoo.config import BlockingConfig
 
 shapes = st.lists(st.integers(1, 40), min_size=0, max_size=4)
@@ -30,7 +30,7 @@ def test_cuts_are_even_and_as_few_as_possible(length, block_size):
 def test_each_element_belongs_to_exactly_one_block(all_shapes, config):
     plans = [(index, plan(shape, config)) for index, shape in enumerate(all_shapes)]
     counts = [torch.zeros(p.matrix) for _, p in plans]
-    for layout in stack_layouts(plans):
+    for layout in stack_layouts(part for each in plans for part in whole(*each)):
         blocks = torch.zeros(layout.blocks, layout.height, layout.width)
         for member in layout.members:
             rows = blocks.narrow(0, member.offset, member.tile.blocks)

@@ -1,8 +1,6 @@
 """Work beside training, and flags that are read later."""
 
-import copy
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -82,17 +80,16 @@ def test_all_share_one_thread_without_gradients_and_with_the_callers_intra_op_th
         torch.set_num_threads(threads)
 
 
-def test_an_error_is_raised_when_all_work_has_ended():
-    ended = []
-    background = Background(CPU)
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_error_stands_in_its_results_place_and_spoils_no_other(device):
+    background = Background(torch.device(device))
     background.submit(lambda: 1 / 0)
-    background.submit(lambda: {}["missing"])
-    background.submit(lambda: time.sleep(0.1) or ended.append(True))
-    with pytest.raises(ZeroDivisionError):
-        background.collect()
-    assert ended == [True]
     background.submit(lambda: 5)
-    assert background.collect() == [5]
+    background.submit(lambda: {}["missing"])
+    first, second, third = background.collect()
+    assert (type(first), second, type(third)) == (ZeroDivisionError, 5, KeyError)
+    background.submit(lambda: 6)
+    assert background.collect() == [6]
 
 
 def test_what_work_holds_is_let_go_once_collected():
@@ -109,32 +106,13 @@ def test_what_work_holds_is_let_go_once_collected():
     assert there() is None
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_a_copy_has_the_results_of_what_was_under_way(device, clone):
-    stacks = matrices(3, device)
-    background = Background(torch.device(device))
-    for stack in stacks:
-        background.submit(lambda stack=stack: stack @ stack)
-    again = clone(background)
-    again.submit(lambda: stacks[0] + 1)
-    first, second = background.collect(), again.collect()
-    for a, b, stack in zip(first, second[:3], stacks, strict=True):
-        assert torch.equal(a, stack @ stack)
-        assert torch.equal(a, b)
-    assert torch.equal(second[3], stacks[0] + 1)
-
-
 def test_exit_waits_for_the_kernel_that_runs_and_not_for_the_queue():
     out = script(
         "import atexit\n"
         "matrix = torch.ones(300, 300)\n"
         "@atexit.register\n"
         "def late():\n"
-        "    try:\n"
-        "        background.collect()\n"
-        "    except BaseException as error:\n"
-        "        print(type(error).__name__)\n"
+        "    print(type(background.collect()[-1]).__name__)\n"
         "    background.submit(lambda: 7)\n"
         "    print(background.collect())\n"
         "for _ in range(100000):\n"
@@ -197,16 +175,6 @@ def test_the_last_flags_count(device):
     flags.post(torch.ones(2, dtype=torch.bool, device=device))
     flags.post(torch.tensor([False, True, False], device=device))
     assert flags.read() == [1]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_flags_survive_a_copy(device, clone):
-    flags = AsyncFlags()
-    flags.post(torch.tensor([False, True], device=device))
-    again = clone(flags)
-    assert (flags.read(), again.read()) == ([1], [1])
-    assert clone(AsyncFlags()).read() == []
 
 
 @needs_cuda

@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission.shampoo.refresh import Schedule, is_due
+from submission.shampoo.refresh import Run, Schedule, is_due
 
 UNITS = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 40)), max_size=8).map(
     lambda rows: [(i // 2, i % 2, blocks, size) for i, (blocks, size) in enumerate(rows)]
 )
+
+
+def schedule_of(units):
+    """Of (stack, side, blocks, dimension) in the order of the line."""
+    runs, total = [], 0
+    for stack, side, blocks, dimension in units:
+        runs.append(Run(stack, side, 0, blocks, dimension, total))
+        total += blocks * dimension**3
+    return Schedule(runs, total)
 
 
 def blocks_of(turns):
@@ -37,13 +46,13 @@ def test_staggered_turns_follow_the_rule(units, interval, step):
         for block, phase in phase_of_each_block(units, interval).items()
         if (step < interval and step in (1, 2, 4, 8, 16, 32)) or step % interval == phase
     ]
-    assert blocks_of(Schedule(units).turns(step, interval, "staggered")) == expected
+    assert blocks_of(schedule_of(units).turns(step, interval, "staggered")) == expected
 
 
 @settings(deadline=None)
 @given(UNITS, st.integers(1, 50), st.integers(1, 200))
 def test_together_is_all_or_nothing(units, interval, step):
-    turns = Schedule(units).turns(step, interval, "together")
+    turns = schedule_of(units).turns(step, interval, "together")
     everything = list(phase_of_each_block(units, interval))
     due = step in (1, 2, 4, 8, 16, 32) if step < interval else step % interval == 0
     assert blocks_of(turns) == (everything if due else [])
@@ -53,7 +62,7 @@ def test_together_is_all_or_nothing(units, interval, step):
 @settings(deadline=None)
 @given(UNITS, st.integers(1, 50))
 def test_each_factor_has_one_turn_an_interval_and_work_is_even(units, interval):
-    schedule = Schedule(units)
+    schedule = schedule_of(units)
     dimensions = {(stack, side): d for stack, side, _, d in units}
     seen, work = Counter(), []
     for step in range(interval, 2 * interval):
@@ -69,14 +78,14 @@ def test_each_factor_has_one_turn_an_interval_and_work_is_even(units, interval):
 
 
 def test_interval_one_refreshes_everything_at_every_step():
-    schedule = Schedule([(0, 0, 3, 4), (1, 1, 2, 5)])
+    schedule = schedule_of([(0, 0, 3, 4), (1, 1, 2, 5)])
     for mode in ("together", "staggered"):
         assert len({schedule.turns(step, 1, mode) for step in range(1, 6)}) == 1
         assert len(blocks_of(schedule.turns(3, 1, mode))) == 5
 
 
 def test_the_interval_may_change_between_steps():
-    schedule = Schedule([(0, 0, 6, 4)])
+    schedule = schedule_of([(0, 0, 6, 4)])
     assert [len(blocks_of(schedule.turns(12, t, "staggered"))) for t in (3, 6, 3, 2)] == [
         2,
         1,
@@ -86,16 +95,16 @@ def test_the_interval_may_change_between_steps():
 
 
 def test_a_long_stack_costs_one_turn_a_phase():
-    schedule = Schedule([(0, 0, 10**12, 64)])
+    schedule = schedule_of([(0, 0, 10**12, 64)])
     (turn,) = schedule.turns(107, 100, "staggered")
     assert (turn.start, turn.stop) == (7 * 10**10, 8 * 10**10)
 
 
 def test_nothing_to_refresh():
-    assert Schedule([]).turns(5, 4, "staggered") == ()
-    assert Schedule([(0, 0, 0, 8)]).turns(4, 4, "together") == ()
+    assert schedule_of([]).turns(5, 4, "staggered") == ()
+    assert schedule_of([(0, 0, 0, 8)]).turns(4, 4, "together") == ()
 
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'sometimes'"):
-        Schedule([]).turns(1, 1, "sometimes")
+        schedule_of([]).turns(1, 1, "sometimes")

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from submission.shampoo import Shampoo, roots
+from submission.shampoo import Shampoo, eigenbasis, roots
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
@@ -183,3 +183,39 @@ def test_a_refused_step_is_not_counted():
         optimizer.step()
     assert torch.equal(weights[0], before)
     assert [group["refresh_step"] for group in optimizer.param_groups] == [0, 0]
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_an_exception_beside_training_costs_one_refresh_and_no_other(method, monkeypatch):
+    weights = parameters([(6, 5)])
+    options = {**OPTIONS, "method": method, "overlap": True, "refresh_interval": 1}
+    optimizer = Shampoo(weights, **options)
+    run(optimizer, weights, 3)
+    optimizer.finish()
+    before = optimizer.diagnostics()["factors"]
+    module, name = (roots, "inverse_root") if method == "shampoo" else (eigenbasis, "eigenbasis")
+    genuine = getattr(module, name)
+
+    def failing(matrices, *rest):
+        if matrices.shape[-1] == 5:
+            raise torch.linalg.LinAlgError("no convergence")
+        return genuine(matrices, *rest)
+
+    monkeypatch.setattr(module, name, failing)
+    run(optimizer, weights, 1)
+    with pytest.warns(RuntimeWarning, match="LinAlgError: no convergence"):
+        optimizer.finish()
+    monkeypatch.setattr(module, name, genuine)
+    after = optimizer.diagnostics()["factors"]
+    left, right = "param 0 left", "param 0 right"
+    block = OPTIONS["block_size"]
+    assert block == 5  # so 6 rows are cut into two blocks of 3 and the right factors are [5, 5]
+    assert after[left]["refreshes"] == before[left]["refreshes"] + 2
+    assert after[left]["failed_roots"] == 0
+    assert after[right]["refreshes"] == before[right]["refreshes"]
+    assert after[right]["failed_roots"] == 2
+    assert after[right]["residual"] == before[right]["residual"]
+    run(optimizer, weights, 2)
+    optimizer.finish()
+    assert optimizer.diagnostics()["factors"][right]["refreshes"] > before[right]["refreshes"]
+    assert weights[0].isfinite().all()

@@ -1,4 +1,7 @@
-"""Momentum SGD that logs its loss each step, and misbehaves where the environment says so."""
+"""Momentum SGD that logs its loss each step, and misbehaves where the environment says so.
+
+Of several ranks the one misbehaves that FAKE_RANK says, the first by default.
+"""
 
 import os
 import signal
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 
 from workloads import spec
+from workloads.standin import replicas
 
 
 def get_batch_size(workload_name: str) -> int:
@@ -42,12 +46,13 @@ def update_params(
     _misbehave(global_step)
     model, optimizer = current_param_container, optimizer_state["optimizer"]
     optimizer.zero_grad()
-    inputs = torch.nn.functional.dropout(batch["inputs"], 0.1)
+    inputs = replicas.dropout(batch["inputs"], 0.1, training=True)
     loss = ((model(inputs)[:, 0] - batch["targets"]) ** 2).mean()
     loss.backward()
     optimizer.step()
     optimizer_state["scheduler"].step()
-    workload.metrics_logger.append_scalar_metrics({"loss": loss.detach()}, global_step)
+    if workload.metrics_logger is not None:
+        workload.metrics_logger.append_scalar_metrics({"loss": loss.detach()}, global_step)
     return optimizer_state, model, model_state
 
 
@@ -63,8 +68,12 @@ def _misbehave(global_step: int) -> None:
         return os.environ.get(name) == str(global_step)
 
     time.sleep(float(os.environ.get("FAKE_STEP_SECONDS", "0")))
+    if replicas.rank() != int(os.environ.get("FAKE_RANK", "0")):
+        return
     if at("FAKE_KILL_AT"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if at("FAKE_HANG_AT"):
+        os.kill(os.getpid(), signal.SIGSTOP)
     if at("FAKE_TERMINATE_AT"):
         os.kill(os.getpid(), signal.SIGTERM)
     if at("FAKE_CRASH_AT"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.cli import UserError
-from scripts import search_space
+from workloads import search_space
 
 Write = Callable[[str, Any], Path]
 RANGE = {"min": 0.001, "max": 1.0, "scaling": "log"}

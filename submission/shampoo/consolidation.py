@@ -1,0 +1,152 @@
+"""Bringing together the state that owners hold, for a checkpoint that knows of no ranks."""
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from submission.shampoo import state
+from submission.shampoo.blocking import StackLayout
+from submission.shampoo.config import StateConfig
+from submission.shampoo.layout import Layout
+from submission.shampoo.placement import Placement, is_dtensor
+from submission.shampoo.stack_group import StackGroup
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_CPU = torch.device("cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """What an owner's stacks hold.
+
+    Attributes:
+      tensors: (name, shape, dtype) of each state tensor, for each stack.
+      seen: for each stack and member, whether it has had a gradient.
+    """
+
+    tensors: list[list[tuple[str, tuple[int, ...], torch.dtype]]]
+    seen: list[list[bool]]
+
+
+def gather(
+    layout: Layout, parameters: Sequence[Tensor], wanted: bool
+) -> defaultdict[Tensor, dict[str, Any]]:
+    """State by parameter as `state.save` writes it, of all owners; a collective.
+
+    One owner after the other sends what it has to all ranks that hold the same parameters, so that
+    no more than one share is on its way.
+
+    Args:
+      layout: of one parameter group.
+      parameters: the group's.
+      wanted: whether this rank is to have it.
+
+    Returns:
+      State in the memory of the CPU; empty where it is not wanted.
+    """
+    found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    for stacks, owned in zip(layout.stacks, layout.owned, strict=True):
+        stacks.refresher.collect()
+        for owner, layouts in enumerate(owned):
+            manifest, flat = _sent_by(owner, stacks)
+            if wanted:
+                shell = _shell(layouts, stacks, layout.config, manifest, flat)
+                state.save([shell], parameters, found)
+    return found
+
+
+def _sent_by(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
+    """What an owner's stacks hold, the bytes of all tensors one after the other."""
+    placement, mine = stacks.placement, stacks.placement.owner == owner
+    box: list[_Manifest | None] = [None]
+    tables = [stack.state_tensors() for stack in stacks.stacks] if mine else []
+    if mine:
+        box[0] = _Manifest(
+            [[(name, tuple(t.shape), t.dtype) for name, t in table.items()] for table in tables],
+            [[stacks.counters.has_seen(m) for m in s.layout.members] for s in stacks.stacks],
+        )
+    for source, group in _route(placement, owner):
+        dist.broadcast_object_list(box, source, group, device=stacks.device)
+    manifest = box[0]
+    assert manifest is not None
+    sizes = [_size(*entry) for table in manifest.tensors for entry in table]
+    flat = torch.empty(sum(sizes), dtype=torch.uint8, device=stacks.device)
+    if mine:
+        tensors = [tensor for table in tables for tensor in table.values()]
+        for part, tensor in zip(flat.split(sizes), tensors, strict=True):
+            part.copy_(tensor.contiguous().view(-1).view(torch.uint8))
+    for source, group in _route(placement, owner):
+        if len(flat):
+            dist.broadcast(flat, source, group)
+    return manifest, flat
+
+
+def _route(placement: Placement, owner: int) -> Iterator[tuple[int, "ProcessGroup"]]:
+    """The broadcasts that this rank takes part in, as (global rank of the source, group).
+
+    First within the owner's replica, then from that replica to the others.
+    """
+    replica, shard = divmod(owner, placement.shards)
+    if placement.shard_group is not None and placement.replica == replica:
+        yield dist.get_global_rank(placement.shard_group, shard), placement.shard_group
+    if placement.replica_group is not None:
+        yield dist.get_global_rank(placement.replica_group, replica), placement.replica_group
+
+
+def _shell(
+    layouts: Sequence[StackLayout],
+    like: StackGroup,
+    config: StateConfig,
+    manifest: _Manifest,
+    flat: Tensor,
+) -> StackGroup:
+    """An owner's stacks, here."""
+    shell = StackGroup(layouts, like.indices, config, like.dtype, _CPU)
+    flat, start = flat.to(_CPU), 0
+    for stack, entries, seen in zip(shell.stacks, manifest.tensors, manifest.seen, strict=True):
+        names = {name for name, _, _ in entries}
+        if "exp_avg" in names:
+            stack.ensure_first()
+        if "momentum_buffer" in names:
+            stack.ensure_velocity()
+        tensors = stack.state_tensors()
+        for name, shape, dtype in entries:
+            part = flat.narrow(0, start, _size(name, shape, dtype))
+            # A view in another dtype must begin at a multiple of its size.
+            tensors[name].copy_(part.clone().view(dtype).view(shape))
+            start += len(part)
+        for member, has_seen in zip(stack.layout.members, seen, strict=True):
+            if has_seen:
+                shell.counters.mark_seen(member)
+    return shell
+
+
+def _size(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes of a tensor."""
+    del name
+    return math.prod(shape) * dtype.itemsize
+
+
+def whole_average(tensor: Tensor, parameter: Any) -> Tensor:
+    """All of what an averager keeps of a parameter, in the CPU's memory; a collective."""
+    if not is_dtensor(parameter):
+        return tensor.to(_CPU, copy=True)
+    from torch.distributed.tensor import DTensor
+
+    sharded = DTensor.from_local(
+        tensor,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+    return sharded.full_tensor().to(_CPU, copy=True)

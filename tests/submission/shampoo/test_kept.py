@@ -1,0 +1,85 @@
+"""What an optimizer keeps of its groups, and when that begins anew."""
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+from tests.submission.shampoo.streams import OPTIONS, VARIANTS, assert_equal, parameters, run
+
+
+def copies_of(weights):
+    return [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_clearing_the_state_begins_anew(variant):
+    weights = parameters()
+    options = {**OPTIONS, **VARIANTS[variant]}
+    optimizer = Shampoo(weights, **options)
+    run(optimizer, weights, 5)
+    optimizer.state.clear()
+    assert optimizer.state_dict()["state"] == {}
+    others = copies_of(weights)
+    run(optimizer, weights, 5)
+    run(Shampoo(others, **options), others, 5)
+    assert_equal(weights, others)
+
+
+def test_a_group_whose_state_is_removed_begins_anew_alone():
+    weights = parameters([(6, 5), (4,), (6, 5)])
+    optimizer = Shampoo([{"params": weights[:2]}, {"params": weights[2:]}], **OPTIONS)
+    run(optimizer, weights, 3)
+    for weight in weights[:2]:
+        del optimizer.state[weight]
+    assert optimizer.state_dict()["state"].keys() == {2}
+    run(optimizer, weights, 1, first_seed=3)
+    state = optimizer.state_dict()["state"]
+    assert [float(state[index]["step"]) for index in range(3)] == [1, 1, 4]
+
+
+def test_groups_may_change_places_and_their_dicts_be_replaced():
+    weights, others = parameters([(6, 5), (7, 5)]), parameters([(6, 5), (7, 5)])
+    optimizer, other = (
+        Shampoo([{"params": [a]}, {"params": [b], "lr": 0.02}], **OPTIONS)
+        for a, b in (weights, others)
+    )
+    run(optimizer, weights, 3)
+    run(other, others, 3)
+    other.param_groups[:] = [dict(group) for group in reversed(other.param_groups)]
+    run(optimizer, weights, 4, first_seed=3)
+    run(other, others, 4, first_seed=3)
+    assert_equal(weights, others)
+    assert other.diagnostics()["refreshes"] == optimizer.diagnostics()["refreshes"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lr", -1.0),
+        ("lr", torch.ones(2)),
+        ("betas", (0.9, 1.0)),
+        ("damping", 0.0),
+        ("refresh_interval", 0),
+        ("weight_decay", torch.tensor(0.1)),
+    ],
+)
+def test_options_are_validated_whenever_they_change(option, value):
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 2)
+    good = optimizer.param_groups[0][option]
+    for _ in range(2):
+        optimizer.param_groups[0][option] = value
+        with pytest.raises(ValueError, match=f"{option} must be"):
+            run(optimizer, weights, 1)
+        optimizer.param_groups[0][option] = good
+        run(optimizer, weights, 1)
+
+
+def test_betas_in_a_list_are_validated_when_it_is_written_to():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **{**OPTIONS, "betas": [0.9, 0.99]})
+    run(optimizer, weights, 1)
+    optimizer.param_groups[0]["betas"][0] = 2.0
+    with pytest.raises(ValueError, match="betas must be"):
+        run(optimizer, weights, 1)

@@ -1,0 +1,134 @@
+"""The official workloads' search spaces: complete, fair, and around what has been published."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.cli import UserError
+from workloads import registry
+from workloads.official import search_spaces
+from workloads.official.search_spaces import ALGORITHMS
+
+Write = Callable[[str, Any], Path]
+BASES = [name for name in registry.names("official") if not registry.facts(name).base]
+TUNED = [name for name in BASES if name not in ("mnist", "cifar")]
+
+# Points of the v0.5 and v0.6 leaderboards: the baseline's 1 to 5 and Distributed Shampoo's with
+# Adam grafting; learning rate, 1 - beta1, 1 - beta2, weight decay, warm-up, smoothing, dropout.
+BASELINE = {
+    1: (0.001308, 0.02687, 0.001877, 0.16375, 0.1, 0.1, 0.0),
+    2: (0.000845, 0.11042, 0.002150, 0.08135, 0.05, 0.2, 0.0),
+    3: (0.001308, 0.02687, 0.001877, 0.16375, 0.1, 0.0, 0.0),
+    4: (0.004958, 0.13626, 0.370815, 0.11474, 0.02, 0.0, 0.0),
+    5: (0.001749, 0.06734, 0.004484, 0.08122, 0.02, 0.0, 0.1),
+}
+SHAMPOO = {
+    1: (0.001749, 0.06734, 0.004484, 0.08122, 0.02, 0.0, 0.1),
+    2: (0.001438, 0.02534, 0.025080, 0.000197, 0.05, 0.2, 0.0),
+    4: (0.0012, 0.01661, 0.005888, 0.000403, 0.02, 0.1, 0.1),
+    5: (0.001308, 0.02687, 0.001877, 0.16375, 0.1, 0.1, 0.0),
+}
+NAMES = (
+    *("learning_rate", "one_minus_beta1", "one_minus_beta2", "weight_decay"),
+    *("warmup_factor", "label_smoothing", "dropout_rate"),
+)
+# Which of them reached the target first in a v0.5 study, but for single studies.
+WINNERS = {
+    "criteo1tb": [BASELINE[3], BASELINE[5], SHAMPOO[1], SHAMPOO[4]],
+    "fastmri": [BASELINE[2], BASELINE[3], BASELINE[4], SHAMPOO[2]],
+    "imagenet_resnet": [BASELINE[1], SHAMPOO[5]],
+    "imagenet_vit": [BASELINE[2], SHAMPOO[2]],
+    "librispeech_conformer": [BASELINE[5], SHAMPOO[1], SHAMPOO[5]],
+    "librispeech_deepspeech": [BASELINE[4], BASELINE[5], SHAMPOO[1]],
+    "ogbg": [BASELINE[5], SHAMPOO[4]],
+    "wmt": [BASELINE[3], BASELINE[5], SHAMPOO[1], SHAMPOO[4]],
+}
+
+
+def holds(spec: dict[str, Any], value: float) -> bool:
+    if "feasible_points" in spec:
+        return value in spec["feasible_points"]
+    return bool(spec["min"] <= value <= spec["max"])
+
+
+def test_every_base_workload_that_is_tuned_has_all_spaces():
+    assert search_spaces.workloads() == TUNED
+    found = sorted(path.relative_to(search_spaces.ROOT) for path in search_spaces.ROOT.glob("*/*"))
+    expected = [Path(name, f"{algorithm}.json") for name in TUNED for algorithm in ALGORITHMS]
+    assert [path for path in found if path.parent.name != "__pycache__"] == sorted(expected)
+
+
+@pytest.mark.parametrize("workload", TUNED)
+def test_spaces_pass_and_drawn_points_lie_in_them(workload):
+    for algorithm in ALGORITHMS:
+        space = search_spaces.load(workload, algorithm)
+        assert isinstance(space, dict)
+        for point in search_spaces.draw(workload, algorithm, 30):
+            assert point.keys() == space.keys()
+            assert all(holds(space[name], value) for name, value in point.items())
+
+
+@pytest.mark.parametrize("workload", TUNED)
+def test_algorithms_draw_the_same_values_of_what_they_share(workload):
+    drawn = {name: search_spaces.draw(workload, name, 12) for name in ALGORITHMS}
+    for algorithm, points in drawn.items():
+        shared = set(points[0]) & set(drawn["adamw"][0])
+        assert len(shared) == 8
+        assert [{name: point[name] for name in shared} for point in points] == [
+            {name: point[name] for name in shared} for point in drawn["adamw"]
+        ], algorithm
+
+
+@pytest.mark.parametrize("workload", WINNERS)
+def test_what_reached_the_target_lies_in_the_ranges(workload):
+    space = search_spaces.load(workload, "shampoo")
+    model = registry.official(workload).model
+    for point in WINNERS[workload]:
+        for name, value in zip(NAMES, point, strict=True):
+            if (name == "label_smoothing" and not model.smooths_labels) or (
+                name == "dropout_rate" and model.dropout_rate is None
+            ):
+                continue
+            assert holds(space[name], value), (name, value)
+
+
+def test_a_variant_has_the_space_of_its_base():
+    assert search_spaces.path("ogbg_gelu", "shampoo") == search_spaces.path("ogbg", "shampoo")
+    assert search_spaces.draw("wmt_glu_tanh", "adamw", 4) == search_spaces.draw("wmt", "adamw", 4)
+
+
+def test_draws_repeat_and_extend():
+    assert search_spaces.draw("wmt", "shampoo", 9)[:4] == search_spaces.draw("wmt", "shampoo", 4)
+
+
+def test_what_has_no_space_is_named():
+    with pytest.raises(UserError, match="unknown workload 'wmd'"):
+        search_spaces.load("wmd", "shampoo")
+    with pytest.raises(UserError, match="mnist_vit is no official workload"):
+        search_spaces.load("mnist_vit", "shampoo")
+    with pytest.raises(UserError, match="mnist has no search space; those have: criteo1tb"):
+        search_spaces.load("mnist", "shampoo")
+    with pytest.raises(UserError, match="unknown algorithm 'sgd'; known: shampoo, nadamw, adamw"):
+        search_spaces.load("wmt", "sgd")
+
+
+def test_another_file_is_checked_for_the_workload(write_json: Write):
+    space = json.loads(search_spaces.path("wmt", "adamw").read_text())
+    file = write_json("mine.json", space)
+    assert search_spaces.load("wmt", "adamw", file) == space
+    with pytest.raises(UserError, match=r"mine.json: label_smoothing: 0.1 is ignored by U-Net"):
+        search_spaces.load("fastmri", "adamw", file)
+    space["learning_rate"]["max"] = space["learning_rate"]["min"]
+    with pytest.raises(UserError, match=r"mine2.json: learning_rate: min 0.0003 must be below max"):
+        search_spaces.draw("wmt", "adamw", 2, write_json("mine2.json", space))
+
+
+def test_a_list_of_points_is_taken_in_order(write_json: Write):
+    points = search_spaces.draw("ogbg", "nadamw", 3)
+    file = write_json("points.json", points)
+    assert search_spaces.draw("ogbg", "nadamw", 2, file) == points[:2]
+    with pytest.raises(UserError, match=r"points.json has 3 points, not 4"):
+        search_spaces.draw("ogbg", "nadamw", 4, file)

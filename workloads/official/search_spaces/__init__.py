@@ -1,0 +1,68 @@
+"""Search spaces of the official workloads, for tuning studies: `<workload>/<algorithm>.json`.
+
+The external ruleset forbids a submission to hold them: its own points are the same for all
+workloads (`submission/entries/*/tuning_search_space.json`). README.md argues the ranges.
+
+>>> drawn = draw("fastmri_tanh", "nadamw", 3)
+>>> drawn == draw("fastmri", "nadamw", 5)[:3], drawn[0]["label_smoothing"]
+(True, 0.0)
+"""
+
+from pathlib import Path
+
+from common.cli import UserError
+from workloads import hyperparameters, registry, search_space
+from workloads.search_space import Point, Ranges
+
+ROOT = Path(__file__).parent
+ALGORITHMS = tuple(hyperparameters.REQUIRED)
+
+
+def workloads() -> list[str]:
+    """The base workloads that have search spaces, in the registry's order."""
+    return [name for name in registry.names("official") if (ROOT / name).is_dir()]
+
+
+def path(workload: str, algorithm: str) -> Path:
+    """The file of a workload, which is its base's for a variant.
+
+    UserError for an unknown workload or algorithm, or one without a search space.
+    """
+    base = registry.official(workload).base_name
+    if algorithm not in ALGORITHMS:
+        raise UserError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
+    found = ROOT / base / f"{algorithm}.json"
+    if not found.exists():
+        raise UserError(f"{workload} has no search space; those have: {', '.join(workloads())}")
+    return found
+
+
+def load(workload: str, algorithm: str, file: Path | None = None) -> list[Point] | Ranges:
+    """A validated search space: points, or ranges to draw from.
+
+    Args:
+      workload: official; what its model ignores may not be tuned.
+      algorithm: one of ALGORITHMS.
+      file: another file than the workload's own.
+
+    Raises:
+      UserError: naming the file and the key that is wrong.
+    """
+    file = path(workload, algorithm) if file is None else file
+    space = search_space.load(file)
+    hyperparameters.check(space, algorithm, file, registry.official(workload).model)
+    return space
+
+
+def draw(workload: str, algorithm: str, count: int, file: Path | None = None) -> list[Point]:
+    """The first `count` points of `load`: always the same, and the start of those of a larger draw.
+
+    UserError as `load`, and for a list of fewer points.
+    """
+    space = load(workload, algorithm, file)
+    if isinstance(space, dict):
+        return search_space.draw(space, count)
+    if count > len(space):
+        held = path(workload, algorithm) if file is None else file
+        raise UserError(f"{held} has {len(space)} points, not {count}")
+    return space[:count]

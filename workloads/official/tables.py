@@ -1,0 +1,162 @@
+"""Writes the tables of this folder's READMEs from the registry and the search spaces.
+
+    python -m workloads.official.tables
+
+What stands between `<!--table: name-->` and `<!--/-->` is written anew; a test keeps it in step.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from common import cli, files
+from common.cli import UserError
+from workloads import registry
+from workloads.official import budgets, datasets, models, search_spaces, targets
+from workloads.official.facts import NEWEST, VERSIONS, OfficialFacts
+from workloads.rulesets import ruleset
+
+HERE = Path(__file__).parent
+DOCUMENTS = (HERE / "README.md", search_spaces.ROOT / "README.md")
+_SPAN = re.compile(r"(<!--table: *(\w+)-->\n).*?(<!--/-->)", re.DOTALL)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes both documents."""
+    del argv
+    for document in DOCUMENTS:
+        files.write_text(document, filled(document.read_text("utf-8")))
+        print(f"wrote {document}")
+
+
+def filled(text: str) -> str:
+    """`text` with its tables written anew; UserError for a table of an unknown name."""
+
+    def table(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise UserError(f"unknown table {match[2]!r}; known: {', '.join(TABLES)}")
+        return f"{match[1]}{TABLES[match[2]]()}\n{match[3]}"
+
+    return _SPAN.sub(table, text)
+
+
+def targets_table() -> str:
+    """Base workloads: data, model, metric and targets, which both versions share."""
+    return _table(
+        {
+            "workload": row.name,
+            "data": row.dataset,
+            "on disk": "–" if row.data.size_gb is None else f"{row.data.size_gb:,.4g} GB",
+            "model": row.model.title,
+            "parameters": _millions(row.model.parameters),
+            "metric": f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
+            "target": _number(row.validation_target),
+            "test target": _number(row.test_target),
+            "batch": row.model.batch_size,
+            "dropout": _number(row.model.dropout_rate),
+            "label smoothing": "heeded" if row.model.smooths_labels else "ignored",
+        }
+        for row in _bases()
+    )
+
+
+def budgets_table() -> str:
+    """Base workloads: what each version grants."""
+    rows = []
+    for base in _bases():
+        cells: dict[str, str] = {"workload": base.name}
+        for version in VERSIONS:
+            steps = external = self_tuning = "–"
+            if base.name in registry.names("official", version):
+                row = registry.official(base.name, version)
+                steps, external = f"{row.step_hint:,}", _hours(row.max_runtime_seconds)
+                self_tuning = _hours(row.self_tuning_max_runtime_seconds)
+            cells[f"{version} steps"] = steps
+            cells[f"{version} external"] = external
+            cells[f"{version} self-tuning"] = self_tuning
+        rows.append(cells | {"evaluated every": f"{base.eval_period_seconds:,} s"})
+    return _table(rows)
+
+
+def variants_table() -> str:
+    """Variants: what differs from their base."""
+    held_out = ruleset("v0.5").held_out
+    rows = (registry.official(name) for name in registry.names("official"))
+    return _table(
+        {
+            "variant": row.name,
+            "target": _number(row.validation_target),
+            "test target": _number(row.test_target),
+            "parameters": _millions(row.model.parameters),
+            "batch": row.model.batch_size,
+            "scored": "v0.5" if row.name in held_out.get(row.base, ()) else "–",
+        }
+        for row in rows
+        if row.base
+    )
+
+
+def notes_list() -> str:
+    """The sources, and where one workload has others or they contradict each other."""
+    general = (targets.SOURCE, *budgets.SOURCES.values(), datasets.SOURCE, models.SOURCE)
+    rows = (registry.official(name) for name in registry.names("official"))
+    single = [
+        f"`{row.name}`: {source}" for row in rows for source in row.sources if source not in general
+    ]
+    return "\n".join(f"- {line}" for line in (*general, *single))
+
+
+def spaces_table() -> str:
+    """The ranges that all algorithms share, per workload."""
+    rows = []
+    for name in search_spaces.workloads():
+        ranges = search_spaces.load(name, "nadamw")
+        if isinstance(ranges, list):
+            rows.append({"workload": name, "learning_rate": f"{len(ranges)} points"})
+        else:
+            rows.append({"workload": name} | {key: _range(spec) for key, spec in ranges.items()})
+    return _table(rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "targets": targets_table,
+    "budgets": budgets_table,
+    "variants": variants_table,
+    "notes": notes_list,
+    "spaces": spaces_table,
+}
+
+
+def _bases() -> list[OfficialFacts]:
+    rows = (registry.official(name) for name in registry.names("official", NEWEST))
+    return [row for row in rows if not row.base]
+
+
+def _range(spec: Mapping[str, Any]) -> str:
+    if "feasible_points" in spec:
+        return ", ".join(f"{value:g}" for value in spec["feasible_points"])
+    scaling = "" if spec["scaling"] == "log" else " linear"
+    return f"{spec['min']:g} … {spec['max']:g}{scaling}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds:,g} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> str:
+    return str(tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    cli.run(main)

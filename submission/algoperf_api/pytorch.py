@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from submission.algoperf_api.batch_sizes import get_batch_size
@@ -21,6 +20,7 @@ except ImportError:
     from workloads import spec
 
 __all__ = [
+    "consolidate",
     "data_selection",
     "get_batch_size",
     "optimizer_state",
@@ -122,7 +122,7 @@ def update_params(
     loss.backward()
 
     period = max(workload.step_hint // _LOGGED_STEPS_PER_RUN, 1)
-    logged = global_step % period == 0 and workload.metrics_logger is not None
+    logged = global_step % period == 0  # on every rank, though one of them has the logger
     grad_clip = getattr(hyperparameters, "grad_clip", None)
     if grad_clip is not None or logged:
         max_norm = float("inf") if grad_clip is None else grad_clip
@@ -130,21 +130,32 @@ def update_params(
     optimizer_state["optimizer"].step()
     optimizer_state["scheduler"].step()
     if logged:
-        metrics = {"loss": loss.item(), "grad_norm": grad_norm.item()}
-        workload.metrics_logger.append_scalar_metrics(metrics, global_step)
+        metrics = {"loss": _mean_over_ranks(loss).item(), "grad_norm": grad_norm.item()}
+        if workload.metrics_logger is not None:
+            workload.metrics_logger.append_scalar_metrics(metrics, global_step)
     return optimizer_state, model, model_state
 
 
 def _mean_loss(loss: dict[str, Tensor]) -> Tensor:
-    """The mean over the valid examples of the global batch.
+    """A loss whose mean over the ranks is the mean over the global batch's valid examples.
 
-    Under DistributedDataParallel, which averages gradients over ranks, sums and counts are
-    reduced differentiably first: each rank may hold another number of valid examples.
+    So is its gradient's, which DistributedDataParallel takes. Each rank may hold another number
+    of valid examples.
     """
-    summed, valid = loss["summed"], loss["n_valid_examples"]
-    if dist.is_available() and dist.is_initialized():
-        summed, valid = dist_nn.all_reduce(summed), dist_nn.all_reduce(valid)
-    return summed / valid
+    return loss["summed"] / _mean_over_ranks(loss["n_valid_examples"])
+
+
+def _mean_over_ranks(value: Tensor) -> Tensor:
+    """Not differentiable; `value` itself without `torch.distributed`."""
+    if not _distributed():
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def prepare_for_eval(
@@ -162,15 +173,28 @@ def prepare_for_eval(
     """Ends what runs beside training, and lets evaluation read averages where there are any.
 
     Nothing may run in the untimed evaluation; the next `update_params` puts the weights back.
+    The runner may save a checkpoint after it, on rank 0 alone, so state is consolidated there.
     """
     del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
     _call_if_there(optimizer_state["optimizer"], "finish")
     _call_if_there(optimizer_state["optimizer"], "eval")
+    consolidate(optimizer_state)
     return optimizer_state, current_param_container, model_state
 
 
-def _call_if_there(optimizer: torch.optim.Optimizer, name: str) -> None:
+def consolidate(optimizer_state: dict[str, Any]) -> None:
+    """Brings to rank 0 what other ranks hold of the state; its `state_dict` works then.
+
+    A collective that every rank must join. Optimizers with the same state on all ranks, and those
+    on one device, are left alone.
+    """
+    if _distributed():
+        for part in optimizer_state.values():
+            _call_if_there(part, "consolidate_state_dict", to=0)
+
+
+def _call_if_there(part: Any, name: str, **arguments: Any) -> None:
     """Calls what optimizers with averages or work of their own have, and torch's have not."""
-    method = getattr(optimizer, name, None)
+    method = getattr(part, name, None)
     if method is not None:
-        method()
+        method(**arguments)

@@ -14,7 +14,7 @@ from submission.shampoo import state
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.layout import Layout
-from submission.shampoo.placement import Placement, is_dtensor
+from submission.shampoo.placement import Placement, is_dtensor, local
 from submission.shampoo.stack_group import StackGroup
 
 if TYPE_CHECKING:
@@ -136,8 +136,11 @@ def _size(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
 
 
 def whole_average(tensor: Tensor, parameter: Any) -> Tensor:
-    """All of what an averager keeps of a parameter, in the CPU's memory; a collective."""
-    if not is_dtensor(parameter):
+    """All of what an averager keeps of a parameter, in the CPU's memory; a collective.
+
+    What has not the shape of the rank's part is a number that all ranks share.
+    """
+    if not is_dtensor(parameter) or tensor.shape != local(parameter).shape:
         return tensor.to(_CPU, copy=True)
     from torch.distributed.tensor import DTensor
 

@@ -60,3 +60,13 @@ def health(
                         entry["refreshes"] += int(row[REFRESHES])
                         entry["failed_roots"] += int(row[FAILURES])
     return found
+
+
+def burden(layouts: Sequence[Layout | None]) -> dict[str, int]:
+    """Bytes that this rank keeps of blocks, and that it sends in a step."""
+    groups = [stacks for layout in layouts if layout for stacks in layout.stacks]
+    tensors = [t for stacks in groups for s in stacks.stacks for t in s.state_tensors().values()]
+    return {
+        "state_bytes": sum(tensor.numel() * tensor.itemsize for tensor in tensors),
+        "bytes_sent_per_step": sum(stacks.exchange.bytes_per_step for stacks in groups),
+    }

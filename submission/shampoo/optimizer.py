@@ -476,7 +476,8 @@ class Shampoo(torch.optim.Optimizer):
           could not be trusted and kept their predecessor, over all blocks.
           `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
           `eigenbasis.Bases`.
-          `factors`: the same numbers by parameter and side.
+          `state_bytes`, `bytes_sent_per_step`: what this rank keeps of blocks, and sends to others.
+          `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
         """
         layouts = [self._kept_of(group).layout for group in self.param_groups]
         factors = description.health(self.param_groups, layouts)
@@ -487,6 +488,7 @@ class Shampoo(torch.optim.Optimizer):
             "failed_roots": sum(row["failed_roots"] for row in rows),
             "residual": max((row["residual"] for row in rows), default=0.0),
             "condition": max((row["condition"] for row in rows), default=0.0),
+            **description.burden(layouts),
             "factors": factors,
         }
 

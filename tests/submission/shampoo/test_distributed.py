@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from submission.shampoo import Shampoo
+from submission.shampoo.config import DistributedConfig
 from tests.submission.shampoo import ranks
 from tests.submission.shampoo.streams import OPTIONS, VARIANTS, parameters
 
@@ -58,9 +59,10 @@ def weights_after(mode, options, steps=STEPS, dtype=torch.float32, absent=(), sp
     optimizer = Shampoo(weights, **{**OPTIONS, **options})
     for step in range(steps):
         for index, (weight, grad) in enumerate(zip(weights, gradients(step), strict=True)):
-            weight.grad = None if (step, index) in absent else like(weight, grad)
             if (step, index) in spoilt:
-                weight.grad = like(weight, grad * torch.nan)
+                grad = grad * torch.nan
+            placed = like(weight, grad)  # a collective, on all ranks
+            weight.grad = None if (step, index) in absent else placed
         optimizer.step()
     return [full(weight) for weight in weights]
 
@@ -101,3 +103,132 @@ def test_takes_the_steps_of_one_device(mode, world, names):
     found = ranks.run(world, several, mode, names)
     errors = {name: max(worst(each[name], on_one_device(name)) for each in found) for name in names}
     assert not {n: e for n, e in errors.items() if not e <= TOLERANCES.get(n, 1e-6)}
+
+
+def repeated(rank, mode, options, config):
+    del rank
+    return [weights_after(mode, {**options, "distributed": config}) for _ in range(2)]
+
+
+CONFIGS = {
+    "bfloat16": (DistributedConfig(communication_dtype=torch.bfloat16), 0.05),
+    "parameters": (DistributedConfig(communicate="parameters"), 1e-6),
+    "groups of two": (DistributedConfig(group_size=2), 1e-6),
+    "one bucket": (DistributedConfig(buckets=1), 1e-6),
+    "many buckets": (DistributedConfig(buckets=50), 1e-6),
+    "none": (None, 1e-6),
+}
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_sent_and_to_whom_is_the_users_choice(mode, name):
+    """And repeated runs are equal bit for bit, as are all ranks of one."""
+    if mode != "ddp" and name in ("parameters", "none", "one bucket", "many buckets"):
+        pytest.skip("for replicated parameters only")
+    if (mode, name) == ("fsdp", "groups of two"):
+        pytest.skip("shards belong together")
+    config, tolerance = CONFIGS[name]
+    first, *others = ranks.run(4, repeated, mode, {}, config)
+    assert worst(first[0], on_one_device("shampoo")) <= tolerance
+    for weights in [first[1], *(run for rank in others for run in rank)]:
+        assert all(torch.equal(a, b) for a, b in zip(weights, first[0], strict=True))
+
+
+def states_after(rank, mode, config):
+    """What an optimizer says of itself once it has stepped: bytes of its state, bytes it sends."""
+    del rank
+    weights = laid_out(mode, [p.detach() for p in parameters(SHAPES, torch.float32)])
+    optimizer = Shampoo(weights, **OPTIONS, distributed=config)
+    for weight, grad in zip(weights, gradients(0), strict=True):
+        weight.grad = like(weight, grad)
+    optimizer.step()
+    found = optimizer.diagnostics()
+    return found["state_bytes"], found["bytes_sent_per_step"]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_state_is_divided_and_options_show_in_what_is_sent(mode):
+    whole = states_after(0, "one", None)
+    assert whole[1] == 0
+    shares = ranks.run(4, states_after, mode, DistributedConfig())
+    assert max(share for share, _ in shares) < 0.5 * whole[0]
+    short = ranks.run(4, states_after, mode, DistributedConfig(communication_dtype=torch.bfloat16))
+    assert [sent for _, sent in short] == [sent // 2 for _, sent in shares]
+
+
+def wrong_size(rank):
+    del rank
+    weights = laid_out("fsdp", gradients(0))
+    return str(_refusal(Shampoo(weights, distributed=DistributedConfig(group_size=3)), weights))
+
+
+def _refusal(optimizer, weights):
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    with pytest.raises(ValueError, match="group_size") as caught:
+        optimizer.step()
+    return caught.value
+
+
+def test_a_group_size_that_does_not_fit_is_refused():
+    assert "got 3" in ranks.run(2, wrong_size)[0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"communication_dtype": torch.float16}, "communication_dtype must be one of"),
+        ({"communicate": "gradients"}, "communicate must be one of"),
+        ({"group_size": 0}, "group_size must be None or an integer >= 1, got 0"),
+        ({"buckets": 0}, "buckets must be an integer >= 1, got 0"),
+    ],
+)
+def test_refuses_what_it_cannot_do(bad, said):
+    with pytest.raises(ValueError, match=said):
+        DistributedConfig(**bad)
+    with pytest.raises(ValueError, match="distributed must be"):
+        Shampoo(parameters(), distributed="all")
+
+
+def some_are_spoilt(rank, mode):
+    """Only one rank sees the NaN."""
+    spoilt = {(4, 1), (9, 3)} if rank == 1 or mode != "ddp" else set()
+    return weights_after(mode, {}, spoilt=spoilt)
+
+
+def test_all_ranks_skip_a_step_that_one_of_them_must():
+    expected = weights_after("one", {}, spoilt={(4, 1), (9, 3)})
+    for mode in ("ddp", "fsdp", "hsdp"):
+        for found in ranks.run(4, some_are_spoilt, mode):
+            assert worst(found, expected) <= 1e-6
+
+
+ABSENT = {(step, index) for step in range(STEPS) for index in (1, 7)} | {(3, 0), (8, 4)}
+
+
+def some_are_absent(rank, mode):
+    del rank
+    return weights_after(mode, {}, absent=ABSENT)
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
+def test_parameters_without_gradients_stay_as_they_are(mode):
+    expected = weights_after("one", {}, absent=ABSENT)
+    for found in ranks.run(4, some_are_absent, mode):
+        assert worst(found, expected) <= 1e-6
+
+
+def without_gradients(rank, mode):
+    """Rank 2 never has one."""
+    absent = {(step, index) for step in range(STEPS) for index in range(len(SHAPES))}
+    return weights_after(mode, {}, absent=absent if rank == 2 else ())
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_a_rank_without_gradients_joins_in(mode):
+    found = ranks.run(4, without_gradients, mode)
+    assert all(weight.isfinite().all() for weights in found for weight in weights)
+    if mode == "ddp":  # its own blocks stay, and the replicas stay equal
+        for weights in found:
+            assert all(torch.equal(a, b) for a, b in zip(weights, found[0], strict=True))

@@ -1,0 +1,207 @@
+"""Checkpoints that know of no ranks: saved by some, loaded by others."""
+
+import functools
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from submission.shampoo import Shampoo
+from tests.submission.shampoo import ranks
+from tests.submission.shampoo.streams import OPTIONS, VARIANTS, parameters
+from tests.submission.shampoo.test_distributed import (
+    SHAPES,
+    full,
+    gradients,
+    laid_out,
+    like,
+    worst,
+)
+
+BEFORE, AFTER = 7, 8
+METHODS = ("shampoo", "soap", "kl_shampoo", "staggered", "ema", "schedule_free", "overlap")
+
+
+def steps(optimizer, weights, numbers):
+    for number in numbers:
+        for weight, grad in zip(weights, gradients(number), strict=True):
+            weight.grad = like(weight, grad)
+        optimizer.step()
+
+
+def begun(mode, name, folder):
+    """Some steps, then a checkpoint of weights and state; what all that comes after leads to."""
+    weights = laid_out(mode, [p.detach() for p in parameters(SHAPES, torch.float32)])
+    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[name]})
+    steps(optimizer, weights, range(BEFORE))
+    optimizer.consolidate_state_dict(to=0)
+    whole = [full(weight) for weight in weights]
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        torch.save((whole, optimizer.state_dict()), f"{folder}/{name}")
+    steps(optimizer, weights, range(BEFORE, BEFORE + AFTER))
+    return [full(weight) for weight in weights]
+
+
+def resumed(mode, name, folder):
+    whole, state = torch.load(f"{folder}/{name}", weights_only=True)
+    weights = laid_out(mode, whole)
+    optimizer = Shampoo(weights, **OPTIONS)
+    optimizer.load_state_dict(state)
+    steps(optimizer, weights, range(BEFORE, BEFORE + AFTER))
+    return [full(weight) for weight in weights]
+
+
+def all_begun(rank, mode, folder):
+    del rank
+    return {name: begun(mode, name, folder) for name in METHODS}
+
+
+def all_resumed(rank, mode, folder):
+    del rank
+    return {name: resumed(mode, name, folder) for name in METHODS}
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded"),
+    [
+        (("fsdp", 4), [("ddp", 2), ("one", 1), ("hsdp", 4), ("fsdp", 4)]),
+        (("ddp", 2), [("fsdp", 4), ("ddp", 2)]),
+        (("one", 1), [("ddp", 4)]),
+    ],
+)
+def test_a_checkpoint_goes_on_under_any_number_of_ranks(saved, loaded, tmp_path):
+    uninterrupted = on(*saved, all_begun, tmp_path)[0]
+    for mode, world in loaded:
+        for found in on(world=world, mode=mode, function=all_resumed, folder=tmp_path):
+            for name in METHODS:
+                if (mode, world) == saved:  # the same layout: bit for bit
+                    pairs = zip(found[name], uninterrupted[name], strict=True)
+                    assert all(torch.equal(a, b) for a, b in pairs), name
+                else:
+                    assert worst(found[name], uninterrupted[name]) <= 1e-6, (mode, world, name)
+
+
+def on(mode, world, function, folder):
+    if mode == "one":
+        return [function(0, mode, str(folder))]
+    return ranks.run(world, function, mode, str(folder))
+
+
+def asked_too_early(rank):
+    """What a rank says that is asked for a state of which it has a part."""
+    weights = laid_out("ddp", gradients(0))
+    optimizer = Shampoo(weights)
+    optimizer.state_dict()  # nothing to miss yet
+    steps(optimizer, weights, range(2))
+    messages = []
+    for ask in (optimizer.state_dict, optimizer.__getstate__):
+        with pytest.raises(RuntimeError, match="consolidate_state_dict") as caught:
+            ask()
+        messages.append(str(caught.value))
+    optimizer.consolidate_state_dict(to=1)
+    if rank == 1:
+        assert len(optimizer.state_dict()["state"]) == len(SHAPES)
+    else:
+        with pytest.raises(RuntimeError, match="consolidate_state_dict"):
+            optimizer.state_dict()
+    steps(optimizer, weights, range(1))
+    with pytest.raises(RuntimeError, match="after the last step"):
+        optimizer.state_dict()
+    return messages
+
+
+def test_no_rank_gives_a_part_for_the_whole():
+    assert len(ranks.run(2, asked_too_early)[0]) == 2
+
+
+class Net(nn.Module):
+    """Something with a layer of every kind, one of them frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.Flatten(), nn.LayerNorm(96), nn.Linear(96, 10), nn.Linear(10, 3)
+        )
+        self.layers[2].requires_grad_(False)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def model():
+    torch.manual_seed(0)
+    return Net().double()  # in which rounding stays far below what the test must see
+
+
+def trained(net, numbers, optimizer, rank=0, world=1):
+    """Steps on a global batch of 8, of which each rank sees its part."""
+    for number in numbers:
+        generator = torch.Generator().manual_seed(number)
+        images = torch.randn(8, 1, 6, 6, generator=generator).double().chunk(world)[rank]
+        optimizer.zero_grad()
+        net(images).square().mean().backward()
+        optimizer.step()
+
+
+def shard(net):
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for layer in net.layers:
+        if list(layer.parameters()):
+            fully_shard(layer, mesh=mesh)
+    return fully_shard(net, mesh=mesh)
+
+
+WRAPPED = {"ddp": DistributedDataParallel, "fsdp": shard}
+
+
+def network(rank, mode, folder, load):
+    """A real model under a real wrapper, with a checkpoint by torch.distributed.checkpoint."""
+    net = WRAPPED[mode](model())
+    optimizer = Shampoo(net.parameters(), lr=0.01, block_size=16, refresh_interval=3)
+    world = dist.get_world_size()
+    if not load:
+        trained(net, range(4), optimizer, rank, world)
+        optimizer.consolidate_state_dict(to=None)
+    state = {
+        "model": {name.removeprefix("module."): p for name, p in net.state_dict().items()},
+        "optimizer": get_optimizer_state_dict(net, optimizer) if not load else {},
+    }
+    if load:
+        with torch.no_grad():
+            dcp.load({"model": state["model"]}, checkpoint_id=folder)
+        saved = torch.load(f"{folder}/optimizer.pt", weights_only=True)
+        set_optimizer_state_dict(net, optimizer, saved)
+    else:
+        dcp.save(state, checkpoint_id=folder)
+        if rank == 0:
+            torch.save(state["optimizer"], f"{folder}/optimizer.pt")
+    trained(net, range(4, 10), optimizer, rank, world)
+    return [full(p) for p in net.parameters()]
+
+
+@functools.cache
+def on_one_device():
+    net = model()
+    optimizer = Shampoo(net.parameters(), lr=0.01, block_size=16, refresh_interval=3)
+    trained(net, range(10), optimizer)
+    return [p.detach().clone() for p in net.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded"), [(("fsdp", 4), ("ddp", 2)), (("ddp", 2), ("fsdp", 2))]
+)
+def test_real_wrappers_and_torchs_own_checkpoints(saved, loaded, tmp_path):
+    folder = str(tmp_path)
+    for found in ranks.run(saved[1], network, saved[0], folder, False):
+        assert worst(found, on_one_device()) <= 1e-9
+    for found in ranks.run(loaded[1], network, loaded[0], folder, True):
+        assert worst(found, on_one_device()) <= 1e-9

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from submission.shampoo import state
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
+from submission.shampoo.kept import Kept
 from submission.shampoo.layout import Layout
 from submission.shampoo.placement import Placement, is_dtensor, local
 from submission.shampoo.stack_group import StackGroup
@@ -36,21 +37,58 @@ class _Manifest:
     seen: list[list[bool]]
 
 
-def gather(
+def exported(
+    kept: Kept, parameters: Sequence[Tensor], held: Mapping[Tensor, Any]
+) -> defaultdict[Tensor, dict[str, Any]]:
+    """State of one parameter group as this rank has it, in tensors of its own.
+
+    Args:
+      kept: what is kept of the group.
+      parameters: the group's.
+      held: `Optimizer.state`, for what others have put there or what was loaded.
+    """
+    found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    if kept.layout is not None:
+        state.save(kept.layout.stacks, parameters, stacked)
+    for parameter in parameters:
+        entry = {**state.others(held.get(parameter, {})), **stacked[parameter]}
+        if kept.averager is not None:
+            tensors = kept.averager.state_tensors(local(parameter))
+            entry.update({name: tensor.clone() for name, tensor in tensors.items()})
+        if entry:
+            found[parameter] = entry
+    return found
+
+
+def gathered(
+    kept: Kept, parameters: Sequence[Tensor], held: Mapping[Tensor, Any], wanted: bool
+) -> defaultdict[Tensor, dict[str, Any]]:
+    """The same of all ranks, in the memory of the CPU; a collective.
+
+    Args:
+      kept, parameters, held: as for `exported`.
+      wanted: whether this rank is to have it; it is empty elsewhere.
+    """
+    found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    if kept.layout is not None:
+        found.update(_gather(kept.layout, parameters, wanted))
+    for parameter in parameters:
+        tensors = kept.averager.state_tensors(local(parameter)) if kept.averager else {}
+        averages = {name: _whole(tensor, parameter) for name, tensor in tensors.items()}
+        entry = {**averages, **state.others(held.get(parameter, {}))}
+        if wanted and entry:
+            found[parameter].update(entry)
+    return found
+
+
+def _gather(
     layout: Layout, parameters: Sequence[Tensor], wanted: bool
 ) -> defaultdict[Tensor, dict[str, Any]]:
-    """State by parameter as `state.save` writes it, of all owners; a collective.
+    """What `state.save` writes, of all owners.
 
     One owner after the other sends what it has to all ranks that hold the same parameters, so that
     no more than one share is on its way.
-
-    Args:
-      layout: of one parameter group.
-      parameters: the group's.
-      wanted: whether this rank is to have it.
-
-    Returns:
-      State in the memory of the CPU; empty where it is not wanted.
     """
     found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     for stacks, owned in zip(layout.stacks, layout.owned, strict=True):
@@ -135,7 +173,7 @@ def _size(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def whole_average(tensor: Tensor, parameter: Any) -> Tensor:
+def _whole(tensor: Tensor, parameter: Any) -> Tensor:
     """All of what an averager keeps of a parameter, in the CPU's memory; a collective.
 
     What has not the shape of the rank's part is a number that all ranks share.

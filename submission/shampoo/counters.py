@@ -50,7 +50,9 @@ class Counters:
         self._members = [member for layout in layouts for member in layout.members]
         self._sizes = [layout.blocks for layout in layouts]
         self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
-        counts = torch.tensor([member.tile.blocks for member in self._members], device="cpu")
+        counts = torch.tensor(
+            [m.tile.blocks for m in self._members], dtype=torch.int64, device="cpu"
+        )
         numbers = torch.arange(len(counts), device="cpu")
         member_of_block = torch.repeat_interleave(numbers, counts)
         self._member_of_block = member_of_block.to(device).view(-1, 1, 1)

@@ -10,7 +10,7 @@ from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Tick
 from submission.shampoo.preconditioners import Preconditioner
-from submission.shampoo.sides import BasisSide
+from submission.shampoo.sides import BasisSide, Carried
 
 
 class BasisPreconditioner(Preconditioner):
@@ -28,6 +28,15 @@ class BasisPreconditioner(Preconditioner):
         self, dimension: int, factor_dtype: torch.dtype, root_dtype: torch.dtype
     ) -> BasisSide:
         return BasisSide(dimension, self.weight, factor_dtype, root_dtype, self._with_eigenvalues)
+
+    def turn_back(self, first: Tensor | None) -> None:
+        """See `Preconditioner.turn_back`."""
+        for number, side in enumerate(self.bases):
+            if side is not None:
+                carried = [Carried(moment, True, number) for moment in self.squares().values()]
+                if first is not None:
+                    carried.append(Carried(first, False, number))
+                side.turn_back(carried)
 
     @property
     def bases(self) -> tuple[BasisSide | None, ...]:

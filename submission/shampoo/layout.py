@@ -11,7 +11,7 @@ from torch import Tensor
 from submission.shampoo import blocking, communication, ownership
 from submission.shampoo.averaging import Averager
 from submission.shampoo.blocking import Plan, StackLayout, stack_layouts
-from submission.shampoo.config import StateConfig
+from submission.shampoo.config import BlockingConfig, StateConfig
 from submission.shampoo.placement import Placement, Placements, local, part_of, rows_of, whole
 from submission.shampoo.refresh import Line
 from submission.shampoo.stack_group import StackGroup
@@ -85,6 +85,28 @@ class Layout:
             if stacks.placement.kind == "gathered"
             for index in stacks.indices
         )
+
+    def unblock(self, config: StateConfig) -> None:
+        """Makes the moments independent of blocks, which are to be as in `config`.
+
+        Raises:
+          ValueError: if it differs in more than its `BlockingConfig`.
+        """
+        fields = {field.name for field in dataclasses.fields(StateConfig)}
+        fields -= {field.name for field in dataclasses.fields(BlockingConfig)}
+        was, now = self.config, config
+        changed = sorted(name for name in fields if getattr(was, name) != getattr(now, name))
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)} must stay as at the first step, "
+                f"{[getattr(was, name) for name in changed]}, "
+                f"got {[getattr(now, name) for name in changed]}."
+            )
+        for stacks in self.stacks:
+            stacks.refresher.collect()
+            for stack in stacks.stacks:
+                if stack.preconditioner is not None:
+                    stack.preconditioner.turn_back(stack.first)
 
     @property
     def is_divided(self) -> bool:

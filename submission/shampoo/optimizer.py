@@ -31,8 +31,10 @@ class Shampoo(torch.optim.Optimizer):
     scalars and embedding tables take AdamW's step. All blocks of one shape advance together, and
     the host does not wait for the device.
 
-    Every option may also be given per parameter group, and all but those of `StateConfig` may
-    change between steps. `ShampooConfig` documents each; `presets` has proven combinations.
+    Every option may also be given per parameter group, and all but those of `StateConfig` itself
+    may change between steps. Where one of `BlockingConfig` does, moments and counters stay and
+    factors begin anew, with the next gradient. `ShampooConfig` documents each; `presets` has proven
+    combinations.
 
     As in `torch.optim`, clearing `state` lets all parameters begin anew; here that holds for all
     parameters of a group, while removing the entries of some of them has no effect.
@@ -238,26 +240,20 @@ class Shampoo(torch.optim.Optimizer):
 
         Raises:
           ValueError: if an option is out of range, or one of `StateConfig` has changed since there
-            are stacks.
+            are stacks that is not one of `BlockingConfig`.
         """
         kept = self._kept_of(group)
         config, layout = kept.config(group), kept.layout
+        same = layout is None or layout.config is config or layout.config == config
         if layout is not None:
-            if layout.config is not config and layout.config != config:
-                changed = [n for n in FIXED if getattr(layout.config, n) != getattr(config, n)]
-                raise ValueError(
-                    f"{', '.join(changed)} must stay as at the first step, "
-                    f"{[getattr(layout.config, name) for name in changed]}, "
-                    f"got {[getattr(config, name) for name in changed]}."
-                )
-            if layout.indices.issuperset(indices):
+            if same and layout.indices.issuperset(indices):
                 return layout
             indices = layout.indices.union(indices)
+            if not same:
+                layout.unblock(config)
         averager = self._averager(group)
-        if layout is not None and layout.is_divided:
-            saved = self._gathered([group], wanted=True)
-        else:
-            saved = self._exported([group])
+        divided = layout is not None and layout.is_divided
+        saved = self._gathered([group], wanted=True) if divided else self._exported([group])
         # From here on `state` has it all, and the old stacks make room for the new.
         self.state.update(saved)
         kept.layout = layout = None
@@ -266,12 +262,15 @@ class Shampoo(torch.optim.Optimizer):
         layout = Layout.of(
             group["params"], config, joined, self._placements, group["refresh_interval"]
         )
-        state.load(layout.stacks, group["params"], saved)
+        state.load(layout.stacks, group["params"], saved, new_blocks=not same)
         entries = state.ParameterState.of(layout.stacks, group["params"], averager)
         kept.layout, kept.parameters = layout, list(entries)
         for parameter, entry in entries.items():
             held = saved.get(parameter, {})
-            entry.others.update({name: held[name] for name in held.keys() - set(entry.keys())})
+            others = held.keys() - set(entry.keys())
+            if not same:
+                others = {name for name in others if not state.is_ours(name)}
+            entry.others.update({name: held[name] for name in others})
             self.state[parameter] = entry
         for parameter in saved.keys() - entries.keys() if layout.is_divided else ():
             del self.state[parameter]  # whose owner has it
@@ -316,21 +315,11 @@ class Shampoo(torch.optim.Optimizer):
 
     def _exported(self, groups: Iterable[dict[str, Any]]) -> defaultdict[Tensor, dict[str, Any]]:
         """Complete state by parameter, from the groups' stacks or, before those, as loaded."""
-        exported: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for group in groups:
-            parameters, kept = group["params"], self._kept_of(group)
-            stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-            if kept.layout is not None:
-                state.save(kept.layout.stacks, parameters, stacked)
-            averager = kept.averager
-            for parameter in parameters:
-                entry = {**state.others(self.state.get(parameter, {})), **stacked[parameter]}
-                if averager is not None:
-                    tensors = averager.state_tensors(local(parameter))
-                    entry.update({name: tensor.clone() for name, tensor in tensors.items()})
-                if entry:
-                    exported[parameter] = entry
-        return exported
+            kept = self._kept_of(group)
+            found.update(consolidation.exported(kept, group["params"], self.state))
+        return found
 
     def _is_divided(self) -> bool:
         """Whether other ranks own some of the state."""
@@ -339,20 +328,11 @@ class Shampoo(torch.optim.Optimizer):
     def _gathered(
         self, groups: Iterable[dict[str, Any]], wanted: bool
     ) -> defaultdict[Tensor, dict[str, Any]]:
-        """Complete state of all ranks by parameter, in the CPU's memory; a collective."""
+        """The same of all ranks, in the memory of the CPU; a collective."""
         found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for group in groups:
             kept = self._kept_of(group)
-            if kept.layout is not None:
-                found.update(consolidation.gather(kept.layout, group["params"], wanted))
-            for parameter in group["params"] if kept.averager is not None else ():
-                assert kept.averager is not None
-                for name, tensor in kept.averager.state_tensors(local(parameter)).items():
-                    average = consolidation.whole_average(tensor, parameter)
-                    if wanted:
-                        found[parameter][name] = average
-            for parameter in group["params"] if wanted else ():
-                found[parameter].update(state.others(self.state.get(parameter, {})))
+            found.update(consolidation.gathered(kept, group["params"], self.state, wanted))
         return found
 
     @torch.no_grad()

@@ -105,6 +105,13 @@ class Preconditioner(abc.ABC):
         assert at is not None
         at.install(blocks, result, live, carried)
 
+    def turn_back(self, first: Tensor | None) -> None:  # noqa: B027 - most have no other
+        """Brings the moments into the parameters' coordinates, for blocks that are to change.
+
+        Args:
+          first: the first moment, [N, m, n], or None where there is none.
+        """
+
     def squares(self) -> dict[str, Tensor]:
         """Second moments kept in the coordinates of the first, [N, m, n], by name in the state."""
         return {}

@@ -282,6 +282,15 @@ class BasisSide(Side):
             # Only the device knows which blocks took theirs: a step may have been skipped.
             self._warmed.post(self.health[:, REFRESHES] > 0)
 
+    def turn_back(self, carried: Sequence[Carried]) -> None:
+        """Goes back to the identity as basis; `carried` as in `install`."""
+        every = slice(None)
+        sure = torch.ones(len(self.weight), dtype=torch.bool, device=self.device)
+        for each in carried:
+            each.carry(every, self.basis.to(self.dtype), sure)
+        identity = torch.eye(self.dimension, dtype=self.basis.dtype, device=self.device)
+        self.basis.copy_(identity.expand_as(self.basis))
+
     def restore(self) -> None:
         """See `Side.restore`; also notes which bases were loaded."""
         super().restore()

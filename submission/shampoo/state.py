@@ -36,31 +36,73 @@ def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state
             _save_rows(key, rows, member, parameter, state[parameter])
 
 
-def load(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
+def load(
+    stack_groups: Sequence[StackGroup],
+    parameters: Sequence[Tensor],
+    state: Any,
+    new_blocks: bool = False,
+) -> None:
     """Fills stacks from `state[parameter]`; parameters without a `step` there start anew.
+
+    Args:
+      new_blocks: blocks are others than those that the state is of, whose moments are in the
+        parameters' coordinates; factors then begin with the next gradient, as if it was the first.
 
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
     """
     for counters, stack, member in _members(stack_groups):
-        entry = state.get(parameters[member.index], ())
-        if "step" in entry:
+        parameter = parameters[member.index]
+        entry = state.get(parameter, ())
+        if "step" not in entry:
+            continue
+        if not new_blocks:
             counters.mark_seen(member)
-            _load_member(stack, member, parameters[member.index], entry)
+            _load_member(stack, member, parameter, entry)
+        elif _load_moments(stack, member, parameter, entry) and stack.preconditioner is None:
+            counters.mark_seen(member)
     for group in stack_groups:
         for stack in group.stacks:
             stack.restore()
 
 
 def _load_member(stack: Stack, member: Member, parameter: Tensor, entry: Any) -> None:
-    if "exp_avg" in entry:
-        stack.ensure_first()
-    if "momentum_buffer" in entry:
-        stack.ensure_velocity()
+    _make_room(stack, entry)
     for key, rows in _entries(stack, member):
         if key in ("exp_avg", "momentum_buffer") and key not in entry:
             continue  # made for another parameter of the stack
         _load_rows(key, rows, member, parameter, entry.get(key))
+
+
+def _load_moments(stack: Stack, member: Member, parameter: Tensor, entry: Any) -> bool:
+    """Loads what does not belong to blocks; False where there are no second moments to go on with.
+
+    Those of SOAP are what Adam would have, where the identity is the basis.
+    """
+    seconds = [entry[name] for name in ("exp_avg_sq", "basis_sq") if name in entry]
+    either = next(iter(seconds), None)
+    found = {"exp_avg_sq": either, "basis_sq": either, **entry}
+    wanted = {key: rows for key, rows in _entries(stack, member) if "." not in key}
+    if any(key in ("exp_avg_sq", "basis_sq") and found.get(key) is None for key in wanted):
+        return False
+    _make_room(stack, entry)
+    for key, rows in _entries(stack, member):
+        if "." not in key and key in found:
+            _load_rows(key, rows, member, parameter, found[key])
+    return True
+
+
+def _make_room(stack: Stack, entry: Any) -> None:
+    """For the moments that are made when they are first needed."""
+    if "exp_avg" in entry:
+        stack.ensure_first()
+    if "momentum_buffer" in entry:
+        stack.ensure_velocity()
+
+
+def is_ours(name: str) -> bool:
+    """Whether state of that name is what `save` writes."""
+    return name == "step" or name in _ELEMENTWISE or "." in name
 
 
 def _entries(stack: Stack, member: Member) -> Iterator[tuple[str, Tensor]]:

@@ -232,3 +232,89 @@ def test_a_rank_without_gradients_joins_in(mode):
     if mode == "ddp":  # its own blocks stay, and the replicas stay equal
         for weights in found:
             assert all(torch.equal(a, b) for a, b in zip(weights, found[0], strict=True))
+
+
+def changing(rank, mode):
+    """Other blocks in mid-run, and a parameter that is frozen at first."""
+    del rank
+    weights = laid_out(mode, [p.detach() for p in parameters(SHAPES, torch.float32)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    weights[1].requires_grad_(False)
+    for step in range(12):
+        if step == 4:
+            optimizer.param_groups[0]["block_size"] = 4
+        if step == 8:
+            weights[1].requires_grad_(True)
+        for weight, grad in zip(weights, gradients(step), strict=True):
+            placed = like(weight, grad)
+            weight.grad = placed if weight.requires_grad else None
+        optimizer.step()
+    return [full(weight) for weight in weights]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
+def test_stacks_are_built_anew_on_all_ranks(mode):
+    expected = changing(0, "one")
+    for found in ranks.run(4, changing, mode):
+        assert worst(found, expected) <= 1e-6
+
+
+def mixed(rank, world):
+    """Groups and layouts side by side: replicated and sharded, float32, bfloat16 and float64."""
+    del rank
+    kinds = ("ddp", "fsdp", "ddp", "fsdp") if world > 1 else ("one",) * 4
+    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float32)
+    weights = []
+    for kind, dtype in zip(kinds, dtypes, strict=True):
+        weights += laid_out(kind, [p.detach() for p in parameters([(6, 5), (4,)], dtype)])
+    groups = [{"params": weights[:5]}, {"params": weights[5:], "method": "soap", "lr": 0.02}]
+    optimizer = Shampoo(groups, **OPTIONS)
+    for step in range(6):
+        grads = gradients(step, [weight.shape for weight in weights])
+        for weight, grad in zip(weights, grads, strict=True):
+            weight.grad = like(weight, grad)
+        optimizer.step()
+    return [full(weight).double() for weight in weights]
+
+
+def test_groups_that_lie_differently_go_side_by_side():
+    expected = mixed(0, 1)
+    for found in ranks.run(2, mixed, 2):
+        assert worst(found, expected) <= 1e-2  # of a unit of bfloat16
+        assert worst(found[:4] + found[6:], expected[:4] + expected[6:]) <= 1e-6
+
+
+def single(rank, mode):
+    """More ranks than there is work for."""
+    del rank
+    weights = laid_out(mode, [torch.eye(3), torch.ones(2)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    for step in range(5):
+        for weight, grad in zip(weights, gradients(step, [(3, 3), (2,)]), strict=True):
+            weight.grad = like(weight, grad)
+        optimizer.step()
+    optimizer.consolidate_state_dict(to=3 if mode != "one" else 0)
+    return [full(weight) for weight in weights]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_ranks_without_blocks_join_in(mode):
+    expected = single(0, "one")
+    for found in ranks.run(4, single, mode):
+        assert worst(found, expected) <= 1e-6
+
+
+def scaled(rank, mode):
+    """Under a GradScaler whose inf only rank 1 has found: it is that rank's alone."""
+    weights = laid_out(mode, [torch.eye(4)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    before = full(weights[0])
+    weights[0].grad = like(weights[0], torch.ones(4, 4))
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(float(rank == 1))
+    optimizer.step()
+    return torch.equal(full(weights[0]), before), optimizer.diagnostics()["skipped_steps"]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_an_overflow_that_one_scaler_has_found_skips_all(mode):
+    assert ranks.run(2, scaled, mode) == [(True, 1), (True, 1)]

@@ -278,13 +278,47 @@ def test_a_matrix_moves_as_far_as_adamw_would():
     assert not torch.allclose(ours[0], theirs[0])
 
 
-def test_blocking_options_may_not_change_after_the_first_step():
+@pytest.mark.parametrize(
+    ("name", "value"), [("method", "soap"), ("grafting", None), ("averaging", "ema")]
+)
+def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
     weights = parameters([(6, 5)])
     optimizer = Shampoo(weights, **OPTIONS)
     run(optimizer, weights, 1)
-    optimizer.param_groups[0]["block_size"] = 3
-    with pytest.raises(ValueError, match="block_size"):
+    optimizer.param_groups[0][name] = value
+    with pytest.raises(ValueError, match=f"{name} must stay as at the first step"):
         run(optimizer, weights, 1)
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+@pytest.mark.parametrize("change", [{"block_size": 3}, {"max_dim": 5}, {"max_aspect": 1.0}])
+def test_other_blocks_begin_anew_and_moments_stay(method, change):
+    """First moments, in the parameters' coordinates, and step counts are those of all gradients."""
+    options = {**OPTIONS, "method": method, "refresh_interval": 4}
+    changing, constant = parameters([(6, 5), (9, 3), (4,)]), parameters([(6, 5), (9, 3), (4,)])
+    optimizer, other = Shampoo(changing, **options), Shampoo(constant, **{**options, **change})
+    run(optimizer, changing, 6)
+    optimizer.param_groups[0].update(change)
+    run(optimizer, changing, 1, first_seed=6)
+    run(other, constant, 7)
+    anew = method == "kl_shampoo" and "max_dim" in change  # it has no second moments for AdamW
+    for found, expected in zip(optimizer.state.values(), other.state.values(), strict=True):
+        if not anew:
+            assert found["step"] == expected["step"] == 7
+        if method == "shampoo":  # that of the others is in the basis
+            for name in ("exp_avg", "exp_avg_sq"):
+                assert torch.allclose(found[name], expected[name], rtol=1e-12)
+    if method != "shampoo" and not anew:
+        mean = torch.zeros(6, 5, dtype=torch.float64)
+        for seed in range(7):
+            set_grads(seed, changing)
+            mean.lerp_(changing[0].grad, 1 - OPTIONS["betas"][0])
+        assert torch.allclose(optimizer.state[changing[0]]["exp_avg"], mean, rtol=1e-10)
+    run(optimizer, changing, 20, first_seed=7)
+    assert all(weight.isfinite().all() for weight in changing)
+    assert optimizer.diagnostics()["refreshes"] > 0 or "max_dim" in change
+    loaded = Shampoo(changing)
+    loaded.load_state_dict(optimizer.state_dict())
 
 
 def test_a_side_without_a_factor_takes_no_memory_for_one():

@@ -1,16 +1,13 @@
-"""Distributed Shampoo as a `torch.optim.Optimizer`: groups, the order of a step, checkpoints."""
+"""Distributed Shampoo as a `torch.optim.Optimizer`: options, and the order of a step."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from submission.shampoo import averaging, consolidation, description, state
-from submission.shampoo.averaging import Averager
+from submission.shampoo import description
 from submission.shampoo.config import (
     DistributedConfig,
     Grafting,
@@ -18,12 +15,13 @@ from submission.shampoo.config import (
     ShampooConfig,
     StateConfig,
 )
-from submission.shampoo.kept import FIXED, OPTIONS, Kept
-from submission.shampoo.layout import GroupStep, Layout, unscale
-from submission.shampoo.placement import Placements, all_true, local, part_of
+from submission.shampoo.kept import FIXED, OPTIONS
+from submission.shampoo.layout import GroupStep, unscale
+from submission.shampoo.placement import Placements, all_true, local
+from submission.shampoo.stacked import StackedOptimizer, complete
 
 
-class Shampoo(torch.optim.Optimizer):
+class Shampoo(StackedOptimizer):
     """Shampoo, SOAP and KL-Shampoo (Gupta et al. 2018; Vyas et al. 2024; Lin et al. 2025).
 
     Matrices are preconditioned block by block. Shampoo's steps take the magnitude of AdamW's, the
@@ -106,10 +104,10 @@ class Shampoo(torch.optim.Optimizer):
                 f'distributed must be "auto", None or a DistributedConfig, got {distributed!r}.'
             )
         self._placements = Placements(distributed)
-        self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
+        self._consolidated = None
         config = ShampooConfig(**{name: given[name] for name in OPTIONS})
-        self._kept: dict[Tensor, Kept] = {}
-        self._skipped: Tensor | None = None
+        self._kept = {}
+        self._skipped = None
         super().__init__(params, {name: getattr(config, name) for name in OPTIONS})
 
     @classmethod
@@ -143,7 +141,7 @@ class Shampoo(torch.optim.Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        _complete(group, self.defaults)
+        complete(group, self.defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -180,21 +178,6 @@ class Shampoo(torch.optim.Optimizer):
                 each.advance(finite)
         return loss
 
-    def _joining(self, group: dict[str, Any], indices: Collection[int]) -> Collection[int]:
-        """The parameters that must be in the group's stacks, which all ranks must agree on.
-
-        On one device those at `indices`, which have a gradient. Elsewhere a rank cannot know
-        whether another has one, and all that are not frozen join from the first step on.
-        """
-        layout = self._kept_of(group).layout
-        parameters = group["params"]
-        if layout is not None and not layout.is_divided:
-            return indices
-        if layout is None and all(self._placements.of(p).owners == 1 for p in parameters):
-            return indices
-        trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
-        return trained.union(indices)
-
     def _all_finite(self, flags: list[Tensor]) -> Tensor:
         """One boolean for the whole step, on the first flag's device; counts skipped steps."""
         finite = flags[0]
@@ -216,81 +199,6 @@ class Shampoo(torch.optim.Optimizer):
         self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
-    def _kept_of(self, group: dict[str, Any]) -> Kept:
-        """What is kept of a group, made anew if its state has been cleared.
-
-        Found by its first parameter, so that groups may change places, and dicts be replaced.
-        """
-        if not group["params"]:
-            return Kept()
-        first = group["params"][0]
-        kept = self._kept.get(first)
-        if kept is not None and kept.is_lost(self.state):
-            group["refresh_step"] = 0
-            kept = None
-        if kept is None:
-            kept = self._kept[first] = Kept()
-        return kept
-
-    def _layout(self, group: dict[str, Any], indices: Collection[int]) -> Layout:
-        """The group's stacks with at least the parameters at `indices`.
-
-        Parameters enter when they have their first gradient, so that frozen ones cost nothing;
-        stacks are then built anew around the state of those that were there before.
-
-        Raises:
-          ValueError: if an option is out of range, or one of `StateConfig` has changed since there
-            are stacks that is not one of `BlockingConfig`.
-        """
-        kept = self._kept_of(group)
-        config, layout = kept.config(group), kept.layout
-        same = layout is None or layout.config is config or layout.config == config
-        if layout is not None:
-            if same and layout.indices.issuperset(indices):
-                return layout
-            indices = layout.indices.union(indices)
-            if not same:
-                layout.unblock(config)
-        averager = self._averager(group)
-        divided = layout is not None and layout.is_divided
-        saved = self._gathered([group], wanted=True) if divided else self._exported([group])
-        # From here on `state` has it all, and the old stacks make room for the new.
-        self.state.update(saved)
-        kept.layout = layout = None
-        known = {i for i, p in enumerate(group["params"]) if "step" in saved.get(p, ())}
-        joined = frozenset(known.union(indices))
-        layout = Layout.of(
-            group["params"], config, joined, self._placements, group["refresh_interval"]
-        )
-        state.load(layout.stacks, group["params"], saved, new_blocks=not same)
-        entries = state.ParameterState.of(layout.stacks, group["params"], averager)
-        kept.layout, kept.parameters = layout, list(entries)
-        for parameter, entry in entries.items():
-            held = saved.get(parameter, {})
-            others = held.keys() - set(entry.keys())
-            if not same:
-                others = {name for name in others if not state.is_ours(name)}
-            entry.others.update({name: held[name] for name in others})
-            self.state[parameter] = entry
-        for parameter in saved.keys() - entries.keys() if layout.is_divided else ():
-            del self.state[parameter]  # whose owner has it
-        return layout
-
-    def _averager(self, group: dict[str, Any]) -> Averager | None:
-        """What keeps the averages of the group's weights, if anything."""
-        kept = self._kept_of(group)
-        if kept.averager is None:
-            averager = averaging.averager(group["averaging"])
-            if averager is None:
-                return None
-            for parameter in group["params"]:
-                held, weight = self.state.get(parameter, {}), local(parameter)
-                averager.load(weight, {name: _held(x, parameter) for name, x in held.items()})
-                for name in averager.state_tensors(weight):
-                    del held[name]  # what it holds now is the truth
-            kept.averager = averager
-        return kept.averager
-
     @torch.no_grad()
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
@@ -306,146 +214,6 @@ class Shampoo(torch.optim.Optimizer):
             averager = self._averager(group)
             if averager is not None:
                 averager.train(map(local, group["params"]))
-
-    def finish(self) -> None:
-        """Ends refreshes that run beside training; the next step would do so anyway."""
-        for kept in self._kept.values():
-            for stacks in kept.layout.stacks if kept.layout else ():
-                stacks.refresher.collect()
-
-    def _exported(self, groups: Iterable[dict[str, Any]]) -> defaultdict[Tensor, dict[str, Any]]:
-        """Complete state by parameter, from the groups' stacks or, before those, as loaded."""
-        found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for group in groups:
-            kept = self._kept_of(group)
-            found.update(consolidation.exported(kept, group["params"], self.state))
-        return found
-
-    def _is_divided(self) -> bool:
-        """Whether other ranks own some of the state."""
-        return any(kept.layout and kept.layout.is_divided for kept in self._kept.values())
-
-    def _gathered(
-        self, groups: Iterable[dict[str, Any]], wanted: bool
-    ) -> defaultdict[Tensor, dict[str, Any]]:
-        """The same of all ranks, in the memory of the CPU; a collective."""
-        found: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for group in groups:
-            kept = self._kept_of(group)
-            found.update(consolidation.gathered(kept, group["params"], self.state, wanted))
-        return found
-
-    @torch.no_grad()
-    def consolidate_state_dict(self, to: int | None = 0) -> None:
-        """Brings the state of all ranks together; a collective that every rank must call.
-
-        Afterwards, and until the next step, `state_dict` works on rank `to`, without any
-        communication. As in `torch.distributed.optim.ZeroRedundancyOptimizer`; on one device there
-        is nothing to do.
-
-        Args:
-          to: a rank of the default process group; None for all of them, which is what
-            `torch.distributed.checkpoint` needs.
-        """
-        self._consolidated = None
-        if not self._is_divided():
-            return
-        self.finish()
-        wanted = to is None or to == dist.get_rank()
-        found = self._gathered(self.param_groups, wanted)
-        if wanted:
-            self._consolidated = found
-
-    def _count_skipped(self) -> int:
-        """Steps skipped so far, moved from the device to where checkpoints keep them."""
-        if self._skipped is not None and self.param_groups:
-            self.param_groups[0]["skipped_steps"] += int(self._skipped)
-            self._skipped.zero_()
-        return sum(group["skipped_steps"] for group in self.param_groups)
-
-    def state_dict(self) -> dict[str, Any]:
-        """State by parameter, independent of how blocks were stacked and of how many ranks own
-        them; plain tensors and numbers.
-
-        Raises:
-          RuntimeError: if other ranks own some of the state and have not been asked for it, see
-            `consolidate_state_dict`.
-        """
-        self._count_skipped()
-        live, self.state = self.state, self._complete_state()
-        try:
-            return super().state_dict()
-        finally:
-            self.state = live
-
-    def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
-        if not self._is_divided():
-            return self._exported(self.param_groups)
-        if self._consolidated is None:
-            raise RuntimeError(
-                "each rank holds a part of the optimizer's state: call "
-                "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
-                "before state_dict() on the rank it names."
-            )
-        return self._consolidated
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
-
-        Every rank loads the complete state and keeps what it owns, whatever number of ranks it was
-        saved by.
-
-        Raises:
-          ValueError: if the state does not fit the parameters; nothing has changed then.
-        """
-        before = dict(self.__dict__)
-        found: dict[str, Any] = {}
-
-        def note(_: torch.optim.Optimizer, final: dict[str, Any]) -> None:
-            found.update(final)
-
-        hooks = [
-            self.register_load_state_dict_pre_hook(note),
-            self.register_load_state_dict_post_hook(lambda _: self._take(found), prepend=True),
-        ]
-        try:
-            super().load_state_dict(state_dict)
-        except BaseException:
-            self.__dict__.update(before)
-            raise
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _take(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
-        # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
-        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        here = [parameter for group in self.param_groups for parameter in group["params"]]
-        self.state = defaultdict(dict)
-        self._consolidated = None
-        for index, parameter in zip(saved, here, strict=True):
-            if index in state_dict["state"]:
-                self.state[parameter] = dict(state_dict["state"][index])
-        for group in self.param_groups:
-            if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
-                self._layout(group, self._joining(group, ()))
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._count_skipped()
-        placements = Placements(self._placements.config)
-        return {
-            **super().__getstate__(),
-            "state": self._complete_state(),
-            "_placements": placements,
-        }
-
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        super().__setstate__(saved)
-        self._kept, self._skipped, self._consolidated = {}, None, None
-        self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
-        for group in self.param_groups:  # of an earlier version, which may have had fewer options
-            _complete(group, self.defaults)
 
     def diagnostics(self) -> dict[str, Any]:
         """How the preconditioners are doing; waits for the device.
@@ -481,19 +249,3 @@ class Shampoo(torch.optim.Optimizer):
             config = StateConfig(**{name: group[name] for name in FIXED})
             lines.extend(f"    {line}" for line in description.lines(group, config))
         return "\n".join([*lines, ")"])
-
-
-def _held(value: Any, parameter: Tensor) -> Any:
-    """What this rank holds of state that has the parameter's shape."""
-    if isinstance(value, Tensor) and value.shape == parameter.shape:
-        return part_of(value, parameter)
-    return value
-
-
-def _complete(group: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Adds to a parameter group what it lacks: options, and its own counters."""
-    for name in OPTIONS:
-        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
-    group.setdefault("refresh_step", 0)
-    group.setdefault("skipped_steps", 0)
-    group.setdefault("peak_lr", float(group["lr"]))

@@ -15,12 +15,13 @@ Shampoo (
 )
 """
 
-from submission.shampoo.config import BlockingConfig, ShampooConfig, StateConfig
+from submission.shampoo.config import BlockingConfig, DistributedConfig, ShampooConfig, StateConfig
 from submission.shampoo.optimizer import Shampoo
 from submission.shampoo.presets import algoperf_winner, kl_shampoo, shampoo, soap
 
 __all__ = [
     "BlockingConfig",
+    "DistributedConfig",
     "Shampoo",
     "ShampooConfig",
     "StateConfig",

@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 JOBS ?=
 RUNS ?= runs
 FULL := results/standins
+# For `make score`: where the report goes unless one says so.
+OUTPUT ?= $(RUNS)/score
 
 # The official benchmark, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
 export ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
@@ -18,7 +20,7 @@ comma := ,
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full targets points benchmark algoperf clean
+.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +55,17 @@ reproduce-full: $(STAMP)  ## all five points of all entries (about 45 minutes on
 	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=$(ENTRIES) --studies=3 \
 	  --trials=all $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce-full
 	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce-full --output=$(RUNS)/reproduce-full/report
+
+score: $(STAMP)  ## judge logs: LOGS=DIR_OR_TABLE [OUTPUT=DIR VERSION=v0.6 RULESET=external BASELINE=nadamw PUBLISHED=1]
+	@test -n "$(LOGS)" || { echo "error: say which logs: make score LOGS=path/to/logs" >&2; exit 2; }
+	$(BIN)/python -m analysis.report --logs="$(LOGS)" --output="$(OUTPUT)" $(if $(VERSION),--version=$(VERSION)) \
+	  $(if $(RULESET),--ruleset=$(RULESET)) $(if $(BASELINE),--baseline=$(BASELINE)) $(if $(PUBLISHED),--compare_published)
+
+figures: $(STAMP)  ## draw the committed full study's report anew, in results/standins/report
+	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
+
+notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
+	$(BIN)/python -m analysis.execute
 
 targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
 	$(BIN)/python -m scripts.set_targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))

@@ -1,4 +1,4 @@
-"""Time to target as bars relative to a baseline, with a point for every study."""
+"""Time or steps to target as bars relative to a baseline, with intervals, a panel per workload."""
 
 import math
 from collections.abc import Mapping
@@ -11,172 +11,175 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis import scoring, style
+from analysis import panels, style
+from analysis.judgement import Judgement
+from analysis.relative import relative
 from analysis.style import INK, MUTED, EntryStyle
+from analysis.texts import count_text
 
-_STUDY_POINT: dict[str, Any] = {
+_POINT: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
-    "markersize": 4,
+    "markersize": 3.2,
     "markerfacecolor": "white",
     "markeredgecolor": INK,
-    "markeredgewidth": 0.8,
+    "markeredgewidth": 0.7,
 }
-_LABEL_BOX: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-_MISSED_POINT: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "x",
-    "markersize": 5,
-    "markeredgecolor": INK,
-    "markeredgewidth": 1.0,
-}
+_INTERVAL: dict[str, Any] = {"color": INK, "linewidth": 1.1, "solid_capstyle": "butt"}
+_PERIOD: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.5}
+# With more entries than this, single studies would only be dust.
+_POINTS_UP_TO = 4
 
 
 def time_to_target_bars(
-    trials: pd.DataFrame, baseline: str, styles: Mapping[str, EntryStyle]
-) -> Figure:
-    """Median time to target of every entry relative to the baseline's, in steps and in seconds.
+    judged: Judgement, column: str, styles: Mapping[str, EntryStyle]
+) -> Figure | None:
+    """Every submission's median relative to the baseline's; None where there is nothing to draw.
 
     Args:
-      trials: as `analysis.scoring.score_trials` returns.
-      baseline: the submission that every ratio divides by.
-      styles: of every submission in `trials`.
+      judged: the logs' judgement.
+      column: `steps` or `seconds`.
+      styles: of every submission.
     """
-    table = scoring.score_workloads(trials, baseline)
-    studies = scoring.score_studies(trials)
-    workloads = sorted(table["workload"].unique())
-    entries = [baseline] + [name for name in sorted(styles) if name != baseline]
-    entries = [name for name in entries if name in set(table["submission"])]
-    stacked = len(workloads) * len(entries) > 9
-    width = max(3.6, 1.0 + 0.42 * len(workloads) * (len(entries) + 0.8))
-    size = (width + 0.4, 6.2) if stacked else (2 * width, 3.7)
-    with style.context():
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(*((2, 1) if stacked else (1, 2)))
-        for axes, column in zip(panels, ("steps", "seconds"), strict=True):
-            _draw_bars(axes, table, studies, column, (baseline, entries, workloads), styles)
-            axes.set_title(f"{column} to target")
-            axes.set_ylabel(f"ratio to {style.label(baseline)}")
-        handles: list[Patch | Line2D] = [
-            Patch(facecolor=styles[name].color, label=styles[name].label) for name in entries
-        ]
-        handles.append(Line2D([], [], **_STUDY_POINT, label="one study"))
-        if not studies["reached"].all():
-            handles.append(Line2D([], [], **_MISSED_POINT, label="study without the target"))
-        missed = np.isinf(table["median_steps"])
-        bounded = table.loc[missed & (table["submission"] == baseline), "workload"]
-        if (table["workload"].isin(bounded) & ~missed).any():
-            note = f"≤: relative to {style.label(baseline)}'s trials, which end short of the target"
-            handles.append(Line2D([], [], linestyle="none", label=note))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    table = relative(judged, column) if judged.baseline is not None else pd.DataFrame()
+    if table.empty or judged.baseline is None:
+        return None
+    entries = [name for name in judged.entries if name in set(table["submission"])]
+    workloads = list(dict.fromkeys(table["workload"]))
+    with_points = len(entries) <= _POINTS_UP_TO
+    with style.context(**{"font.size": 8}):
+        handles = _handles(table, judged, with_points)
+        figure, made = panels.grid(
+            len(workloads),
+            panels.Layout(
+                columns=3 if len(workloads) <= 9 else 4,
+                width=1.36,
+                height=(0.26 if with_points else 0.155) * len(entries) + 0.06,
+                across=0.52,
+                down=0.5,
+                left=panels.text_inches([styles[name].label for name in entries], 8) + 0.15,
+                right=0.45,
+                bottom=0.55 + 0.14 * len(handles),
+                top=0.36,
+            ),
+        )
+        limits = _limits(table, with_points)
+        for axes, workload in zip(made, workloads, strict=True):
+            rows = table[table["workload"] == workload]
+            _draw_panel(axes, rows, entries, styles, limits, with_points)
+            panels.write_above(axes, workload, count_text(rows["studies"], "study", "studies"))
+        made[0].set_ylim(len(entries) - 0.45, -0.55)
+        made[0].set_yticks(range(len(entries)), [styles[name].label for name in entries])
+        what = f"{column} to target / {styles[judged.baseline].label}'s, below 1 is better"
+        bottom = 0.2 + 0.14 * len(handles)
+        figure.text(*panels.place(figure, 0.1, bottom), what, fontsize=8)
+        corner = panels.place(figure, 0.02, 0.02)
+        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, fontsize=7)
     return figure
 
 
-def _draw_bars(
+def _limits(table: pd.DataFrame, with_points: bool) -> tuple[float, float]:
+    table = table[(table["kind"] != "bound") | (table["ratio"] < 1)]
+    values = [*table["ratio"], *table["low"], *table["high"], *table["earliest"], *table["latest"]]
+    if with_points:
+        values.extend(np.concatenate(table["points"].to_list()))
+    return panels.span(values, most=(8.0, 4.0))
+
+
+def _draw_panel(
     axes: Axes,
-    table: pd.DataFrame,
-    studies: pd.DataFrame,
-    column: str,
-    order: tuple[str, list[str], list[str]],
+    rows: pd.DataFrame,
+    entries: list[str],
     styles: Mapping[str, EntryStyle],
+    limits: tuple[float, float],
+    with_points: bool,
 ) -> None:
-    baseline, entries, workloads = order
-    medians = table.set_index(["workload", "submission"])[f"median_{column}"]
-    shown = studies.set_index(["workload", "submission"]).sort_index()
-    tops: list[float] = [1.0]
-    bars: list[tuple[float, str, float, np.ndarray, str]] = []
-    width = 0.8 / len(entries)
-    for group, workload in enumerate(workloads):
-        reference, bound = _reference(medians, shown, workload, baseline, column)
-        if not math.isfinite(reference):
-            axes.text(
-                group,
-                0.5,
-                f"no {style.label(baseline)} run",
-                ha="center",
-                va="center",
-                rotation=90,
-                color=MUTED,
-                transform=axes.get_xaxis_transform(),
-            )
-            continue
-        for place, entry in enumerate(entries):
-            if (workload, entry) not in medians.index:
-                continue
-            ratio = medians[workload, entry] / reference
-            points = shown.loc[[(workload, entry)], column].to_numpy(float) / reference
-            center = group + (place - (len(entries) - 1) / 2) * width
-            bars.append((center, entry, ratio, points, bound))
-            tops.extend(value for value in (ratio, *points) if math.isfinite(value))
-    top = 1.22 * max(tops)
-    for center, entry, ratio, points, bound in bars:
-        _draw_bar(axes, (center, width, top), ratio, points, bound, styles[entry].color)
-    axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=2.5)
-    axes.set_ylim(0, top)
-    axes.set_xlim(-0.6, len(workloads) - 0.4)
-    axes.set_xticks(range(len(workloads)), workloads)
-    axes.tick_params(axis="x", length=0)
+    panels.ratio_axis(axes.xaxis, *limits)
+    axes.axvline(1.0, color=INK, linewidth=0.9, zorder=2.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="x", labelsize=7)
+    bounded = (rows["kind"] == "bound").any()
+    absent = {name: place for place, name in enumerate(entries)}
+    for row in rows.itertuples():
+        place = absent.pop(str(row.submission))
+        _draw_bar(axes, place, row, styles[str(row.submission)].color, limits)
+        if with_points:
+            _draw_points(axes, place, np.asarray(row.points), limits, bounded)
+    for place in absent.values():
+        panels.write_beside(axes, place, "no runs", MUTED)
 
 
-def _reference(
-    medians: pd.Series, shown: pd.DataFrame, workload: str, baseline: str, column: str
-) -> tuple[float, str]:
-    """What 1.0 stands for on a workload, and the sign to put before a ratio to it.
+def _draw_bar(axes: Axes, place: int, row: Any, color: str, limits: tuple[float, float]) -> None:
+    low, high = limits
+    if row.kind == "other":
+        panels.write_beside(axes, place, "other", MUTED)
+        return
+    if row.kind == "missed":
+        axes.barh(
+            place, high - 1, 0.72, 1, facecolor="none", edgecolor=color, hatch="////",
+            linewidth=0, zorder=2,
+        )  # fmt: skip
+        panels.write_beside(axes, place, "missed")
+        return
+    ratio = min(max(row.ratio, low), high)
+    if row.kind == "bound" and row.ratio >= 1:
+        # Longer than the baseline ran: who is faster, is open.
+        panels.write_beside(axes, place, "reached")
+        return
+    if row.kind == "bound":
+        # Anything below is possible, so there is an end but no length.
+        axes.plot([low, ratio], [place, place], color=color, linewidth=1.2, linestyle=":", zorder=2)
+        axes.plot(ratio, place, marker="|", color=color, markersize=9, markeredgewidth=2, zorder=2)
+        panels.write_beside(axes, place, f"≤{row.ratio:.2f}")
+        return
+    axes.barh(place, ratio - 1, 0.72, 1, color=color, linewidth=0, zorder=2)
+    if math.isfinite(row.earliest):
+        left, right = max(row.earliest, low), min(row.latest, high)
+        axes.barh(place, right - left, 0.36, left, zorder=3, **_PERIOD)
+    if not math.isnan(row.low):
+        left, right = max(row.low, low), min(row.high, high)
+        axes.plot([left, right], [place, place], zorder=4, **_INTERVAL)
+        for end, edge, marker in ((row.low, low, "<"), (row.high, high, ">")):
+            if end != min(max(end, low), high):
+                axes.plot(edge, place, marker, color=INK, markersize=3, clip_on=False, zorder=4)
+    panels.write_beside(axes, place, f"{row.ratio:.2f}")
 
-    Where the baseline's median study misses the target, a study that misses needs at least the
-    length of its shortest trial, so ratios to the median of those are upper bounds.
-    """
-    if (workload, baseline) not in medians.index:
-        return math.nan, ""
-    reference = float(medians[workload, baseline])
-    if math.isfinite(reference):
-        return reference, ""
-    last = {"steps": "last_step", "seconds": "last_seconds"}[column]
-    rows = shown.loc[[(workload, baseline)]]
-    return float(rows[column].where(rows["reached"], rows[last]).median()), "≤"
 
-
-def _draw_bar(
-    axes: Axes,
-    place: tuple[float, float, float],
-    ratio: float,
-    points: np.ndarray,
-    bound: str,
-    color: str,
+def _draw_points(
+    axes: Axes, place: int, points: np.ndarray, limits: tuple[float, float], bounded: bool
 ) -> None:
-    center, width, top = place
-    inner = 0.88 * width
-    if math.isfinite(ratio):
-        axes.bar(center, ratio, inner, color=color, zorder=2)
-        highest = max([ratio, *points[np.isfinite(points)]])
-        text = f"{bound}{ratio:.2f}"
-        axes.annotate(
-            text,
-            (center, highest),
-            (0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            bbox=_LABEL_BOX,
-            zorder=4,
-        )
-    else:
-        axes.bar(
-            center, top, inner, facecolor="white", edgecolor=color, hatch="///", alpha=0.6, zorder=2
-        )
-        axes.text(
-            center,
-            top / 2,
-            "not reached",
-            rotation=90,
-            ha="center",
-            va="center",
-            fontsize=8,
-            bbox=_LABEL_BOX,
-            zorder=4,
-        )
-    offsets = np.linspace(-0.25, 0.25, len(points)) * inner if len(points) > 1 else np.zeros(1)
-    finite = np.isfinite(points)
-    axes.plot(center + offsets[finite], points[finite], **_STUDY_POINT, zorder=5)
-    missed = center + offsets[~finite]
-    axes.plot(missed, np.full(len(missed), 0.96 * top), **_MISSED_POINT, zorder=5)
+    shown = points[np.isfinite(points)]
+    # Relative to a mere bound, where exactly a far one lies means nothing.
+    shown = shown[shown <= limits[1]] if bounded else np.clip(shown, *limits)
+    # Beside each other, so that equal ones show.
+    heights = place + np.linspace(-0.2, 0.2, len(shown)) if len(shown) > 1 else [place]
+    axes.plot(shown, heights[: len(shown)], zorder=5, clip_on=False, **_POINT)
+
+
+def _handles(table: pd.DataFrame, judged: Judgement, with_points: bool) -> list[Patch | Line2D]:
+    """What the marks mean, as far as they are there."""
+    handles: list[Patch | Line2D] = []
+    if table["low"].notna().any():
+        handles.append(Line2D([], [], **_INTERVAL, label="95% interval (bootstrap over studies)"))
+    if table["earliest"].notna().any():
+        handles.append(Patch(**_PERIOD, label="doubt from the evaluation periods"))
+    if with_points:
+        handles.append(Line2D([], [], **_POINT, label="one study that reaches the target"))
+    if (table["kind"] == "missed").any():
+        hatch = Patch(facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0)
+        hatch.set_label("the median study misses the target")
+        handles.append(hatch)
+    baseline = style.label(judged.baseline or "")
+    if (table["kind"] == "other").any():
+        note = "other: its logs seem to count steps otherwise than the baseline's"
+        handles.append(Line2D([], [], linestyle="none", label=note))
+    bounds = table[table["kind"] == "bound"]
+    if (bounds["ratio"] >= 1).any():
+        note = f"reached, where {baseline}'s median study misses"
+        handles.append(Line2D([], [], linestyle="none", label=note))
+    if (bounds["ratio"] < 1).any():
+        note = f"≤, an upper bound: {baseline}'s median study misses, so this is relative to the "
+        note += "length of its shortest trials"
+        handles.append(Line2D([], [], color=MUTED, linestyle=":", marker="|", label=note))
+    return handles

@@ -1,7 +1,7 @@
 """Learning curves: the validation metric over steps and over submission time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +9,28 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis import style
-from analysis.style import INK, MUTED, EntryStyle
-from analysis.tables import seconds_text, steps_text
+from analysis import panels, style
+from analysis.judgement import Judgement
+from analysis.style import FAINT, INK, MUTED, EntryStyle
+from analysis.texts import seconds_text, steps_text
 from workloads.facts import WorkloadFacts
 
 Curve = tuple[np.ndarray, np.ndarray]
 
 # Wider than this, a minimised metric is read better on a logarithmic axis.
 _LOG_SPAN = 2.5
-# The first part of training, left outside the vertical range: it would flatten all the rest.
-_WARM_UP_SHARE = 0.05
+# The first part of the way to the target, which would flatten all the rest.
+_WARM_UP_SHARE = 0.25
 _LONG_SECONDS = 7200
+_MANY = 9999
+# What is later than this many times the last crossing is left out.
+_FAR = 2.5
+# The room for a legend's text where there are two columns, in inches.
+_HALF_PAGE = 3.15
+# With more entries than this, single studies would hide the medians.
+_STUDIES_UP_TO = 4
 
 
 def median_curve(curves: list[Curve], reach: float = 0.0) -> Curve:
@@ -47,57 +55,80 @@ def median_curve(curves: list[Curve], reach: float = 0.0) -> Curve:
 
 
 def learning_curves(
-    frame: pd.DataFrame,
-    best: pd.DataFrame,
-    facts: WorkloadFacts,
-    styles: Mapping[str, EntryStyle],
-) -> Figure:
-    """Validation metric over steps and over submission time on one workload.
+    judged: Judgement, workload: str, styles: Mapping[str, EntryStyle]
+) -> Figure | None:
+    """Validation metric over steps and over submission time; None where nothing was evaluated.
+
+    Each entry's best point is drawn. A published entry has no evaluations, only a crossing.
 
     Args:
-      frame: evaluations of that workload, as `analysis.logs.Logs.frame`.
-      best: the best points of `analysis.scoring.score_points`: the one drawn for each entry.
-      facts: the workload's facts.
-      styles: of every entry in `best`.
+      judged: the logs' judgement.
+      workload: the workload.
+      styles: of every submission.
     """
-    with style.context():
-        # Two long labels fit side by side with nothing else.
-        columns = 2 if len(best) <= 2 else 1
-        rows_of_legend = math.ceil((len(best) + 2) / columns)
-        figure = Figure(figsize=(7.2, 3.1 + 0.19 * rows_of_legend), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        drawn = {
-            row.entry: frame[(frame["submission"] == row.entry) & (frame["trial"] == row.trial)]
-            for row in best.itertuples()
-        }
-        long = max(rows["score"].max() for rows in drawn.values()) > _LONG_SECONDS
-        unit, scale = ("h", 3600.0) if long else ("s", 1.0)
-        for axes, column, median, divisor in zip(
-            panels,
-            ("global_step", "score"),
-            ("median_steps", "median_seconds"),
-            (1.0, scale),
+    facts, frame = judged.facts[workload], judged.frame
+    best = judged.points[judged.points["best"] & (judged.points["workload"] == workload)]
+    best = best.set_index("entry").loc[
+        [name for name in judged.entries if name in set(best["entry"])]
+    ]
+    frame = frame[frame["workload"] == workload]
+    groups = dict(list(frame.groupby(["submission", "trial"])))
+    drawn = {
+        row.Index: groups[row.Index, row.trial]
+        for row in best.itertuples()
+        if (row.Index, row.trial) in groups
+    }
+    if not drawn:
+        return None
+    long = max(rows["score"].max() for rows in drawn.values()) > _LONG_SECONDS
+    unit, seconds = ("h", 3600.0) if long else ("s", 1.0)
+    single = len(best) <= _STUDIES_UP_TO
+    with style.context(**{"font.size": 8}):
+        handles = _handles(best, styles, facts, single)
+        widest = panels.text_inches((str(handle.get_label()) for handle in handles), 6.8)
+        columns = 2 if len(handles) > 5 and widest < _HALF_PAGE else 1
+        below = 0.55 + 0.155 * math.ceil(len(handles) / columns)
+        layout = panels.Layout(2, 3.2, 2.5, 0.25, 0, 0.75, 0.2, below, 0.35)
+        figure, made = panels.grid(2, layout, share_x=False)
+        medians: list[Curve] = []
+        for axes, (column, median, scale) in zip(
+            made,
+            (("global_step", "median_steps", 1.0), ("score", "median_seconds", seconds)),
             strict=True,
         ):
             for row in best.itertuples():
-                curves = _study_curves(drawn[row.entry], column, divisor)
-                crossing = getattr(row, median) / divisor
-                _draw_entry(axes, curves, crossing, facts.validation_target, styles[row.entry])
+                name = str(row.Index)
+                if column == "global_step" and name in judged.other_steps:
+                    continue
+                curves = _study_curves(drawn[name], column, scale) if name in drawn else []
+                crossing = getattr(row, median) / scale
+                medians += _draw_entry(axes, curves, crossing, facts, styles[name], single)
             if facts.validation_target is not None:
                 axes.axhline(facts.validation_target, color=INK, linewidth=0.9, zorder=1)
             axes.set_xlim(left=0)
-            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        panels[0].set_xlabel("steps")
-        panels[1].set_xlabel(f"submission time ({unit})")
-        panels[0].set_ylabel(f"validation {facts.metric}")
-        _set_vertical_range(panels[0], pd.concat(drawn.values()), facts)
-        figure.suptitle(_workload_title(facts), fontsize=10)
-        handles = [_curve_handle(row, styles[row.entry]) for row in best.itertuples()]
-        if facts.validation_target is not None:
-            target = f"target {facts.validation_target:.5g}"
-            handles.append(Line2D([], [], color=INK, linewidth=0.9, label=target))
-        thin = Line2D([], [], color=MUTED, alpha=0.6, linewidth=0.7, label="one study")
-        figure.legend(handles=[*handles, thin], loc="outside lower center", ncols=columns)
+            reached = best[median][np.isfinite(best[median])] / scale
+            if len(reached) and axes.get_xlim()[1] > _FAR * reached.max():
+                axes.set_xlim(right=_FAR * reached.max())
+            axes.xaxis.set_major_locator(MaxNLocator(6))
+            if axes.get_xlim()[1] > _MANY:
+                axes.xaxis.set_major_formatter(
+                    FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
+                )
+            axes.grid(axis="y", color=FAINT, linewidth=0.6)
+        made[0].set_xlabel("steps")
+        made[1].set_xlabel(f"submission time ({unit})")
+        made[0].set_ylabel(f"validation {facts.metric}")
+        _set_vertical_range(made[0], medians, facts)
+        figure.text(*panels.place(figure, 0.75, -0.2), _workload_title(facts), fontsize=9)
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=panels.place(figure, 0.1, 0.03),
+            ncols=columns,
+            fontsize=6.8,
+            columnspacing=1.0,
+            handlelength=3.2,
+        )
     return figure
 
 
@@ -113,51 +144,82 @@ def _study_curves(rows: pd.DataFrame, column: str, divisor: float) -> list[Curve
 
 
 def _draw_entry(
-    axes: Axes, curves: list[Curve], crossing: float, target: float | None, look: EntryStyle
-) -> None:
-    single: dict[str, Any] = {"color": look.color, "alpha": 0.4, "linewidth": 0.7, "zorder": 2}
-    for x, y in curves:
+    axes: Axes,
+    curves: list[Curve],
+    crossing: float,
+    facts: WorkloadFacts,
+    look: EntryStyle,
+    single: bool,
+) -> list[Curve]:
+    """Draws one entry, its single studies too if `single`; its median curve, if it has one."""
+    medians = []
+    thin: dict[str, Any] = {"color": look.color, "alpha": 0.4, "linewidth": 0.7, "zorder": 2}
+    for x, y in curves if single else ():
         # One evaluation makes no line, but it must not vanish.
-        axes.plot(x, y, marker="." if len(x) == 1 else None, **single)
+        axes.plot(x, y, marker="." if len(x) == 1 else None, **thin)
     if curves:
         x, y = median_curve(curves, crossing if math.isfinite(crossing) else 0.0)
-        marker = "." if len(x) == 1 else None
-        axes.plot(
-            x, y, marker=marker, color=look.color, linestyle=look.line, linewidth=1.8, zorder=3
-        )
-    if target is not None and math.isfinite(crossing):
-        axes.plot(
-            [crossing],
-            [target],
-            marker=look.marker,
-            markersize=7,
-            markerfacecolor=look.color,
-            markeredgecolor="white",
-            markeredgewidth=1.0,
-            clip_on=False,
-            zorder=5,
-        )
-        ends = ((crossing, target), (crossing, 0))
-        axes.annotate(
-            "",
-            xy=ends[1],
-            xytext=ends[0],
-            xycoords=("data", "axes fraction"),
-            textcoords="data",
-            arrowprops={"arrowstyle": "-", "color": look.color, "linewidth": 0.9, "alpha": 0.7},
-            zorder=1,
-        )
+        bold: dict[str, Any] = {"color": look.color, "linestyle": look.line, "zorder": 3}
+        width = 1.8 if single else 1.3
+        axes.plot(x, y, marker="." if len(x) == 1 else None, linewidth=width, **bold)
+        medians.append((x, y))
+    if facts.validation_target is not None and math.isfinite(crossing):
+        _draw_crossing(axes, crossing, facts.validation_target, look)
+    return medians
+
+
+def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle) -> None:
+    """A mark where the median study meets the target, and a line from it down to the axis."""
+    axes.plot(
+        [crossing],
+        [target],
+        marker=look.marker,
+        markersize=6.5,
+        markerfacecolor=look.color,
+        markeredgecolor="white",
+        markeredgewidth=0.9,
+        clip_on=False,
+        zorder=5,
+    )
+    axes.annotate(
+        "",
+        xy=(crossing, 0),
+        xytext=(crossing, target),
+        xycoords=("data", "axes fraction"),
+        textcoords="data",
+        arrowprops={
+            "arrowstyle": "-",
+            "color": look.color,
+            "linewidth": 0.8,
+            "alpha": 0.6,
+            "shrinkB": 0,
+        },
+        zorder=1,
+    )
+
+
+def _handles(
+    best: pd.DataFrame, styles: Mapping[str, EntryStyle], facts: WorkloadFacts, single: bool
+) -> list[Line2D]:
+    handles = [_curve_handle(row, styles[str(row.Index)]) for row in best.itertuples()]
+    if facts.validation_target is not None:
+        target = f"target {facts.validation_target:.5g}"
+        handles.append(Line2D([], [], color=INK, linewidth=0.9, label=target))
+    if single:
+        look: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "linewidth": 0.7}
+        handles.append(Line2D([], [], label="one study", **look))
+    return handles
 
 
 def _curve_handle(row: Any, look: EntryStyle) -> Line2D:
-    steps, seconds = row.median_steps, row.median_seconds
-    trial, reached, studies = row.trial, row.reached, row.studies
-    text = f"{look.label}, point {trial}: "
-    if math.isfinite(steps):
-        text += f"{steps_text(steps)} steps, {seconds_text(seconds)} s"
+    text = f"{look.label}, point {row.trial}: "
+    if math.isfinite(row.median_steps):
+        seconds = seconds_text(row.median_seconds) if row.median_seconds < 1000 else ""
+        seconds = seconds or steps_text(round(row.median_seconds))
+        text += f"{steps_text(row.median_steps)} steps, {seconds} s"
     else:
-        text += "not reached"
-    text += f" ({reached} of {studies} studies)"
+        text += "missed"
+    text += f" ({row.reached} of {row.studies})"
     return Line2D(
         [],
         [],
@@ -165,7 +227,7 @@ def _curve_handle(row: Any, look: EntryStyle) -> Line2D:
         linestyle=look.line,
         linewidth=1.8,
         marker=look.marker,
-        markersize=6,
+        markersize=5,
         markeredgecolor="white",
         label=text,
     )
@@ -173,24 +235,32 @@ def _curve_handle(row: Any, look: EntryStyle) -> Line2D:
 
 def _workload_title(facts: WorkloadFacts) -> str:
     stands = f" (stand-in for {facts.stands_in_for})" if facts.stands_in_for else ""
-    return f"{facts.name}{stands}: each entry's best point, median over studies"
+    return f"{facts.name}{stands}: each entry's best point, median (studies that reach the target)"
 
 
-def _set_vertical_range(axes: Axes, rows: pd.DataFrame, facts: WorkloadFacts) -> None:
-    """Fits the medians and everything better: one diverged study must not flatten the rest."""
-    late = rows[rows["global_step"] >= _WARM_UP_SHARE * rows["global_step"].max()]
-    late = late[np.isfinite(late["validation_metric"])]
-    medians = late.groupby(["submission", "global_step"])["validation_metric"].median()
-    values = medians.to_list()
-    if facts.validation_target is not None:
-        values.append(facts.validation_target)
+def _thousands(value: float, _: int | None) -> str:
+    return f"{value / 1000:g}k" if value else "0"
+
+
+def _set_vertical_range(axes: Axes, medians: Sequence[Curve], facts: WorkloadFacts) -> None:
+    """Fits what matters: the way to the target, not the fall from the start or a divergence.
+
+    A curve that reaches the target is shown from _WARM_UP_SHARE of its way there on, one that
+    misses at its best at least, unless it has a single evaluation.
+    """
+    target = facts.validation_target
+    values = [] if target is None else [target]
+    best = np.min if facts.direction == "min" else np.max
+    for x, y in medians:
+        if len(x) == 1 and len(medians) > 1:
+            continue
+        values.append(float(best(y)))
+        meets = np.flatnonzero([facts.meets(value, target) for value in y])
+        if len(meets):
+            values.append(float(y[np.searchsorted(x, _WARM_UP_SHARE * x[meets[0]])]))
     if not values:
         return
     low, high = min(values), max(values)
-    if facts.direction == "min":
-        low = min([low, *late["validation_metric"]])
-    else:
-        high = max([high, *late["validation_metric"]])
     if facts.direction == "min" and low > 0 and high / low > _LOG_SPAN:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=_log_ticks(high / low), numticks=20))

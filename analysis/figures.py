@@ -1,43 +1,82 @@
-"""The figures of a report: time to target as bars, learning curves of every workload."""
+"""The figures of a report, each as PNG and SVG."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-import pandas as pd
+from matplotlib.figure import Figure
 
-from analysis import bars, curves, scoring, style
-from workloads.facts import WorkloadFacts
+from analysis import bars, curves, factors, heat, profile_figure, sheet, style
+from analysis.judgement import Judgement
+from common import files, progress
+
+# From how many figures on a bar says more than it disturbs.
+_PROGRESS_FROM = 20
+# What each figure shows, by the start of its file's name, in the order of a report.
+CAPTIONS = {
+    "summary": "Everything on one page.",
+    "time_to_target": (
+        "Seconds to the target, relative to the baseline: the median over studies of each study's "
+        "best trial."
+    ),
+    "steps_to_target": "The same in steps, which no machine or competing process can disturb.",
+    "factors": (
+        "Where wins and losses come from: time is steps times seconds per step. To the left of 1 "
+        "an entry needs fewer steps, above 1 its steps cost more."
+    ),
+    "step_cost": (
+        "What a step costs once it runs: over whole trials, after the first evaluation, which "
+        "leaves out compilation."
+    ),
+    "performance_profiles": (
+        "The share of workloads on which an entry's time is within a factor of the fastest "
+        "entry's; the score is the mean over factors from 1 to 4. Shaded: 95% intervals by "
+        "bootstrap over studies."
+    ),
+    "learning_curves": (
+        "Learning curves show the one point of each entry whose median over studies has fewest "
+        "steps, so its numbers can be larger than those of the table, for which each study picks "
+        "its own best."
+    ),
+}
 
 
-def draw(
-    frame: pd.DataFrame,
-    trials: pd.DataFrame,
-    baseline: str,
-    facts: Mapping[str, WorkloadFacts],
-    directory: Path,
-) -> list[Path]:
-    """Draws and saves every figure, each as PNG and SVG.
+def draw(judged: Judgement, directory: Path) -> list[Path]:
+    """Draws and saves every figure that there is something to show in.
 
     Args:
-      frame: evaluations, as `analysis.logs.Logs.frame`.
-      trials: as `analysis.scoring.score_trials` returns.
-      baseline: the submission that bars are relative to; without its logs there are none.
-      facts: of every workload in `frame`.
-      directory: where the files go.
+      judged: the logs' judgement.
+      directory: where the files go, created if it is missing. Figures of an earlier report that is
+        not drawn now are removed.
+
+    Returns:
+      The files, in the order of CAPTIONS, the learning curves in that of the workloads.
     """
-    styles = style.entry_styles(sorted(set(trials["submission"])))
-    paths: list[Path] = []
-    if baseline in styles:
-        figure = bars.time_to_target_bars(trials, baseline, styles)
-        paths.extend(style.save(figure, directory, "time_to_target"))
-    points = scoring.score_points(trials)
-    best = points[points["best"]]
-    for workload, row in sorted(facts.items()):
-        figure = curves.learning_curves(
-            frame[frame["workload"] == workload],
-            best[best["workload"] == workload],
-            row,
-            styles,
+    files.make_directory(directory)
+    styles = style.entry_styles(judged.entries)
+    made: dict[str, Callable[[], Figure | None]] = {
+        "summary": lambda: sheet.summary_sheet(judged, styles),
+        "time_to_target": lambda: bars.time_to_target_bars(judged, "seconds", styles),
+        "steps_to_target": lambda: bars.time_to_target_bars(judged, "steps", styles),
+        "factors": lambda: factors.factor_plot(judged),
+        "step_cost": lambda: heat.step_cost(judged),
+        "performance_profiles": lambda: profile_figure.performance_profiles(judged, styles),
+    }
+    for workload in judged.facts:
+        made[f"learning_curves_{workload}"] = functools.partial(
+            curves.learning_curves, judged, workload, styles
         )
-        paths.extend(style.save(figure, directory, f"learning_curves_{workload}"))
+    paths: list[Path] = []
+    show = len(made) >= _PROGRESS_FROM
+    with progress.bar(len(made), "drawing", "figures") if show else nullcontext() as bar:
+        for stem, make in made.items():
+            figure = make()
+            if figure is not None:
+                paths.extend(style.save(figure, directory, stem))
+            if bar is not None:
+                bar.update()
+    for old in directory.iterdir():
+        if old not in paths and old.stem.startswith(tuple(CAPTIONS)):
+            old.unlink()
     return paths

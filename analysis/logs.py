@@ -1,4 +1,4 @@
-"""Reads a folder of logs in the official AlgoPerf layout into one tidy frame.
+"""Reads logs, a folder in the official AlgoPerf layout or a tidy table, into one tidy frame.
 
 The layout is `SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/eval_measurements.csv`. What cannot be
 used is left out and reported with its path; it never stops the rest from being read.
@@ -6,13 +6,17 @@ used is left out and reported with its path; it never stops the rest from being 
 
 import dataclasses
 import math
-import re
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from analysis import continuity, layout, log_cache, problem, targets, tidy_table, trial_files
+from analysis.layout import LAYOUT, TrialFolder
+from analysis.problem import Problem
 from analysis.trial_files import (
     CHECKPOINT_FILE,
     EVALUATIONS_FILE,
@@ -26,10 +30,7 @@ from analysis.trial_files import (
 )
 from common import progress
 from common.cli import UserError
-from workloads import registry
-from workloads.facts import WorkloadFacts
 
-LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
 TRIAL_NOTES = ["hyperparameters", "finished"]
 MEASUREMENTS = [
@@ -41,23 +42,13 @@ MEASUREMENTS = [
     "test_metric",
 ]
 
-# From how many files on a bar says more than it disturbs.
-_PROGRESS_FROM = 2000
-
-_STUDY = re.compile(r"study_(\d+)")
-_WORKLOAD = re.compile(r"(.+)_(pytorch|jax)")
-_TRIAL = re.compile(r"trial_(\d+)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something in a folder of logs that could not be used, or only in part."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+# From how many trials on a bar says more than it disturbs.
+_PROGRESS_FROM = 1000
+_FILES_READ = {EVALUATIONS_FILE, HYPERPARAMETERS_FILE, STATUS_FILE, CHECKPOINT_FILE}
+_READERS = [
+    Path(str(module.__file__))
+    for module in (continuity, layout, problem, targets, tidy_table, trial_files)
+] + [Path(__file__)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,122 +62,144 @@ class Logs:
         (submission seconds), cpu_seconds (NaN where not logged), train_metric, validation_metric
         and test_metric (the workload's target metric on each split; NaN where not logged). A trial
         whose time was up before its first evaluation has one row, at its end, without metrics.
-      problems: what was left out or is incomplete, in the order of the walk.
+      problems: what was left out or is odd, one per file or trial.
     """
 
     frame: pd.DataFrame
     problems: list[Problem]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """One trial folder and what its path says of it."""
-
-    submission: str
-    facts: WorkloadFacts
-    framework: str
-    study: int
-    trial: int
-    folder: Path
-
-
-def read_logs(directory: Path, ignore: Path | None = None) -> Logs:
-    """Reads every trial under `directory`.
+def read_logs(
+    path: Path, version: str | None = None, *, ignore: Path | None = None, cache: Path | None = None
+) -> Logs:
+    """Reads every trial in a folder or in a table.
 
     Args:
-      directory: the folder that holds one folder per submission.
+      path: the folder that holds one folder per submission, or a tidy table as
+        `analysis.tidy_table.read_table` takes it.
+      version: of the benchmark whose metrics and targets hold, `v0.5` or `v0.6`; None means the
+        newest. Stand-ins are the same whatever it is.
       ignore: a folder inside it that holds no logs, such as the report's own.
+      cache: a folder, outside the logs or ignored, in which to keep what was read until a file
+        changes. None keeps nothing.
 
     Raises:
-      UserError: `directory` is no readable folder, or holds no usable trial.
+      UserError: `path` is neither, `version` is unknown, or no trial is usable.
     """
-    if not directory.is_dir():
-        raise UserError(f"--logs={directory} is not a folder")
     problems: list[Problem] = []
-    try:
-        trials = list(_find_trials(directory, ignore, problems))
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    names = (*TRIAL_KEYS, *TRIAL_NOTES, *MEASUREMENTS)
-    columns: dict[str, list[object]] = {name: [] for name in names}
+    trials: list[TrialFolder] = []
+    if path.is_dir():
+        trials = layout.find_trials(path, version, ignore, problems)
+    elif not (path.is_file() and tidy_table.is_table(path)):
+        what = "is no folder or table" if path.exists() else "does not exist"
+        kinds = ", ".join(tidy_table.SUFFIXES)
+        raise UserError(f"--logs={path} {what}; give a folder of logs, or one of {kinds}")
+    fingerprint = _fingerprint(path, version, trials) if cache is not None else None
+    known = None
+    if cache is not None and fingerprint is not None:
+        known = log_cache.load(cache, fingerprint)
+    frame, found = known or _read(path, version, trials)
+    if frame.empty:
+        reasons = [*problems, *found]
+        listed = "".join(f"; {reason}" for reason in reasons[:3])
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        expected = f" (expected {LAYOUT})" if path.is_dir() else ""
+        raise UserError(f"no usable trial under {path}{expected}{listed}{more}")
+    if cache is not None and fingerprint is not None and not known and not fingerprint.is_young:
+        failed = log_cache.store(cache, fingerprint, frame, found)
+        problems.extend([failed] if failed else [])
+    return Logs(frame, problems + found)
+
+
+def _fingerprint(
+    path: Path, version: str | None, trials: Sequence[TrialFolder]
+) -> log_cache.Fingerprint:
+    """The state of every file that `_read` reads."""
+    fingerprint = log_cache.Fingerprint(path, _READERS, version)
+    if path.is_file():
+        fingerprint.add(path.name, path.stat())
+    for trial in trials:
+        fingerprint.add_text(f"{trial.key} {trial.facts.metric} {trial.facts.validation_target}")
+        with os.scandir(trial.folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name in _FILES_READ:
+                    fingerprint.add(entry.path, entry.stat())
+    return fingerprint
+
+
+def _read(
+    path: Path, version: str | None, trials: Sequence[TrialFolder]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The frame, and what was odd about trials; `trials` are those of a folder."""
+    problems: list[Problem] = []
+    if path.is_file():
+        frame, problems = tidy_table.read_table(path, version, TRIAL_KEYS)
+        trial = frame.groupby(TRIAL_KEYS, sort=False).ngroup().to_numpy()
+        keys = frame[TRIAL_KEYS].drop_duplicates().to_numpy()
+        names = ["{0}/study_{3}/{1}_{2}/trial_{4}".format(*key) for key in keys]
+        explained = np.zeros(len(names), dtype=bool)
+
+        def locate(number: int, reason: str) -> Problem:
+            return Problem(path, f"{names[number]}: {reason}")
+    else:
+        frame, trial, explained, folders = _read_folders(trials, problems)
+
+        def locate(number: int, reason: str) -> Problem:
+            return Problem(folders[number], reason)
+
+    met = targets.meets_target(frame, version)
+    keep, odd = continuity.mend(frame, trial, met, explained, locate)
+    return frame if keep.all() else frame[keep].reset_index(drop=True), problems + odd
+
+
+def _read_folders(
+    trials: Sequence[TrialFolder], problems: list[Problem]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[Path]]:
+    """All evaluations, each one's trial, and of each trial whether its end is explained, and where.
+
+    Trials are numbered from 0 on, those without evaluations left out.
+    """
+    about: dict[str, list[object]] = {name: [] for name in (*TRIAL_KEYS, *TRIAL_NOTES)}
+    measured: dict[str, list[list[float]]] = {name: [] for name in MEASUREMENTS}
+    explained, folders = [], []
     # Our own runner ends every trial with a status; the official one never writes any.
     status_is_due = any((trial.folder / STATUS_FILE).exists() for trial in trials)
     show = len(trials) >= _PROGRESS_FROM
     with progress.bar(len(trials), "reading logs", "trials") if show else nullcontext() as bar:
         for trial in trials:
-            _read_trial(trial, status_is_due, columns, problems)
             if bar is not None:
                 bar.update()
-    if not columns["trial"]:
-        listed = "".join(f"; {problem}" for problem in problems[:3])
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"no usable trial under {directory} (expected {LAYOUT}){listed}{more}")
-    frame = pd.DataFrame(columns).sort_values(TRIAL_KEYS, kind="stable", ignore_index=True)
-    return Logs(frame, problems)
+            status, unfinished = _ending(trial.folder, status_is_due)
+            evaluations = _evaluations(trial, status, problems)
+            if evaluations is None:
+                continue
+            if unfinished is not None:
+                problems.append(unfinished)
+            notes = (_hyperparameters(trial, problems), unfinished is None)
+            for name, value in zip(about, (*trial.key, *notes), strict=True):
+                about[name].append(value)
+            for name in MEASUREMENTS:
+                measured[name].append(evaluations[name])
+            explained.append(status is not None or unfinished is not None)
+            folders.append(trial.folder)
+    number = np.repeat(np.arange(len(folders)), [len(steps) for steps in measured["score"]])
+    frame = pd.DataFrame(about).iloc[number]
+    frame = frame.reset_index(drop=True).astype({"study": np.int64, "trial": np.int64})
+    for name, parts in measured.items():
+        kind = np.int64 if name == "global_step" else np.float64
+        frame[name] = np.concatenate(
+            [np.zeros(0, kind), *(np.asarray(part, kind) for part in parts)]
+        )
+    return frame, number, np.array(explained, dtype=bool), folders
 
 
-def _folders(
-    parent: Path, pattern: re.Pattern[str], what: str, problems: list[Problem]
-) -> Iterator[tuple[Path, re.Match[str]]]:
-    """Subfolders whose names match, in order of name; others are reported."""
-    strays = []
-    found = False
-    for folder in sorted(parent.iterdir()):
-        if not folder.is_dir() or folder.name.startswith("."):
-            continue
-        match = pattern.fullmatch(folder.name)
-        if match is None:
-            strays.append(Problem(folder, f"stray folder, expected {what}; left out"))
-            continue
-        found = True
-        yield folder, match
-    problems.extend(strays if found else [Problem(parent, f"holds no {what} folder; left out")])
-
-
-def _find_trials(directory: Path, ignore: Path | None, problems: list[Problem]) -> Iterator[_Trial]:
-    for entry in sorted(directory.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        if ignore is not None and entry.resolve() in (ignore.resolve(), *ignore.resolve().parents):
-            continue
-        for study_folder, study in _folders(entry, _STUDY, "study_K", problems):
-            for folder, name in _folders(study_folder, _WORKLOAD, "WORKLOAD_FRAMEWORK", problems):
-                try:
-                    facts = registry.facts(name[1])
-                except UserError as error:
-                    problems.append(Problem(folder, f"{error}; left out"))
-                    continue
-                for trial_folder, trial in _folders(folder, _TRIAL, "trial_I", problems):
-                    yield _Trial(
-                        entry.name, facts, name[2], int(study[1]), int(trial[1]), trial_folder
-                    )
-
-
-def _read_trial(
-    trial: _Trial, status_is_due: bool, columns: dict[str, list[object]], problems: list[Problem]
-) -> None:
-    """Appends one trial's evaluations to `columns`, or the reason why not to `problems`."""
-    status, unfinished = _ending(trial.folder, status_is_due)
-    evaluations = _evaluations(trial, status, problems)
-    if evaluations is None:
-        return
-    if unfinished is not None:
-        problems.append(unfinished)
-    hyperparameters = ""
+def _hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:
     try:
-        hyperparameters = read_hyperparameters(trial.folder)
+        return read_hyperparameters(trial.folder)
     except DamagedError as error:
         path = trial.folder / HYPERPARAMETERS_FILE
         problems.append(Problem(path, f"{error}; hyperparameters unknown"))
-    about = (
-        *(trial.submission, trial.facts.name, trial.framework, trial.study, trial.trial),
-        *(hyperparameters, unfinished is None),
-    )
-    count = len(evaluations["global_step"])
-    for name, value in zip((*TRIAL_KEYS, *TRIAL_NOTES), about, strict=True):
-        columns[name].extend([value] * count)
-    for name in MEASUREMENTS:
-        columns[name].extend(evaluations[name])
+        return ""
 
 
 def _ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem | None]:
@@ -207,7 +220,7 @@ def _ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem |
 
 
 def _evaluations(
-    trial: _Trial, status: Status | None, problems: list[Problem]
+    trial: TrialFolder, status: Status | None, problems: list[Problem]
 ) -> dict[str, list[float]] | None:
     """The trial's MEASUREMENTS; None, and a problem, where there are none to use."""
     path = trial.folder / EVALUATIONS_FILE

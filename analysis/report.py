@@ -1,182 +1,194 @@
-"""From a folder of logs to tables, figures and a page that says what they show.
+"""From a folder or a table of logs to scores, figures and a page that says what they show.
 
-python -m analysis.report --logs=DIR --output=DIR [--baseline=adamw]
+python -m analysis.report --logs=DIR_OR_TABLE --output=DIR \\
+  [--version=v0.6] [--ruleset=external] [--baseline=nadamw] [--compare_published]
 """
 
 import dataclasses
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from absl import flags
 
-from analysis import checks, figures, findings, scoring, style, tables
-from analysis.logs import Problem, read_logs
+from analysis import figures, page, sections, tables
+from analysis.judgement import BASELINES, Judgement, choose_rules, judge
+from analysis.logs import Logs, read_logs
+from analysis.problem import Problem
 from common import cli, files
-from common.cli import UserError
-from workloads import registry
-from workloads.facts import WorkloadFacts
+from workloads.rulesets import STANDIN
 
-DEFAULT_BASELINE = "adamw"
+SCORES = "scores.csv"
 TIME_TO_TARGET = "time_to_target.csv"
 POINTS = "points.csv"
 REPORT = "report.md"
+PAGE = "index.html"
 FIGURES = "figures"
-MANIFEST = "manifest.json"
 
-_STANDIN_NOTE = (
-    "> These are stand-in workloads: small models on real data that imitate AlgoPerf's workloads. "
-    "They are **not** AlgoPerf results."
-)
-_METHOD = """\
-A trial's time to target is the submission time (and the step) of its first evaluation that meets
-the validation target, so it is known to one evaluation period. A study counts the fewest steps and
-the least seconds over its trials, each on its own, so the two may come from different points; the
-best point is the one with fewest steps. Numbers are medians over studies, and a study that misses
-the target counts as infinite. Seconds per step, and the cost ratio of them, are medians over all
-trials in their whole length; the seconds ratio is therefore only about steps ratio x cost ratio. A
-ratio below 1 is in the entry's favour. Trials are points x studies."""
-_CURVES = """\
-Learning curves show the one point of each entry whose median over studies has fewest steps, so its
-numbers can be larger than those of the table, for which each study picks its own best."""
+# A terminal shows this many rows at a glance.
+_ROWS = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was learnt from a folder of logs, and where it was written.
+    """What was learnt from a set of logs, and where it was written.
 
     Attributes:
-      baseline: the submission that ratios are relative to.
-      workloads: as `analysis.scoring.score_workloads` returns.
-      points: as `analysis.scoring.score_points` returns.
-      figures: the figures' files.
-      problems: everything in the logs that could not be used, or only in part, or that makes the
-        comparison unfair.
+      judged: the judgement.
+      files: what was written, the tables and pages first, then the figures.
+      unusable: what in the logs could not be used, or only in part.
+      told: what a person should know of how the logs were taken; empty if nothing.
     """
 
-    baseline: str
-    workloads: pd.DataFrame
-    points: pd.DataFrame
-    figures: list[Path]
-    problems: list[Problem]
+    judged: Judgement
+    files: list[Path]
+    unusable: list[Problem]
+    told: str
 
 
-def write_report(logs_directory: Path, output: Path, baseline: str | None = None) -> Report:
-    """Reads the logs and writes the tables, the figures and the page into `output`.
+def write_report(
+    logs_path: Path,
+    output: Path,
+    baseline: str | None = None,
+    *,
+    version: str | None = None,
+    ruleset: str = "external",
+    compare_published: bool = False,
+    resamples: int = 1000,
+    cache: Path | None = None,
+) -> Report:
+    """Reads the logs and writes the tables, the figures and the pages into `output`.
 
     Args:
-      logs_directory: logs in the official layout; its `manifest.json` is quoted if there is one.
+      logs_path: as `analysis.logs.read_logs` takes it; the `manifest.json` of a folder is quoted.
       output: a folder, created if it is missing.
-      baseline: the submission to compare with. None means AdamW, and no ratios without its logs.
+      baseline: the submission to compare with; None means the first of `judgement.BASELINES`.
+      version: of the benchmark, as `judgement.choose_rules` takes it.
+      ruleset: `external` or `self_tuning`.
+      compare_published: whether the published leaderboard takes part.
+      resamples: of the bootstrap; at least 1.
+      cache: as `analysis.logs.read_logs` takes it.
 
     Raises:
-      UserError: nothing usable in the logs, no logs of a `baseline` that was asked for, or
-        `output` cannot be written to.
+      UserError: nothing usable in the logs, an unknown version, ruleset or baseline, or `output`
+        cannot be written to.
     """
-    logs = read_logs(logs_directory, ignore=output / FIGURES)
-    submissions = sorted(set(logs.frame["submission"]))
-    if baseline is not None and baseline not in submissions:
-        allowed = ", ".join(submissions)
-        raise UserError(f"--baseline={baseline} has no usable logs; those have: {allowed}")
-    baseline = baseline or DEFAULT_BASELINE
+    ignore = output / FIGURES
+    known = None if version in (None, STANDIN) else version
+    logs = read_logs(logs_path, known, ignore=ignore, cache=cache)
+    rules, told = choose_rules(set(logs.frame["workload"]), version, ruleset)
+    judged = judge(
+        logs,
+        rules,
+        baseline,
+        where=logs_path,
+        compare_published=compare_published,
+        resamples=resamples,
+    )
     files.make_directory(output)
-    problems = list(logs.problems)
-    facts = {str(name): registry.facts(str(name)) for name in logs.frame["workload"].unique()}
-    problems.extend(
-        Problem(logs_directory, f"workload {name} has no validation target; nothing reaches it")
-        for name, row in facts.items()
-        if row.validation_target is None
+    unusable = [problem for problem in logs.problems if problem.path != cache]
+    manifest = sections.manifest_facts(logs_path / sections.MANIFEST, unusable)
+    pictures = figures.draw(judged, output / FIGURES)
+    for name, table in (
+        (SCORES, scores_file(judged)),
+        (TIME_TO_TARGET, times_file(judged)),
+        (POINTS, judged.points),
+    ):
+        files.write_text(output / name, table.to_csv(index=False))
+    text = sections.report(
+        judged,
+        manifest,
+        [path.relative_to(output).as_posix() for path in pictures if path.suffix == ".png"],
+        [_relative(problem, logs_path) for problem in (*unusable, *judged.problems)],
     )
-    if baseline not in submissions:
-        problems.append(Problem(logs_directory, f"no usable logs of {baseline}; no ratios to it"))
-    manifest = _manifest(logs_directory / MANIFEST, problems)
-    trials = scoring.score_trials(logs.frame)
-    table = scoring.score_workloads(trials, baseline)
-    points = scoring.score_points(trials)
-    problems.extend(checks.budget_problems(table, logs_directory))
-    problems.extend(checks.hyperparameter_problems(trials, logs_directory))
-    paths = figures.draw(
-        logs.frame, trials, baseline, facts, files.make_directory(output / FIGURES)
-    )
-    files.write_text(output / TIME_TO_TARGET, table.to_csv(index=False))
-    files.write_text(output / POINTS, points.to_csv(index=False))
-    sections = [
-        _heading(table, baseline, facts),
-        *([f"## The run\n\n{manifest}"] if manifest else []),
-        f"## Time to target\n\n{tables.summary_table(table, baseline)}\n\n{_METHOD}",
-        _findings(table, baseline, facts),
-        _pictures(paths, output),
-        "## Points\n\nEach entry's search-space points, over studies.\n\n"
-        + tables.points_table(points),
-        *([_left_out(problems, logs_directory)] if problems else []),
-    ]
-    files.write_text(output / REPORT, "\n\n".join(sections) + "\n")
-    return Report(baseline, table, points, paths, problems)
+    files.write_text(output / REPORT, text)
+    files.write_text(output / PAGE, page.page(text, output, sections.title(judged)))
+    written = [output / name for name in (PAGE, REPORT, SCORES, TIME_TO_TARGET, POINTS)]
+    return Report(judged, [*written, *pictures], _all_unusable(unusable, logs), told)
 
 
-def _manifest(path: Path, problems: list[Problem]) -> str:
-    """The key facts of the study's manifest; empty if it has none."""
-    if not path.exists():
-        return ""
-    try:
-        manifest = files.read_json(path)
-    except UserError as error:
-        problems.append(Problem(path, f"{error}; left out"))
-        return ""
-    if not isinstance(manifest, Mapping):
-        problems.append(Problem(path, "holds no JSON object; left out"))
-        return ""
-    return "\n".join(tables.manifest_facts(manifest))
+def scores_file(judged: Judgement) -> pd.DataFrame:
+    """submission, score, ci_low, ci_high; the best first."""
+    table = judged.intervals.scores.set_index("submission").loc[list(judged.entries)]
+    return table.reset_index()[["submission", "score", "ci_low", "ci_high"]]
 
 
-def _heading(table: pd.DataFrame, baseline: str, facts: Mapping[str, WorkloadFacts]) -> str:
-    others = sorted({style.label(name) for name in table["submission"] if name != baseline})
-    title = f"# Time to target: {', '.join(others)} against {style.label(baseline)}"
-    if any(row.suite == "standin" for row in facts.values()):
-        return f"{title}\n\n{_STANDIN_NOTE}"
-    return title
+def times_file(judged: Judgement) -> pd.DataFrame:
+    """Medians of every submission on every workload, and their ratios to the baseline's.
+
+    Returns:
+      submission, workload, studies, median_seconds, median_steps, ratio_to_baseline (of seconds),
+      ci_low, ci_high (of the ratio); inf where a target is missed, NaN where there is no ratio.
+    """
+    keys = ["submission", "workload"]
+    cells = judged.cells[[*keys, "studies", "median_seconds", "median_steps"]]
+    ratios = judged.intervals.ratios[[*keys, "ratio", "ci_low", "ci_high"]]
+    return cells.merge(ratios.rename(columns={"ratio": "ratio_to_baseline"}), on=keys, how="left")
 
 
-def _findings(table: pd.DataFrame, baseline: str, facts: Mapping[str, WorkloadFacts]) -> str:
-    lines = findings.findings(table, baseline, facts) or ["There is nothing to compare."]
-    return "## What the numbers say\n\n" + "\n".join(f"- {line}" for line in lines)
+def _relative(problem: Problem, directory: Path) -> tuple[str, str]:
+    inside = problem.path.is_relative_to(directory) and problem.path != directory
+    path = problem.path.relative_to(directory) if inside else problem.path
+    return path.as_posix(), problem.reason
 
 
-def _pictures(paths: Sequence[Path], output: Path) -> str:
-    pictures = [path.relative_to(output) for path in paths if path.suffix == ".png"]
-    shown = [f"![{path.stem}]({path.as_posix()})" for path in pictures]
-    return "\n\n".join(["## Figures", *shown, _CURVES])
-
-
-def _left_out(problems: Sequence[Problem], directory: Path) -> str:
-    lines = []
-    for problem in problems:
-        inside = problem.path.is_relative_to(directory) and problem.path != directory
-        path = problem.path.relative_to(directory) if inside else problem.path
-        lines.append(f"- `{path}`: {problem.reason}")
-    return "## Problems in the logs\n\n" + "\n".join(lines)
+def _all_unusable(unusable: list[Problem], logs: Logs) -> list[Problem]:
+    """Those, with what is said of a cache, which is no business of a report."""
+    return unusable + [problem for problem in logs.problems if problem not in unusable]
 
 
 def define_flags() -> None:
     """The command line's flags; defined here so that importing this module defines none."""
-    flags.DEFINE_string("logs", None, "folder of logs, one folder per submission", required=True)
+    flags.DEFINE_string(
+        "logs", None, "folder of logs, one folder per submission, or a tidy table", required=True
+    )
     flags.DEFINE_string("output", None, "folder to write the report to", required=True)
     flags.DEFINE_string(
-        "baseline", None, f"submission to compare with (default: {DEFAULT_BASELINE})"
+        "version", None, "of the benchmark: v0.5, v0.6 or standin (default: by the workloads)"
     )
+    flags.DEFINE_string("ruleset", "external", "external or self_tuning")
+    flags.DEFINE_string(
+        "baseline", None, f"submission to compare with (default: {', '.join(BASELINES[:3])})"
+    )
+    flags.DEFINE_bool("compare_published", False, "set the published leaderboard beside the logs")
+    flags.DEFINE_integer("resamples", 1000, "of the bootstrap", lower_bound=1)
+    flags.DEFINE_string("cache", str(_cache()), "folder to keep what was read in; empty for none")
+
+
+def _cache() -> Path:
+    """The user's folder for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shampoo-analysis"
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
     given = flags.FLAGS
-    logs_directory, output = Path(given.logs), Path(given.output)
-    report = write_report(logs_directory, output, given.baseline)
-    for problem in report.problems:
+    output = Path(given.output)
+    report = write_report(
+        Path(given.logs),
+        output,
+        given.baseline,
+        version=given.version,
+        ruleset=given.ruleset,
+        compare_published=given.compare_published,
+        resamples=given.resamples,
+        cache=Path(given.cache) if given.cache else None,
+    )
+    for problem in report.unusable:
         print(problem, file=sys.stderr)
-    print(tables.summary_table(report.workloads, report.baseline, "simple"))
+    if report.told:
+        print(f"note: {report.told}", file=sys.stderr)
+    judged = report.judged
+    if judged.problems:
+        count = len(judged.problems)
+        print(f"note: {count} remarks on the comparison, in {output / REPORT}", file=sys.stderr)
+    print(tables.scores_table(judged, "simple"))
+    if len(judged.cells) <= _ROWS:
+        print(f"\n{tables.summary_table(judged, 'simple', brief=True)}")
     print()
-    for path in (output / REPORT, output / TIME_TO_TARGET, output / POINTS, *report.figures):
+    for path in report.files:
         print(path)
 
 

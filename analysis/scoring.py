@@ -1,195 +1,276 @@
-"""From evaluations to times: per trial, per study, per workload, and relative to a baseline.
+"""From evaluations to the benchmark's scores: per trial, per study, per workload, per submission.
 
-A study's steps, seconds and CPU seconds are each the least over its trials that meet the validation
-target, so one trial may give the steps and another the seconds: a comparison in steps then never
-depends on the clock. Least submission time is the benchmark's written rule; its code takes the
-trial with the smallest index of the meeting evaluation instead, which is `evaluation` in the
-trials' table.
+The rules are those of the benchmark's scoring code (`scoring/performance_profile.py` of
+mlcommons/algorithmic-efficiency at 2c90454f). Where its written rules differ, the code is the
+default, because the published scores are its results; see `score_studies`.
 """
 
-import json
-from collections.abc import Iterable
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from analysis import profiles
 from analysis.logs import TRIAL_KEYS, TRIAL_NOTES
-from workloads import registry
+from analysis.targets import meets_target
+from workloads.rulesets import Ruleset
 
 STUDY_KEYS = ["submission", "workload", "study"]
 CELL_KEYS = ["submission", "workload"]
 
+Rule = Literal["official", "fastest"]
 
-def score_trials(frame: pd.DataFrame) -> pd.DataFrame:
+# Among tied trials the official code takes the first as `os.listdir` has them, so its results
+# depend on the file system. Each pick among tied trials in the published results (58 in v0.5, 4 in
+# v0.6) follows this order, which is ext4's; higher numbers come behind it, in their own order.
+LISTED = (5, 3, 4, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Performance profiles of a pool of submissions, and the scores that they give.
+
+    Attributes:
+      tau: [100], the ratios to the fastest submission at which the profiles are known.
+      rho: one row per tau, one column per submission: the share of base workloads on which the
+        submission's time is at most tau times the fastest.
+      scores: by submission, from 0 to 1: the mean of rho over tau.
+      ratios: base workload by submission, as they enter rho; inf where missed.
+      not_run: base workloads that nobody in the pool has run; they count as missed by all.
+      held_out_not_run: held-out variants that nobody has run; their rule was not applied.
+    """
+
+    tau: np.ndarray
+    rho: pd.DataFrame
+    scores: pd.Series
+    ratios: pd.DataFrame
+    not_run: tuple[str, ...]
+    held_out_not_run: tuple[str, ...]
+
+
+def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFrame:
     """Times to the validation target, one row per trial.
+
+    A target is reached at the first evaluation that is as good or better. When it was really
+    crossed is known to one evaluation period only: after the evaluation before that one.
 
     Args:
       frame: evaluations, as `analysis.logs.Logs.frame`.
+      version: of the benchmark whose targets hold, as `workloads.registry.facts` takes it.
 
     Returns:
-      TRIAL_KEYS; reached (bool); evaluation (0-based index of the first evaluation that meets the
-      target, -1 if none does); steps, seconds, cpu_seconds at that evaluation (inf if none does,
-      cpu_seconds NaN where not logged); last_step, last_seconds at the end of the trial;
-      hyperparameters and finished, as in `frame`.
+      TRIAL_KEYS; reached (bool); evaluations (how many there are); evaluation_period (mean seconds
+      between them, NaN with one); evaluation (0-based index of the first that meets the target, -1
+      if none does); steps, seconds, cpu_seconds at that evaluation
+      (inf if none does, cpu_seconds NaN where not logged); earliest_steps, earliest_seconds (at the
+      evaluation before, 0 if there is none; inf if the target was not reached); last_step,
+      last_seconds at the end of the trial; steady_seconds_per_step (between the first evaluation
+      and the last, so without compilation; with one evaluation, up to it, and NaN if that is at
+      step 1); hyperparameters and finished, as in `frame`.
     """
-    met = np.zeros(len(frame), dtype=bool)
-    for workload, rows in frame.groupby("workload", sort=False):
-        facts = registry.facts(str(workload))
-        target = facts.validation_target
-        met[rows.index] = [facts.meets(value, target) for value in rows["validation_metric"]]
-    numbered = frame.assign(evaluation=frame.groupby(TRIAL_KEYS).cumcount())
-    hits = numbered[met].drop_duplicates(TRIAL_KEYS)
-    hits = hits.rename(columns={"global_step": "steps", "score": "seconds"})
-    times = ["steps", "seconds", "cpu_seconds"]
-    ends = frame.drop_duplicates(TRIAL_KEYS, keep="last").rename(
-        columns={"global_step": "last_step", "score": "last_seconds", "cpu_seconds": "last_cpu"}
-    )
-    table = ends[[*TRIAL_KEYS, "last_step", "last_seconds", "last_cpu", *TRIAL_NOTES]].merge(
-        hits[[*TRIAL_KEYS, "evaluation", *times]], on=TRIAL_KEYS, how="left"
-    )
-    reached = table["evaluation"].notna()
-    for column in times:
-        table[column] = table[column].astype(float).where(reached, np.inf)
-    logged = table.groupby(CELL_KEYS)["last_cpu"].transform("count") > 0
-    table["cpu_seconds"] = table["cpu_seconds"].where(reached | logged, np.nan)
-    table["evaluation"] = table["evaluation"].fillna(-1).astype(int)
+    trial = frame.groupby(TRIAL_KEYS, sort=False).ngroup().to_numpy()
+    # A trial's rows need not be neighbours, but they are in order.
+    order = np.argsort(trial, kind="stable")
+    frame, trial = frame.iloc[order], trial[order]
+    first = np.flatnonzero(np.diff(trial, prepend=-1))
+    count = np.diff(first, append=len(trial))
+    last = first + count - 1
+    met = np.where(meets_target(frame, version), np.arange(len(trial)), len(trial))
+    hit = np.minimum.reduceat(met, first) if len(trial) else met
+    reached = hit < len(trial)
+    hit = np.where(reached, hit, first)
+    before = np.maximum(hit - 1, first)
+    table = frame.iloc[first][TRIAL_KEYS].reset_index(drop=True)
     table["reached"] = reached
-    ending = ["last_step", "last_seconds", *TRIAL_NOTES]
-    return table[[*TRIAL_KEYS, "reached", "evaluation", *times, *ending]]
+    table["evaluations"] = count
+    table["evaluation"] = np.where(reached, hit - first, -1)
+    step, seconds, cpu = (
+        frame[name].to_numpy(float) for name in ("global_step", "score", "cpu_seconds")
+    )
+    gaps = (seconds[last] - seconds[first]) / np.maximum(count - 1, 1)
+    table["evaluation_period"] = np.where(count > 1, gaps, np.nan)
+    for name, values in (("steps", step), ("seconds", seconds), ("cpu_seconds", cpu)):
+        table[name] = np.where(reached, values[hit], np.inf)
+    for name, values in (("earliest_steps", step), ("earliest_seconds", seconds)):
+        table[name] = np.where(reached, np.where(hit > first, values[before], 0.0), np.inf)
+    logged = ~np.isnan(cpu[last])
+    logged = pd.Series(logged).groupby([table[key] for key in CELL_KEYS]).transform("any")
+    table["cpu_seconds"] = table["cpu_seconds"].where(reached | logged)
+    table["last_step"] = frame["global_step"].to_numpy()[last]
+    table["last_seconds"] = seconds[last]
+    table["steady_seconds_per_step"] = _steady(step, seconds, first, last)
+    for name in TRIAL_NOTES:
+        table[name] = frame[name].to_numpy()[first]
+    return table
 
 
-def score_studies(trials: pd.DataFrame) -> pd.DataFrame:
-    """What each study needed: the fewest steps and the least seconds, each over all its trials.
+def _steady(
+    step: np.ndarray, seconds: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> np.ndarray:
+    """Seconds per step of each trial once it runs."""
+    steps, time = step[last] - step[first], seconds[last] - seconds[first]
+    whole = np.where(step[last] > 1, seconds[last] / np.maximum(step[last], 1), np.nan)
+    return np.where(steps > 0, time / np.maximum(steps, 1), whole)
+
+
+def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame:
+    """What each study needed, by its best trial.
 
     Args:
       trials: as `score_trials` returns.
+      rule: which trial is the best. `official`, as the benchmark's code has it: the one whose
+        meeting evaluation has the smallest index, and among several the first in the order of
+        LISTED. `fastest`, as its rules are written: the one with the least submission time.
 
     Returns:
-      One row per study, sorted by STUDY_KEYS: those; reached (whether any trial did); steps,
-      seconds, cpu_seconds (each the least over the trials that met the target; inf if none did,
-      cpu_seconds NaN where none of those logged it); best_trial (that with fewest steps, then least
-      seconds, then the lowest number, as `score_points` picks; the lowest number in a study that
-      misses); last_step, last_seconds (at the end of the shortest trial: the study needed at least
-      as much if it misses).
+      One row per study, sorted by STUDY_KEYS: those; reached (whether any trial did); trial (the
+      best one, -1 if none reached the target); steps, seconds, cpu_seconds, earliest_steps and
+      earliest_seconds of that trial (inf if none); seconds_per_step (seconds / steps, NaN if none);
+      trials, trials_reached (how many there are, and how many reached the target);
+      steady_seconds_per_step (median over trials); last_step, last_seconds (at the end of the
+      shortest trial: the study needed at least as much if it misses).
     """
-    studies = trials.groupby(STUDY_KEYS, as_index=False).agg(
-        reached=("reached", "any"),
-        steps=("steps", "min"),
-        seconds=("seconds", "min"),
-        cpu_seconds=("cpu_seconds", "min"),
+    rank = trials["trial"].map({trial: place for place, trial in enumerate(LISTED)})
+    rank = rank.fillna(trials["trial"] + len(LISTED))
+    by = {"official": "evaluation", "fastest": "seconds"}[rule]
+    first = trials[by].where(trials["reached"], np.inf)
+    picked = trials.assign(by=first, rank=rank).sort_values([*STUDY_KEYS, "by", "rank"])
+    picked = picked.drop_duplicates(STUDY_KEYS)
+    columns = ["reached", "trial", "steps", "seconds", "cpu_seconds"]
+    columns += ["earliest_steps", "earliest_seconds"]
+    studies = picked[[*STUDY_KEYS, *columns]].reset_index(drop=True)
+    studies["trial"] = studies["trial"].where(studies["reached"], -1)
+    studies["seconds_per_step"] = _ratio(studies["seconds"], studies["steps"])
+    counts = trials.groupby(STUDY_KEYS, as_index=False).agg(
+        trials=("trial", "size"),
+        trials_reached=("reached", "sum"),
+        steady_seconds_per_step=("steady_seconds_per_step", "median"),
         last_step=("last_step", "min"),
         last_seconds=("last_seconds", "min"),
     )
-    # Trials that missed are infinite; they say nothing of what those that met the target took.
-    unknown = studies["reached"] & np.isinf(studies["cpu_seconds"])
-    studies["cpu_seconds"] = studies["cpu_seconds"].mask(unknown)
-    best = trials.sort_values(["steps", "seconds", "trial"], kind="stable")
-    best = best.drop_duplicates(STUDY_KEYS).rename(columns={"trial": "best_trial"})
-    return studies.merge(best[[*STUDY_KEYS, "best_trial"]], on=STUDY_KEYS)
+    return studies.merge(counts, on=STUDY_KEYS)
 
 
-def score_points(trials: pd.DataFrame) -> pd.DataFrame:
-    """Each point of each entry over its studies; a trial's number is the point's.
+def compare_rules(trials: pd.DataFrame) -> pd.DataFrame:
+    """The studies whose time depends on the rule by which the best trial is picked.
 
     Args:
       trials: as `score_trials` returns.
 
     Returns:
-      entry, workload, trial, studies (in which the point ran), reached (studies in which it met the
-      target), median_steps, median_seconds (inf where the median study misses), best (whether it is
-      the entry's best on the workload: the smallest median_steps, ties by median_seconds, then by
-      trial; where every median misses, the most studies reached, then the lowest trial),
-      hyperparameters (compact JSON with sorted keys, empty where not logged; a list of the distinct
-      ones where studies disagree).
+      STUDY_KEYS; official_trial, official_seconds, fastest_trial, fastest_seconds; excess, by which
+      share the official time is longer.
     """
-    grouped = trials.groupby([*CELL_KEYS, "trial"], as_index=False)
-    points = grouped.agg(
-        studies=("study", "nunique"),
-        reached=("reached", "sum"),
-        median_steps=("steps", _median),
-        median_seconds=("seconds", _median),
-        hyperparameters=("hyperparameters", _shared),
-    ).rename(columns={"submission": "entry"})
-    missed = np.isinf(points["median_steps"])
-    ranked = points.assign(rank=np.where(missed, -points["reached"], 0))
-    ranked = ranked.sort_values(["median_steps", "median_seconds", "rank", "trial"], kind="stable")
-    best = ranked.drop_duplicates(["entry", "workload"]).index
-    hyperparameters = points.pop("hyperparameters")
-    return points.assign(best=points.index.isin(best), hyperparameters=hyperparameters)
+    both = score_studies(trials, "official").merge(
+        score_studies(trials, "fastest"), on=STUDY_KEYS, suffixes=("_official", "_fastest")
+    )
+    both = both[both["seconds_official"] != both["seconds_fastest"]].reset_index(drop=True)
+    table = both[STUDY_KEYS].copy()
+    for rule in ("official", "fastest"):
+        for column in ("trial", "seconds"):
+            table[f"{rule}_{column}"] = both[f"{column}_{rule}"]
+    table["excess"] = table["official_seconds"] / table["fastest_seconds"] - 1
+    return table
 
 
-def distinct_hyperparameters(texts: Iterable[str]) -> list[str]:
-    """Those of `texts`, JSON as in `Logs.frame`, that differ in value; empty ones are unknown.
-
-    >>> distinct_hyperparameters(['{"a":1}', '', '{"a":1.0}', '{"a":2}'])
-    ['{"a":1}', '{"a":2}']
-    """
-    distinct: list[str] = []
-    for text in dict.fromkeys(texts):
-        if text and all(json.loads(text) != json.loads(other) for other in distinct):
-            distinct.append(text)
-    return distinct
-
-
-def _shared(texts: Iterable[str]) -> str:
-    distinct = distinct_hyperparameters(texts)
-    return "".join(distinct) if len(distinct) < 2 else f"[{','.join(distinct)}]"
-
-
-def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Medians over studies of each submission on each workload, and ratios to the baseline.
+def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the studies present of each submission on each workload.
 
     Args:
-      trials: as `score_trials` returns.
-      baseline: the submission to divide by; it may be absent.
+      studies: as `score_studies` returns.
 
     Returns:
-      submission, workload; points (distinct trial numbers), studies, runs (trials over all studies,
-      points x studies if none is missing), unfinished (of the runs), reached (studies that met the
-      target), best_trials (`best_trial` of each study, `-` where missed); median_steps, min_steps,
-      max_steps, median_seconds, min_seconds, max_seconds, median_cpu_seconds (over studies, with
-      inf for a study that misses); seconds_per_step (median over all runs in their whole length);
-      steps_ratio, seconds_ratio (of the medians), step_cost_ratio (of seconds_per_step). As the
-      medians of steps and seconds may come from different trials, the seconds ratio is only about
-      the product of the other two. A steps or seconds ratio is inf where the submission misses and
-      the baseline does not, NaN where the baseline misses or did not run.
+      CELL_KEYS; studies, reached (of them); best_trials (the trial picked in each study, `-` where
+      missed); median_seconds, min_seconds, max_seconds, median_steps, min_steps, max_steps,
+      median_cpu_seconds (with inf for a study that misses); earliest_seconds, earliest_steps (the
+      medians of the studies' own: the true median lies after it); seconds_per_step (median_seconds
+      / median_steps, so that time is exactly steps x seconds per step; NaN where missed);
+      steady_seconds_per_step (median).
     """
-    table = score_studies(trials)
-    table["pick"] = table["best_trial"].astype(str).where(table["reached"], "-")
-    # The order here is the order of columns in the table.
-    runs = trials.groupby(CELL_KEYS).agg(
-        points=("trial", "nunique"),
-        studies=("study", "nunique"),
-        runs=("trial", "size"),
-        unfinished=("finished", lambda finished: int((~finished.astype(bool)).sum())),
+    picked = studies["trial"].astype(str).where(studies["reached"], "-")
+    cells = (
+        studies.assign(picked=picked)
+        .groupby(CELL_KEYS, as_index=False)
+        .agg(
+            studies=("study", "nunique"),
+            reached=("reached", "sum"),
+            best_trials=("picked", " ".join),
+            median_seconds=("seconds", median),
+            min_seconds=("seconds", "min"),
+            max_seconds=("seconds", "max"),
+            median_steps=("steps", median),
+            min_steps=("steps", "min"),
+            max_steps=("steps", "max"),
+            median_cpu_seconds=("cpu_seconds", median),
+            earliest_seconds=("earliest_seconds", median),
+            earliest_steps=("earliest_steps", median),
+            steady_seconds_per_step=("steady_seconds_per_step", "median"),
+        )
     )
-    times = table.groupby(CELL_KEYS).agg(
-        reached=("reached", "sum"),
-        best_trials=("pick", " ".join),
-        median_steps=("steps", _median),
-        min_steps=("steps", "min"),
-        max_steps=("steps", "max"),
-        median_seconds=("seconds", _median),
-        min_seconds=("seconds", "min"),
-        max_seconds=("seconds", "max"),
-        median_cpu_seconds=("cpu_seconds", _median),
-    )
-    cells = runs.join(times)
-    whole = trials["last_seconds"] / trials["last_step"].clip(lower=1)
-    cells["seconds_per_step"] = whole.groupby([trials[key] for key in CELL_KEYS]).median()
-    cells = cells.reset_index()
-    for ratio, column in (
-        ("steps_ratio", "median_steps"),
-        ("seconds_ratio", "median_seconds"),
-        ("step_cost_ratio", "seconds_per_step"),
-    ):
-        reference = cells[cells["submission"] == baseline].set_index("workload")[column]
-        divisor = cells["workload"].map(reference).astype(float)
-        cells[ratio] = cells[column] / divisor.where(np.isfinite(divisor) & (divisor > 0))
+    cost = _ratio(cells["median_seconds"], cells["median_steps"])
+    cells.insert(cells.columns.get_loc("steady_seconds_per_step"), "seconds_per_step", cost)
     return cells
 
 
-def _median(values: Any) -> float:
-    """A median that infinite and missing values take part in."""
+def times_table(cells: pd.DataFrame, column: str = "median_seconds") -> pd.DataFrame:
+    """A column of `time_to_target` as workload x submission; NaN where there are no runs."""
+    return cells.pivot(index="workload", columns="submission", values=column)
+
+
+def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
+    """The profiles and scores of a pool of submissions, each relative to the pool's best.
+
+    Args:
+      times: workload x submission in seconds, as `times_table` returns: inf where the target was
+        not reached, NaN where there are no runs, which counts as missed. Workloads that are not the
+        ruleset's are left out.
+      ruleset: the rules.
+    """
+    values = times.to_numpy(float)
+    ratios = profiles.effective_ratios(values, list(times.index), ruleset)
+    rho = profiles.profile(ratios)
+    ran = set(times.index[times.notna().any(axis=1)])
+    held_out = [name for variants in ruleset.held_out.values() for name in variants]
+    return Profile(
+        tau=profiles.TAU,
+        rho=pd.DataFrame(rho, pd.Index(profiles.TAU, name="tau"), times.columns),
+        scores=pd.Series(profiles.profile_area(rho), times.columns, name="score"),
+        ratios=pd.DataFrame(
+            ratios, pd.Index(ruleset.base_workloads, name="workload"), times.columns
+        ),
+        not_run=tuple(name for name in ruleset.base_workloads if name not in ran),
+        held_out_not_run=tuple(name for name in held_out if name not in ran),
+    )
+
+
+def speedup(
+    times: pd.DataFrame, a: str, b: str, ruleset: Ruleset, budgets: Ruleset | None = None
+) -> float:
+    """Geometric mean over base workloads of a's time divided by b's; below 1 where a is faster.
+
+    Args:
+      times: workload x submission in seconds, as `times_table` returns.
+      a, b: two of its submissions.
+      ruleset: says which workloads count: those of its base workloads that a or b has run.
+      budgets: where a target was missed, the time is a second more than the budget by these rules.
+        None means those of `ruleset`. The official `compute_speedups.py` always takes those of
+        v0.5 with the same ruleset's name.
+
+    Returns:
+      NaN if neither has run any.
+    """
+    pair = times[[a, b]].to_numpy(float)
+    means = profiles.mean_ratios(pair, list(times.index), 1, ruleset, budgets or ruleset)
+    return float(means[0])
+
+
+def median(values: Sequence[float] | Any) -> float:
+    """A median that infinite values take part in; NaN if any value is."""
     return float(np.median(np.asarray(values, dtype=float)))
+
+
+def _ratio(numerator: pd.Series, denominator: pd.Series) -> pd.Series:
+    """A quotient where both are finite, NaN elsewhere."""
+    return (numerator / denominator).where(np.isfinite(numerator) & np.isfinite(denominator))

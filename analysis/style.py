@@ -1,19 +1,23 @@
-"""How figures look: one fixed colour per entry, names as people write them, files that repeat."""
+"""How figures look: fixed colours per entry and per workload, names as people write them."""
 
 import dataclasses
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from common import files
+from workloads.facts import WorkloadFacts
 
-# Okabe and Ito's colours, which people with colour-blindness tell apart; a grey blue for AdamW.
 Line = Literal["-", "--", "-.", ":"]
 
+# Okabe and Ito's colours, which people with colour-blindness tell apart, and three of Tol's muted
+# ones; a grey blue for AdamW. Where a colour comes twice, the line differs.
 _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "shampoo": ("Shampoo", "#D55E00", "-", "o"),
     "adamw": ("AdamW", "#4F6D8C", "--", "s"),
@@ -22,12 +26,37 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "shampoo_jax": ("Shampoo (JAX)", "#E69F00", "-", "D"),
     "adamw_jax": ("AdamW (JAX)", "#56B4E9", "--", "P"),
     "shampoo_self_tuning": ("Shampoo (self-tuning)", "#0072B2", "-", "X"),
+    # Submissions of the published leaderboards.
+    "shampoo_submission": ("Distributed Shampoo", "#D55E00", "-", "o"),
+    "baseline": ("Baseline NAdamW", "#222222", "--", "s"),
+    "schedule_free_adamw": ("Schedule-Free AdamW", "#0072B2", "-", "D"),
+    "schedule_free_adamw_v2": ("Schedule-Free AdamW v2", "#0072B2", "-", "D"),
+    "generalized_adam": ("Generalized Adam", "#009E73", "-", "^"),
+    "cyclic_lr": ("Cyclic LR", "#CC79A7", "-", "v"),
+    "nadamp": ("NadamP", "#E69F00", "-", "P"),
+    "nadamw_sequential": ("NAdamW Sequential", "#E69F00", "-.", "^"),
+    "amos": ("Amos", "#56B4E9", "-", "X"),
+    "caspr_adaptive": ("CASPR Adaptive", "#882255", "-.", "p"),
+    "lawa_queue": ("LAWA Queue", "#8A8A2E", "-", "<"),
+    "lawa_ema": ("LAWA EMA", "#8A8A2E", ":", ">"),
+    "schedule_free_prodigy": ("Schedule-Free Prodigy", "#0072B2", ":", "h"),
+    "sinv6": ("Sinv6", "#CC79A7", "--", "v"),
+    "sinv6_75": ("Sinv6 75", "#56B4E9", "--", "<"),
+    "adamg": ("AdamG", "#882255", ":", "p"),
 }
-_OTHERS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#009E73", "#D55E00", "#000000")
+_OTHERS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#009E73", "#D55E00", "#882255", "#8A8A2E")
 _LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
+_WORKLOAD_COLORS = (
+    *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#882255", "#8A8A2E"),
+    *("#4F6D8C", "#222222"),
+)
+_WORKLOAD_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
+_PUBLISHED = " (published)"
+PUBLISHED_MARK = "†"
 
 INK = "#222222"
 MUTED = "#767676"
+FAINT = "#DDDDDD"
 _RC: dict[Any, Any] = {
     "svg.hashsalt": "analysis",
     "font.size": 9,
@@ -51,34 +80,89 @@ class EntryStyle:
     marker: str
 
 
+@dataclasses.dataclass(frozen=True)
+class WorkloadStyle:
+    """One workload's look where every point is a workload; hollow for a variant of another."""
+
+    color: str
+    marker: str
+    hollow: bool
+
+
+def published_name(entry: str) -> str:
+    """What a submission of the published leaderboard is called beside one's own.
+
+    >>> label(published_name("baseline"))
+    'Baseline NAdamW †'
+    """
+    return entry + _PUBLISHED
+
+
+def is_published(entry: str) -> bool:
+    """Whether a name is one of `published_name`."""
+    return entry.endswith(_PUBLISHED)
+
+
 def label(entry: str) -> str:
     """The entry's name as people write it, or as its folder is called.
 
     >>> label("nadamw"), label("muon")
     ('NAdamW', 'muon')
     """
+    if is_published(entry):
+        return f"{label(entry.removesuffix(_PUBLISHED))} {PUBLISHED_MARK}"
     return _FIXED[entry][0] if entry in _FIXED else entry
 
 
 def entry_styles(entries: Iterable[str]) -> dict[str, EntryStyle]:
-    """A style per entry; known entries always get their own, others the next one free."""
-    styles = {}
-    used = {_FIXED[entry][1] for entry in entries if entry in _FIXED}
+    """A style per entry; known entries always get their own, others the next one free.
+
+    A published submission has its own too, unless one of the other entries looks like that.
+    """
+    entries = sorted(entries, key=lambda entry: (is_published(entry), entry))
+    styles: dict[str, EntryStyle] = {}
+    others: list[str] = []
+    for entry in entries:
+        known = _FIXED.get(entry.removesuffix(_PUBLISHED))
+        taken = {look.color for name, look in styles.items() if not is_published(name)}
+        if known is None or (is_published(entry) and known[1] in taken):
+            others.append(entry)
+        else:
+            styles[entry] = EntryStyle(label(entry), *known[1:])
+    used = {look.color for look in styles.values()}
     free = [color for color in _OTHERS if color not in used] or list(_OTHERS)
-    others = 0
-    for entry in sorted(entries):
-        if entry in _FIXED:
-            styles[entry] = EntryStyle(*_FIXED[entry])
-            continue
-        line = _LINES[others // len(free) % len(_LINES)]
-        styles[entry] = EntryStyle(entry, free[others % len(free)], line, "o")
-        others += 1
+    for place, entry in enumerate(others):
+        line = _LINES[place // len(free) % len(_LINES)]
+        styles[entry] = EntryStyle(label(entry), free[place % len(free)], line, "o")
     return styles
 
 
-def context() -> AbstractContextManager[None]:
-    """The settings under which figures are drawn and saved."""
-    return matplotlib.rc_context(_RC)
+def workload_styles(facts: Mapping[str, WorkloadFacts]) -> dict[str, WorkloadStyle]:
+    """A colour and a marker per base workload, which its variants share."""
+    bases = list(dict.fromkeys(row.base or name for name, row in facts.items()))
+    styles = {}
+    for name, row in facts.items():
+        place = bases.index(row.base or name)
+        color = _WORKLOAD_COLORS[place % len(_WORKLOAD_COLORS)]
+        marker = _WORKLOAD_MARKERS[place % len(_WORKLOAD_MARKERS)]
+        styles[name] = WorkloadStyle(color, marker, bool(row.base))
+    return styles
+
+
+def context(**settings: Any) -> AbstractContextManager[None]:
+    """The settings under which figures are drawn and saved, with others for one figure."""
+    return matplotlib.rc_context(_RC | settings)
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a small picture, in a palette of its own, to show in a notebook."""
+    stream, small = io.BytesIO(), io.BytesIO()
+    with context():
+        figure.savefig(stream, format="png", dpi=dpi)
+    # Few colours are enough for lines and bars, and notebooks are kept under version control.
+    with Image.open(stream) as image:
+        image.convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def save(figure: Figure, directory: Path, stem: str) -> list[Path]:

@@ -1,83 +1,113 @@
 """The numbers for people, as Markdown tables and lists."""
 
+import html
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
 from analysis import style
-
-NOT_REACHED = "not reached"
-UNKNOWN = "–"
-
-
-def steps_text(value: float) -> str:
-    """A number of steps.
-
-    >>> steps_text(1240.0), steps_text(math.inf), steps_text(math.nan)
-    ('1,240', 'not reached', '–')
-    """
-    return _text(value, lambda steps: f"{steps:,.10g}")
+from analysis.judgement import Judgement
+from analysis.texts import (
+    UNKNOWN,
+    interval_text,
+    ratio_text,
+    runs_text,
+    seconds_text,
+    steps_text,
+)
+from workloads.rulesets import STANDIN
 
 
-def seconds_text(value: float) -> str:
-    """Seconds, to a tenth where there are a hundred or more.
-
-    >>> seconds_text(1234.56), seconds_text(1.2345)
-    ('1,234.6', '1.23')
-    """
-    return _text(value, lambda seconds: f"{seconds:,.{1 if seconds >= 100 else 2}f}")
-
-
-def ratio_text(value: float) -> str:
-    """A ratio, to a hundredth."""
-    return _text(value, lambda ratio: f"{ratio:.2f}")
-
-
-def runs_text(points: int, studies: int, runs: int, unfinished: int) -> str:
-    """How often an entry ran on a workload: points x studies, and what is missing of that.
-
-    >>> runs_text(5, 3, 15, 0), runs_text(5, 3, 14, 1)
-    ('5 x 3', '14 of 5 x 3, 1 unfinished')
-    """
-    whole = f"{points} x {studies}"
-    text = whole if runs == points * studies else f"{runs} of {whole}"
-    return f"{text}, {unfinished} unfinished" if unfinished else text
-
-
-def summary_table(table: pd.DataFrame, baseline: str, fmt: str = "github") -> str:
-    """The table of `analysis.scoring.score_workloads`, for people.
+def scores_table(judged: Judgement, fmt: str = "pipe") -> str:
+    """Every submission's score, and its times relative to the baseline's, for people.
 
     Args:
-      table: as `analysis.scoring.score_workloads` returns.
-      baseline: the submission that ratios divide by.
+      judged: the logs' judgement.
       fmt: a format of `tabulate`.
     """
-    against = style.label(baseline)
-    rows = [
-        {
-            "workload": row.workload,
-            "entry": style.label(row.submission),
-            "trials": runs_text(row.points, row.studies, row.runs, row.unfinished),
-            "reached": f"{row.reached} of {row.studies}",
-            "steps": steps_text(row.median_steps),
-            f"steps / {against}": ratio_text(row.steps_ratio),
-            "seconds": seconds_text(row.median_seconds),
-            f"seconds / {against}": ratio_text(row.seconds_ratio),
-            "ms per step": ratio_text(1000 * row.seconds_per_step),
-            f"cost / {against}": ratio_text(row.step_cost_ratio),
-            "best point per study": row.best_trials,
+    scores = judged.intervals.scores.set_index("submission")
+    bases = len(judged.profile.ratios)
+    rows = []
+    for name in judged.entries:
+        row = scores.loc[name]
+        cells: dict[str, Any] = {
+            "entry": style.label(name),
+            "score": f"{row['score']:.4f}",
+            "95% interval": _ends_text(row["ci_low"], row["ci_high"]),
+            "targets reached": f"{int(row['reached'])} of {bases}",
+            "studies": int(row["studies"]),
         }
-        for row in table.sort_values(["workload", "submission"]).itertuples()
-    ]
+        if judged.baseline is not None:
+            cells[f"time / {style.label(judged.baseline)}"] = mean_text(judged, name)
+        rows.append(cells)
+    return _tabulate(rows, fmt, left=1)
+
+
+def mean_text(judged: Judgement, name: str) -> str:
+    """The geometric mean of an entry's time ratios, and over which of how many workloads it is.
+
+    By the official rules, over all base workloads that the entry or the baseline has run, with a
+    miss counted as a second more than the budget. The budgets of stand-ins are no more than a
+    safety net, many times what any run needs, and would make this mean say anything. So theirs is
+    over the workloads on which both medians reach the target, without an interval.
+    """
+    mean = judged.intervals.speedups.set_index("submission").loc[name]
+    if judged.rules.version != STANDIN:
+        text = interval_text(mean["ratio"], mean["ci_low"], mean["ci_high"])
+        return f"{text} over {int(mean['workloads'])}"
+    rows = judged.intervals.ratios
+    ratios = rows.loc[rows["submission"] == name, "ratio"]
+    both = ratios[np.isfinite(ratios)]
+    value = float(np.exp(np.log(both).mean())) if len(both) else math.nan
+    return f"{ratio_text(value)} over {len(both)} of {len(judged.facts)}"
+
+
+def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) -> str:
+    """Time to target of every submission on every workload, for people.
+
+    Args:
+      judged: the logs' judgement.
+      fmt: a format of `tabulate`.
+      brief: whether it must fit a terminal.
+    """
+    cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
+    known = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
+    against = None if judged.baseline is None else f" / {style.label(judged.baseline)}"
+    rows = []
+    for key in itertools.product(judged.facts, judged.entries):
+        if key not in cells:
+            continue
+        row, ratio = cells[key], known.get(key)
+        columns = {"workload": row.workload, "entry": style.label(row.submission)}
+        if not brief:
+            columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
+        columns["reached"] = f"{row.reached} of {row.studies}"
+        columns["steps"] = steps_text(row.median_steps)
+        if against is not None:
+            other = row.submission in judged.other_steps
+            steps = math.nan if other else row.steps_ratio
+            columns[f"steps{against}"] = interval_text(steps, math.nan, math.nan)
+        columns["seconds"] = seconds_text(row.median_seconds)
+        if against is not None and ratio is not None:
+            ends = (math.nan, math.nan) if brief else (ratio.ci_low, ratio.ci_high)
+            columns[f"seconds{against}"] = interval_text(ratio.ratio, *ends)
+        columns["ms per step"] = ratio_text(1000 * row.steady_seconds_per_step)
+        if against is not None:
+            columns[f"cost{against}"] = ratio_text(row.steady_cost_ratio)
+        if not brief:
+            columns["best point per study"] = row.best_trials
+        rows.append(columns)
     return _tabulate(rows, fmt, left=2)
 
 
 def points_table(points: pd.DataFrame) -> str:
-    """The table of `analysis.scoring.score_points`, for people."""
+    """The table of `analysis.points.score_points`, for people."""
     rows = [
         {
             "workload": row.workload,
@@ -89,7 +119,16 @@ def points_table(points: pd.DataFrame) -> str:
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]
-    return _tabulate(rows, "github", left=2)
+    return _tabulate(rows, "pipe", left=2)
+
+
+def escape(text: str) -> str:
+    """Text from outside, so that it is neither markup nor the end of a table's cell.
+
+    >>> escape("a <b> | c")
+    'a &lt;b&gt; \\\\| c'
+    """
+    return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def manifest_facts(manifest: Mapping[str, Any]) -> list[str]:
@@ -123,15 +162,17 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float | bool)
 
 
-def _text(value: float, form: Any) -> str:
-    if math.isnan(value):
-        return UNKNOWN
-    return NOT_REACHED if math.isinf(value) else str(form(value))
+def _ends_text(low: float, high: float) -> str:
+    return UNKNOWN if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def _tabulate(rows: list[dict[str, Any]], fmt: str, left: int) -> str:
     # Markdown knows no headers of several lines; a terminal has no room for long ones.
-    wrap = (lambda name: name) if fmt == "github" else (lambda name: textwrap.fill(name, 10))
-    headers = {name: wrap(name) for name in rows[0]}
+    headers = {
+        name: escape(name) if fmt == "pipe" else textwrap.fill(name, 10, break_long_words=False)
+        for name in rows[0]
+    }
+    if fmt == "pipe":
+        rows = [{name: escape(str(text)) for name, text in row.items()} for row in rows]
     align = ["left"] * left + ["right"] * (len(rows[0]) - left)
     return str(tabulate(rows, headers, fmt, colalign=align, disable_numparse=True))

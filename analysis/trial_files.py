@@ -13,6 +13,8 @@ EVALUATIONS_FILE = "eval_measurements.csv"
 HYPERPARAMETERS_FILE = "hparams.json"
 STATUS_FILE = "status.json"
 CHECKPOINT_FILE = "checkpoint.pt"
+# Up to here every integer is a float of its own.
+LARGEST_STEP = 2**53
 
 
 class DamagedError(ValueError):
@@ -107,16 +109,20 @@ def read_evaluations(path: Path, metric: str) -> dict[str, list[float]]:
             columns[name] = [math.nan] * len(rows)
             continue
         index = header.index(source)
-        columns[name] = [
-            _number(row[index], source, line) for line, row in enumerate(rows, start=2)
-        ]
+        try:
+            columns[name] = [float(row[index] or "nan") for row in rows]
+        except ValueError:
+            # Which cell it is, is looked for only now: most columns are all numbers.
+            columns[name] = [
+                _number(row[index], source, line) for line, row in enumerate(rows, start=2)
+            ]
     for name in ("global_step", "score"):
         for line, value in enumerate(columns[name], start=2):
             if not (math.isfinite(value) and value >= 0):
                 raise DamagedError(f"line {line}: {name} is {value}, not a number from 0 on")
     for line, value in enumerate(columns["global_step"], start=2):
-        if value != int(value):
-            raise DamagedError(f"line {line}: global_step is {value}, not an integer")
+        if value != int(value) or value > LARGEST_STEP:
+            raise DamagedError(f"line {line}: global_step is {value}, not an integer of a step")
     columns["global_step"] = [int(value) for value in columns["global_step"]]
     return columns
 

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import scoring
-from analysis.findings import findings
+from analysis import comparison, scoring
+from analysis.findings import compare_times, findings, losses, overview, places
+from analysis.judgement import Judgement
 from analysis.logs import read_logs
+from tests.analysis.judging import judge_folder, judge_published
 from tests.analysis.made_up import FACTS, write_trial
 
 
@@ -24,7 +26,7 @@ def _sentence(
         for study, hit in enumerate(hits):
             values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 40
             write_trial(root, entry, "mnist_vit", study, 1, values, seconds_per_step=cost)
-    table = scoring.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
+    table = comparison.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
     (line,) = findings(table, "adamw", FACTS)
     assert "wins" not in line
     return line.removeprefix("**mnist_vit**: ")
@@ -110,3 +112,71 @@ def test_two_that_miss_are_not_ranked(tmp_path: Path) -> None:
         "Neither median study of Shampoo and AdamW reaches the target. "
         "Shampoo reached the target in 1 of 3 studies, AdamW in 0 of 3."
     )
+
+
+def _judge(root: Path, ours: Sequence[int], theirs: Sequence[int]) -> Judgement:
+    """Studies that reach the target at these evaluations, 0 standing for never."""
+    for entry, hits in (("shampoo", ours), ("adamw", theirs)):
+        for study, hit in enumerate(hits):
+            values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 40
+            write_trial(root, entry, "mnist_vit", study, 1, values)
+    return judge_folder(root, "adamw")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kind"),
+    [
+        ([10, 11, 12], [20, 21, 22], "faster"),
+        ([20, 21, 22], [10, 11, 12], "slower"),
+        ([10, 11, 12], [11, 12, 13], "unclear"),
+        # Apart, but by no more than the evaluation periods.
+        ([10, 10, 10], [11, 11, 11], "unclear"),
+        # A single study has no interval.
+        ([10], [20], "unclear"),
+        ([10, 11, 12], [0, 0, 0], "alone"),
+        ([0, 0, 9], [10, 11, 12], "missed"),
+        ([0, 0, 9], [0, 0, 9], "neither"),
+    ],
+)
+def test_times_are_compared_by_their_intervals(
+    tmp_path: Path, ours: list[int], theirs: list[int], kind: str
+) -> None:
+    groups = compare_times(_judge(tmp_path, ours, theirs), "shampoo")
+    assert groups == {name: ["mnist_vit"] if name == kind else [] for name in groups}
+
+
+def test_the_overview_ranks_and_compares(tmp_path: Path) -> None:
+    first, second = overview(_judge(tmp_path, [10, 11, 12], [20, 21, 22]))
+    assert first.startswith("**Shampoo**: score 0.333 [0.333, 0.333], place 1 of 2. ")
+    assert "Against AdamW: faster on 1 (mnist_vit)." in first
+    assert "Geometric mean of the time ratios: 0.52 over 1 of 1 workloads." in first
+    assert "Its score is above AdamW's in 100% of resamples." in first
+    assert second.startswith("**AdamW**: score ") and second.endswith("place 2 of 2.")
+
+
+def test_losses_are_named(tmp_path: Path) -> None:
+    said = losses(_judge(tmp_path, [20, 21, 0], [10, 11, 12]), "shampoo")
+    assert said[0] == "Shampoo is clearly slower than AdamW on 1: mnist_vit."
+    assert said[-1] == "Shampoo misses the target in some studies: mnist_vit (1 of 3)."
+
+
+def test_without_losses_that_is_said(tmp_path: Path) -> None:
+    said = losses(_judge(tmp_path, [10, 11, 12], [20, 21, 22]), "shampoo")
+    assert said == ["On no workload is Shampoo anything but clearly faster than AdamW."]
+
+
+def test_places_among_the_published() -> None:
+    judged = judge_published("v0.5")
+    said = places(judged, "shampoo_submission")
+    assert said[0].startswith("First on 2 (criteo1tb, imagenet_vit) and beaten on 6 (")
+    lines = {line.split("**")[1]: line for line in said[1:]}
+    assert len(lines) == 8
+    told = "first; Schedule-Free AdamW comes next with 1.33 times its time."
+    assert lines["imagenet_vit"].endswith(told)
+    assert lines["wmt"].endswith("place 7 of 11, 2.41 times the time of Schedule-Free AdamW.")
+    assert lines["imagenet_resnet"].endswith(
+        "misses the target, which 1 of 11 reach, Generalized Adam first."
+    )
+    alone = places(judge_published("v0.6"), "shampoo")
+    assert "**imagenet_vit**: first, and the only one to reach the target." in alone
+    assert "**imagenet_resnet**: nobody's median study reaches the target." in alone

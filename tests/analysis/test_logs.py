@@ -1,7 +1,12 @@
 import math
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.logs import TRIAL_KEYS, read_logs
 from analysis.trial_files import EVALUATIONS_FILE
@@ -11,7 +16,7 @@ from tests.analysis.made_up import write_status, write_trial
 
 def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.7])
-    write_trial(tmp_path, "shampoo", "flights_dlrm", 2, 3, [0.6], framework="jax", cpu=False)
+    write_trial(tmp_path, "shampoo", "flights_dlrm", 2, 3, [0.3], framework="jax", cpu=False)
     logs = read_logs(tmp_path)
     assert logs.problems == []
     assert list(logs.frame.columns) == [
@@ -40,7 +45,9 @@ def test_missing_metrics_of_other_splits_are_unknown(tmp_path: Path) -> None:
         "global_step,score,validation/accuracy\n1,0.5,\n20,1.5,nan\n40,2.5,0.5\n"
     )
     logs = read_logs(tmp_path)
-    assert logs.problems == []
+    assert [str(problem) for problem in logs.problems] == [
+        f"{folder}: 2 of 3 evaluations have no validation metric; these count as missed"
+    ]
     assert logs.frame["test_metric"].isna().all()
     assert logs.frame["validation_metric"].isna().tolist() == [True, True, False]
 
@@ -57,6 +64,7 @@ DAMAGE = {
     "words": (f"{HEADER}\n20,fast,0.5\n".encode(), "line 2: score is 'fast', not a number"),
     "no step": (f"{HEADER}\n,1.5,0.5\n".encode(), "line 2: global_step is nan"),
     "negative time": (f"{HEADER}\n20,-1.5,0.5\n".encode(), "line 2: score is -1.5"),
+    "a step beyond all bounds": (f"{HEADER}\n1e30,1.5,0.5\n".encode(), "not an integer of a step"),
     "half a step": (f"{HEADER}\n20.5,1.5,0.5\n".encode(), "not an integer"),
     "not text": (b"\xff\xfe\x00\x01\n", "is not text"),
 }
@@ -78,8 +86,33 @@ def test_damaged_file_is_reported_and_the_rest_used(
     assert path.read_bytes() == content
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    start=st.floats(0, 1),
+    length=st.integers(0, 60),
+    inserted=st.one_of(
+        st.binary(max_size=8), st.sampled_from([b"\n", b",", b'"', b"nan", b"-", b"1e400", b"\r"])
+    ),
+)
+def test_no_damage_stops_the_rest(start: float, length: int, inserted: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_trial(root, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+        folder = write_trial(root, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.7])
+        path = folder / EVALUATIONS_FILE
+        content = path.read_bytes()
+        place = int(start * len(content))
+        path.write_bytes(content[:place] + inserted + content[place + length :])
+        read = read_logs(root)
+        assert (read.frame["trial"] == 1).sum() == 2
+        assert all(problem.path in (path, folder) for problem in read.problems)
+        assert len(read.problems) <= 1 and "\n" not in "".join(map(str, read.problems))
+        used = read.frame["trial"].eq(2).sum()
+        assert used > 0 or len(read.problems) == 1
+
+
 def test_strays_are_reported_by_path(tmp_path: Path) -> None:
-    trial = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    trial = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     crashed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
     (crashed / EVALUATIONS_FILE).unlink()
     unfinished = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5])
@@ -89,7 +122,7 @@ def test_strays_are_reported_by_path(tmp_path: Path) -> None:
         tmp_path / "notes": "holds no study_K folder",
         study.parent / "old": "stray folder, expected study_K",
         study / "scratch": "stray folder, expected WORKLOAD_FRAMEWORK",
-        study / "cifar_pytorch": "unknown workload 'cifar'",
+        study / "cifr_pytorch": "unknown workload 'cifr'",
         study / "stdlib_lm_pytorch": "holds no trial_I folder",
         trial.parent / "trial_x": "stray folder, expected trial_I",
     }
@@ -108,8 +141,33 @@ def test_strays_are_reported_by_path(tmp_path: Path) -> None:
     assert logs.frame["trial"].tolist() == [1, 3]
 
 
+def test_two_folders_of_one_trial_are_told(tmp_path: Path) -> None:
+    first = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    second = first.parent / "trial_01"
+    shutil.copytree(first, second)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.7])
+    read = read_logs(tmp_path)
+    assert read.frame["trial"].tolist() == [1, 1, 2, 2, 2]
+    (problem,) = read.problems
+    assert {problem.path, first, second} == {first, second} and "same trial as" in problem.reason
+
+
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in (0, 1):
+        write_trial(tmp_path, "adamw", "mnist_vit", study, 1, [0.5, 0.6])
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.6])
+    closed = {tmp_path / "adamw" / "study_0", tmp_path / "shampoo"}
+    # The tests may run as a user who may read everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in closed)
+    read = read_logs(tmp_path)
+    assert read.frame["study"].tolist() == [1, 1]
+    assert {problem.path for problem in read.problems} == closed
+
+
 def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     output = tmp_path / "reports" / "today"
     output.mkdir(parents=True)
     assert read_logs(tmp_path, ignore=output).problems == []
@@ -117,7 +175,7 @@ def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
 
 
 def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match=r"does not exist; give a folder of logs, or one of \.csv"):
         read_logs(tmp_path / "absent")
     with pytest.raises(UserError, match=r"no usable trial under .* \(expected SUBMISSION/study_K"):
         read_logs(tmp_path)
@@ -125,6 +183,12 @@ def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UserError, match=f"{path}: is empty"):
         read_logs(tmp_path)
+    with pytest.raises(UserError, match="is one submission; give the folder that holds it"):
+        read_logs(tmp_path / "adamw")
+    with pytest.raises(UserError, match=r"README.md is no folder or table; give"):
+        read_logs(Path(__file__).parents[2] / "README.md")
+    with pytest.raises(UserError, match=r"unknown benchmark version .v0\.9."):
+        read_logs(tmp_path, "v0.9")
 
 
 def test_a_trial_killed_before_its_first_checkpoint_is_unfinished(tmp_path: Path) -> None:
@@ -191,11 +255,60 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
 def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:
     point = {"weight_decay": 0.1, "learning_rate": 1e-3}
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], hyperparameters=point)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5], hyperparameters=None)
-    damaged = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5]) / "hparams.json"
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.95], hyperparameters=None)
+    damaged = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.95]) / "hparams.json"
     damaged.write_text("{")
     logs = read_logs(tmp_path)
     text = '{"learning_rate":0.001,"weight_decay":0.1}'
     assert logs.frame["hyperparameters"].tolist() == [text, text, "", ""]
     (problem,) = logs.problems
     assert problem.path == damaged and "not valid JSON" in problem.reason
+
+
+def _write_evaluations(folder: Path, rows: list[tuple[int, float, float]]) -> None:
+    lines = [HEADER, *(f"{step},{seconds},{value}" for step, seconds, value in rows)]
+    (folder / EVALUATIONS_FILE).write_text("\n".join(lines) + "\n")
+
+
+def test_a_resumed_run_counts_what_it_did_last(tmp_path: Path) -> None:
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
+    other = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6])
+    _write_evaluations(
+        folder,
+        # Restored at step 20, and once more at step 40.
+        [(20, 1, 0.1), (40, 2, 0.95), (60, 3, 0.3), (40, 2.5, 0.4), (60, 4, 0.5), (60, 5, 0.6)],
+    )
+    read = read_logs(tmp_path)
+    rows = read.frame[read.frame["trial"] == 1]
+    assert rows["global_step"].tolist() == [20, 40, 60]
+    assert rows["score"].tolist() == [1, 2.5, 5]
+    assert rows["validation_metric"].tolist() == [0.1, 0.4, 0.6]
+    assert (read.frame["trial"] == 2).sum() == 2 and other.exists()
+    (problem,) = read.problems
+    assert problem.path == folder
+    assert problem.reason.startswith("resumed: steps go back, 3 evaluations were done again")
+
+
+def test_a_clock_that_goes_back_cannot_be_trusted(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
+    _write_evaluations(folder, [(20, 5, 0.1), (40, 2, 0.95), (60, 1, 0.3)])
+    read = read_logs(tmp_path)
+    assert set(read.frame["trial"]) == {1}
+    assert [str(problem) for problem in read.problems] == [
+        f"{folder}: submission time goes back to 2 s at step 40; left out"
+    ]
+
+
+def test_one_evaluation_is_told_unless_it_is_enough(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
+    died = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
+    nan = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [math.nan])
+    read = read_logs(tmp_path)
+    assert len(read.frame) == 3
+    told = "one evaluation only, which misses the target; the trial died?"
+    none = "1 of 1 evaluations have no validation metric; these count as missed"
+    assert [str(problem) for problem in read.problems] == [
+        f"{died}: {told}",
+        f"{nan}: {none}; {told}",
+    ]

@@ -1,6 +1,8 @@
+import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -27,6 +29,10 @@ def test_first_evaluation_that_meets_the_target_counts(tmp_path: Path) -> None:
     assert table["seconds"].to_dict() == {"mnist_vit": 2.0, "flights_dlrm": 3.0}
     assert table["cpu_seconds"].to_dict() == {"mnist_vit": 1.8, "flights_dlrm": 2.7}
     assert table["last_step"].eq(80).all() and table["last_seconds"].eq(4.0).all()
+    assert table["evaluations"].eq(4).all() and table["evaluation_period"].eq(1.0).all()
+    # The target was really crossed after the evaluation before.
+    assert table["earliest_seconds"].to_dict() == {"mnist_vit": 1.0, "flights_dlrm": 2.0}
+    assert table["earliest_steps"].to_dict() == {"mnist_vit": 20, "flights_dlrm": 40}
 
 
 @pytest.mark.parametrize("values", [[math.nan], [0.5], [math.nan, 0.5, math.nan]])
@@ -34,13 +40,42 @@ def test_nan_and_one_row_trials_do_not_reach(tmp_path: Path, values: list[float]
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, values)
     (row,) = _trials(tmp_path).itertuples()
     assert not row.reached and row.evaluation == -1
-    assert row.steps == row.seconds == row.cpu_seconds == INF
+    assert row.steps == row.seconds == row.cpu_seconds == row.earliest_seconds == INF
 
 
 def test_target_may_be_met_at_the_first_evaluation_and_after_a_nan(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [math.nan, 0.95])
-    assert _trials(tmp_path)["evaluation"].tolist() == [0, 1]
+    trials = _trials(tmp_path)
+    assert trials["evaluation"].tolist() == [0, 1]
+    # Nothing was evaluated before the first: the target was crossed at some time after 0.
+    assert trials["earliest_seconds"].tolist() == [0.0, 1.0]
+    assert trials["earliest_steps"].tolist() == [0, 20]
+
+
+def test_a_step_costs_what_it_costs_after_the_first_evaluation() -> None:
+    # The first step compiles for 100 s; the others take 2 s.
+    rows = [("a", 1, 100.0), ("a", 51, 200.0), ("b", 1, 100.0), ("c", 50, 100.0)]
+    frame = pd.DataFrame(rows, columns=["submission", "global_step", "score"]).assign(
+        workload="mnist_vit", framework="jax", study=0, trial=1, hyperparameters="", finished=True
+    )
+    unknown = dict.fromkeys(("cpu_seconds", "validation_metric"), math.nan)
+    trials = scoring.score_trials(frame.assign(**unknown)).set_index("submission")
+    costs = trials["steady_seconds_per_step"].to_dict()
+    assert costs["a"] == costs["c"] == 2 and math.isnan(costs["b"])
+
+
+def test_trials_may_come_in_any_order(tmp_path: Path) -> None:
+    for trial, hit in itertools.product((1, 2, 3), (2, 3)):
+        values = [0.5] * (hit + trial) + [0.95]
+        write_trial(tmp_path, f"entry{hit}", "mnist_vit", 0, trial, values)
+    frame = read_logs(tmp_path).frame
+    # Rows of different trials alternate; those of one trial stay in order.
+    mixed = frame.sort_values("global_step", kind="stable")
+    keys = ["submission", "trial"]
+    expected = scoring.score_trials(frame).sort_values(keys, ignore_index=True)
+    found = scoring.score_trials(mixed).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_cpu_seconds_are_unknown_where_not_logged(tmp_path: Path) -> None:
@@ -48,7 +83,8 @@ def test_cpu_seconds_are_unknown_where_not_logged(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5], cpu=False)
     trials = _trials(tmp_path)
     assert trials["cpu_seconds"].isna().all()
-    assert scoring.score_workloads(trials, "adamw")["median_cpu_seconds"].isna().all()
+    cells = scoring.time_to_target(scoring.score_studies(trials))
+    assert cells["median_cpu_seconds"].isna().all()
 
 
 def test_cpu_seconds_of_misses_are_infinite_and_hide_nothing(tmp_path: Path) -> None:
@@ -62,63 +98,60 @@ def test_cpu_seconds_of_misses_are_infinite_and_hide_nothing(tmp_path: Path) -> 
     assert math.isnan(studies["cpu_seconds"][0]) and studies["cpu_seconds"][1] == INF
 
 
-def test_steps_and_seconds_are_each_the_least_over_a_studys_trials(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95], seconds_per_step=0.3)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.5, 0.95], seconds_per_step=0.1)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5, 0.95], seconds_per_step=0.2)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 4, [0.5, 0.95], seconds_per_step=0.2)
-    write_trial(tmp_path, "adamw", "mnist_vit", 1, 2, [0.5])
-    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5] * 3)
-    studies = scoring.score_studies(_trials(tmp_path))
-    assert studies["steps"].tolist() == [40, INF]
-    assert studies["seconds"].tolist() == pytest.approx([6, INF])
-    assert studies["cpu_seconds"].tolist() == pytest.approx([5.4, INF])
-    # Fewest steps, then least seconds, then the lowest number.
-    assert studies["best_trial"].tolist() == [3, 1]
-    assert studies["last_step"].tolist() == [40, 20]
-    (row,) = scoring.score_workloads(_trials(tmp_path), "adamw").itertuples()
-    assert (row.studies, row.reached, row.best_trials) == (2, 1, "3 -")
-    assert (row.points, row.runs) == (4, 6)
+def test_the_earliest_evaluation_is_official_the_least_time_the_written_rule(
+    tmp_path: Path,
+) -> None:
+    hit = [0.5, 0.95]
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, hit, seconds_per_step=0.3)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, *hit], seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5], seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 2, [0.5] * 3, seconds_per_step=0.1)
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5] * 2, seconds_per_step=0.2)
+    trials = _trials(tmp_path)
+    official, fastest = scoring.score_studies(trials), scoring.score_studies(trials, "fastest")
+    assert official["trial"].tolist() == [1, -1] and fastest["trial"].tolist() == [2, -1]
+    assert official["steps"].tolist() == [40, INF] and fastest["steps"].tolist() == [60, INF]
+    assert official["seconds"].tolist() == pytest.approx([12, INF])
+    assert fastest["seconds"].tolist() == pytest.approx([6, INF])
+    assert official["earliest_seconds"].tolist() == pytest.approx([6, INF])
+    assert official["seconds_per_step"][0] == pytest.approx(0.3)
+    assert math.isnan(official["seconds_per_step"][1])
+    assert official["steady_seconds_per_step"].tolist() == pytest.approx([0.1, 0.15])
+    assert official["trials"].tolist() == [3, 2]
+    assert official["trials_reached"].tolist() == [2, 0]
+    # A study that misses needed at least as much as its shortest trial.
+    assert official["last_step"].tolist() == [20, 40]
+    assert official["last_seconds"].tolist() == pytest.approx([2, 6])
+    (row,) = scoring.compare_rules(trials).itertuples()
+    assert (row.study, row.official_trial, row.fastest_trial) == (0, 1, 2)
+    assert row.excess == pytest.approx(1.0)
 
 
-def test_the_clock_cannot_turn_a_comparison_in_steps(tmp_path: Path) -> None:
-    # AdamW's point with fewest steps happens to be slow, as when the machine was busy.
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 4 + [0.95], seconds_per_step=0.2)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5] * 9 + [0.95], seconds_per_step=0.05)
-    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 7 + [0.95])
-    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
-    assert table["median_steps"].to_dict() == {"adamw": 100, "shampoo": 160}
-    assert table.loc["shampoo", "steps_ratio"] == pytest.approx(1.6)
-
-
-def test_best_trial_of_a_lone_study_is_the_best_point(tmp_path: Path) -> None:
-    for trial, (hit, cost) in enumerate([(3, 0.1), (2, 0.4), (2, 0.3), (2, 0.3)], start=1):
-        values = [0.5] * (hit - 1) + [0.95]
+@pytest.mark.parametrize(
+    ("tied", "picked"),
+    [
+        ((1, 2, 3, 4, 5), 5),
+        ((1, 2, 3, 4), 3),
+        ((1, 2, 4), 4),
+        ((1, 2), 1),
+        ((2, 7, 6), 2),
+        ((7, 6), 6),
+    ],
+)
+def test_tied_evaluations_are_picked_as_the_official_code_lists_them(
+    tmp_path: Path, tied: tuple[int, ...], picked: int
+) -> None:
+    for trial in (*tied, 9):
+        values = [0.5] * (1 + (trial == 9)) + [0.95]
+        cost = 0.1 + 0.01 * trial
         write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, values, seconds_per_step=cost)
     trials = _trials(tmp_path)
-    points = scoring.score_points(trials)
-    assert points.loc[points["best"], "trial"].tolist() == [3]
-    assert scoring.score_workloads(trials, "adamw")["best_trials"].tolist() == ["3"]
-
-
-def test_a_steps_cost_is_the_median_over_whole_trials(tmp_path: Path) -> None:
-    # The costly trial is the only one that reaches the target.
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95], seconds_per_step=0.4)
-    for trial, cost in ((2, 0.1), (3, 0.2)):
-        write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5], seconds_per_step=cost)
-    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.95], seconds_per_step=0.3)
-    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
-    assert table["seconds_per_step"].to_dict() == pytest.approx({"adamw": 0.2, "shampoo": 0.3})
-    assert table.loc["shampoo", "step_cost_ratio"] == pytest.approx(1.5)
-    assert table.loc["shampoo", "seconds_ratio"] == pytest.approx(0.75)
-
-
-def test_runs_are_counted_with_those_missing_or_unfinished(tmp_path: Path) -> None:
-    for study, trial in ((0, 1), (0, 2), (1, 1)):
-        write_trial(tmp_path, "adamw", "mnist_vit", study, trial, [0.5], reason="steps")
-    write_trial(tmp_path, "adamw", "mnist_vit", 2, 2, [0.5])
-    (row,) = scoring.score_workloads(_trials(tmp_path), "adamw").itertuples()
-    assert (row.points, row.studies, row.runs, row.unfinished) == (2, 3, 4, 1)
+    for rows in (trials, trials[::-1]):
+        (row,) = scoring.score_studies(rows).itertuples()
+        assert (row.trial, row.steps) == (picked, 40)
+        assert row.seconds == pytest.approx(40 * (0.1 + 0.01 * picked))
+        (row,) = scoring.score_studies(rows, "fastest").itertuples()
+        assert row.trial == min(tied)
 
 
 @pytest.mark.parametrize(
@@ -131,107 +164,58 @@ def test_median_over_studies_counts_a_missed_study_as_infinite(
     for study, hit in enumerate(hits):
         values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 10
         write_trial(tmp_path, "adamw", "mnist_vit", study, 1, values)
-    trials = _trials(tmp_path)
-    (row,) = scoring.score_workloads(trials, "adamw").itertuples()
+    (row,) = scoring.time_to_target(scoring.score_studies(_trials(tmp_path))).itertuples()
     assert row.median_steps == median
+    assert row.earliest_steps == median - 20
     every = [20.0 * hit if hit else INF for hit in hits]
     assert (row.min_steps, row.max_steps) == (min(every), max(every))
-    (point,) = scoring.score_points(trials).itertuples()
-    assert (point.median_steps, point.studies) == (median, len(hits))
-    assert point.reached == row.reached == sum(hit > 0 for hit in hits)
+    assert row.studies == len(hits) and row.reached == sum(hit > 0 for hit in hits)
+    assert row.best_trials == " ".join("1" if hit else "-" for hit in hits)
+    if math.isinf(median):
+        assert math.isnan(row.seconds_per_step)
+    else:
+        assert row.median_seconds == pytest.approx(row.median_steps * row.seconds_per_step)
 
 
-def test_ratios_of_lone_trials_multiply(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 9 + [0.95], seconds_per_step=0.1)
-    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 4 + [0.95], seconds_per_step=0.15)
-    table = scoring.score_workloads(_trials(tmp_path), "adamw").set_index("submission")
-    ratios = table[["steps_ratio", "step_cost_ratio", "seconds_ratio"]]
-    assert ratios.loc["adamw"].tolist() == [1, 1, 1]
-    assert ratios.loc["shampoo"].tolist() == pytest.approx([0.5, 1.5, 0.75], rel=1e-12)
+def test_times_table_leaves_cells_without_runs_empty(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
+    write_trial(tmp_path, "shampoo", "stdlib_lm", 0, 1, [9.0, 9.0])
+    times = scoring.times_table(scoring.time_to_target(scoring.score_studies(_trials(tmp_path))))
+    assert times.loc["mnist_vit"].tolist() == [1.0, pytest.approx(math.nan, nan_ok=True)]
+    assert times.loc["stdlib_lm", "shampoo"] == INF
 
 
-def test_ratios_where_the_target_is_missed(tmp_path: Path) -> None:
-    hit, miss = [0.5, 0.95], [0.5] * 4
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, hit)
-    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, miss, seconds_per_step=0.1)
-    write_trial(tmp_path, "adamw", "stdlib_lm", 0, 1, [9.0])
-    write_trial(tmp_path, "shampoo", "stdlib_lm", 0, 1, [5.0])
-    write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.3])
-    table = scoring.score_workloads(_trials(tmp_path), "adamw")
-    shampoo = table[table["submission"] == "shampoo"].set_index("workload")
-    assert shampoo.loc["mnist_vit", "seconds_ratio"] == INF
-    assert shampoo.loc["mnist_vit", "step_cost_ratio"] == pytest.approx(2)
-    assert math.isnan(shampoo.loc["stdlib_lm", "seconds_ratio"])
-    assert shampoo.loc["stdlib_lm", "step_cost_ratio"] == pytest.approx(1)
-    assert shampoo.loc["flights_dlrm", ["seconds_ratio", "step_cost_ratio"]].isna().all()
-
-
-def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -> None:
-    columns = ["submission", "workload", "trial", "study", "reached", "steps", "seconds"]
-    rows = [
-        ("adamw", "a", 1, 0, True, 60.0, 9.0),
-        ("adamw", "a", 2, 0, True, 40.0, 9.0),
-        ("adamw", "a", 3, 0, True, 40.0, 8.0),
-        ("adamw", "a", 4, 0, True, 40.0, 8.0),
-        ("adamw", "b", 1, 0, False, INF, INF),
-        *(
-            ("adamw", "b", trial, study, study == 0, *(INF, INF))
-            for trial in (2, 3)
-            for study in range(3)
-        ),
-        ("shampoo", "b", 1, 0, False, INF, INF),
-        ("shampoo", "b", 2, 0, True, 800.0, 99.0),
-    ]
-    trials = pd.DataFrame(rows, columns=columns).assign(hyperparameters="")
-    points = scoring.score_points(trials)
-    best = points[points["best"]]
-    picked = {(row.entry, row.workload): row.trial for row in best.itertuples()}
-    assert picked == {("adamw", "a"): 3, ("adamw", "b"): 2, ("shampoo", "b"): 2}
-
-
-def test_points_name_their_hyperparameters(tmp_path: Path) -> None:
-    for study, rate in enumerate((0.1, None, 0.1, 0.2)):
-        point = None if rate is None else {"rate": rate}
-        for trial in (1, 2) if rate != 0.2 else (2,):
-            values = [0.5]
-            write_trial(tmp_path, "adamw", "mnist_vit", study, trial, values, hyperparameters=point)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5], hyperparameters=None)
-    points = scoring.score_points(_trials(tmp_path))
-    assert points["hyperparameters"].tolist() == [
-        '{"rate":0.1}',
-        '[{"rate":0.1},{"rate":0.2}]',
-        "",
-    ]
-
-
-metrics = st.one_of(st.just(math.nan), st.floats(0, 1))
+metrics = st.one_of(st.just(math.nan), st.floats(0, 1), st.just(0.9))
 trial_values = st.lists(metrics, min_size=1, max_size=6)
 
 
-@settings(max_examples=20, deadline=None)
-@given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=3), min_size=1, max_size=3))
-def test_against_a_literal_reading_of_the_rule(studies: list[list[list[float]]]) -> None:
+@settings(max_examples=8, deadline=None)
+@given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=6), min_size=1, max_size=9))
+def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]) -> None:
     target = FACTS["mnist_vit"].validation_target
     assert target is not None
-    rows, best, fewest = [], [], []
+    rows, official, least = [], [], []
     for k, trials in enumerate(studies):
-        times, steps = [], []
+        first: dict[int, tuple[int, float]] = {}
         for i, values in enumerate(trials, start=1):
-            hits = [e for e, value in enumerate(values) if value >= target]
-            times.append(2.0 * (hits[0] + 1) / i if hits else INF)
-            steps.append(20.0 * (hits[0] + 1) if hits else INF)
-            rows.extend(
-                ("x", "mnist_vit", "jax", k, i, 20 * (e + 1), 2.0 * (e + 1) / i, 0.0, v, v, v)
-                for e, v in enumerate(values)
-            )
-        best.append(min(times))
-        fewest.append(min(steps))
+            for e, value in enumerate(values):
+                seconds = 2.0 * (e + 1) / i
+                rows.append(("x", "mnist_vit", "jax", k, i, 20 * (e + 1), seconds, value))
+                if value >= target and i not in first:
+                    first[i] = (e, seconds)
+        listed = [i for i in (5, 3, 4, 1, 2, 6) if i in first]
+        picked = min(listed, key=lambda i: first[i][0]) if listed else -1
+        official.append(first[picked][1] if listed else INF)
+        least.append(min((seconds for _, seconds in first.values()), default=INF))
     columns = ["submission", "workload", "framework", "study", "trial", "global_step", "score"]
-    columns += ["cpu_seconds", "train_metric", "validation_metric", "test_metric"]
-    frame = pd.DataFrame(rows, columns=columns).assign(hyperparameters="", finished=True)
+    frame = pd.DataFrame(rows, columns=[*columns, "validation_metric"])
+    frame = frame.assign(cpu_seconds=math.nan, hyperparameters="", finished=True)
     trials_table = scoring.score_trials(frame)
-    table = scoring.score_studies(trials_table)
-    assert table["seconds"].tolist() == best and table["steps"].tolist() == fewest
-    middle = sorted(best)[(len(best) - 1) // 2 : len(best) // 2 + 1]
-    (row,) = scoring.score_workloads(trials_table, "x").itertuples()
-    assert row.median_seconds == pytest.approx(sum(middle) / len(middle))
+    for rule, seconds in (("official", official), ("fastest", least)):
+        table = scoring.score_studies(trials_table, rule)  # type: ignore[arg-type]
+        assert table["seconds"].tolist() == seconds
+        (row,) = scoring.time_to_target(table).itertuples()
+        ordered = sorted(seconds)
+        middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+        assert row.median_seconds == pytest.approx(sum(middle) / len(middle))
+    assert len(scoring.compare_rules(trials_table)) == sum(np.array(official) != np.array(least))

@@ -9,7 +9,7 @@ import pytest
 from tests.scripts.commands import finish, finish_fake
 
 PLAN = {"workloads", "entries", "output"}
-MACHINE = {"jobs", "threads", "seed", "checkpoint_period_seconds", "dry_run"}
+MACHINE = {"jobs", "nproc", "threads", "seed", "checkpoint_period_seconds", "dry_run"}
 
 
 @pytest.mark.parametrize(

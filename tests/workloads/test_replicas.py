@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from common.cli import UserError
-from tests.submission.shampoo import ranks
+from tests import training_ranks
 from workloads import prng
 from workloads.standin import replicas
 from workloads.standin.batches import TrainQueue
@@ -47,7 +47,7 @@ def gradients(rank, kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_ranks_drop_and_differentiate_what_one_process_would(kind):
     expected, next_random = gradients(0, kind)
-    for found, random in ranks.run(WORLD, gradients, kind):
+    for found, random in training_ranks.run(WORLD, gradients, kind):
         assert found.keys() == expected.keys()
         for name, grad in found.items():
             torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-7, msg=name)
@@ -68,7 +68,7 @@ def refusals(rank):
 
 
 def test_what_cannot_be_shared_is_refused():
-    rows, norm = ranks.run(WORLD, refusals)[1]
+    rows, norm = training_ranks.run(WORLD, refusals)[1]
     assert "--nproc=2: the global batch of 9 examples does not divide evenly" in rows
     assert "Sequential has batch normalisation" in norm
 

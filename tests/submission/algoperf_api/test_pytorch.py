@@ -4,12 +4,12 @@ import types
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from submission.algoperf_api import pytorch as api
 from submission.shampoo import Shampoo
+from tests import training_ranks
 from workloads import spec
 
 
@@ -200,20 +200,61 @@ def test_an_unknown_workload_has_no_batch_size():
         api.get_batch_size("nonesuch")
 
 
-def _ddp_rank(rank, world, store, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+def ddp_step(rank, world):
+    """The gradient of a rank's rows, and what rank 0, which has the logger, logs of the step."""
     model = torch.nn.parallel.DistributedDataParallel(make_model())
     batch = {name: value[rank::world] for name, value in make_batch().items()}
-    take_step(model, batch)
-    results[rank] = model.module.weight.grad.clone()
-    dist.destroy_process_group()
+    workload = TinyWorkload()
+    if rank == 0:
+        workload.metrics_logger = Recorder()
+    take_step(model, batch, workload, global_step=0)
+    return model.module.weight.grad, workload.metrics_logger and workload.metrics_logger.rows
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_ranks_with_unequal_numbers_of_valid_examples_get_the_global_mean(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_ddp_rank, args=(2, tmp_path / "store", results), nprocs=2)
-        assert torch.equal(results[0], results[1])
-        assert torch.allclose(results[0], expected_grad(make_batch()), atol=1e-6)
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_with_unequal_numbers_of_valid_examples_get_the_global_mean(world):
+    alone = TinyWorkload()
+    alone.metrics_logger = Recorder()
+    take_step(make_model(), make_batch(), alone, global_step=0)
+    ((_, expected),) = alone.metrics_logger.rows
+    found = training_ranks.run(world, ddp_step, world)
+    for grad, _ in found:
+        assert torch.equal(grad, found[0][0])
+        assert torch.allclose(grad, expected_grad(make_batch()), atol=1e-6)
+    assert [rows for _, rows in found[1:]] == [None] * (world - 1)
+    ((step, logged),) = found[0][1]
+    assert step == 0
+    assert logged == {name: pytest.approx(value, rel=1e-5) for name, value in expected.items()}
+
+
+def prepared_states(rank, optimizer_class, options):
+    """What the runner's `state_dict` on this rank gives after preparing for an evaluation."""
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(5, 3, dtype=torch.float32))
+    optimizer = optimizer_class(model.parameters(), lr=0.1, **options)
+    point = types.SimpleNamespace(warmup_factor=0.0)
+    workload = TinyWorkload()
+    state = api.optimizer_state(workload, optimizer, point)
+    for step in range(3):
+        loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+        arguments = (workload, model, None, None, point, make_batch(seed=rank), loss_type, state)
+        api.update_params(*arguments, [], step, None, train_state={})
+    api.prepare_for_eval(workload, model, None, None, point, None, state, [], 2, None)
+    try:
+        return len(state["optimizer"].state_dict()["state"]), optimizer.param_groups[0]["lr"]
+    except RuntimeError:
+        return None, optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "options", "elsewhere"),
+    [
+        (Shampoo, {}, None),
+        (ZeroRedundancyOptimizer, {"optimizer_class": torch.optim.Adam}, None),
+        (torch.optim.Adam, {}, 2),
+    ],
+)
+def test_before_an_evaluation_rank_0_has_all_state(optimizer_class, options, elsewhere):
+    found = training_ranks.run(2, prepared_states, optimizer_class, options)
+    (first, rate), (second, same_rate) = found
+    assert (first, second) == (2, elsewhere)
+    assert 0 < rate == same_rate < 0.1, "the schedule moves the rate of every rank"

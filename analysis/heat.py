@@ -1,0 +1,132 @@
+"""Heat maps of ratios to the baseline: workloads down, submissions across, numbers in cells."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import panels, style
+from analysis.judgement import Judgement
+from analysis.style import INK, MUTED
+
+# Orange costs more, purple less; both look the same to people with colour-blindness, but differ
+# from each other. White is 1, and a factor of four is as dark as it gets.
+_COLORS = colormaps["PuOr_r"]
+_DARKEST = 4.0
+_CELL = (0.5, 0.225)
+
+
+def step_cost(judged: Judgement) -> Figure | None:
+    """Seconds per step relative to the baseline's; None without a baseline or others beside it.
+
+    Args:
+      judged: the logs' judgement.
+    """
+    entries = [name for name in judged.entries if name != judged.baseline]
+    if judged.baseline is None or not entries:
+        return None
+    cells = judged.cells
+    values = cells.pivot(index="workload", columns="submission", values="steady_cost_ratio")
+    compared = [name for name in judged.facts if values.loc[name, entries].notna().any()]
+    if not compared:
+        return None
+    values = values.loc[compared, entries]
+    base = cells[cells["submission"] == judged.baseline].set_index("workload")
+    millis = [f"{1000 * base.loc[name, 'steady_seconds_per_step']:,.0f}" for name in compared]
+    labels = [style.label(name) for name in entries]
+    against = style.label(judged.baseline)
+    note = f"seconds per step / {against}'s (in grey its own, in ms), medians over trials"
+    left = panels.text_inches(compared, 8) + 0.8
+    size = _CELL[0] * len(entries), _CELL[1] * len(compared)
+    # Headings slope to the right, at 45 degrees.
+    slope = panels.text_inches(labels, 8) * 0.71
+    page = (
+        max(left + size[0] + slope, panels.text_inches([note], 8) + 0.3),
+        0.5 + size[1] + slope + 0.25,
+    )
+    with style.context(**{"font.size": 8}):
+        figure = Figure(figsize=page)
+        corner = panels.place(figure, left, 0.5)
+        axes = figure.add_axes((*corner, size[0] / page[0], size[1] / page[1]))
+        texts = values.map(lambda value: "–" if math.isnan(value) else _cell_text(value))
+        draw(axes, values, texts, labels)
+        for place, text in [(-1.0, "ms"), *enumerate(millis)]:
+            axes.annotate(
+                text,
+                (0, place),
+                (-6, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=7,
+                color=MUTED,
+            )
+        axes.tick_params(axis="y", pad=34)
+        figure.text(*panels.place(figure, 0.1, 0.2), note, fontsize=8)
+    return figure
+
+
+def draw(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, labels: list[str]) -> None:
+    """Fills `axes` with a cell for each value.
+
+    Args:
+      axes: where to draw.
+      values: ratios, workload x submission; NaN cells are grey, inf ones have the darkest colour.
+      texts: what each cell says, of the same shape.
+      labels: the submissions' names.
+    """
+    shown = values.to_numpy(float)
+    with np.errstate(divide="ignore"):
+        scaled = np.log(shown) / (2 * math.log(_DARKEST)) + 0.5
+    colors = _COLORS(np.clip(np.nan_to_num(scaled, nan=0.5), 0, 1))
+    colors[np.isnan(shown)] = (0.94, 0.94, 0.94, 1)
+    axes.imshow(colors, aspect="auto")
+    # The eye's weights of red, green and blue: white text where the cell is dark.
+    light = colors[..., :3] @ np.array([0.299, 0.587, 0.114])
+    for row, column in np.ndindex(shown.shape):
+        ink = "white" if light[row, column] < 0.5 else INK
+        axes.text(
+            *(column, row, texts.iloc[row, column]),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color=ink,
+        )
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(values)), list(values.index))
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(values) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+
+
+def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ratios of times to target, workload x submission, and what a cell says of each.
+
+    Only workloads that more than one submission has run. A miss is ✗, and where the baseline misses
+    there is no ratio, and ✓ says who reaches the target.
+    """
+    times = judged.cells.pivot(index="workload", columns="submission", values="median_seconds")
+    ratios = judged.intervals.ratios.pivot(index="workload", columns="submission", values="ratio")
+    ratios = ratios.reindex(index=times.index, columns=times.columns)
+    several = times.notna().sum(axis=1) > 1
+    order = [name for name in judged.facts if several.get(name, False)]
+    times, ratios = times.loc[order, judged.entries], ratios.loc[order, judged.entries]
+    texts = ratios.map(_cell_text)
+    texts = texts.where(np.isfinite(ratios), "✓").where(np.isfinite(times), "✗")
+    return ratios, texts.where(times.notna(), "–")
+
+
+def _cell_text(ratio: float) -> str:
+    """A ratio to a hundredth, or three digits.
+
+    >>> _cell_text(0.4321), _cell_text(432.1)
+    ('0.43', '432')
+    """
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"

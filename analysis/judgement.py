@@ -1,0 +1,225 @@
+"""All that is computed from a set of logs, once, for the figures, the report and the notebooks."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import checks, comparison, points, published, scoring, statistics, style
+from analysis.logs import Logs
+from analysis.problem import Problem
+from analysis.statistics import Intervals
+from common.cli import UserError
+from workloads import registry
+from workloads.facts import WorkloadFacts
+from workloads.official.facts import NEWEST
+from workloads.rulesets import STANDIN, Ruleset, ruleset
+
+# No optimizer's steps cost so much more than another's; on the v0.5 leaderboard two submissions
+# count a hundred steps as one.
+_OTHER_STEPS = 30.0
+# Whose times others are divided by unless one says otherwise: the first that has usable logs.
+# `baseline` is the leaderboard's NAdamW.
+BASELINES = ("adamw", "nadamw", "baseline", style.published_name("baseline"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A pool of submissions, judged by one set of rules.
+
+    Attributes:
+      rules: the rules.
+      baseline: the submission that ratios are to; None if it has no usable logs.
+      facts: of every workload with logs: base workloads in the rules' order, each followed by its
+        variants, then the rest by name.
+      entries: all submissions, the best score first.
+      frame: evaluations, as `analysis.logs.Logs.frame`; published trials have none.
+      trials, studies: as `analysis.scoring.score_trials` and `score_studies` return.
+      cells: as `analysis.comparison.score_workloads` returns.
+      points: as `analysis.points.score_points` returns.
+      profile: as `analysis.scoring.performance_profile` returns.
+      intervals: as `analysis.statistics.bootstrap` returns.
+      other_steps: submissions whose logs seem to count steps otherwise than the baseline's: their
+        steps are not compared.
+      problems: what makes the comparison unfair, or the scores other than the rules mean them.
+    """
+
+    rules: Ruleset
+    baseline: str | None
+    facts: Mapping[str, WorkloadFacts]
+    entries: Sequence[str]
+    frame: pd.DataFrame
+    trials: pd.DataFrame
+    studies: pd.DataFrame
+    cells: pd.DataFrame
+    points: pd.DataFrame
+    profile: scoring.Profile
+    intervals: Intervals
+    other_steps: Sequence[str]
+    problems: Sequence[Problem]
+
+    @property
+    def is_standin(self) -> bool:
+        """Whether some of the workloads are stand-ins, whose results are not AlgoPerf's."""
+        return any(row.suite == "standin" for row in self.facts.values())
+
+
+def judge(
+    logs: Logs,
+    rules: Ruleset,
+    baseline: str | None = None,
+    *,
+    where: Path = Path("logs"),
+    compare_published: bool = False,
+    resamples: int = 1000,
+) -> Judgement:
+    """Scores logs, by themselves or beside the published leaderboard.
+
+    Args:
+      logs: as `analysis.logs.read_logs` returns, read with the version of `rules`.
+      rules: the rules.
+      baseline: the submission that ratios are to. None means the first of BASELINES that is there.
+      where: the logs' path, for problems to name.
+      compare_published: whether the published submissions of the same version and ruleset take
+        part, under `analysis.style.published_name`. All scores are then relative to that pool.
+      resamples: of the bootstrap.
+
+    Raises:
+      UserError: nothing is published for these rules, or a `baseline` that was asked for is
+        unknown. One whose logs are all unusable is a problem instead.
+    """
+    trials = scoring.score_trials(logs.frame, facts_version(rules))
+    if compare_published:
+        if rules.version == STANDIN:
+            raise UserError("--compare_published: stand-in workloads are not on the leaderboard")
+        theirs = published.read_trials(rules.version, rules.name)
+        names = theirs["submission"].map(style.published_name)
+        trials = pd.concat([trials, theirs.assign(submission=names)], ignore_index=True)
+    submissions = sorted(set(trials["submission"]))
+    problems = []
+    if baseline is None:
+        baseline = next((name for name in BASELINES if name in submissions), None)
+        if baseline is None:
+            known = ", ".join(BASELINES[:3])
+            problems.append(Problem(where, f"no usable logs of {known}; no ratios to a baseline"))
+    elif baseline not in submissions:
+        if not _was_there(baseline, logs, where):
+            allowed = ", ".join(submissions)
+            raise UserError(f"--baseline={baseline} has no usable logs; those have: {allowed}")
+        problems.append(Problem(where, f"no usable logs of {baseline}; no ratios to it"))
+        baseline = None
+    judged = judge_trials(
+        trials, rules, baseline, frame=logs.frame, where=where, resamples=resamples
+    )
+    return dataclasses.replace(judged, problems=[*problems, *judged.problems])
+
+
+def judge_trials(
+    trials: pd.DataFrame,
+    rules: Ruleset,
+    baseline: str | None,
+    *,
+    frame: pd.DataFrame | None = None,
+    where: Path = Path("logs"),
+    resamples: int = 1000,
+) -> Judgement:
+    """As `judge`, of trials that are scored already.
+
+    Args:
+      trials: as `analysis.scoring.score_trials` returns.
+      rules: the rules.
+      baseline: the submission that ratios are to, one of those in `trials`, or None.
+      frame: the evaluations, as far as they are known.
+      where: the logs' path, for problems to name.
+      resamples: of the bootstrap.
+    """
+    version = facts_version(rules)
+    submissions = sorted(set(trials["submission"]))
+    problems: list[Problem] = []
+    facts = _facts(set(trials["workload"]), rules, version)
+    problems.extend(
+        Problem(where, f"workload {name} has no validation target; nothing reaches it")
+        for name, row in facts.items()
+        if row.validation_target is None
+    )
+    studies = scoring.score_studies(trials)
+    cells = comparison.score_workloads(trials, baseline or "")
+    problems.extend(checks.ruleset_problems(trials, rules, where))
+    problems.extend(checks.budget_problems(cells, where))
+    problems.extend(checks.hyperparameter_problems(trials, where))
+    other_steps = _other_steps(cells)
+    for name, cost in other_steps.items():
+        reason = f"a logged step takes {cost:.3g} times the baseline's, so its logs seem to count "
+        problems.append(Problem(where, f"{name}: {reason}steps otherwise; they are not compared"))
+    profile = scoring.performance_profile(scoring.times_table(cells), rules)
+    return Judgement(
+        rules=rules,
+        baseline=baseline,
+        facts=facts,
+        entries=sorted(submissions, key=lambda name: (-profile.scores[name], name)),
+        frame=trials.iloc[:0] if frame is None else frame,
+        trials=trials,
+        studies=studies,
+        cells=cells,
+        points=points.score_points(trials),
+        profile=profile,
+        intervals=statistics.bootstrap(studies, rules, baseline, resamples),
+        other_steps=list(other_steps),
+        problems=problems,
+    )
+
+
+def choose_rules(
+    workloads: set[str], version: str | None = None, name: str = "external"
+) -> tuple[Ruleset, str]:
+    """The rules to judge logs by, and what to tell a person about the choice; empty if nothing.
+
+    Args:
+      workloads: the names of those with logs.
+      version: what was asked for: `v0.5`, `v0.6`, `standin`, or None for the newest. Logs of
+        stand-ins alone are judged as stand-ins whatever it is: no version has them.
+      name: `external` or `self_tuning`; stand-ins have the former alone.
+
+    Raises:
+      UserError: for an unknown version or name, and for one that stand-ins do not have.
+    """
+    asked = version or NEWEST
+    chosen = ruleset(asked, name)
+    if asked != STANDIN and workloads <= set(registry.names("standin")):
+        told = f"only stand-in workloads; scored by {NEWEST}'s rules over the stand-ins"
+        return ruleset(STANDIN, name), told if version is not None else ""
+    if version is None:
+        return chosen, f"no --version given; taken as {asked}"
+    return chosen, ""
+
+
+def facts_version(rules: Ruleset) -> str | None:
+    """The version as `workloads.registry.facts` takes it."""
+    return None if rules.version == STANDIN else rules.version
+
+
+def _was_there(baseline: str, logs: Logs, where: Path) -> bool:
+    """Whether logs of the baseline were found, though none of them could be used."""
+    started = f"{baseline}/study_"
+    return (where / baseline).is_dir() or any(
+        row.reason.startswith(started) for row in logs.problems
+    )
+
+
+def _other_steps(cells: pd.DataFrame) -> dict[str, float]:
+    """The submissions whose steps cost too many times the baseline's, or too few, and how many."""
+    cost = cells.groupby("submission")["steady_cost_ratio"].median()
+    far = cost[(cost > _OTHER_STEPS) | (cost < 1 / _OTHER_STEPS)]
+    return {str(name): float(ratio) for name, ratio in far.items()}
+
+
+def _facts(names: set[str], rules: Ruleset, version: str | None) -> dict[str, WorkloadFacts]:
+    known = {name: registry.facts(name, version) for name in names}
+    bases = list(rules.base_workloads)
+
+    def place(name: str) -> tuple[int, bool, str]:
+        base = known[name].base or name
+        return bases.index(base) if base in bases else len(bases), bool(known[name].base), name
+
+    return {name: known[name] for name in sorted(names, key=place)}

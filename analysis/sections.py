@@ -1,0 +1,187 @@
+"""The text of a report in Markdown, section by section."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from analysis import findings, style, tables
+from analysis.figures import CAPTIONS
+from analysis.judgement import Judgement
+from analysis.problem import Problem
+from common import files
+from common.cli import UserError
+from workloads.rulesets import STANDIN
+
+MANIFEST = "manifest.json"
+
+_STANDIN_NOTE = (
+    "> These are stand-in workloads: small models on real data that imitate AlgoPerf's workloads. "
+    "They are **not** AlgoPerf results."
+)
+_PUBLISHED_NOTE = (
+    "> Entries marked † are the leaderboard's own, published runs (`results/published/`), on eight "
+    "V100 GPUs. Compare seconds only with runs on such a machine; steps compare anywhere, where "
+    "batch sizes are the same. Published runs have no learning curves here, only crossings."
+)
+_SCORES = """\
+A score is the mean, over factors from 1 to 4, of the share of base workloads on which an entry's
+median time is within that factor of the fastest entry's. It depends on who else is in the pool. The
+intervals are 95% percentiles of a bootstrap over studies, each cell's on its own; with so few
+studies they are about the studies' range, and a lower bound on the doubt. Targets reached are
+those that the median study meets."""
+_MEANS = """\
+The time ratio is the geometric mean over base workloads that either has run, a missed target
+counted as the budget plus a second."""
+_STANDIN_MEANS = """\
+The time ratio is the geometric mean over the workloads on which both medians reach the target."""
+_METHOD = """\
+A trial's time to target is the submission time (and the step) of its first evaluation that meets
+the validation target, so it is known to one evaluation period. A study counts the steps and the
+seconds of its best trial, which is the one that meets the target at the earliest evaluation.
+Numbers are medians over studies, and a study that misses the target counts as infinite. Seconds per
+step, and the cost ratio of them, are medians over all trials in their whole length, from the first
+evaluation on; the seconds ratio is therefore only about steps ratio x cost ratio. A ratio below 1
+is in the entry's favour; its interval is in brackets. Trials are points x studies."""
+# Above these, a table or a list is folded away, or left to its file.
+_ROWS = 40
+_POINTS = 60
+_ENTRIES = 4
+
+
+def title(judged: Judgement) -> str:
+    """What the report is called."""
+    others = ", ".join(style.label(name) for name in judged.entries if name != judged.baseline)
+    what = others if len(judged.entries) <= _ENTRIES else f"{len(judged.entries)} submissions"
+    if judged.baseline is None:
+        return f"Time to target: {what}"
+    return f"Time to target: {what} against {style.label(judged.baseline)}"
+
+
+def report(
+    judged: Judgement, manifest: str, pictures: Sequence[str], problems: Sequence[tuple[str, str]]
+) -> str:
+    """The whole report.
+
+    Args:
+      judged: the logs' judgement.
+      manifest: facts of the run, as `manifest_facts` returns.
+      pictures: the figures, relative to the report.
+      problems: path and reason of what could not be used, or must be known.
+    """
+    notes = [_STANDIN_NOTE] if judged.is_standin else []
+    if any(style.is_published(name) for name in judged.entries):
+        notes.append(_PUBLISHED_NOTE)
+    parts = [
+        f"# {tables.escape(title(judged))}",
+        *notes,
+        f"## Scores\n\n{_rules(judged)}\n\n{tables.scores_table(judged)}\n\n{_SCORES}"
+        + _means(judged),
+        _pictures(pictures, "summary"),
+        f"## What the numbers say\n\n{_findings(judged)}",
+        f"## Time to target\n\n{_times(judged)}\n\n{_METHOD}",
+        _pictures(pictures, "time_to_target"),
+        _pictures(pictures, "steps_to_target"),
+        _under("Where it comes from", pictures, "factors", "step_cost"),
+        _under("Performance profiles", pictures, "performance_profiles"),
+        _under("Learning curves", pictures, "learning_curves"),
+        f"## Points\n\n{_points(judged)}",
+        f"## The run\n\n{manifest}" if manifest else "",
+        _problems(problems) if problems else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def manifest_facts(path: Path, problems: list[Problem]) -> str:
+    """The key facts of a study's manifest as a list; empty if it has none."""
+    if not path.exists():
+        return ""
+    try:
+        manifest = files.read_json(path)
+    except UserError as error:
+        problems.append(Problem(path, f"{error}; left out"))
+        return ""
+    if not isinstance(manifest, Mapping):
+        problems.append(Problem(path, "holds no JSON object; left out"))
+        return ""
+    return "\n".join(tables.escape(line) for line in tables.manifest_facts(manifest))
+
+
+def _rules(judged: Judgement) -> str:
+    rules = judged.rules
+    if rules.version == STANDIN:
+        return "By the rules of AlgoPerf v0.6, external tuning, over the stand-ins."
+    said = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
+    if judged.profile.not_run:
+        said += f" Nobody here has run {', '.join(judged.profile.not_run)}; missed by all."
+    return said
+
+
+def _means(judged: Judgement) -> str:
+    if judged.baseline is None:
+        return ""
+    return " " + (_STANDIN_MEANS if judged.rules.version == STANDIN else _MEANS)
+
+
+def _findings(judged: Judgement) -> str:
+    lines = list(map(tables.escape, findings.overview(judged)))
+    if judged.baseline is None:
+        lines.append("There is no baseline to compare times with.")
+        return _list(lines)
+    shown = [name for name in judged.entries if name not in judged.other_steps]
+    if len(judged.entries) > _ENTRIES:
+        best = next((name for name in shown if name != judged.baseline), judged.baseline)
+        shown = [best, judged.baseline]
+    cells = judged.cells[judged.cells["submission"].isin([*shown, judged.baseline])]
+    details = list(map(tables.escape, findings.findings(cells, judged.baseline, judged.facts)))
+    if not details:
+        return _list(lines)
+    heading = "Workload by workload"
+    if len(judged.entries) > _ENTRIES:
+        heading += f", {tables.escape(style.label(shown[0]))} against "
+        heading += tables.escape(style.label(judged.baseline))
+    return f"{_list(lines)}\n\n{heading}:\n\n{_list(details)}"
+
+
+def _times(judged: Judgement) -> str:
+    table = tables.summary_table(judged)
+    if len(judged.cells) <= _ROWS:
+        return table
+    return _folded(f"All {len(judged.cells)} medians", table)
+
+
+def _points(judged: Judgement) -> str:
+    told = "Each entry's search-space points, over studies; all of them are in `points.csv`."
+    table = judged.points
+    if len(table) <= _POINTS:
+        return f"{told}\n\n{tables.points_table(table)}"
+    best = tables.points_table(table[table["best"]])
+    return f"{told}\n\n" + _folded("The best point of each entry on each workload", best)
+
+
+def _under(heading: str, pictures: Sequence[str], *stems: str) -> str:
+    shown = "\n\n".join(filter(None, (_pictures(pictures, stem) for stem in stems)))
+    return f"## {heading}\n\n{shown}" if shown else ""
+
+
+def _pictures(pictures: Sequence[str], stem: str) -> str:
+    names = [name for name in pictures if Path(name).stem.startswith(stem)]
+    if not names:
+        return ""
+    shown = [f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in names]
+    return "\n\n".join([*shown, CAPTIONS[stem]])
+
+
+def _problems(problems: Sequence[tuple[str, str]]) -> str:
+    lines = [f"`{path.replace('`', '')}`: {tables.escape(reason)}" for path, reason in problems]
+    told = "What could not be used, or must be known to judge the numbers."
+    text = _list(lines)
+    if len(lines) > _ROWS:
+        text = _folded(f"{len(lines)} notes", text)
+    return f"## Problems in the logs\n\n{told}\n\n{text}"
+
+
+def _folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,299 @@
+"""How sure one can be of times, ratios and scores, given as many studies as there are.
+
+Each submission's studies on each workload are drawn again with replacement, independently of all
+others, as many as there were; every figure is computed from the medians of each draw as it is from
+those of the studies themselves. Ratios are thus paired by workload, and a score's interval has the
+spread of its rivals in it. With 3 or 5 studies a percentile interval is about the range of the
+studies: it is a lower bound on the doubt, not a substitute for more studies.
+"""
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pandas as pd
+
+from analysis import profiles
+from analysis.scoring import CELL_KEYS, performance_profile, time_to_target, times_table
+from workloads.rulesets import Ruleset
+
+# Resamples of a whole pool that are held at once.
+_BLOCK = 250
+
+_ENDS = ("ci_low", "ci_high")
+_RATIO_COLUMNS = (
+    *("ratio", *_ENDS, "earliest", "latest"),
+    *("steps_ratio", "steps_low", "steps_high"),
+    *("step_cost_ratio", "cost_low", "cost_high"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Figures with percentile intervals; `studies` says from how many studies each is.
+
+    An interval needs two studies, and is NaN with fewer. An upper end of inf, and a ratio's lower
+    end of 0, mean that in so many resamples a median missed the target. Attributes, all in order of
+    submission and workload:
+
+    Attributes:
+      times: submission, workload, studies, reached; median_seconds, ci_low, ci_high; median_steps,
+        steps_low, steps_high; earliest_seconds (the median crossing of the target was later than
+        that, and not later than median_seconds: it is known to one evaluation period).
+      ratios: submission, workload, studies, baseline_studies; ratio (of median seconds to the
+        baseline's), ci_low, ci_high; earliest, latest (between which the ratio lies for all that
+        the evaluation periods say; latest is inf if the baseline's target was met at the first
+        evaluation); steps_ratio, steps_low, steps_high; step_cost_ratio, cost_low, cost_high
+        (ratio = steps_ratio x step_cost_ratio). A ratio is inf where only the baseline's median
+        reaches the target, and it and its intervals are NaN where the baseline's does not. The
+        factors are NaN unless both do, and their intervals are from the resamples in which both do.
+      speedups: submission, workloads (base workloads that it or the baseline has run), ratio (their
+        geometric mean, as `analysis.scoring.speedup`), ci_low, ci_high.
+      scores: submission, studies (the least over its scored workloads), reached (base workloads),
+        score, ci_low, ci_high.
+      better: workload (empty for the score), a, b, probability (share of resamples in which a's
+        median time is less than b's, or its score higher; ties, two misses among them, count half).
+      profiles: tau, submission, rho, ci_low, ci_high.
+    """
+
+    times: pd.DataFrame
+    ratios: pd.DataFrame
+    speedups: pd.DataFrame
+    scores: pd.DataFrame
+    better: pd.DataFrame
+    profiles: pd.DataFrame
+
+
+def bootstrap(
+    studies: pd.DataFrame,
+    ruleset: Ruleset,
+    baseline: str | None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Intervals:
+    """Resamples studies; the same arguments give the same intervals, whatever the rows' order.
+
+    Args:
+      studies: as `analysis.scoring.score_studies` returns. Times and ratios are of all its
+        workloads, scores, speedups and profiles of the ruleset's.
+      ruleset: the rules that scores are computed by.
+      baseline: the submission that ratios are to; None, or one that is absent, gives no ratios.
+      resamples: how many.
+      seed: a submission's draws on a workload depend on it and on their names only, so they are the
+        same in every pool.
+      level: of the intervals, between 0 and 1.
+
+    Raises:
+      ValueError: without a single resample, or for a level that is none.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples={resamples}, level={level}: not above 0, or not below 1")
+    pool = _resample(studies, resamples, seed, level)
+    base = pool.submissions.index(baseline) if baseline in pool.submissions else None
+    scores, by_score, bands = _scores(pool, ruleset)
+    by_time = _better(-pool.seconds_drawn, pool.workloads, pool.submissions, pool.counts >= 2)
+    return Intervals(
+        times=_times(pool),
+        ratios=_ratios(pool, base),
+        speedups=_speedups(pool, base, ruleset),
+        scores=scores,
+        better=pd.concat([by_score, by_time], ignore_index=True),
+        profiles=bands,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """All medians, of the studies themselves and of each draw.
+
+    Attributes:
+      cells: as `time_to_target` returns.
+      times: median seconds, workload x submission.
+      seconds, steps, counts: medians and numbers of studies, [workloads, submissions].
+      seconds_drawn, steps_drawn: medians of each draw, [resamples, workloads, submissions].
+      level: of the intervals.
+    """
+
+    cells: pd.DataFrame
+    times: pd.DataFrame
+    seconds: np.ndarray
+    steps: np.ndarray
+    counts: np.ndarray
+    seconds_drawn: np.ndarray
+    steps_drawn: np.ndarray
+    level: float
+
+    @property
+    def workloads(self) -> list[str]:
+        return list(self.times.index)
+
+    @property
+    def submissions(self) -> list[str]:
+        return list(self.times.columns)
+
+    def of_cells(self, values: np.ndarray) -> np.ndarray:
+        """What an array [workloads, submissions] has for the rows of `cells`."""
+        rows = self.times.index.get_indexer(self.cells["workload"])
+        columns = self.times.columns.get_indexer(self.cells["submission"])
+        return np.asarray(np.broadcast_to(values, self.counts.shape)[rows, columns])
+
+    def interval(self, samples: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Percentiles over the first axis of the samples that are not NaN, NaN if not `enough`.
+
+        They are samples themselves: a mean of two would be inf where only one is.
+        """
+        ordered = np.sort(samples, axis=0)
+        known = (~np.isnan(ordered)).sum(axis=0)
+        ends = []
+        for share in ((1 - self.level) / 2, (1 + self.level) / 2):
+            rank = np.clip(np.ceil(share * known).astype(int) - 1, 0, None)
+            end = np.take_along_axis(ordered, rank[None], axis=0)[0]
+            ends.append(np.where(enough, end, np.nan))
+        return ends[0], ends[1]
+
+
+def _resample(studies: pd.DataFrame, resamples: int, seed: int, level: float) -> _Pool:
+    cells = time_to_target(studies)
+    times = times_table(cells)
+    drawn = np.full((2, resamples, *times.shape), np.nan)
+    for (submission, workload), rows in studies.groupby(CELL_KEYS):
+        values = rows.sort_values("study")[["seconds", "steps"]].to_numpy(float).T
+        name = zlib.crc32(f"{submission}\n{workload}".encode())
+        draws = np.random.default_rng([seed, name]).integers(
+            values.shape[1], size=(resamples, values.shape[1])
+        )
+        row, column = times.index.get_loc(workload), times.columns.get_loc(submission)
+        drawn[:, :, row, column] = np.median(values[:, draws], axis=-1)
+    return _Pool(
+        cells=cells,
+        times=times,
+        seconds=times.to_numpy(),
+        steps=times_table(cells, "median_steps").to_numpy(),
+        counts=times_table(cells, "studies").fillna(0).to_numpy(int),
+        seconds_drawn=drawn[0],
+        steps_drawn=drawn[1],
+        level=level,
+    )
+
+
+def _times(pool: _Pool) -> pd.DataFrame:
+    table = pool.cells[[*CELL_KEYS, "studies", "reached"]].copy()
+    for column, prefix, samples in (
+        ("median_seconds", "ci", pool.seconds_drawn),
+        ("median_steps", "steps", pool.steps_drawn),
+    ):
+        low, high = pool.interval(samples, pool.counts >= 2)
+        table[column] = pool.cells[column]
+        table[f"{prefix}_low"], table[f"{prefix}_high"] = pool.of_cells(low), pool.of_cells(high)
+    table["earliest_seconds"] = pool.cells["earliest_seconds"]
+    return table
+
+
+def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
+    table = pool.cells[[*CELL_KEYS, "studies"]].copy()
+    if base is None:
+        table = table.iloc[:0].assign(baseline_studies=pd.Series(dtype=int))
+        return table.assign(**{name: pd.Series(dtype=float) for name in _RATIO_COLUMNS})
+    theirs = [base]
+    compared = np.isfinite(pool.seconds[:, theirs])
+    both = compared & np.isfinite(pool.seconds)
+    enough = compared & (pool.counts >= 2) & (pool.counts[:, theirs] >= 2)
+    earliest = times_table(pool.cells, "earliest_seconds").to_numpy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # 0 and inf where only one of the two is finite, NaN where neither is.
+        time = pool.seconds / pool.seconds[:, theirs]
+        steps = pool.steps / pool.steps[:, theirs]
+        times = pool.seconds_drawn / pool.seconds_drawn[..., theirs]
+        step_draws = pool.steps_drawn / pool.steps_drawn[..., theirs]
+        low, high = earliest / pool.seconds[:, theirs], pool.seconds / earliest[:, theirs]
+        reached = np.isfinite(times) & (times > 0)
+        step_draws = np.where(reached, step_draws, np.nan)
+        values = [
+            np.where(compared, time, np.nan),
+            *pool.interval(times, enough),
+            np.where(compared, low, np.nan),
+            np.where(compared, high, np.nan),
+            np.where(both, steps, np.nan),
+            *pool.interval(step_draws, enough & both),
+            np.where(both, time / steps, np.nan),
+            *pool.interval(times / step_draws, enough & both),
+        ]
+    table["baseline_studies"] = pool.of_cells(pool.counts[:, theirs])
+    for name, value in zip(_RATIO_COLUMNS, values, strict=True):
+        table[name] = pool.of_cells(value)
+    return table
+
+
+def _speedups(pool: _Pool, base: int | None, rules: Ruleset) -> pd.DataFrame:
+    if base is None:
+        return pd.DataFrame(columns=["submission", "workloads", "ratio", "ci_low", "ci_high"])
+    ran = pool.counts > 0
+    either = (ran | ran[:, [base]]) & pool.times.index.isin(rules.base_workloads)[:, None]
+    single = pool.counts == 1
+    enough = ~(either & (single | single[:, [base]])).any(axis=0)
+    drawn = profiles.mean_ratios(pool.seconds_drawn, pool.workloads, base, rules, rules)
+    low, high = pool.interval(drawn, enough)
+    return pd.DataFrame(
+        {
+            "submission": pool.submissions,
+            "workloads": either.sum(axis=0),
+            "ratio": profiles.mean_ratios(pool.seconds, pool.workloads, base, rules, rules),
+            "ci_low": low,
+            "ci_high": high,
+        }
+    )
+
+
+def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores, who is better by them, and the profiles' bands."""
+    rho = np.concatenate(
+        [
+            profiles.profile(profiles.effective_ratios(block, pool.workloads, rules))
+            for block in np.array_split(pool.seconds_drawn, -(-len(pool.seconds_drawn) // _BLOCK))
+        ]
+    )
+    area = profiles.profile_area(rho)
+    point = performance_profile(pool.times, rules)
+    scored = (pool.counts > 0) & pool.times.index.isin(rules.workloads)[:, None]
+    studies = np.where(scored, pool.counts, pool.counts.max()).min(axis=0) * scored.any(axis=0)
+    low, high = pool.interval(area, studies >= 2)
+    base = pool.times.index.isin(rules.base_workloads)
+    table = pd.DataFrame(
+        {
+            "submission": pool.submissions,
+            "studies": studies,
+            "reached": np.isfinite(pool.seconds[base]).sum(axis=0),
+            "score": point.scores.to_numpy(),
+            "ci_low": low,
+            "ci_high": high,
+        }
+    )
+    better = _better(area[:, None], [""], pool.submissions, studies[None] >= 2)
+    bands = pool.interval(rho, np.broadcast_to(studies >= 2, rho.shape[1:]))
+    frame = pd.DataFrame(
+        {
+            "tau": np.tile(point.tau, len(pool.submissions)),
+            "submission": np.repeat(pool.submissions, len(point.tau)),
+        }
+    )
+    for name, values in zip(("rho", *_ENDS), (point.rho.to_numpy(), *bands), strict=True):
+        frame[name] = values.T.ravel()
+    return table, better, frame
+
+
+def _better(
+    drawn: np.ndarray, workloads: list[str], submissions: list[str], enough: np.ndarray
+) -> pd.DataFrame:
+    """How often one submission has more than another in [resamples, workloads, submissions]."""
+    tables = []
+    for row, workload in enumerate(workloads):
+        present = np.flatnonzero(enough[row])
+        samples = drawn[:, row, present]
+        more = (samples[:, :, None] > samples[:, None, :]).mean(axis=0)
+        same = (samples[:, :, None] == samples[:, None, :]).mean(axis=0)
+        a, b = np.nonzero(~np.eye(len(present), dtype=bool))
+        names = np.array(submissions, dtype=object)[present]
+        columns = {"a": names[a], "b": names[b], "probability": (more + same / 2)[a, b]}
+        tables.append(pd.DataFrame({"workload": workload, **columns}))
+    return pd.concat(tables, ignore_index=True)

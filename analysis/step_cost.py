@@ -1,0 +1,228 @@
+"""What an optimizer's step costs by itself, from the JSON of `scripts.benchmark_step`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from analysis import panels, style
+from analysis.problem import Problem
+from analysis.style import FAINT, INK, MUTED
+from common import files
+from common.cli import UserError
+
+BASELINE = "adamw"
+OURS = "ours_"
+INTERVALS = (1, 10, 100)
+_PLACES = ("median", "p95", "p99", "max")
+_ORIGINS = {"ours": "ours", "meta": "Meta", "po": "pytorch-optimizer", "hb": "heavyball"}
+_METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo", "dash": "DASH"}
+_OURS_COLOR, _OTHER_COLOR = "#D55E00", "#4F6D8C"
+
+
+def read_step_costs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
+    """The costs in every file, and what in the files could not be used.
+
+    Args:
+      paths: JSON files with networks by name, each with `rows` of optimizers.
+
+    Returns:
+      One row per file, network and optimizer: source (the file's path as given), network,
+      parameters, device, threads, optimizer, plain (ms of a step without a refresh), refresh (ms of
+      one that refreshes everything, NaN where there are none), at_1, at_10, at_100 (ms per step at
+      that refresh interval), state_bytes; and the same of AdamW in that file's network as
+      adamw_at_1 and so on, adamw_state_bytes (NaN where it was not timed).
+    """
+    rows, problems = [], []
+    for path in paths:
+        try:
+            networks = files.read_json(path)
+        except UserError as error:
+            problems.append(Problem(path, f"{error}; left out"))
+            continue
+        if not _has_rows(networks):
+            problems.append(Problem(path, "holds no networks with rows; left out"))
+            continue
+        for network, measured in networks.items():
+            for row in measured["rows"]:
+                if row.get("failure"):
+                    reason = f"{network}, {row.get('optimizer')}: {row['failure']}; left out"
+                    problems.append(Problem(path, reason))
+                    continue
+                try:
+                    rows.append((str(path), network, *_numbers(measured, row)))
+                except (KeyError, TypeError, ValueError) as error:
+                    problems.append(Problem(path, f"{network}: lacks {error}; left out"))
+    numbers = ("plain", "refresh", *(f"at_{interval}" for interval in INTERVALS), "state_bytes")
+    about = ("source", "network", "parameters", "device", "threads", "optimizer")
+    table = pd.DataFrame(rows, columns=[*about, *numbers])
+    base = table[table["optimizer"] == BASELINE].set_index(["source", "network"])
+    keys = pd.MultiIndex.from_frame(table[["source", "network"]])
+    for name in numbers[2:]:
+        table[f"{BASELINE}_{name}"] = base[name].reindex(keys).to_numpy()
+    return table, problems
+
+
+def _has_rows(networks: object) -> bool:
+    return isinstance(networks, Mapping) and all(
+        isinstance(measured, Mapping) and isinstance(measured.get("rows"), list)
+        for measured in networks.values()
+    )
+
+
+def _numbers(measured: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
+    millis = row["milliseconds"]
+    refresh = millis["refresh"]
+    return (
+        int(measured["parameters"]),
+        str(measured["settings"]["device"]),
+        int(measured["settings"]["threads"] or 0),
+        str(row["optimizer"]),
+        float(millis["plain"]),
+        float("nan") if refresh is None else float(refresh),
+        *(float(millis["amortised"][str(interval)]) for interval in INTERVALS),
+        float(row["state_bytes"]),
+    )
+
+
+def label(optimizer: str) -> str:
+    """An optimizer of the benchmark as people write it, or as it is called there.
+
+    >>> label("meta_shampoo"), label("po_soap"), label("muon")
+    ('Shampoo (Meta)', 'SOAP (pytorch-optimizer)', 'muon')
+    """
+    origin, _, method = optimizer.partition("_")
+    if origin not in _ORIGINS or not method:
+        return optimizer
+    return f"{_METHODS.get(method, method)} ({_ORIGINS[origin]})"
+
+
+def cheaper(table: pd.DataFrame, optimizer: str, column: str) -> pd.DataFrame:
+    """How an optimizer's cost compares with the others' that precondition, in the same run.
+
+    Args:
+      table: as `read_step_costs` returns.
+      optimizer: the one.
+      column: `plain`, `refresh`, an `at_...` or `state_bytes`.
+
+    Returns:
+      source, network, optimizer (the other), factor (its cost / the one's; above 1 where the one is
+      cheaper). Without AdamW, and without the house's other optimizers.
+    """
+    one = table[table["optimizer"] == optimizer].set_index(["source", "network"])[column]
+    others = table[~table["optimizer"].str.startswith(OURS) & (table["optimizer"] != BASELINE)]
+    keys = pd.MultiIndex.from_frame(others[["source", "network"]])
+    factor = others[column].to_numpy() / one.reindex(keys).to_numpy()
+    return others[["source", "network", "optimizer"]].assign(factor=factor).dropna()
+
+
+def cost_figure(table: pd.DataFrame) -> Figure:
+    """A panel per network: each optimizer's ms per step at every interval, over AdamW's.
+
+    Args:
+      table: one file's rows of `read_step_costs`.
+    """
+    networks = list(dict.fromkeys(table["network"]))
+    names = [name for name in dict.fromkeys(table["optimizer"]) if name != BASELINE]
+    with style.context(**{"font.size": 8}):
+        layout = panels.Layout(
+            columns=min(4, len(networks)),
+            width=1.5,
+            height=0.2 * len(names) + 0.1,
+            across=0.25,
+            down=0.55,
+            left=panels.text_inches(map(label, names), 8) + 0.15,
+            right=0.2,
+            bottom=0.75,
+            top=0.4,
+        )
+        figure, made = panels.grid(len(networks), layout)
+        for axes, network in zip(made, networks, strict=True):
+            rows = table[table["network"] == network].set_index("optimizer")
+            for place, name in enumerate(names):
+                if name in rows.index:
+                    _draw_costs(axes, place, rows.loc[name], name)
+                else:
+                    axes.text(0.03, place, "not timed", transform=axes.get_yaxis_transform(),
+                              va="center", fontsize=7, color=MUTED)  # fmt: skip
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.grid(axis="x", color=FAINT, linewidth=0.6)
+            axes.tick_params(axis="y", length=0)
+            millions = rows["parameters"].iloc[0] / 1e6
+            panels.write_above(axes, network, f"{millions:,.1f} M parameters", room=0.1)
+        made[0].set_yticks(range(len(names)), [label(name) for name in names])
+        made[0].set_ylim(len(names) - 0.4, -0.6)
+        figure.text(
+            *panels.place(figure, 0.1, 0.3), "optimizer's ms per step / AdamW's (log scale)"
+        )
+        marks = "○ refresh every 100 steps   │ every 10   ● every step"
+        figure.text(*panels.place(figure, 0.1, 0.1), marks, fontsize=7, color=MUTED)
+    return figure
+
+
+def _draw_costs(axes: Any, place: int, row: pd.Series, name: str) -> None:
+    color = _OURS_COLOR if name.startswith(OURS) else _OTHER_COLOR
+    ratios = [row[f"at_{interval}"] / row[f"{BASELINE}_at_{interval}"] for interval in INTERVALS]
+    axes.plot([min(ratios), max(ratios)], [place, place], color=color, linewidth=1.5, zorder=2)
+    looks = (("o", color), ("|", color), ("o", "white"))
+    for ratio, (marker, face) in zip(ratios, looks, strict=True):
+        look = {"markerfacecolor": face, "markeredgecolor": color, "markersize": 5, "zorder": 3}
+        axes.plot([ratio], [place], linestyle="none", marker=marker, **look)
+
+
+def staggering_figure(path: Path) -> tuple[Figure, pd.DataFrame]:
+    """How evenly refreshes are spread: median, tail and worst step of each variant.
+
+    Args:
+      path: the JSON of `scripts.benchmark_step --staggering`.
+
+    Returns:
+      The figure, and its numbers: variant, median, p95, p99, max in ms of wall time.
+
+    Raises:
+      UserError: the file cannot be read, or is of another kind.
+    """
+    value = files.read_json(path)
+    try:
+        table = pd.DataFrame(
+            [
+                {"variant": row["variant"], **{name: row["wall"][name] for name in _PLACES}}
+                for row in value["rows"]
+            ]
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no staggering: lacks {error}") from error
+    with style.context(**{"font.size": 8}):
+        left = panels.text_inches(table["variant"], 8) + 0.2
+        size = (left + 4.0, 0.3 * len(table) + 0.75)
+        figure = Figure(figsize=size)
+        height = 0.3 * len(table)
+        corner = panels.place(figure, left, 0.55)
+        axes = figure.add_axes((*corner, 3.6 / size[0], height / size[1]))
+        for place, row in enumerate(table.itertuples()):
+            axes.plot([row.median, row.max], [place, place], color=FAINT, linewidth=4, zorder=1)
+        for name, marker in zip(_PLACES, ("D", "|", "x", "o"), strict=True):
+            face = "white" if name == "max" else INK
+            axes.plot(
+                *(table[name], range(len(table))),
+                linestyle="none",
+                marker=marker,
+                color=INK,
+                markerfacecolor=face,
+                markersize=5,
+                label=name,
+                zorder=3,
+            )
+        axes.set_yticks(range(len(table)), table["variant"])
+        axes.set_ylim(len(table) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("ms per step, wall time")
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 0.95), fontsize=7)
+    return figure, table

@@ -1,0 +1,120 @@
+"""Every notebook, run on small data in a kernel of its own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pandas as pd
+import pytest
+
+from analysis import execute
+from common.cli import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["hyperparameters", "leaderboard", "step_cost", "time_to_target"]
+
+
+def _logs(folder: Path) -> Path:
+    """Two studies of a workload, from the committed full study: real targets, real numbers."""
+    for entry in ("shampoo", "adamw", "nadamw"):
+        for study in (0, 1):
+            place = Path(entry, f"study_{study}", "stdlib_lm_pytorch")
+            shutil.copytree(ROOT / "results" / "standins" / place, folder / place)
+    return folder
+
+
+def _published(folder: Path) -> Path:
+    """Three submissions on two workloads of version 0.5, two of version 0.6."""
+    table = pd.read_csv(ROOT / "results" / "published" / "trials.csv.gz")
+    names = ["baseline", "shampoo", "shampoo_submission", "cyclic_lr"]
+    keep = table["submission"].isin(names) & table["workload"].isin(["ogbg", "fastmri"])
+    folder.mkdir()
+    table[keep].to_csv(folder / "trials.csv.gz", index=False)
+    return folder
+
+
+def _search(path: Path) -> Path:
+    table = pd.read_csv(ROOT / "results" / "search" / "search.csv")
+    table[table["trial"] <= 4].to_csv(path, index=False)
+    return path
+
+
+def _step_cost(folder: Path) -> Path:
+    networks = json.loads((ROOT / "results" / "step_cost" / "cpu.json").read_text())
+    folder.mkdir()
+    (folder / "cpu.json").write_text(json.dumps({"small_200k": networks["small_200k"]}))
+    staggering = ROOT / "results" / "step_cost" / "cpu_staggering.json"
+    shutil.copy(staggering, folder)
+    return folder
+
+
+SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "hyperparameters": lambda root: {
+        "SEARCH": str(_search(root / "search.csv")),
+        "LOGS": str(_logs(root / "logs")),
+        "PUBLISHED": str(_published(root / "published")),
+    },
+    "leaderboard": lambda root: {
+        "PUBLISHED": str(_published(root / "published")),
+        "EVALUATIONS": str(root / "absent.csv"),
+        "RESAMPLES": 20,
+    },
+    "step_cost": lambda root: {"STEP_COST": str(_step_cost(root / "step_cost"))},
+    "time_to_target": lambda root: {"LOGS": str(_logs(root / "logs")), "RESAMPLES": 20},
+}
+
+
+def test_all_notebooks_are_known() -> None:
+    assert execute.names() == NAMES == sorted(SMALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
+    notebook = execute.execute(name, SMALL[name](tmp_path))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert {output["output_type"] for output in outputs} == {"display_data"}
+    kinds = [kind for output in outputs for kind in output["data"]]
+    assert "image/png" in kinds and "text/markdown" in kinds
+    said = "\n".join(output["data"].get("text/markdown", "") for output in outputs)
+    assert "nan" not in said.split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
+    committed = nbformat.read(execute.HERE / f"{name}.ipynb", as_version=4)
+    text = execute.read_text(name)
+    assert committed.metadata["jupytext"]["formats"] == execute.PAIRING
+    assert [cell.source for cell in committed.cells] == [cell.source for cell in text.cells]
+    code = [cell for cell in committed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert {output["output_type"] for output in outputs} == {"display_data"}
+    assert str(ROOT) not in nbformat.writes(committed)
+
+
+def test_prose_has_no_typed_results() -> None:
+    for name in NAMES:
+        notebook = execute.read_text(name)
+        prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        # Versions are names.
+        rest = prose.replace("0.5", "").replace("0.6", "").replace("V100", "")
+        assert not any(character.isdigit() for character in rest), name
+
+
+def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "TEXTS", tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    jupytext.write(notebook, tmp_path / "bad.py", fmt="py:percent")
+    with pytest.raises(UserError, match="notebook bad: ZeroDivisionError: division by zero"):
+        execute.execute("bad")
+
+
+def test_unknown_names_are_a_users_error() -> None:
+    with pytest.raises(UserError, match="unknown notebook 'x'; known: hyperparameters, lead"):
+        execute.execute("x")
+    with pytest.raises(UserError, match="notebook step_cost has no parameter 'LOGS'"):
+        execute.execute("step_cost", {"LOGS": "x"})

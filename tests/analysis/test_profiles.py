@@ -1,0 +1,183 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import profiles
+from analysis.scoring import performance_profile, speedup
+from tests.analysis import reference
+from workloads.rulesets import Ruleset, ruleset
+
+INF = math.inf
+V05, V06 = ruleset("v0.5"), ruleset("v0.6")
+BASES = list(V06.base_workloads)
+
+
+def _times(**columns: list[float]) -> pd.DataFrame:
+    """Times of submissions on the first base workloads; the rest were not run."""
+    length = len(next(iter(columns.values())))
+    return pd.DataFrame(columns, index=pd.Index(BASES[:length], name="workload"))
+
+
+# Ratios on, just above and between the points of the grid; 4 is the largest that counts.
+seconds = st.one_of(
+    st.sampled_from([INF, math.nan, 100.0, 200.0, 400.0, 400.0000001, 1 / 3, 4 / 3]),
+    st.floats(50, 900),
+)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[pd.DataFrame, Ruleset]:
+    """Times of one to four submissions on some of a ruleset's workloads, and on some others."""
+    rules = draw(st.sampled_from([V05, V06]))
+    names = draw(st.permutations([*rules.workloads, "fastmri_model_size"]))
+    names = names[: draw(st.integers(1, len(names)))]
+    count = draw(st.integers(1, 4))
+    rows = draw(
+        st.lists(
+            st.lists(seconds, min_size=count, max_size=count),
+            min_size=len(names),
+            max_size=len(names),
+        )
+    )
+    columns = [f"s{number}" for number in range(count)]
+    return pd.DataFrame(rows, index=pd.Index(names, name="workload"), columns=columns), rules
+
+
+@settings(max_examples=200, deadline=None)
+@given(pools())
+def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset]) -> None:
+    times, rules = pool
+    found = performance_profile(times, rules)
+    literal = reference.effective_ratios(
+        {s: times[s].dropna().to_dict() for s in times.columns}, rules
+    )
+    assert list(found.ratios.index) == list(rules.base_workloads)
+    for submission, ratios in literal.items():
+        assert found.ratios[submission].to_dict() == pytest.approx(ratios, rel=1e-12)
+        assert found.scores[submission] == pytest.approx(reference.score(ratios), abs=1e-9)
+        for row in (0, 1, 33, 98, 99):
+            tau = found.tau[row]
+            assert found.rho[submission].iloc[row] == reference.rho(ratios, tau)
+
+
+@settings(max_examples=30, deadline=None)
+@given(pools(), st.floats(0.01, 100))
+def test_scores_are_bounded_and_know_no_unit(
+    pool: tuple[pd.DataFrame, Ruleset], unit: float
+) -> None:
+    times, rules = pool
+    found = performance_profile(times, rules)
+    assert found.scores.between(0, 1).all()
+    assert (found.rho.diff().iloc[1:] >= 0).all(axis=None)
+    # A power of two changes no rounding, so that ratios on the edge of the grid stay there.
+    scale = 2.0 ** round(math.log2(unit))
+    pd.testing.assert_series_equal(
+        performance_profile(times * scale, rules).scores, found.scores, rtol=0, atol=0
+    )
+    turned = performance_profile(times[times.columns[::-1]], rules)
+    pd.testing.assert_series_equal(turned.scores[found.scores.index], found.scores)
+
+
+def test_all_dimensions_in_front_are_scored_at_once() -> None:
+    rng = np.random.default_rng(0)
+    times = rng.lognormal(size=(3, 2, len(V05.workloads), 4))
+    times[rng.random(times.shape) < 0.2] = INF
+    ratios = profiles.effective_ratios(times, V05.workloads, V05)
+    areas = profiles.profile_area(profiles.profile(ratios))
+    assert areas.shape == (3, 2, 4)
+    for i, j in np.ndindex(3, 2):
+        frame = pd.DataFrame(times[i, j], index=list(V05.workloads))
+        assert performance_profile(frame, V05).scores.to_numpy() == pytest.approx(areas[i, j])
+
+
+def test_nobody_reaches_a_target() -> None:
+    found = performance_profile(_times(a=[INF] * 8, b=[INF] * 8), V06)
+    assert found.scores.to_dict() == {"a": 0.0, "b": 0.0}
+    assert np.isinf(found.ratios).all(axis=None) and found.not_run == ()
+
+
+def test_one_submission_alone_scores_the_share_that_it_reaches() -> None:
+    found = performance_profile(_times(a=[1.0, 2, 3, 4, 5, 6, INF, INF]), V06)
+    assert found.scores["a"] == pytest.approx(6 / 8)
+
+
+def test_ties_are_both_the_fastest() -> None:
+    found = performance_profile(_times(a=[5.0] * 8, b=[5.0] * 8), V06)
+    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0})
+    assert (found.ratios == 1).all(axis=None)
+
+
+def test_a_target_that_is_met_at_once_has_a_ratio() -> None:
+    found = performance_profile(_times(a=[0.0] * 8, b=[0.0] * 7 + [1.0]), V06)
+    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 7 / 8})
+
+
+def test_a_ratio_counts_up_to_four() -> None:
+    found = performance_profile(_times(a=[1.0] * 8, b=[4.0] * 4 + [4.000001] * 4), V06)
+    # A ratio of 4 counts at the last point only, half of the last interval.
+    assert found.scores["b"] == pytest.approx(0.5 * 0.5 / 99)
+    assert found.rho["b"].iloc[-1] == 0.5
+
+
+def test_a_workload_that_was_not_run_counts_as_missed() -> None:
+    found = performance_profile(_times(a=[1.0] * 4, b=[1.0] * 3 + [math.nan]), V06)
+    assert found.scores.to_dict() == pytest.approx({"a": 4 / 8, "b": 3 / 8})
+    assert found.not_run == tuple(BASES[4:])
+
+
+def _v05(**changes: dict[str, float]) -> pd.DataFrame:
+    """Three equal submissions, but for what is changed."""
+    times = pd.DataFrame(10.0, index=list(V05.workloads), columns=["a", "b", "c"])
+    for submission, change in changes.items():
+        for workload, value in change.items():
+            times.loc[workload, submission] = value
+    return times
+
+
+def test_held_out_workloads_decide_over_their_bases() -> None:
+    def scores(**changes: dict[str, float]) -> dict[str, float]:
+        return performance_profile(_v05(**changes), V05).scores.mul(8).round(9).to_dict()
+
+    assert scores() == {"a": 8, "b": 8, "c": 8}
+    for value in (INF, math.nan, 41.0):
+        # Missed, not run, or beyond four times the best: the base counts as missed.
+        assert scores(b={"ogbg_model_size": value}) == {"a": 8, "b": 7, "c": 8}
+    # A slower held-out time does not change the base's ratio.
+    assert scores(b={"ogbg_model_size": 40.0}) == {"a": 8, "b": 8, "c": 8}
+    # Whoever misses the base does not set the pace on its held-out workload.
+    assert scores(b={"ogbg": INF, "ogbg_model_size": 0.1}) == {"a": 8, "b": 7, "c": 8}
+    # The fastest on the base is struck out, so the others' ratios are to the best that remains,
+    # but the limit of four times was applied to it before.
+    found = performance_profile(
+        _v05(a={"ogbg": 2.0, "ogbg_model_size": INF}, b={"ogbg": 8.0}, c={"ogbg": 8.1}), V05
+    )
+    assert found.ratios.loc["ogbg"].to_dict() == {"a": INF, "b": 1.0, "c": INF}
+
+
+def test_held_out_workloads_that_nobody_ran_are_not_held_against_anyone() -> None:
+    times = _v05().drop(["ogbg_model_size"])
+    times.loc["wmt_glu_tanh"] = math.nan
+    found = performance_profile(times, V05)
+    assert found.held_out_not_run == ("ogbg_model_size", "wmt_glu_tanh")
+    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
+
+
+def test_speedup_is_a_geometric_mean_with_budgets_for_misses() -> None:
+    times = _times(a=[10.0, 100, INF], b=[20.0, INF, INF], c=[math.nan] * 3)
+    fast = V06.budget_seconds("fastmri")
+    assert BASES[1:3] == ["fastmri", "imagenet_resnet"]
+    expected = (10 / 20 * 100 / (fast + 1) * 1) ** (1 / 3)
+    assert speedup(times, "a", "b", V06) == pytest.approx(expected)
+    assert speedup(times, "b", "a", V06) == pytest.approx(1 / expected)
+    # The budgets of v0.5, as the official script has them.
+    other = (10 / 20 * 100 / (V05.budget_seconds("fastmri") + 1)) ** (1 / 3)
+    assert speedup(times, "a", "b", V06, V05) == pytest.approx(other)
+    # Workloads that only one has run count, at the other's budget.
+    criteo = V06.budget_seconds("criteo1tb")
+    lone = (10 / (criteo + 1) * 100 / (fast + 1) * 1) ** (1 / 3)
+    assert speedup(times, "a", "c", V06) == pytest.approx(lone)
+    assert math.isnan(speedup(times[["c"]], "c", "c", V06))

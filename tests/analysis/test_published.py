@@ -1,0 +1,138 @@
+"""Our scoring against the values of the official code, on all published leaderboards."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import published
+from analysis.published import PUBLISHED, TRACKS, read_trials
+from analysis.scoring import (
+    performance_profile,
+    score_studies,
+    speedup,
+    time_to_target,
+    times_table,
+)
+from common.cli import UserError
+from tests.analysis.made_up import write_trial
+from workloads.rulesets import ruleset
+
+
+def _official(name: str, track: tuple[str, str]) -> pd.DataFrame:
+    table = pd.read_csv(PUBLISHED / name)
+    return table[(table["version"] == track[0]) & (table["ruleset"] == track[1])]
+
+
+def _times(track: tuple[str, str]) -> pd.DataFrame:
+    return times_table(time_to_target(score_studies(read_trials(*track))))
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_every_median_is_the_official_one(track: tuple[str, str]) -> None:
+    times = _times(track)
+    medians = _official("official_medians.csv", track)
+    assert len(medians) > 0
+    found = [times.loc[row.workload, row.submission] for row in medians.itertuples()]
+    np.testing.assert_allclose(found, medians["median_seconds"], rtol=0, atol=1e-9)
+    # And there is nothing that the official code does not have.
+    used = times.loc[times.index.isin(set(medians["workload"]))]
+    assert used.notna().sum(axis=None) == len(medians)
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_every_score_is_the_official_and_the_published_one(track: tuple[str, str]) -> None:
+    scores = performance_profile(_times(track), ruleset(*track)).scores
+    official = _official("official_scores.csv", track).set_index("submission")
+    assert set(scores.index) == set(official.index)
+    for submission, row in official.iterrows():
+        assert scores[submission] == pytest.approx(row["official_score"], abs=1e-9)
+        if not np.isnan(row["published_score"]):
+            assert round(scores[submission], 4) == row["published_score"]
+
+
+def test_every_pick_of_v05_external_is_the_official_one() -> None:
+    keys = ["submission", "workload", "study"]
+    official = pd.read_csv(PUBLISHED / "official_v05_external_studies.csv").set_index(keys)
+    studies = score_studies(read_trials("v0.5")).set_index(keys).loc[official.index]
+    assert len(official) == 743 and np.isfinite(official["seconds"]).sum() == 577
+    assert (studies["trial"] == official["trial"]).all()
+    assert (studies["steps"] == official["steps"]).all()
+    np.testing.assert_allclose(studies["seconds"], official["seconds"], rtol=0, atol=1e-9)
+
+
+def test_the_written_rule_gives_another_score_to_one_submission() -> None:
+    rules = ruleset("v0.5")
+    official, fastest = (
+        performance_profile(
+            times_table(time_to_target(score_studies(read_trials("v0.5"), rule))), rules
+        ).scores
+        for rule in ("official", "fastest")  # type: ignore[arg-type]
+    )
+    differing = official.index[(official - fastest).abs() > 1e-9]
+    assert differing.tolist() == ["lawa_ema"]
+    assert fastest["lawa_ema"] == pytest.approx(0.3434343434343434, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("track", "submission", "official"),
+    [
+        # What `compute_speedups.py` prints; it takes the budgets of v0.5 for v0.6 as well.
+        (("v0.5", "external"), "shampoo_submission", 0.7212957789529296),
+        (("v0.5", "external"), "schedule_free_adamw", 0.7340264941114376),
+        (("v0.5", "self_tuning"), "schedule_free_adamw", 0.9223676585996796),
+        (("v0.6", "external"), "shampoo", 0.8358343191311296),
+    ],
+)
+def test_speedups_are_the_official_ones(
+    track: tuple[str, str], submission: str, official: float
+) -> None:
+    budgets = ruleset("v0.5", track[1])
+    found = speedup(_times(track), submission, "baseline", ruleset(*track), budgets)
+    assert found == pytest.approx(official, abs=1e-12)
+
+
+def test_the_medians_are_those_of_the_trials() -> None:
+    table = pd.read_csv(PUBLISHED / published.MEDIANS)
+    for (version, name), rows in table.groupby(published.TRACK_KEYS):
+        cells = time_to_target(score_studies(read_trials(str(version), str(name))))
+        keys = ["submission", "workload"]
+        pd.testing.assert_frame_equal(
+            rows[[*keys, "studies", "reached", "median_seconds", "median_steps"]].reset_index(
+                drop=True
+            ),
+            cells[[*keys, "studies", "reached", "median_seconds", "median_steps"]],
+            rtol=1e-12,
+        )
+
+
+def test_other_tracks_are_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing is published for v0\.9 external; known: v0\.5 e"):
+        read_trials("v0.9")
+    with pytest.raises(UserError, match=r"cannot read .*trials\.csv\.gz"):
+        read_trials("v0.5", directory=tmp_path)
+
+
+def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
+    logs = tmp_path / "leaderboards"
+    for folder in TRACKS.values():
+        for trial, values in ((1, [0.5, 0.95]), (2, [0.5, 0.5])):
+            point = {"rate": 0.1 * trial}
+            for study in (0, 1):
+                write_trial(
+                    logs / folder, "x", "mnist_vit", study, trial, values, hyperparameters=point
+                )
+    outputs = [tmp_path / name for name in ("a", "b")]
+    for output in outputs:
+        published.collect(logs, output)
+    for name in (published.TRIALS, published.MEDIANS, published.POINTS):
+        assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes()
+    assert gzip.decompress((outputs[0] / published.TRIALS).read_bytes()).count(b"\n") == 17
+    trials = read_trials("v0.6", "self_tuning", outputs[0])
+    assert trials["seconds"].tolist() == [2.0, np.inf] * 2
+    assert time_to_target(score_studies(trials))["median_steps"].tolist() == [40]
+    points = pd.read_csv(outputs[0] / published.POINTS)
+    assert points["trials"].tolist() == [2] * 8
+    assert points["hyperparameters"].tolist() == ['{"rate":0.1}', '{"rate":0.2}'] * 4

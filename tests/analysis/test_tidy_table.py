@@ -1,0 +1,179 @@
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.logs import read_logs
+from common.cli import UserError
+from tests.analysis.made_up import write_trial
+
+HEADER = "submission,study,workload,framework,trial,global_step,score,total_duration,metric_name"
+COLUMNS = f"{HEADER},val_metric"
+
+
+def _rows(
+    trial: int, values: list[object], workload: str = "mnist_vit", metric: str = "accuracy"
+) -> list[str]:
+    """Lines of one trial, one evaluation of 20 steps and 2 s per value."""
+    return [
+        f"adamw,0,{workload},jax,{trial},{20 * e},{2 * e},{3 * e},{metric},{value}"
+        for e, value in enumerate(values, start=1)
+    ]
+
+
+def _write(path: Path, *trials: list[str], end: str = "\n") -> Path:
+    lines = [COLUMNS, *(line for trial in trials for line in trial)]
+    text = ("\n".join(lines) + end).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_reads_the_leaderboards_columns(tmp_path: Path, suffix: str) -> None:
+    # Trials out of order, NaN written in both ways.
+    table = _write(tmp_path / f"x{suffix}", _rows(2, [0.5, "nan", 0.91]), _rows(1, ["", 0.9]))
+    read = read_logs(table)
+    frame = read.frame
+    assert frame["trial"].tolist() == [1, 1, 2, 2, 2]
+    assert frame["global_step"].tolist() == [20, 40, 20, 40, 60]
+    assert frame["score"].tolist() == [2, 4, 2, 4, 6]
+    assert frame["validation_metric"].fillna(-1).tolist() == [-1, 0.9, 0.5, -1, 0.91]
+    assert set(frame["framework"]) == {"jax"} and set(frame["hyperparameters"]) == {""}
+    assert frame["finished"].all() and frame["test_metric"].isna().all()
+    missing = "evaluations have no validation metric; these count as missed"
+    assert [str(problem) for problem in read.problems] == [
+        f"{table}: adamw/study_0/mnist_vit_jax/trial_1: 1 of 2 {missing}",
+        f"{table}: adamw/study_0/mnist_vit_jax/trial_2: 1 of 3 {missing}",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_logs_written_as_a_table_read_the_same(tmp_path: Path, suffix: str) -> None:
+    for trial, values in ((1, [0.1, 1 / 3]), (10, [0.7, 0.95]), (2, [math.nan, 0.91])):
+        write_trial(tmp_path / "logs", "shampoo", "mnist_vit", 1, trial, values)
+    write_trial(tmp_path / "logs", "adamw", "stdlib_lm", 0, 1, [7.0, 6.5], cpu=False)
+    (tmp_path / "logs/adamw/study_0/stdlib_lm_pytorch/trial_1/checkpoint.pt").touch()
+    frame = read_logs(tmp_path / "logs").frame
+    assert not frame["finished"].all()
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False)
+    pd.testing.assert_frame_equal(read_logs(path).frame, frame)
+
+
+def test_numbers_are_read_to_the_last_digit(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random(200).tolist()
+    table = _write(tmp_path / "x.csv", _rows(1, [repr(value) for value in values]))
+    assert read_logs(table).frame["validation_metric"].tolist() == values
+
+
+DAMAGE = {
+    "a word": (["adamw,0,mnist_vit,jax,2,20,fast,3,accuracy,0.5"], "score is 'fast', not a number"),
+    "a metric's word": (["adamw,0,mnist_vit,jax,2,20,2,3,accuracy,x"], "validation_metric is 'x'"),
+    "no step": (["adamw,0,mnist_vit,jax,2,,2,3,accuracy,0.5"], "global_step is nan, not a whole"),
+    "far too large": (["adamw,0,mnist_vit,jax,2,1e30,2,3,accuracy,0.5"], "global_step is 1e+30"),
+    "half a step": (["adamw,0,mnist_vit,jax,2,1.5,2,3,accuracy,0.5"], "global_step is 1.5"),
+    "negative": (["adamw,0,mnist_vit,jax,2,20,-2,3,accuracy,0.5"], "score is -2, not a number fr"),
+}
+
+
+@pytest.mark.parametrize(("lines", "reason"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_trial_with_a_damaged_row_is_left_out_whole(
+    tmp_path: Path, lines: list[str], reason: str
+) -> None:
+    good = _rows(2, [0.1, 0.2])
+    rest = _rows(3, [0.5, 0.6])
+    table = _write(tmp_path / "x.csv", _rows(1, [0.5, 0.6]), good[:1], lines, good[1:], rest)
+    read = read_logs(table)
+    assert read.frame["trial"].tolist() == [1, 1, 3, 3]
+    (problem,) = read.problems
+    assert problem.path == table and "\n" not in str(problem)
+    assert problem.reason.startswith(f"adamw/study_0/mnist_vit_jax/trial_2: line 5: {reason}")
+
+
+def test_odd_bytes_are_told_by_their_line(tmp_path: Path) -> None:
+    table = _write(tmp_path / "x.csv", _rows(1, [0.5, 0.6]), _rows(2, [0.1, 0.2]))
+    table.write_bytes(table.read_bytes().replace(b"0.1", b"0\xff1"))
+    read = read_logs(table)
+    assert set(read.frame["trial"]) == {1}
+    odd, damaged = (problem.reason for problem in read.problems)
+    assert odd == "line 4 is not text; its odd bytes are replaced"
+    assert "trial_2: line 4: validation_metric is '0\ufffd1', not a number" in damaged
+
+
+def test_a_row_of_no_trial_is_left_out_alone(tmp_path: Path) -> None:
+    odd = ["adamw,zero,mnist_vit,jax,1,20,2,3,accuracy,0.5", "adamw,0,mnist_vit", ""]
+    read = read_logs(_write(tmp_path / "x.csv", _rows(1, [0.5, 0.6]), odd, _rows(2, [0.1, 0.2])))
+    assert read.frame["trial"].tolist() == [1, 1, 2, 2]
+    assert sorted(problem.reason for problem in read.problems) == [
+        "line 4: study is 'zero', not a number; left out",
+        "line 5 has 3 of 10 columns; left out",
+        "line 6: study is nan, not a whole number from 0 on; left out",
+    ]
+
+
+@pytest.mark.parametrize("how", ["within a line", "gzip"])
+def test_a_truncated_table_loses_its_last_trial_only(tmp_path: Path, how: str) -> None:
+    trials = [_rows(trial, [0.1, 0.2, 0.3]) for trial in (1, 2, 3)]
+    if how == "gzip":
+        table = _write(tmp_path / "x.csv.gz", *trials)
+        noise = np.random.default_rng(0).random(400)
+        table = _write(tmp_path / "x.csv.gz", *trials, _rows(4, [repr(x) for x in noise]))
+        table.write_bytes(table.read_bytes()[:-50])
+        expected = {1, 2, 3}
+    else:
+        table = _write(tmp_path / "x.csv", *trials)
+        table.write_bytes(table.read_bytes()[:-4])
+        expected = {1, 2}
+    read = read_logs(table)
+    assert set(read.frame["trial"]) == expected
+    assert [problem.reason.split(":")[0] for problem in read.problems] == [
+        "is truncated",
+        f"adamw/study_0/mnist_vit_jax/trial_{len(expected) + 1}",
+    ]
+
+
+def test_other_workloads_and_metrics_are_left_out(tmp_path: Path) -> None:
+    table = _write(
+        tmp_path / "x.csv",
+        _rows(1, [0.5, 0.6], metric="validation/accuracy"),
+        _rows(1, [0.5, 0.6], workload="mnist"),
+        _rows(1, [0.5, 0.6], workload="moon_landing"),
+        _rows(1, [0.5, 0.6], workload="flights_dlrm", metric="ce_loss"),
+    )
+    read = read_logs(table)
+    assert set(read.frame["workload"]) == {"mnist_vit", "mnist"}
+    assert [problem.reason for problem in read.problems] == [
+        "workload flights_dlrm: metric_name is 'ce_loss' instead of 'loss' in 2 rows; left out",
+        "unknown workload 'moon_landing'; left out",
+    ]
+
+
+def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    for content, said in (
+        (b"", "is empty"),
+        (b"study,trial,score\n0,1,2\n", "missing columns submission, workload, global_step, val"),
+        (f"{COLUMNS}\n".encode(), "no usable trial"),
+        (f"{COLUMNS}\nadamw,0,nowhere,jax,1,1,1,1,loss,1\n".encode(), "unknown workload 'nowh"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            read_logs(path)
+    for name in ("x.csv.gz", "x.parquet"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(UserError, match=f"{name} cannot be read"):
+            read_logs(tmp_path / name)
+
+
+def test_tracks_are_not_mixed(tmp_path: Path) -> None:
+    lines = [f"{COLUMNS},ruleset"]
+    lines += [f"{row},{name}" for name in ("external", "self") for row in _rows(1, [0.5, 0.6])]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"several tracks \(ruleset: external, self\)"):
+        read_logs(tmp_path / "x.csv")

@@ -1,0 +1,160 @@
+"""The plan against real optimizers, and what the issue asks of balance, state and messages."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from scripts import model_shapes, plan_scale_model, plan_scale_ranks, plan_scale_report
+from scripts.plan_scale_count import Count
+from scripts.plan_scale_hardware import HARDWARE
+from scripts.plan_scale_model import Question
+from scripts.plan_scale_ranks import World
+from submission.shampoo import Shampoo
+from submission.shampoo.config import DistributedConfig, ShampooConfig
+from tests.scripts.commands import finish
+from tests.submission.shampoo import ranks
+from tests.submission.shampoo.test_distributed import laid_out, like
+
+SHAPES = [(7,), (12, 9), (11, 2), (3, 4, 2, 2), (70, 3), (5, 1), (1, 5), (10, 10), (30, 2)]
+OPTIONS = {"block_size": 8, "refresh_interval": 4}
+
+
+def question(model: str, size: int, mesh: str) -> Question:
+    return Question(
+        model=model,
+        world=World.of(size, mesh),
+        config=ShampooConfig(refresh_interval=100),
+        distributed=DistributedConfig(),
+        parameter_dtype=torch.float32,
+        hardware=HARDWARE["h100"],
+    )
+
+
+def real(rank: int, mode: str, method: str) -> tuple[float, float]:
+    """Bytes of state and bytes sent of an optimizer that has taken a step."""
+    del rank
+    weights = laid_out(mode, [torch.ones(shape) for shape in SHAPES])
+    for weight in weights:
+        weight.grad = like(weight, torch.ones(weight.shape))
+    optimizer = Shampoo(weights, method=method, **OPTIONS)
+    optimizer.step()
+    found = optimizer.diagnostics()
+    return found["state_bytes"], found["bytes_sent_per_step"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "mesh", "size", "method"),
+    [
+        ("one", "ddp", 1, "soap"),
+        ("ddp", "ddp", 4, "shampoo"),
+        ("fsdp", "fsdp", 4, "kl_shampoo"),
+        ("hsdp", "hsdp:2", 4, "shampoo"),
+    ],
+)
+def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, method: str) -> None:
+    found = ranks.run(size, real, mode, method) if size > 1 else [real(0, mode, method)]
+    config = ShampooConfig(method=method, **OPTIONS)
+    kinds = ("moments", "factors", "roots", "others")
+    for number, (state, sent) in enumerate(found):
+        rank = plan_scale_ranks.build(
+            World.of(size, mesh), SHAPES, torch.float32, config, DistributedConfig(), number
+        )
+        assert sum(rank.memory[kind] for kind in kinds) == state
+        assert rank.bytes_sent == sent
+        assert sum(rank.count.sent.values()) == sent
+        owners = plan_scale_model.Owners(rank.layout.owned[0], config)
+        assert owners.states[number] == state
+
+
+@pytest.mark.parametrize("model", ["resnet50", "vit_s16"])
+def test_eight_ranks_share_alike(model: str) -> None:
+    plan = plan_scale_model.answer(question(model, 8, "ddp"))
+    assert 1 <= plan["balance"] <= 1.1
+    alone = plan_scale_model.answer(question(model, 1, "ddp"))
+    assert plan["state"]["mean"] * 8 == alone["state"]["max"]
+    assert plan["state"]["max"] <= 1.1 * alone["state"]["max"] / 8
+    assert plan["seconds"]["step"] < alone["seconds"]["step"]
+    assert plan["refresh"]["seconds_mean"] == pytest.approx(alone["refresh"]["seconds_mean"] / 8)
+    assert plan["refresh"]["seconds_slowest"] >= plan["refresh"]["seconds_mean"]
+
+
+# Padding to the largest share, of what the issue allows: P/W (W-1) elements, and twice that.
+@pytest.mark.parametrize(
+    ("model", "mesh", "most"),
+    [
+        ("resnet50", "ddp", 1.04),
+        ("vit_s16", "ddp", 1.02),
+        ("resnet50", "fsdp", 1.0),
+        ("vit_s16", "fsdp", 1.0),
+    ],
+)
+def test_sends_no_more_than_all_that_others_need(model: str, mesh: str, most: float) -> None:
+    plan = plan_scale_model.answer(question(model, 8, mesh))
+    allowed = 4 * plan["parameters"] / 8 * 7 * (2 if mesh == "fsdp" else 1)
+    assert plan["bytes_sent"] <= most * allowed
+
+
+def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind() -> None:
+    asked = question("gpt2_small", 1024, "hsdp:8")
+    plan = plan_scale_model.answer(asked)
+    assert plan["owners"] == 1024
+    assert plan["state"]["max"] < 4 * 2**20 * 8
+    assert not dist.is_initialized()
+    text = plan_scale_report.one("a title", asked, plan)
+    assert f"{plan['parameters']:,}" in text
+    assert plan_scale_model.overhead(plan) > 0
+
+
+def test_counts_products_traffic_and_the_most_that_lives() -> None:
+    left = torch.ones(4, 8, device="meta")
+    with Count() as count:
+        product = left @ left.T
+        product.mul_(2)
+        del product
+        for _ in range(3):
+            left.copy_(left + 1)
+    assert count.flops == 2 * 4 * 8 * 4
+    assert count.kernels[0].bytes == 4 * (2 * 32 + 16)
+    assert count.kernels[1].bytes == 4 * 2 * 16
+    assert count.kernels[-1].bytes == 4 * 2 * 32
+    assert count.peak == 4 * 32
+
+
+def test_slower_figures_give_longer_times() -> None:
+    asked = question("gpt2_small", 8, "ddp")
+    slow = dataclasses.replace(
+        asked, hardware=asked.hardware.with_figures({"link": 1e9, "float32": 1e12})
+    )
+    fast, slower = plan_scale_model.answer(asked), plan_scale_model.answer(slow)
+    sent = fast["bytes_sent"]
+    assert fast["seconds"]["communication"] == pytest.approx(sent / 450e9)
+    assert slower["seconds"]["communication"] == pytest.approx(sent / 1e9)
+    assert slower["seconds"]["refresh"] > 10 * fast["seconds"]["refresh"]
+    assert slower["seconds"]["adamw"] == fast["seconds"]["adamw"]
+
+
+def test_sweep_names_known_models_and_meshes() -> None:
+    for model, size, mesh, _ in plan_scale_report.cases():
+        assert model in model_shapes.MODELS
+        assert math.gcd(size, World.of(size, mesh).shards) == World.of(size, mesh).shards
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model=alexnet"], "error: --model: alexnet given; allowed: criteo1tb"),
+        (["--model=vit_s16", "--world=0"], "error: --world: 0 given; allowed: 1 to 4096"),
+        (["--model=vit_s16", "--mesh=tp"], "error: --mesh: 'tp' given; allowed: ddp, fsdp"),
+        (["--model=vit_s16", "--mesh=hsdp:3"], "error: --mesh: 3 shards given; allowed: divisors"),
+        (["--model=vit_s16", "--group_size=3"], "error: --group_size: group_size must divide"),
+        (["--model=vit_s16", "--block_size=1"], "error: --block_size must be an integer >= 2"),
+    ],
+)
+def test_refuses_what_it_cannot_plan(flags: list[str], message: str) -> None:
+    done = finish("-m", "scripts.plan_scale", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1

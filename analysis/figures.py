@@ -20,7 +20,7 @@ CAPTIONS = {
         "Seconds to the target, relative to the baseline: the median over studies of each study's "
         "best trial."
     ),
-    "steps_to_target": "The same in steps, which no machine or competing process can disturb.",
+    "steps_to_target": "The same in steps, which hardly depend on the machine.",
     "factors": (
         "Where wins and losses come from: time is steps times seconds per step. To the left of 1 "
         "an entry needs fewer steps, above 1 its steps cost more."

@@ -33,6 +33,9 @@ The time ratio is the geometric mean over base workloads that either has run, a 
 counted as the budget plus a second."""
 _STANDIN_MEANS = """\
 The time ratio is the geometric mean over the workloads on which both medians reach the target."""
+_CLEAR = """\
+Faster and slower are said where the whole interval of the ratio is on that side of 1, and all that
+the evaluation periods leave open."""
 _METHOD = """\
 A trial's time to target is the submission time (and the step) of its first evaluation that meets
 the validation target, so it is known to one evaluation period. A study counts the steps and the
@@ -134,11 +137,11 @@ def _findings(judged: Judgement) -> str:
     details = list(map(tables.escape, findings.findings(cells, judged.baseline, judged.facts)))
     if not details:
         return _list(lines)
-    heading = "Workload by workload"
+    heading = "Workload by workload, where only studies' ranges that do not touch make a difference"
     if len(judged.entries) > _ENTRIES:
-        heading += f", {tables.escape(style.label(shown[0]))} against "
+        heading += f": {tables.escape(style.label(shown[0]))} against "
         heading += tables.escape(style.label(judged.baseline))
-    return f"{_list(lines)}\n\n{heading}:\n\n{_list(details)}"
+    return f"{_CLEAR}\n\n{_list(lines)}\n\n{heading}.\n\n{_list(details)}"
 
 
 def _times(judged: Judgement) -> str:

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _known(flag: str, allowed: Sequence[str]) -> list[str]:
-    given = list(dict.fromkeys(FLAGS[flag].value))
+    given = list(dict.fromkeys(FLAGS[flag].value or []))
     unknown = [name for name in given if name not in allowed]
     if unknown or not given:
         raise UserError(
@@ -223,6 +223,10 @@ def summarize(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "communication_to_work": statistics.fmean(
             each["communication"] / each["thread"] for each in divided
         ),
+        # What gloo's own threads did.
+        "communication_cpu": statistics.fmean(
+            (each["cpu"] - each["thread"]) / each["thread"] for each in divided
+        ),
     }
 
 
@@ -234,7 +238,8 @@ def report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The measurements as Markdown."""
     header = [
         *("network", "mode", "ranks", "alone, ms", "slowest rank's own work, ms"),
-        *("own work / alone", "CPU of all / alone", "wall / alone", "communication / own work"),
+        *("own work / alone", "CPU of all / alone", "wall / alone", "gloo's CPU / own work"),
+        "communication / own work",
         *("communication / wall", "sent by a rank, MB"),
     ]
     body = [
@@ -244,6 +249,7 @@ def report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
             f"{row['own_work']:.2f}",
             f"{row['all_cpu']:.2f}",
             f"{row['wall']:.2f}",
+            f"{row['communication_cpu']:.2f}",
             f"{row['communication_to_work']:.2f}",
             f"{row['communication_share']:.2f}",
             f"{max(row['bytes_sent']) / 1e6:.2f}",

@@ -217,8 +217,8 @@ class Sharded(Exchange):
     """Every rank holds rows of all parameters (FSDP2), perhaps one replica of several (HSDP).
 
     One all-to-all brings gradients to the owners within the replica, a second one brings their
-    updates back; an all-gather over the replicas brings those of the other replicas' owners. No
-    rank ever holds more than its shard and what it owns.
+    updates back; with replicas, a third one brings those of the other replicas' owners. No rank
+    ever holds more than its shard and what it owns.
 
     Args:
       stacks, layouts, placement, config, dtype, device: as for `Replicated`.
@@ -251,15 +251,17 @@ class Sharded(Exchange):
         self._stack_views = [
             piece.of_stack(stacks[piece.stack].buffer) for each in own for piece in each
         ]
-        longest = max(sum(map(_total, each)) for each in theirs)
-        self._held = torch.zeros(len(theirs), longest, dtype=sent, device=device)
         self._pieces = [[piece for each in replica for piece in each] for replica in theirs]
+        self._replica_sizes = [_total(each) for each in self._pieces]
+        self._held = torch.zeros(sum(self._replica_sizes), dtype=sent, device=device)
+        self._parts = self._held.split(self._replica_sizes)
         self._held_views = [
-            _flat_views(row, each) for row, each in zip(self._held, self._pieces, strict=True)
+            _flat_views(part, each) for part, each in zip(self._parts, self._pieces, strict=True)
         ]
         away = sum(self._shard_sizes) - self._shard_sizes[mine]
         away += sum(self._owned_sizes) - self._owned_sizes[mine]
-        self.bytes_per_step = (away + longest * (len(theirs) - 1)) * sent.itemsize
+        away += sum(self._shard_sizes) * (placement.replicas - 1)
+        self.bytes_per_step = away * sent.itemsize
 
     def take(
         self, rosters: Sequence[Roster], grads: Matrices, weights: Matrices, l2: float
@@ -270,7 +272,7 @@ class Sharded(Exchange):
         mine, views = self._pieces[replica], self._held_views[replica]
         here = [number for number, piece in enumerate(mine) if piece.index in grads]
         if len(here) < len(mine):
-            self._held[replica].zero_()
+            self._parts[replica].zero_()
         targets = [views[number] for number in here]
         if targets:
             sources = [mine[number].of_shard(grads[mine[number].index]) for number in here]
@@ -280,7 +282,7 @@ class Sharded(Exchange):
             )
         dist.all_to_all_single(
             self._owned,
-            self._held[replica, : sum(self._shard_sizes)],
+            self._parts[replica],
             self._owned_sizes,
             self._shard_sizes,
             self._placement.shard_group,
@@ -301,15 +303,22 @@ class Sharded(Exchange):
         if self._stack_views:
             torch._foreach_copy_(self._owned_views, self._stack_views)
         dist.all_to_all_single(
-            self._held[replica, : sum(self._shard_sizes)],
+            self._parts[replica],
             self._owned,
             self._shard_sizes,
             self._owned_sizes,
             self._placement.shard_group,
         )
-        if len(self._held) > 1:
-            own = self._held[replica].clone()
-            _all_gather(self._held.view(-1), own, self._placement.replica_group)
+        copies = len(self._parts)
+        if copies > 1:  # shares of unlike size, which an all-gather would have to fill up
+            own = self._parts[replica]
+            dist.all_to_all_single(
+                self._held,
+                own.repeat(copies),
+                self._replica_sizes,
+                [len(own)] * copies,
+                self._placement.replica_group,
+            )
         moved = [
             (piece.of_shard(weights[piece.index]), view)
             for each, views in zip(self._pieces, self._held_views, strict=True)

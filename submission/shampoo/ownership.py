@@ -8,6 +8,7 @@ device.
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +25,8 @@ _ROOT = 26.0
 _PRODUCTS = 6.0
 _ELEMENT = 100.0
 
-# Blocks that no factor ties together are cut into shares only where they are longer than this.
+# What no factor ties together is cut into strips only where it is longer than this, and than an
+# eighth of a rank's share: more strips would balance no better.
 _WORTH_CUTTING = 2**16
 
 
@@ -90,22 +92,26 @@ def _elements(tile: Tile) -> int:
     return tile.blocks * tile.height * tile.width
 
 
-def _pieces(plans: Iterable[tuple[int, Plan]], ranks: int) -> Iterable[Part]:
-    """All tiles, long ones without factors cut into a part for every rank."""
+def _pieces(plans: Sequence[tuple[int, Plan]], ranks: int) -> Iterable[Part]:
+    """All tiles, long ones without factors cut into strips, at most one for every rank."""
+    total = sum(math.prod(plan.matrix) for _, plan in plans)
+    longest = max(_WORTH_CUTTING, total // (8 * ranks))
     for part in (part for each in plans for part in blocking.whole(*each)):
         tile = part.tile
-        if any(tile.sides) or _elements(tile) <= _WORTH_CUTTING:
+        if any(tile.sides) or _elements(tile) <= longest:
             yield part
         elif tile.height == tile.width == 1:
             start = 0
-            for count, size in blocking.cut(tile.columns, -(-tile.columns // ranks)):
+            strips = min(ranks, -(-_elements(tile) // longest))
+            for count, size in blocking.cut(tile.columns, -(-tile.columns // strips)):
                 for _ in range(count):
                     strip = dataclasses.replace(tile, column=start, columns=size)
                     yield dataclasses.replace(part, start=start, tile=strip)
                     start += size
         else:
             row = 0
-            for count, size in blocking.cut(tile.height, -(-tile.height // ranks)):
+            strips = min(ranks, -(-_elements(tile) // longest))
+            for count, size in blocking.cut(tile.height, -(-tile.height // strips)):
                 for _ in range(count):
                     strip = dataclasses.replace(tile, row=row, height=size)
                     yield dataclasses.replace(part, tile=strip)

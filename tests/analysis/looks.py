@@ -40,20 +40,13 @@ def _shown(figure: Figure) -> Iterator[Text]:
             yield text
 
 
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that cover each other."""
+def flaws(figure: Figure) -> list[str]:
+    """Texts that cover each other, and those that reach beyond the page."""
     shown = texts(figure)
     low, high = (np.array([getattr(box, end) for _, box in shown]) for end in ("min", "max"))
     common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
     pairs = np.argwhere(np.triu((common > _SLACK_PIXELS).all(axis=-1), k=1))
-    return [(shown[one][0], shown[other][0]) for one, other in pairs]
-
-
-def cut_off(figure: Figure) -> list[str]:
-    """Texts that reach beyond the page."""
+    found = [f"{shown[one][0]!r} covers {shown[other][0]!r}" for one, other in pairs]
     page = figure.bbox.padded(1.0)
-    return [
-        text
-        for text, box in texts(figure)
-        if box.x0 < page.x0 or box.x1 > page.x1 or box.y0 < page.y0 or box.y1 > page.y1
-    ]
+    beyond = ((low < page.min) | (high > page.max)).any(axis=-1)
+    return found + [f"{shown[row][0]!r} is cut off" for row in np.flatnonzero(beyond)]

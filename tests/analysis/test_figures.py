@@ -13,7 +13,7 @@ from analysis import bars, curves, factors, figures, heat, profile_figure, publi
 from analysis.judgement import Judgement, judge_trials
 from analysis.style import entry_styles, published_name
 from tests.analysis.judging import judge_folder, judge_published
-from tests.analysis.looks import cut_off, overlaps, texts
+from tests.analysis.looks import flaws, texts
 from tests.analysis.made_up import write_study, write_trial
 from workloads.rulesets import ruleset
 
@@ -30,6 +30,16 @@ def large() -> Judgement:
     return judge_published("v0.5")
 
 
+@pytest.fixture(scope="module")
+def drawn_small(small: Judgement) -> dict[str, Figure | None]:
+    return dict(_drawn(small))
+
+
+@pytest.fixture(scope="module")
+def drawn_large(large: Judgement) -> dict[str, Figure | None]:
+    return dict(_drawn(large))
+
+
 def _drawn(judged: Judgement) -> Iterator[tuple[str, Figure | None]]:
     styles = entry_styles(judged.entries)
     yield "sheet", sheet.summary_sheet(judged, styles)
@@ -44,12 +54,11 @@ def _drawn(judged: Judgement) -> Iterator[tuple[str, Figure | None]]:
 
 @pytest.mark.parametrize("pool", ["small", "large"])
 def test_no_text_covers_another_or_is_cut_off(pool: str, request: pytest.FixtureRequest) -> None:
-    judged = request.getfixturevalue(pool)
-    drawn = {name: figure for name, figure in _drawn(judged) if figure is not None}
+    made = request.getfixturevalue(f"drawn_{pool}")
+    drawn = {name: figure for name, figure in made.items() if figure is not None}
     assert set(drawn) >= {"sheet", "seconds", "steps", "step_cost", "profiles"}
     for name, figure in drawn.items():
-        assert overlaps(figure) == [], name
-        assert cut_off(figure) == [], name
+        assert flaws(figure) == [], name
 
 
 def test_published_submissions_fit_beside_ones_own() -> None:
@@ -60,15 +69,14 @@ def test_published_submissions_fit_beside_ones_own() -> None:
     judged = judge_trials(pool, ruleset("v0.5"), published_name("baseline"), resamples=10)
     styles = entry_styles(judged.entries)
     figure = sheet.summary_sheet(judged, styles)
-    assert overlaps(figure) == [] and cut_off(figure) == []
+    assert flaws(figure) == []
     said = [text for text, _ in texts(figure)]
     assert any(text.endswith("† published runs of the leaderboard.") for text in said)
     assert styles["shampoo"].color != styles[published_name("shampoo_submission")].color
 
 
-def test_published_trials_have_no_curves(large: Judgement) -> None:
-    styles = entry_styles(large.entries)
-    assert curves.learning_curves(large, "wmt", styles) is None
+def test_published_trials_have_no_curves(drawn_large: dict[str, Figure | None]) -> None:
+    assert drawn_large["wmt"] is None
 
 
 def _said(figure: Figure | None) -> list[str]:
@@ -76,19 +84,23 @@ def _said(figure: Figure | None) -> list[str]:
     return [text for text, _ in texts(figure)]
 
 
-def test_sheet_has_the_scores_and_the_baselines_name(large: Judgement) -> None:
-    said = _said(sheet.summary_sheet(large, entry_styles(large.entries)))
+def test_sheet_has_the_scores_and_the_baselines_name(
+    drawn_large: dict[str, Figure | None],
+) -> None:
+    said = _said(drawn_large["sheet"])
     assert "AlgoPerf v0.5, external tuning ruleset" in said
     assert "0.778  (7 reached)" in said and "time to target / Baseline NAdamW's" in said
 
 
-def test_standins_are_called_so(small: Judgement) -> None:
-    said = _said(sheet.summary_sheet(small, entry_styles(small.entries)))
+def test_standins_are_called_so(drawn_small: dict[str, Figure | None]) -> None:
+    said = _said(drawn_small["sheet"])
     assert any("not AlgoPerf results" in text for text in said)
 
 
-def test_the_heat_map_has_every_cost_ratio(large: Judgement) -> None:
-    said = _said(heat.step_cost(large))
+def test_the_heat_map_has_every_cost_ratio(
+    large: Judgement, drawn_large: dict[str, Figure | None]
+) -> None:
+    said = _said(drawn_large["step_cost"])
     rows = large.cells[
         (large.cells["submission"] == "shampoo_submission") & (large.cells["workload"] == "wmt")
     ]
@@ -97,8 +109,8 @@ def test_the_heat_map_has_every_cost_ratio(large: Judgement) -> None:
     assert "ogbg" in said and "ogbg_gelu" not in said
 
 
-def test_dark_cells_have_light_text(large: Judgement) -> None:
-    figure = heat.step_cost(large)
+def test_dark_cells_have_light_text(drawn_large: dict[str, Figure | None]) -> None:
+    figure = drawn_large["step_cost"]
     assert figure is not None
     cells = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
     assert cells["610"] == "white" and cells["1.00"] != "white"
@@ -114,8 +126,10 @@ def test_misses_are_marked_in_the_ratios(small: Judgement, large: Judgement) -> 
     assert "ogbg_gelu" not in ratios.index
 
 
-def test_a_factor_is_drawn_where_its_ratios_are(large: Judgement) -> None:
-    figure = factors.factor_plot(large)
+def test_a_factor_is_drawn_where_its_ratios_are(
+    large: Judgement, drawn_large: dict[str, Figure | None]
+) -> None:
+    figure = drawn_large["factors"]
     assert figure is not None
     ratios = large.intervals.ratios.set_index(["submission", "workload"])
     row = ratios.loc[("shampoo_submission", "imagenet_vit")]
@@ -151,8 +165,11 @@ def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
     assert drawn == {"sheet", "profiles", "mnist_vit"}
 
 
-def test_profiles_are_the_judgements(small: Judgement) -> None:
-    figure = profile_figure.performance_profiles(small, entry_styles(small.entries))
+def test_profiles_are_the_judgements(
+    small: Judgement, drawn_small: dict[str, Figure | None]
+) -> None:
+    figure = drawn_small["profiles"]
+    assert figure is not None
     main = figure.axes[-1]
     first = small.intervals.profiles.query("submission == @small.entries[0]")
     assert main.lines[0].get_ydata().tolist() == first["rho"].tolist()

@@ -1,6 +1,6 @@
 from matplotlib.figure import Figure
 
-from tests.analysis.looks import cut_off, overlaps, texts
+from tests.analysis.looks import flaws, texts
 
 
 def test_texts_over_each_other_and_over_the_edge_are_found() -> None:
@@ -9,8 +9,10 @@ def test_texts_over_each_other_and_over_the_edge_are_found() -> None:
     figure.text(0.15, 0.52, "another")
     figure.text(0.9, 0.1, "too long for the page")
     figure.text(0.1, 0.9, "alone")
-    assert overlaps(figure) == [("one text here", "another")]
-    assert cut_off(figure) == ["too long for the page"]
+    assert flaws(figure) == [
+        "'one text here' covers 'another'",
+        "'too long for the page' is cut off",
+    ]
 
 
 def test_ticks_outside_of_the_axes_do_not_show() -> None:

@@ -9,7 +9,7 @@ from analysis.logs import read_logs
 from analysis.scoring import score_trials
 from analysis.style import entry_styles
 from common.cli import UserError
-from tests.analysis.looks import cut_off, overlaps
+from tests.analysis.looks import flaws
 from tests.analysis.made_up import write_trial
 
 COLUMNS = ["workload", "entry", "trial", "best_validation", "steps_to_target", "learning_rate"]
@@ -98,7 +98,7 @@ def test_the_search_is_drawn(tmp_path: Path) -> None:
     search = sensitivity.read_search(_write(tmp_path / "search.csv", rows))
     figure = sensitivity.search_figure(search, entry_styles(["adamw", "shampoo"]))
     assert len(figure.axes) == 3
-    assert overlaps(figure) == [] and cut_off(figure) == []
+    assert flaws(figure) == []
 
 
 @pytest.mark.parametrize(

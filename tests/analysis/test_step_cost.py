@@ -8,7 +8,7 @@ import pytest
 
 from analysis import step_cost
 from common.cli import UserError
-from tests.analysis.looks import cut_off, overlaps
+from tests.analysis.looks import flaws
 
 Write = Callable[[str, Any], Path]
 
@@ -75,7 +75,7 @@ def test_costs_are_drawn_over_adamws(write_json: Write) -> None:
     networks = {"net": NETWORK, "small": _network(*NETWORK["rows"][:2])}
     table, _ = step_cost.read_step_costs([write_json("cpu.json", networks)])
     figure = step_cost.cost_figure(table)
-    assert overlaps(figure) == [] and cut_off(figure) == []
+    assert flaws(figure) == []
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["Shampoo (ours)", "Shampoo (Meta)", "SOAP (pytorch-optimizer)"]
     points = [line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
@@ -90,7 +90,7 @@ def test_staggering_is_drawn_as_measured(write_json: Write) -> None:
     ]
     figure, table = step_cost.staggering_figure(write_json("s.json", {"rows": rows}))
     assert table["max"].tolist() == [65, 16]
-    assert overlaps(figure) == [] and cut_off(figure) == []
+    assert flaws(figure) == []
     with pytest.raises(UserError, match="holds no staggering"):
         step_cost.staggering_figure(write_json("t.json", {"rows": [{"variant": "x"}]}))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from common.cli import UserError
 from scripts import model_shapes, plan_scale_model, plan_scale_ranks, plan_scale_report
 from scripts.plan_scale_count import Count
 from scripts.plan_scale_hardware import HARDWARE
@@ -143,18 +144,29 @@ def test_sweep_names_known_models_and_meshes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("size", "mesh", "message"),
     [
-        (["--model=alexnet"], "error: --model: alexnet given; allowed: criteo1tb"),
-        (["--model=vit_s16", "--world=0"], "error: --world: 0 given; allowed: 1 to 4096"),
-        (["--model=vit_s16", "--mesh=tp"], "error: --mesh: 'tp' given; allowed: ddp, fsdp"),
-        (["--model=vit_s16", "--mesh=hsdp:3"], "error: --mesh: 3 shards given; allowed: divisors"),
-        (["--model=vit_s16", "--group_size=3"], "error: --group_size: group_size must divide"),
-        (["--model=vit_s16", "--block_size=1"], "error: --block_size must be an integer >= 2"),
+        (0, "ddp", "--world: 0 given; allowed: 1 to 4096"),
+        (8, "tp", "--mesh: 'tp' given; allowed: ddp, fsdp, hsdp:SHARDS"),
+        (8, "hsdp:3", "--mesh: 3 shards given; allowed: divisors of --world=8"),
     ],
 )
-def test_refuses_what_it_cannot_plan(flags: list[str], message: str) -> None:
-    done = finish("-m", "scripts.plan_scale", *flags)
+def test_refuses_worlds_that_cannot_be(size: int, mesh: str, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        World.of(size, mesh)
+    assert str(refused.value) == message
+
+
+def test_refuses_an_ownership_group_that_does_not_fit() -> None:
+    distributed = DistributedConfig(group_size=3)
+    with pytest.raises(UserError, match="--group_size: group_size must divide the 8 ranks"):
+        plan_scale_ranks.build(
+            World.of(8, "ddp"), SHAPES, torch.float32, ShampooConfig(), distributed, 0
+        )
+
+
+def test_an_unknown_model_ends_in_one_line() -> None:
+    done = finish("-m", "scripts.plan_scale", "--model=alexnet")
     assert done.returncode == 2
-    assert done.stderr.startswith(message)
+    assert done.stderr.startswith("error: --model: alexnet given; allowed: criteo1tb")
     assert done.stderr.count("\n") == 1

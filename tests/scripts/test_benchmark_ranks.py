@@ -1,0 +1,50 @@
+"""Steps divided among processes: what is measured, and how it is summed up."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts import benchmark_ranks
+from submission.shampoo import communication
+from tests.scripts.commands import finish
+
+
+def test_measures_every_case(tmp_path: Path) -> None:
+    arguments = ["--worlds=2", "--networks=small_200k", "--repeats=1", f"--output={tmp_path}"]
+    done = finish("-m", "scripts.benchmark_ranks", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "ranks.json").read_text())
+    assert [row["mode"] for row in found["rows"]] == ["ddp", "fsdp"]
+    for row in found["rows"]:
+        assert len(row["divided"]) == row["world"] == 2
+        assert all(0 < each["communication"] < each["wall"] for each in row["divided"])
+        assert min(row["bytes_sent"]) > 0
+    text = (tmp_path / "ranks.md").read_text()
+    assert text == benchmark_ranks.report(found["settings"], found["rows"])
+
+
+def test_ratios_are_of_medians_and_of_the_slowest_rank() -> None:
+    def sample(scale: float) -> dict[str, float]:
+        return {"wall": 4 * scale, "cpu": 3 * scale, "thread": 2 * scale, "communication": scale}
+
+    alone = [sample(scale) for scale in (1.0, 2.0, 30.0)]
+    ranks = [
+        {"alone": alone, "divided": [sample(1.0)], "bytes_sent": 1},
+        {"alone": [], "divided": [sample(3.0)], "bytes_sent": 2},
+    ]
+    found = benchmark_ranks.summarize(ranks)
+    assert found["own_work"] == 1.5
+    assert found["wall"] == 1.5
+    assert found["all_cpu"] == 2.0
+    assert found["communication_share"] == pytest.approx(1 / 4)
+    assert found["communication_cpu"] == pytest.approx(1 / 2)
+
+
+def test_timing_collectives_leaves_them_as_they_were() -> None:
+    before = communication._all_gather, torch.distributed.all_to_all_single
+    with benchmark_ranks.communication_timed() as spent:
+        assert communication._all_gather is not before[0]
+    assert (communication._all_gather, torch.distributed.all_to_all_single) == before
+    assert spent == []

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.numerics import tiny
+from submission.shampoo.numerics import state_dtype, tiny
 from submission.shampoo.saved import checked
 
 
@@ -322,7 +322,7 @@ def _by_kind(
 
 def _copy(weight: Tensor) -> Tensor:
     """A copy in the state's dtype, with the weight's strides."""
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    dtype = state_dtype(weight.dtype)
     return weight.detach().to(dtype, copy=True)
 
 

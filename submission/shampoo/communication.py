@@ -19,10 +19,10 @@ from submission.shampoo.exchange import (
     Matrices,
     add_decay,
     add_weights,
-    fill,
     move,
     regions,
 )
+from submission.shampoo.numerics import state_dtype
 from submission.shampoo.placement import Placement
 from submission.shampoo.roster import Roster
 from submission.shampoo.stacks import Stack
@@ -90,12 +90,6 @@ class Replicated(Exchange):
         self._buckets = [pair for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
         self._started: list[tuple[dist.Work, Tensor]] = []
         self.bytes_per_step = share * sent.itemsize * (len(layouts) - 1)
-
-    def take(
-        self, rosters: Sequence[Roster], grads: Matrices, weights: Matrices, l2: float
-    ) -> None:
-        """See `Exchange.take`."""
-        fill(rosters, grads, weights, l2)
 
     def ready(self, number: int, roster: Roster, weights: Matrices, decay: Tensor | None) -> None:
         """See `Exchange.ready`."""
@@ -270,16 +264,15 @@ class Sharded(Exchange):
         del rosters
         replica = self._placement.replica
         mine, views = self._pieces[replica], self._held_views[replica]
-        here = [number for number, piece in enumerate(mine) if piece.index in grads]
+        here = [pair for pair in zip(mine, views, strict=True) if pair[0].index in grads]
         if len(here) < len(mine):
             self._parts[replica].zero_()
-        targets = [views[number] for number in here]
+        targets = [view for _, view in here]
         if targets:
-            sources = [mine[number].of_shard(grads[mine[number].index]) for number in here]
+            sources = [piece.of_shard(grads[piece.index]) for piece, _ in here]
             torch._foreach_copy_(targets, sources)
-            add_weights(
-                targets, [mine[number].of_shard(weights[mine[number].index]) for number in here], l2
-            )
+        if targets and l2 != 0:
+            add_weights(targets, [piece.of_shard(weights[piece.index]) for piece, _ in here], l2)
         dist.all_to_all_single(
             self._owned,
             self._parts[replica],
@@ -338,7 +331,7 @@ def exchange(
     device: torch.device,
 ) -> Exchange:
     """The exchange for parameters that lie as `placement` says; arguments as for the classes."""
-    dtype = torch.float64 if parameter_dtype == torch.float64 else torch.float32
+    dtype = state_dtype(parameter_dtype)
     if placement.kind == "sharded":
         return Sharded(stacks, layouts, placement, config, dtype, device, held)
     return Replicated(stacks, layouts, placement, config, dtype, parameter_dtype, device)

@@ -115,7 +115,7 @@ def _sent_by(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
         dist.broadcast_object_list(box, source, group, device=stacks.device)
     manifest = box[0]
     assert manifest is not None
-    sizes = [_size(*entry) for table in manifest.tensors for entry in table]
+    sizes = [_size(shape, dtype) for table in manifest.tensors for _, shape, dtype in table]
     flat = torch.empty(sum(sizes), dtype=torch.uint8, device=stacks.device)
     if mine:
         tensors = [tensor for table in tables for tensor in table.values()]
@@ -150,14 +150,10 @@ def _shell(
     shell = StackGroup(layouts, like.indices, config, like.dtype, _CPU)
     flat, start = flat.to(_CPU), 0
     for stack, entries, seen in zip(shell.stacks, manifest.tensors, manifest.seen, strict=True):
-        names = {name for name, _, _ in entries}
-        if "exp_avg" in names:
-            stack.ensure_first()
-        if "momentum_buffer" in names:
-            stack.ensure_velocity()
+        state.make_room(stack, {name for name, _, _ in entries})
         tensors = stack.state_tensors()
         for name, shape, dtype in entries:
-            part = flat.narrow(0, start, _size(name, shape, dtype))
+            part = flat.narrow(0, start, _size(shape, dtype))
             # A view in another dtype must begin at a multiple of its size.
             tensors[name].copy_(part.clone().view(dtype).view(shape))
             start += len(part)
@@ -167,9 +163,8 @@ def _shell(
     return shell
 
 
-def _size(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+def _size(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """Bytes of a tensor."""
-    del name
     return math.prod(shape) * dtype.itemsize
 
 

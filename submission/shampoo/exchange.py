@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ class Exchange(abc.ABC):
 
     bytes_per_step = 0
 
-    @abc.abstractmethod
     def take(
         self, rosters: Sequence[Roster], grads: Matrices, weights: Matrices, l2: float
     ) -> None:
-        """Fills the buffers of the rosters' stacks.
+        """Fills the buffers of the rosters' stacks, here from whole gradients.
+
+        Members that take no step get zeros.
 
         Args:
           rosters: of those stacks that the exchange is to serve in this step.
@@ -35,6 +37,14 @@ class Exchange(abc.ABC):
           weights: of all parameters.
           l2: so much of the weights is added to the gradients.
         """
+        for roster in rosters:
+            if not all(roster.present):
+                roster.stack.buffer.zero_()
+        targets = [view for roster in rosters for view in roster.views]
+        if targets:
+            torch._foreach_copy_(targets, regions(rosters, grads))
+        if targets and l2 != 0:
+            add_weights(targets, regions(rosters, weights), l2)
 
     def ready(  # noqa: B027 - for most there is nothing to do
         self, number: int, roster: Roster, weights: Matrices, decay: Tensor | None
@@ -68,12 +78,6 @@ class Exchange(abc.ABC):
 class Local(Exchange):
     """All on one device."""
 
-    def take(
-        self, rosters: Sequence[Roster], grads: Matrices, weights: Matrices, l2: float
-    ) -> None:
-        """See `Exchange.take`."""
-        fill(rosters, grads, weights, l2)
-
     def give(
         self,
         rosters: Sequence[Roster],
@@ -87,22 +91,22 @@ class Local(Exchange):
         move(regions(rosters, weights), sources, decay)
 
 
-def fill(rosters: Sequence[Roster], grads: Matrices, weights: Matrices, l2: float) -> None:
-    """Copies whole gradients into the stacks; zero for members that take no step."""
-    for roster in rosters:
-        if not all(roster.present):
-            roster.stack.buffer.zero_()
-    targets = [view for roster in rosters for view in roster.views]
-    if targets:
-        torch._foreach_copy_(targets, regions(rosters, grads))
-        add_weights(targets, regions(rosters, weights), l2)
+def decay_of(finite: Tensor, options: Mapping[str, Any], dtype: torch.dtype) -> Tensor | None:
+    """The fraction of the weights that a step takes away, 0 where it is skipped; None for none.
+
+    Args:
+      finite: a boolean scalar, whether the step is taken.
+      options: the parameter group, with "shrink", the strength of decoupled decay.
+    """
+    if options["shrink"] == 0:
+        return None
+    return finite.to(dtype) * (options["lr"] * options["shrink"])
 
 
 def add_weights(targets: list[Tensor], weights: Sequence[Tensor], l2: float) -> None:
     """Adds l2 times the weights to the gradients in `targets`."""
-    if targets and l2 != 0:
-        exact = [weight.to(targets[0].dtype) for weight in weights]
-        torch._foreach_add_(targets, exact, alpha=l2)
+    exact = [weight.to(targets[0].dtype) for weight in weights]
+    torch._foreach_add_(targets, exact, alpha=l2)
 
 
 def move(targets: list[Tensor], sources: list[Tensor], decay: Tensor | None) -> None:

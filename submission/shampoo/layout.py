@@ -3,7 +3,8 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,14 @@ from submission.shampoo import blocking, communication, ownership
 from submission.shampoo.averaging import Averager
 from submission.shampoo.blocking import Plan, StackLayout, stack_layouts
 from submission.shampoo.config import BlockingConfig, StateConfig
+from submission.shampoo.exchange import decay_of
+from submission.shampoo.numerics import state_dtype
 from submission.shampoo.placement import Placement, Placements, local, part_of, rows_of, whole
 from submission.shampoo.refresh import Line
 from submission.shampoo.stack_group import StackGroup
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +70,8 @@ class Layout:
             rows = [(index, plans[index]) for index in here]
             parts = ownership.assign(rows, placement.owners, refresh_interval)
             layouts = [stack_layouts(each) for each in parts]
-            state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
             own = layouts[placement.owner]
-            group = StackGroup(own, here, config, state_dtype, device, placement, line)
+            group = StackGroup(own, here, config, state_dtype(dtype), device, placement, line)
             held = {index: _held(parameters[index], plans[index], placement) for index in here}
             if placement.groups and placements.config is not None:
                 group.exchange = communication.exchange(
@@ -76,7 +81,7 @@ class Layout:
             owned.append(layouts)
         return cls(config, plans, indices, stacks, owned)
 
-    @property
+    @cached_property
     def gathered(self) -> frozenset[int]:
         """The parameters that the optimizer must put together, see `Placement.kind`."""
         return frozenset(
@@ -108,7 +113,12 @@ class Layout:
                 if stack.preconditioner is not None:
                     stack.preconditioner.turn_back(stack.first)
 
-    @property
+    @cached_property
+    def groups(self) -> "tuple[ProcessGroup, ...]":
+        """The process groups whose ranks must take or skip a step together."""
+        return tuple(group for stacks in self.stacks for group in stacks.placement.groups)
+
+    @cached_property
     def is_divided(self) -> bool:
         """Whether other ranks own some of the blocks."""
         return any(stacks.placement.owners > 1 for stacks in self.stacks)
@@ -136,6 +146,9 @@ class GroupStep:
       indices: parameters with a gradient.
       averager: what keeps the averages of the weights, or None.
 
+    Attributes:
+      layout: as given.
+
     Raises:
       RuntimeError: if a gradient is sparse, or if the weights are those of evaluation.
     """
@@ -147,7 +160,7 @@ class GroupStep:
         indices: Sequence[int],
         averager: Averager | None,
     ) -> None:
-        self._layout, self._averager, self._group = layout, averager, group
+        self.layout, self._averager, self._group = layout, averager, group
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         self._options: dict[str, Any] = {**group, "lr": lr, "shrink": _shrink(group)}
         self._parameters = [local(group["params"][index]) for index in indices]
@@ -168,17 +181,13 @@ class GroupStep:
             if not weight.is_contiguous():  # then there is no view, and this is a copy
                 self._detours.append((weight, matrix))
         for index, weight in self._gathered.items():
-            shape, dtype = layout.plans[index].matrix, self._state_dtype(weight)
+            shape, dtype = layout.plans[index].matrix, state_dtype(weight.dtype)
             self._weights[index] = torch.zeros(shape, dtype=dtype, device=weight.device)
             if index in grads:
                 grads[index] = self._put_together(index, grads[index])
         self._grads = {
             index: _as_matrix(local(grad), layout.plans[index]) for index, grad in grads.items()
         }
-
-    @staticmethod
-    def _state_dtype(weight: Tensor) -> torch.dtype:
-        return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
     def _put_together(self, index: int, grad: Tensor) -> Tensor:
         """The whole of a gradient that lies in no way the exchanges know."""
@@ -192,12 +201,12 @@ class GroupStep:
         self._options["refresh_step"] = self._group["refresh_step"]
         return [
             stacks.gather(self._grads, self._weights, self._options)
-            for stacks in self._layout.stacks
+            for stacks in self.layout.stacks
         ]
 
     def advance(self, finite: Tensor) -> None:
         """Moves the weights where `finite` says so, a boolean scalar."""
-        for stacks in self._layout.stacks:
+        for stacks in self.layout.stacks:
             stacks.step(finite.to(stacks.device), self._weights, self._options)
         for weight, matrix in self._detours:
             weight.copy_(matrix.view(weight.shape))
@@ -211,8 +220,8 @@ class GroupStep:
         parameter, update = self._group["params"][index], self._weights[index]
         exact = weight.to(update.dtype)
         moved = exact + part_of(update.view(parameter.shape), parameter)
-        if index in self._grads and self._options["shrink"] != 0:
-            decay = finite.to(update.dtype) * (self._options["lr"] * self._options["shrink"])
+        decay = decay_of(finite, self._options, update.dtype)
+        if index in self._grads and decay is not None:
             moved -= exact * decay
         weight.copy_(moved)
 

@@ -1,4 +1,4 @@
-"""Small numbers and fixed vectors that several rooms compute with."""
+"""Small numbers, dtypes and fixed vectors that several rooms compute with."""
 
 import math
 
@@ -11,6 +11,11 @@ PROBES = 4
 def tiny(tensor: Tensor) -> float:
     """The smallest normal number of a tensor's dtype."""
     return torch.finfo(tensor.dtype).tiny
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What state is kept in, beside parameters of a dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def sign_probes(matrices: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Distributed Shampoo as a `torch.optim.Optimizer`: options, and the order of a step."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from submission.shampoo.kept import FIXED, OPTIONS
 from submission.shampoo.layout import GroupStep, unscale
 from submission.shampoo.placement import Placements, all_true, local
 from submission.shampoo.stacked import StackedOptimizer, complete
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Shampoo(StackedOptimizer):
@@ -173,27 +176,25 @@ class Shampoo(StackedOptimizer):
                 layout = self._layout(group, joining)
                 work.append(GroupStep(group, layout, indices, self._averager(group)))
         if work:
-            finite = self._all_finite([flag for each in work for flag in each.gather()])
+            flags = [flag for each in work for flag in each.gather()]
+            groups = [group for each in work for group in each.layout.groups]
+            finite = self._all_finite(flags, list(dict.fromkeys(groups)))
             for each in work:
                 each.advance(finite)
         return loss
 
-    def _all_finite(self, flags: list[Tensor]) -> Tensor:
-        """One boolean for the whole step, on the first flag's device; counts skipped steps."""
+    def _all_finite(self, flags: list[Tensor], groups: "list[ProcessGroup]") -> Tensor:
+        """One boolean for the whole step, on the first flag's device; counts skipped steps.
+
+        It is that of all ranks of the groups.
+        """
         finite = flags[0]
         for flag in flags[1:]:
             finite = finite & flag.to(finite.device)
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
             finite = finite & (found_inf == 0).to(finite.device)
-        layouts = (self._kept_of(group).layout for group in self.param_groups)
-        groups = [
-            each
-            for layout in layouts
-            for stacks in (layout.stacks if layout else ())
-            for each in stacks.placement.groups
-        ]
-        finite = all_true(finite, list(dict.fromkeys(groups)))
+        finite = all_true(finite, groups)
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._skipped.add_((~finite).to(self._skipped.device))

@@ -100,9 +100,10 @@ def _pieces(plans: Sequence[tuple[int, Plan]], ranks: int) -> Iterable[Part]:
         tile = part.tile
         if any(tile.sides) or _elements(tile) <= longest:
             yield part
-        elif tile.height == tile.width == 1:
+            continue
+        strips = min(ranks, -(-_elements(tile) // longest))
+        if tile.height == tile.width == 1:
             start = 0
-            strips = min(ranks, -(-_elements(tile) // longest))
             for count, size in blocking.cut(tile.columns, -(-tile.columns // strips)):
                 for _ in range(count):
                     strip = dataclasses.replace(tile, column=start, columns=size)
@@ -110,7 +111,6 @@ def _pieces(plans: Sequence[tuple[int, Plan]], ranks: int) -> Iterable[Part]:
                     start += size
         else:
             row = 0
-            strips = min(ranks, -(-_elements(tile) // longest))
             for count, size in blocking.cut(tile.height, -(-tile.height // strips)):
                 for _ in range(count):
                     strip = dataclasses.replace(tile, row=row, height=size)

@@ -11,7 +11,7 @@ from submission.shampoo import fused
 from submission.shampoo.blocking import StackLayout
 from submission.shampoo.config import StateConfig
 from submission.shampoo.counters import Counters
-from submission.shampoo.exchange import Exchange, Local, Matrices
+from submission.shampoo.exchange import Exchange, Local, Matrices, decay_of
 from submission.shampoo.placement import LOCAL, Placement
 from submission.shampoo.refresh import Line
 from submission.shampoo.refreshing import Refresher
@@ -143,9 +143,7 @@ class StackGroup:
         self.refresher.refresh(ticks, per_stack)
         for number in stacked:
             self.stacks[number].advance(ticks[number], per_stack[number])
-        decay = None
-        if options["shrink"] != 0:
-            decay = finite.to(self.dtype) * (options["lr"] * options["shrink"])
+        decay = decay_of(finite, options, self.dtype)
         for number, norms in zip(stacked, self._norms(stacked, options), strict=True):
             self.stacks[number].conclude(ticks[number], per_stack[number], norms)
             self.exchange.ready(number, self._rosters[number], weights, decay)

@@ -1,6 +1,6 @@
 """From stacks to per-parameter state and back: what is saved does not know of stacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ def load(
 
 
 def _load_member(stack: Stack, member: Member, parameter: Tensor, entry: Any) -> None:
-    _make_room(stack, entry)
+    make_room(stack, entry)
     for key, rows in _entries(stack, member):
         if key in ("exp_avg", "momentum_buffer") and key not in entry:
             continue  # made for another parameter of the stack
@@ -79,24 +79,23 @@ def _load_moments(stack: Stack, member: Member, parameter: Tensor, entry: Any) -
 
     Those of SOAP are what Adam would have, where the identity is the basis.
     """
-    seconds = [entry[name] for name in ("exp_avg_sq", "basis_sq") if name in entry]
-    either = next(iter(seconds), None)
-    found = {"exp_avg_sq": either, "basis_sq": either, **entry}
-    wanted = {key: rows for key, rows in _entries(stack, member) if "." not in key}
-    if any(key in ("exp_avg_sq", "basis_sq") and found.get(key) is None for key in wanted):
+    second = entry.get("exp_avg_sq", entry.get("basis_sq"))
+    wanted = [key for key, _ in _entries(stack, member)]
+    if second is None and ("exp_avg_sq" in wanted or "basis_sq" in wanted):
         return False
-    _make_room(stack, entry)
+    found = {"exp_avg_sq": second, "basis_sq": second, **entry}
+    make_room(stack, entry)
     for key, rows in _entries(stack, member):
         if "." not in key and key in found:
             _load_rows(key, rows, member, parameter, found[key])
     return True
 
 
-def _make_room(stack: Stack, entry: Any) -> None:
-    """For the moments that are made when they are first needed."""
-    if "exp_avg" in entry:
+def make_room(stack: Stack, names: Container[str]) -> None:
+    """Makes those of the named moments that stacks have only once they are needed."""
+    if "exp_avg" in names:
         stack.ensure_first()
-    if "momentum_buffer" in entry:
+    if "momentum_buffer" in names:
         stack.ensure_velocity()
 
 

@@ -75,7 +75,7 @@ points: $(STAMP)  ## choose each entry's five points anew by quasi-random search
 	  --ranges=workloads/standin/entry_search_spaces.json $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/search
 	for entry in $(subst $(comma), ,$(ENTRIES)); do $(BIN)/python -m scripts.choose_points --entry=$$entry \
 	  --search=$(RUNS)/search/search.csv --ranges=workloads/standin/entry_search_spaces.json \
-	  --output=submission/entries/$$entry/tuning_search_space.json || exit; done
+	  --output=workloads/standin/points/$$entry.json || exit; done
 
 benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --networks=small_200k,vit_s16,resnet50 \

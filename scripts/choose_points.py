@@ -1,7 +1,7 @@
 """Chooses an entry's short list of points from a search, by one rule for all entries.
 
     python -m scripts.choose_points --search=DIR/search.csv --ranges=ranges.json --entry=adamw \\
-      --points=5 --output=submission/entries/adamw/tuning_search_space.json
+      --points=5 --output=workloads/standin/points/adamw.json
 
 A list costs, on each workload, what its best point costs: the steps to the validation target
 divided by the step hint, or 2 if no point reaches it. Points are added one at a time, each the one

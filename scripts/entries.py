@@ -1,4 +1,4 @@
-"""The entries under `submission/entries`: their names, modules and search spaces."""
+"""The entries under `submission/entries`: their names, modules and points on the stand-ins."""
 
 import importlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from types import ModuleType
 
 from common.cli import UserError
 
+STANDIN_POINTS = Path(__file__).parents[1] / "workloads" / "standin" / "points"
 REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
 
 
@@ -28,9 +29,17 @@ def folder(name: str) -> Path:
     return folders[name]
 
 
-def search_space_file(name: str) -> Path:
-    """The entry's own list of points."""
-    return folder(name) / "tuning_search_space.json"
+def standin_points_file(name: str) -> Path:
+    """The list of points that was chosen for an entry on the stand-ins; UserError if it has none.
+
+    What the official benchmark tunes is in the entry's own folder.
+    """
+    folder(name)
+    path = STANDIN_POINTS / f"{name}.json"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in STANDIN_POINTS.glob("*.json")))
+        raise UserError(f"entry {name!r} has no points for stand-ins; those have: {known}")
+    return path
 
 
 def load(name: str) -> ModuleType:

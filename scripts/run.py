@@ -39,7 +39,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("trial", 1, "index into the search space, from 1")
     flags.DEFINE_string("output", None, "folder for the logs", required=True)
     flags.DEFINE_integer("seed", 0, "base seed")
-    flags.DEFINE_string("search_space", None, "JSON file; default: the entry's own")
+    flags.DEFINE_string(
+        "search_space", None, "JSON file; default: workloads/standin/points/ENTRY.json"
+    )
     flags.DEFINE_integer("max_steps", None, "stop after so many steps, if before the step hint")
     flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
     flags.DEFINE_float(
@@ -127,8 +129,8 @@ def _take_part(
 
 def _trial() -> Trial:
     registry.facts(FLAGS.workload)
-    own_space = entries.search_space_file(FLAGS.entry)
-    space = Path(FLAGS.search_space or own_space)
+    entries.folder(FLAGS.entry)
+    space = Path(FLAGS.search_space or entries.standin_points_file(FLAGS.entry))
     return Trial(
         workload=FLAGS.workload,
         entry=FLAGS.entry,

@@ -122,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the study that the flags describe; 1 if a trial failed."""
     del argv
     workloads, chosen_entries = names_from_flags()
-    spaces = {entry: entries.search_space_file(entry) for entry in chosen_entries}
+    spaces = {entry: entries.standin_points_file(entry) for entry in chosen_entries}
     points = {entry: search_space.points(path) for entry, path in spaces.items()}
     choice = _choice(workloads, points)
     studies = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)

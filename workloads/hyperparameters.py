@@ -57,11 +57,14 @@ DOMAINS: Mapping[str, Domain] = MappingProxyType(
         "warmup_factor": _RATE,
         # Up to the longest budget, three times the external one (self-tuning, v0.5).
         "step_hint_factor": Domain(0, 3, holds_low=False, holds_high=True),
+        "budget_factor": Domain(0, 3, holds_low=False, holds_high=True),
         "label_smoothing": _RATE,
         "dropout_rate": _RATE,
         "grad_clip": Domain(0, holds_low=False),
         "nesterov": Domain(kind="boolean"),
         "refresh_interval": Domain(1, kind="integer"),
+        "exponent": _POSITIVE_SHARE,
+        "momentum": _RATE,
     }
 )
 
@@ -73,8 +76,11 @@ REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "adamw": _SHARED,
     }
 )
-# Read by every entry where they are given.
-OPTIONAL = ("step_hint_factor", "label_smoothing", "dropout_rate", "grad_clip")
+# Read by every entry where they are given, and by one.
+_COMMON = ("step_hint_factor", "budget_factor", "label_smoothing", "dropout_rate", "grad_clip")
+OPTIONAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"shampoo": (*_COMMON, "exponent", "momentum"), "nadamw": _COMMON, "adamw": _COMMON}
+)
 
 
 def check(
@@ -95,7 +101,7 @@ def check(
     """
     if algorithm not in REQUIRED:
         raise UserError(f"unknown algorithm {algorithm!r}; known: {', '.join(REQUIRED)}")
-    known = (*REQUIRED[algorithm], *OPTIONAL)
+    known = (*REQUIRED[algorithm], *OPTIONAL[algorithm])
     candidates: Sequence[Mapping[str, object]] = (
         [space] if isinstance(space, Mapping) else list(space)
     )

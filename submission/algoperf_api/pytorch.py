@@ -1,18 +1,23 @@
 """The PyTorch training step behind AlgoPerf's submission functions.
 
 An entry names an optimizer and its numbers, and takes everything else from here. The functions'
-signatures are the benchmark's (v0.6); `hyperparameters` is a namedtuple of one tuning point.
+signatures are the benchmark's (v0.6); `hyperparameters` is a namedtuple of one tuning point, or in
+the self-tuning ruleset None, which an entry replaces by its own numbers (`with_hyperparameters`).
 """
 
-from collections.abc import Iterator
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from submission.algoperf_api.batch_sizes import get_batch_size
-from submission.algoperf_api.schedules import warmup_cosine
+from submission.algoperf_api.batch_sizes import get_batch_size, get_shampoo_batch_size
+from submission.algoperf_api.schedules import WarmupCosineLR
 
 try:  # first, since the benchmark's own tests put another `workloads` package on the path
     from algoperf import spec
@@ -23,9 +28,11 @@ __all__ = [
     "consolidate",
     "data_selection",
     "get_batch_size",
+    "get_shampoo_batch_size",
     "optimizer_state",
     "prepare_for_eval",
     "update_params",
+    "with_hyperparameters",
 ]
 
 # The benchmark's logger rewrites its whole file within the timed step.
@@ -37,13 +44,16 @@ def optimizer_state(
 ) -> dict[str, Any]:
     """What `init_optimizer_state` returns: the optimizer and its warm-up and cosine schedule.
 
-    Reads from `hyperparameters`: `warmup_factor`, and `step_hint_factor`, the schedule's length
-    as a fraction of the workload's step hint (1 if absent).
+    Reads from `hyperparameters`: `warmup_factor`; `step_hint_factor`, the schedule's length as a
+    fraction of the workload's step hint (1 if absent); and `budget_factor`, the part of the
+    external ruleset's time budget by which the schedule has ended even if machines are slower
+    than the hint supposes (no bound if absent).
     """
-    factor = getattr(hyperparameters, "step_hint_factor", 1.0)
-    scheduler = warmup_cosine(
-        optimizer, int(factor * workload.step_hint), hyperparameters.warmup_factor
-    )
+    steps = int(getattr(hyperparameters, "step_hint_factor", 1.0) * workload.step_hint)
+    budget = getattr(hyperparameters, "budget_factor", math.inf)
+    # Not looked at where no bound is asked for: 0 times infinity would be no number.
+    seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
+    scheduler = WarmupCosineLR(optimizer, steps, hyperparameters.warmup_factor, seconds)
     return {"optimizer": optimizer, "scheduler": scheduler}
 
 
@@ -89,10 +99,10 @@ def update_params(
     Raises:
       TrainingCompleteError: if the learning rate has come to 0: no later step moves a weight.
     """
-    del current_params_types, loss_type, eval_results, train_state
+    del current_params_types, loss_type, eval_results
     if all(group["lr"] == 0 for group in optimizer_state["optimizer"].param_groups):
         raise spec.TrainingCompleteError
-    model = current_param_container
+    model = _with_averaged_gradients(current_param_container)
     model.train()
     _call_if_there(optimizer_state["optimizer"], "train")
     optimizer_state["optimizer"].zero_grad(set_to_none=True)
@@ -128,12 +138,43 @@ def update_params(
         max_norm = float("inf") if grad_clip is None else grad_clip
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm=max_norm)
     optimizer_state["optimizer"].step()
+    if train_state:  # whose seconds are the slowest rank's, on every rank
+        optimizer_state["scheduler"].observe(train_state["accumulated_submission_time"])
     optimizer_state["scheduler"].step()
     if logged:
         metrics = {"loss": _mean_over_ranks(loss).item(), "grad_norm": grad_norm.item()}
         if workload.metrics_logger is not None:
             workload.metrics_logger.append_scalar_metrics(metrics, global_step)
     return optimizer_state, model, model_state
+
+
+def with_hyperparameters(function: Callable[..., Any], point: Any) -> Callable[..., Any]:
+    """`function` of the API, given `point` whatever `hyperparameters` it is called with.
+
+    The signature, which the runner inspects, stays the same.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def given_point(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.arguments["hyperparameters"] = point
+        return function(*given.args, **given.kwargs)
+
+    return given_point
+
+
+def _with_averaged_gradients(model: nn.Module) -> nn.Module:
+    """The model, wrapped in DistributedDataParallel again where the runner has taken that away.
+
+    It does on restoring a checkpoint: without it each rank would train on its own rows alone. A
+    compiled model keeps its wrapper.
+    """
+    inner = getattr(model, "_orig_mod", model)
+    if not _distributed() or isinstance(inner, DistributedDataParallel):
+        return model
+    device = next(model.parameters()).device
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
 def _mean_loss(loss: dict[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import submission.entries
+from scripts import entries
 from scripts.study import Machine
 from workloads import registry
 
@@ -34,6 +35,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         submission.entries, "__path__", [*submission.entries.__path__, str(FAKE / "entries")]
     )
+    monkeypatch.setattr(entries, "STANDIN_POINTS", FAKE / "points")
     yield
     for name in [name for name in sys.modules if name.startswith("submission.entries.fake_")]:
         del sys.modules[name]

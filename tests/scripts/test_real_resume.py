@@ -15,7 +15,7 @@ LAST_STEP, STOPPED_AT = 45, 27
 
 
 def test_shampoo_resumes_bitwise_with_dropout(tmp_path: Path) -> None:
-    point = search_space.point(entries.search_space_file("shampoo"), 1)
+    point = search_space.point(entries.standin_points_file("shampoo"), 1)
     point |= {"dropout_rate": 0.1, "refresh_interval": 10}
     trial = Trial("mnist_vit", "shampoo", 0, 1, point, max_steps=LAST_STEP, ignore_targets=True)
 

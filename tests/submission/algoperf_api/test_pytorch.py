@@ -1,5 +1,6 @@
 """The training step: masks, smoothing, dropout, clipping, logging, and gradients under DDP."""
 
+import inspect
 import types
 
 import pytest
@@ -258,3 +259,52 @@ def test_before_an_evaluation_rank_0_has_all_state(optimizer_class, options, els
     (first, rate), (second, same_rate) = found
     assert (first, second) == (2, elsewhere)
     assert 0 < rate == same_rate < 0.1, "the schedule moves the rate of every rank"
+
+
+def resumed_steps(rank, unwrapped):
+    """Weights after steps on this rank's rows of a model that a restore has unwrapped, or not."""
+    model = torch.nn.parallel.DistributedDataParallel(make_model())
+    workload, point = TinyWorkload(), types.SimpleNamespace(warmup_factor=0.0)
+    state = api.optimizer_state(workload, Shampoo(model.parameters(), lr=0.1), point)
+    if unwrapped:
+        model = model.module
+    for step in range(5):
+        loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+        batch = make_batch(seed=10 * step + rank)
+        arguments = (workload, model, None, None, point, batch, loss_type, state, [], step, None)
+        state, model, _ = api.update_params(*arguments, train_state={})
+    return isinstance(model, torch.nn.parallel.DistributedDataParallel), list(model.parameters())
+
+
+def test_ranks_that_a_restore_has_unwrapped_go_on_together():
+    expected = training_ranks.run(2, resumed_steps, False)
+    found = training_ranks.run(2, resumed_steps, True)
+    for wrapped, weights in found:
+        assert wrapped
+        for weight, other in zip(weights, expected[0][1], strict=True):
+            assert torch.equal(weight, other)
+
+
+def test_a_point_takes_the_place_of_any_hyperparameters():
+    def step(workload, hyperparameters, rng=0, train_state=None):
+        """One step."""
+        return workload, hyperparameters, rng, train_state
+
+    given = api.with_hyperparameters(step, "mine")
+    assert given("w", "theirs", train_state={}) == ("w", "mine", 0, {})
+    assert given(workload="w", hyperparameters=None, rng=1) == ("w", "mine", 1, None)
+    assert inspect.signature(given) == inspect.signature(step)
+    assert given.__doc__ == "One step."
+
+
+def test_the_schedule_ends_within_the_budget_that_the_point_names():
+    workload = TinyWorkload()
+    workload.max_allowed_runtime_sec = 60
+    point = types.SimpleNamespace(warmup_factor=0.0, budget_factor=0.5)
+    optimizer = torch.optim.SGD(make_model().parameters(), lr=1.0)
+    scheduler = api.optimizer_state(workload, optimizer, point)["scheduler"]
+    for seconds, rate in ((15.0, 0.5), (30.0, 0.0)):
+        optimizer.step()
+        scheduler.observe(seconds)
+        scheduler.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)

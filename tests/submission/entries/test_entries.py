@@ -10,8 +10,9 @@ import torch
 
 from workloads import prng, registry, spec
 
-ENTRIES = ("shampoo", "adamw", "nadamw", "nesterov")
+ENTRIES = ("shampoo", "adamw", "nadamw", "nesterov", "shampoo_self_tuning")
 WITH_POINTS = ENTRIES[:3]
+STANDIN_POINTS = Path(__file__).parents[3] / "workloads" / "standin" / "points"
 POINT = {
     "learning_rate": 3e-3,
     "one_minus_beta1": 0.1,
@@ -27,8 +28,10 @@ def module_of(entry):
     return importlib.import_module(f"submission.entries.{entry}.submission")
 
 
-def points_of(entry):
-    path = Path(module_of(entry).__file__).with_name("tuning_search_space.json")
+def points_of(entry, suite="official"):
+    """Its points under the official benchmark, or on the stand-ins."""
+    own = Path(module_of(entry).__file__).with_name("tuning_search_space.json")
+    path = own if suite == "official" else STANDIN_POINTS / f"{entry}.json"
     return json.loads(path.read_text())
 
 
@@ -44,18 +47,32 @@ def test_has_the_functions_of_the_api(entry):
         assert callable(getattr(module_of(entry), name))
 
 
+@pytest.mark.parametrize("suite", ["official", "standin"])
 @pytest.mark.parametrize("entry", WITH_POINTS)
-def test_has_five_different_points_with_the_same_keys(entry):
-    points = points_of(entry)
+def test_has_five_different_points_with_the_same_keys(entry, suite):
+    points = points_of(entry, suite)
     assert len(points) == 5
     assert len({json.dumps(point, sort_keys=True) for point in points}) == 5
     assert len({tuple(point) for point in points}) == 1
 
 
-def test_the_entries_to_be_compared_tune_the_same_hyperparameters():
-    shampoo, adamw, nadamw = (set(points_of(entry)[0]) for entry in WITH_POINTS)
+@pytest.mark.parametrize("suite", ["official", "standin"])
+def test_the_entries_to_be_compared_tune_the_same_hyperparameters(suite):
+    shampoo, adamw, nadamw = (set(points_of(entry, suite)[0]) for entry in WITH_POINTS)
     assert adamw == nadamw
     assert adamw <= shampoo
+
+
+class ShortHint:
+    """A workload with a step hint of which a warm-up of a tenth is over soon."""
+
+    step_hint = 30
+
+    def __init__(self, workload):
+        self.workload = workload
+
+    def __getattr__(self, name):
+        return getattr(self.workload, name)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -68,6 +85,9 @@ def test_twenty_steps_on_one_batch_lower_its_loss(entry):
     point = types.SimpleNamespace(**{**extra, **POINT, "step_hint_factor": 1.0})
     if entry == "nesterov":
         point.learning_rate = 0.1
+    if entry == "shampoo_self_tuning":
+        point = None
+        workload = ShortHint(workload)
     state = module.init_optimizer_state(workload, model, model_state, point, rng)
     queue = workload._build_input_queue(
         data_rng, "train", "", global_batch_size=module.get_batch_size("mnist_vit")

@@ -1,0 +1,82 @@
+"""Takes steps with entries in a process that finds them only where it is told to.
+
+    python -I entry_steps.py '{"paths": [...], "modules": {...}, "points": {...}}' weights.pt
+
+Writes each entry's weights, and prints as JSON the files of all modules that were loaded.
+"""
+
+import importlib
+import json
+import sys
+import types
+from typing import Any
+
+
+class TinyWorkload:
+    """A network of two matrices on random numbers, as far as an entry looks at a workload."""
+
+    step_hint = 40
+    max_allowed_runtime_sec = 60
+    loss_type = None
+    metrics_logger = None
+
+    def model_fn(self, params: Any, augmented_and_preprocessed_input_batch: Any, **_: Any) -> Any:
+        return params(augmented_and_preprocessed_input_batch["inputs"]), None
+
+    def loss_fn(self, label_batch: Any, logits_batch: Any, **_: Any) -> dict[str, Any]:
+        squares = (logits_batch - label_batch).square().sum(1)
+        return {"summed": squares.sum(), "n_valid_examples": squares.new_tensor(len(squares))}
+
+
+def weights_after_steps(module: Any, point: dict[str, Any] | None) -> list[Any]:
+    """The parameters after five steps, an evaluation, and two steps more."""
+    import torch
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.Tanh(), torch.nn.Linear(16, 5))
+    batch = {"inputs": torch.randn(8, 12), "targets": torch.randn(8, 5)}
+    workload = TinyWorkload()
+    tuned = None if point is None else types.SimpleNamespace(**point)
+    state = module.init_optimizer_state(workload, model, None, tuned, None)
+    shared: dict[str, Any] = {
+        "workload": workload,
+        "current_param_container": model,
+        "current_params_types": None,
+        "model_state": None,
+        "hyperparameters": tuned,
+        "loss_type": None,
+        "eval_results": [],
+        "rng": None,
+    }
+    for step in range(7):
+        if step == 5:
+            module.prepare_for_eval(**shared, optimizer_state=state, global_step=step)
+        queue = iter([batch])
+        chosen = module.data_selection(workload, queue, state, model, None, tuned, step, None)
+        state, model, _ = module.update_params(
+            **shared,
+            batch=chosen,
+            optimizer_state=state,
+            global_step=step,
+            train_state={"accumulated_submission_time": 0.1 * step},
+        )
+    return [weight.detach() for weight in model.parameters()]
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    sys.path[:0] = task["paths"]
+    import torch
+
+    torch.set_num_threads(1)
+    weights = {
+        entry: weights_after_steps(importlib.import_module(name), task["points"][entry])
+        for entry, name in task["modules"].items()
+    }
+    torch.save(weights, sys.argv[2])
+    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    print(json.dumps(sorted(path for path in loaded if path)))
+
+
+if __name__ == "__main__":
+    main()

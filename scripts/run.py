@@ -8,27 +8,21 @@ it trains in N processes, which share each batch: on the CPU, or on N GPUs. `tor
 """
 
 import contextlib
-import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from absl import flags
 
 from common import cli, files, progress
-from common.cli import UserError
-from scripts import entries, environment, processes
+from scripts import entries, environment, processes, together
 from scripts import trial as trials
 from scripts.metrics_log import read_evaluations
 from scripts.trial import Trial
 from workloads import registry, search_space
 
 FLAGS = flags.FLAGS
-# Set by torch's launcher, `torchrun`'s or ours, in the processes that it starts.
-_LAUNCHED = "TORCHELASTIC_RUN_ID"
 
 
 def define_flags() -> None:
@@ -48,14 +42,8 @@ def define_flags() -> None:
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
     )
     flags.DEFINE_bool("overwrite", False, "start over a trial that has files already")
-    flags.DEFINE_integer(
-        "nproc", None, "processes that train together (default: 1, or torchrun's)", lower_bound=1
-    )
-    flags.DEFINE_float(
-        "rank_timeout_seconds", 300.0, "how long these wait for one another", lower_bound=1.0
-    )
-    processes.define_flags()
-    flags.adopt_module_key_flags(processes)  # so that --help lists them
+    together.define_flags()
+    flags.adopt_module_key_flags(together)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,37 +51,14 @@ def main(argv: Sequence[str]) -> int:
     del argv
     processes.settle()
     trial = _trial()
-    launched = _LAUNCHED in os.environ
-    FLAGS["nproc"].value = _nproc(int(os.environ["WORLD_SIZE"]) if launched else None)
-    launches = FLAGS.nproc > 1 and not launched
-    rank = int(os.environ["RANK"]) if launched else 0
-    if rank == 0 and not launches and (caveat := registry.caveat(trial.workload)):
+    here = together.place()
+    if here.speaks and (caveat := registry.caveat(trial.workload)):
         print(f"warning: {caveat}", file=sys.stderr)
     directory = files.make_directory(trial.directory(Path(FLAGS.output)))
-    if launches:
-        from scripts import launch
-
-        command = [sys.executable, *sys.orig_argv[1:], f"--parent_pid={os.getpid()}"]
-        return launch.launch(command, FLAGS.nproc, FLAGS.rank_timeout_seconds)
     cores = environment.available_cores()
-    if launched:
-        if FLAGS.cores:
-            shares = processes.core_slots(FLAGS.nproc, FLAGS.threads)
-            processes.pin_to_cores(shares[int(os.environ["LOCAL_RANK"])])
-        from scripts import ranks
-
-        with ranks.joined(FLAGS.rank_timeout_seconds):
-            _take_part(trial, directory, cores, rank, ranks.from_first)
-    else:
-        _take_part(trial, directory, cores, rank, lambda make: make())
-    return 0
-
-
-def _nproc(started: int | None) -> int:
-    """How many processes train together, where a launcher has started so many of them."""
-    if None not in (started, FLAGS.nproc) and started != FLAGS.nproc:
-        raise UserError(f"--nproc={FLAGS.nproc}: torchrun has started {started} processes")
-    return FLAGS.nproc or started or 1
+    return together.run(
+        here, lambda from_first: _take_part(trial, directory, cores, here.rank, from_first)
+    )
 
 
 def _take_part(
@@ -101,7 +66,7 @@ def _take_part(
     directory: Path,
     cores: Sequence[int],
     rank: int,
-    from_first: Callable[[Callable[[], Any]], Any],
+    from_first: together.FromFirst,
 ) -> None:
     """This process's part in a trial that all ranks run; rank 0 holds its folder."""
     with contextlib.ExitStack() as held:
@@ -150,7 +115,7 @@ def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict
     from scripts import runner
 
     torch.set_num_threads(FLAGS.threads)
-    stop = _StopSignals(may_interrupt=FLAGS.nproc == 1)
+    stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
     with contextlib.ExitStack() as shown:
         hooks = runner.Hooks(stop_requested=stop.requested)
         if rank == 0:
@@ -165,7 +130,7 @@ def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict
             pass
     if rank == 0:
         print(f"stopped; run the same command again to resume {trial.name}", file=sys.stderr)
-    raise SystemExit(128 + (stop.signal or signal.SIGTERM))  # or another rank got it
+    raise stop.exit()
 
 
 def _reports(
@@ -209,31 +174,6 @@ def _meta_data(trial: Trial, cores: Sequence[int]) -> dict[str, Any]:
         "cores": cores,
         "rng_seed": trial.rng_seed,
     }
-
-
-class _StopSignals:
-    """Turns SIGINT or SIGTERM into a request.
-
-    A second one acts as it always does, but not in a rank, which may get the same one from two
-    senders: its launcher ends it if need be.
-    """
-
-    def __init__(self, may_interrupt: bool) -> None:
-        self.signal = 0
-        self._may_interrupt = may_interrupt
-        self._previous = {
-            signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
-        }
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        del frame
-        self.signal = signum
-        if self._may_interrupt:
-            for each, handler in self._previous.items():
-                signal.signal(each, handler)
-
-    def requested(self) -> bool:
-        return self.signal != 0
 
 
 if __name__ == "__main__":

@@ -1,31 +1,31 @@
-"""Writes the tables of this folder's READMEs from the registry and the search spaces.
+"""Writes the tables of this folder's READMEs and of docs/datasets.md from the facts in here.
 
     python -m workloads.official.tables
 
 What stands between `<!--table: name-->` and `<!--/-->` is written anew; a test keeps it in step.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
-from common import cli, files
-from common.cli import UserError
+from common import cli, documents, files
+from common.documents import table
 from workloads import registry
-from workloads.official import budgets, datasets, models, search_spaces, targets
+from workloads.official import budgets, data_tables, datasets, models, search_spaces, targets
 from workloads.official.facts import NEWEST, VERSIONS, OfficialFacts
 from workloads.rulesets import ruleset
 
 HERE = Path(__file__).parent
-DOCUMENTS = (HERE / "README.md", search_spaces.ROOT / "README.md")
-_SPAN = re.compile(r"(<!--table: *(\w+)-->\n).*?(<!--/-->)", re.DOTALL)
+DOCUMENTS = (
+    HERE / "README.md",
+    search_spaces.ROOT / "README.md",
+    HERE.parents[1] / "docs/datasets.md",
+)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes both documents."""
+    """Writes all documents."""
     del argv
     for document in DOCUMENTS:
         files.write_text(document, filled(document.read_text("utf-8")))
@@ -34,22 +34,16 @@ def main(argv: Sequence[str]) -> None:
 
 def filled(text: str) -> str:
     """`text` with its tables written anew; UserError for a table of an unknown name."""
-
-    def table(match: re.Match[str]) -> str:
-        if match[2] not in TABLES:
-            raise UserError(f"unknown table {match[2]!r}; known: {', '.join(TABLES)}")
-        return f"{match[1]}{TABLES[match[2]]()}\n{match[3]}"
-
-    return _SPAN.sub(table, text)
+    return documents.filled(text, TABLES)
 
 
 def targets_table() -> str:
     """Base workloads: data, model, metric and targets, which both versions share."""
-    return _table(
+    return table(
         {
             "workload": row.name,
             "data": row.dataset,
-            "on disk": "–" if row.data.size_gb is None else f"{row.data.size_gb:,.4g} GB",
+            "on disk": data_tables.size(row.data.size_gib),
             "model": row.model.title,
             "parameters": _millions(row.model.parameters),
             "metric": f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
@@ -78,14 +72,14 @@ def budgets_table() -> str:
             cells[f"{version} external"] = external
             cells[f"{version} self-tuning"] = self_tuning
         rows.append(cells | {"evaluated every": f"{base.eval_period_seconds:,} s"})
-    return _table(rows)
+    return table(rows)
 
 
 def variants_table() -> str:
     """Variants: what differs from their base."""
     held_out = ruleset("v0.5").held_out
     rows = (registry.official(name) for name in registry.names("official"))
-    return _table(
+    return table(
         {
             "variant": row.name,
             "target": _number(row.validation_target),
@@ -118,7 +112,7 @@ def spaces_table() -> str:
             rows.append({"workload": name, "learning_rate": f"{len(ranges)} points"})
         else:
             rows.append({"workload": name} | {key: _range(spec) for key, spec in ranges.items()})
-    return _table(rows)
+    return table(rows)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -127,6 +121,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "variants": variants_table,
     "notes": notes_list,
     "spaces": spaces_table,
+    **data_tables.TABLES,
 }
 
 
@@ -152,10 +147,6 @@ def _millions(count: int) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds:,g} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> str:
-    return str(tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""Writes the tables of the entries' READMEs: their points, and what the leaderboard's runs showed.
+
+python -m analysis.entry_tables
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import published
+from common import cli, documents, files
+from workloads import registry
+from workloads.rulesets import ruleset
+
+ENTRIES = Path(__file__).parents[1] / "submission" / "entries"
+WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes every entry's README anew."""
+    del argv
+    for document in documents_of_entries():
+        files.write_text(document, filled(document))
+        print(f"wrote {document}")
+
+
+def documents_of_entries() -> list[Path]:
+    """The READMEs of the entries that have one."""
+    return sorted(ENTRIES.glob("*/README.md"))
+
+
+def filled(document: Path) -> str:
+    """The document with its tables written anew; UserError for a table of an unknown name."""
+    tables: Mapping[str, Callable[[], str]] = {
+        "points": functools.partial(points_table, document.parent.name),
+        "winner": functools.partial(reached_table, WINNER["v0.5"]),
+        "baseline": functools.partial(reached_table, "baseline"),
+        "fits": fits_table,
+    }
+    return documents.filled(document.read_text("utf-8"), tables)
+
+
+def points_table(entry: str) -> str:
+    """The entry's hyperparameters, one column per point."""
+    path = ENTRIES / entry / "tuning_search_space.json"
+    points = files.parse_json(path.read_text("utf-8"), str(path))
+    return documents.table(
+        {"hyperparameter": f"`{name}`"}
+        | {str(number): _value(point[name]) for number, point in enumerate(points, start=1)}
+        for name in points[0]
+    )
+
+
+def reached_table(submission: str) -> str:
+    """Of a published v0.5 submission, by workload and point: studies that met the target, and when.
+
+    When: the median step over those studies, as a share of the step hint.
+    """
+    trials = published.read_trials("v0.5")
+    trials = trials[trials["submission"] == submission]
+    rows = []
+    for workload in ruleset("v0.5").workloads:
+        here = trials[trials["workload"] == workload]
+        hint = registry.facts(workload, "v0.5").step_hint
+        cells = {"workload": workload}
+        for point, runs in here.groupby("trial"):
+            steps = runs["steps"][runs["reached"]]
+            when = f", at {steps.median() / hint:.2f}" if len(steps) else ""
+            cells[f"point {point}"] = f"{len(steps)} of {len(runs)}{when}"
+        rows.append(cells)
+    return documents.table(rows)
+
+
+def fits_table() -> str:
+    """The share of the step hint that the winner got through within the time budget, by version."""
+    rows = []
+    for workload in ruleset("v0.6").base_workloads:
+        cells = {"workload": workload}
+        for version, submission in WINNER.items():
+            facts = registry.facts(workload, version)
+            trials = published.read_trials(version)
+            own = trials[(trials["submission"] == submission) & (trials["workload"] == workload)]
+            seconds = own["steady_seconds_per_step"].replace(0, np.nan).median()
+            share = facts.max_runtime_seconds / (seconds * facts.step_hint)
+            cells[version] = "–" if pd.isna(share) else f"{share:.2f}"
+        rows.append(cells)
+    return documents.table(rows)
+
+
+def _value(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -3,7 +3,9 @@
 Sources: `datasets/README.md` of mlcommons/algorithmic-efficiency at 2c90454f, and the workload
 classes for the numbers of examples; for MNIST the catalogue of TensorFlow Datasets (21.0 MiB), for
 CIFAR-10 torchvision's archive of 170 MB beside its 186 MB of unpacked files. No source gives the
-size of FineWeb-Edu once it is split into tokens.
+size of FineWeb-Edu once it is split into tokens. The README's MB, GB and TB are those of `du -h`,
+powers of 1,024, rounded up. What files there are is in `layouts.py`, what is downloaded in
+`downloads.py`.
 """
 
 import dataclasses
@@ -26,14 +28,14 @@ class DataSet:
 
     Attributes:
       title: its name in prose.
-      size_gb: what it takes on disk after set-up, in units of 1e9 bytes to the precision that the
-        source gives; None where no source gives it.
+      size_gib: what it takes on disk after set-up, in units of 2**30 bytes to the precision that
+        the source gives; None where no source gives it.
       files: how many files that is; None likewise.
       train_examples, validation_examples, test_examples: sizes of the splits.
     """
 
     title: str
-    size_gb: float | None
+    size_gib: float | None
     files: int | None
     train_examples: int
     validation_examples: int
@@ -47,16 +49,16 @@ _IMAGENET = DataSet("ImageNet", 137 + 6.3 + 1.2, 1_281_167 + 50_000 + 20, 1_281_
 # By base workload.
 DATASETS: Mapping[str, DataSet] = MappingProxyType(
     {
-        "criteo1tb": DataSet("Criteo 1TB", 1_100, 885, 4_195_197_692, 83_274_637, 95_000_000),
+        "criteo1tb": DataSet("Criteo 1TB", 1.1 * 1_024, 885, 4_195_197_692, 83_274_637, 95_000_000),
         "fastmri": DataSet("fastMRI knee", 113, 1_280, 34_742, 3_554, 3_581),
         "imagenet_resnet": _IMAGENET,
         "imagenet_vit": _IMAGENET,
         "librispeech_conformer": _LIBRISPEECH,
         "librispeech_deepspeech": _LIBRISPEECH,
-        "ogbg": DataSet("OGB molpcba", 0.83, 13, 350_343, 43_793, 43_793),
+        "ogbg": DataSet("OGB molpcba", 830 / 1_024, 13, 350_343, 43_793, 43_793),
         "wmt": DataSet("WMT17 de-en, WMT14 to evaluate", 3.3, 43, 5_906_184, 3_000, 3_003),
         "finewebedu_lm": DataSet("FineWeb-Edu, 10B tokens", None, None, 8_749_870, 100_000, 0),
-        "mnist": DataSet("MNIST", 0.022, None, 50_000, 10_000, 10_000),
-        "cifar": DataSet("CIFAR-10", 0.36, None, 45_000, 5_000, 10_000),
+        "mnist": DataSet("MNIST", 21.0 / 1_024, None, 50_000, 10_000, 10_000),
+        "cifar": DataSet("CIFAR-10", 0.33, None, 45_000, 5_000, 10_000),
     }
 )

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import published
+from analysis import published, published_hours
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
 
-ENTRIES = Path(__file__).parents[1] / "submission" / "entries"
+ROOT = Path(__file__).parents[1]
+ENTRIES = ROOT / "submission" / "entries"
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
 
 def main(argv: Sequence[str]) -> None:
-    """Writes every entry's README anew."""
+    """Writes every document anew."""
     del argv
-    for document in documents_of_entries():
+    for document in (*documents_of_entries(), ROOT / "docs" / "official.md"):
         files.write_text(document, filled(document))
         print(f"wrote {document}")
 
@@ -40,6 +41,7 @@ def filled(document: Path) -> str:
         "winner": functools.partial(reached_table, WINNER["v0.5"]),
         "baseline": functools.partial(reached_table, "baseline"),
         "fits": fits_table,
+        "costs": costs_table,
     }
     return documents.filled(document.read_text("utf-8"), tables)
 
@@ -88,6 +90,34 @@ def fits_table() -> str:
             share = facts.max_runtime_seconds / (seconds * facts.step_hint)
             cells[version] = "–" if pd.isna(share) else f"{share:.2f}"
         rows.append(cells)
+    return documents.table(rows)
+
+
+def costs_table() -> str:
+    """What a base workload takes: disk, and the hours that the v0.6 winner's trials took."""
+    table = published_hours.read_hours()
+    external = table[(table["version"] == "v0.6") & (table["ruleset"] == "external")]
+    winner = external[external["submission"] == WINNER["v0.6"]].set_index("workload")
+    rules, rows = ruleset("v0.6"), []
+    total = 0.0
+    for workload in rules.base_workloads:
+        took = winner.loc[workload]
+        runs = rules.studies * rules.trials
+        total += runs * took["median_hours"]
+        rows.append(
+            {
+                "workload": workload,
+                "budget of a trial": f"{rules.budget_seconds(workload) / 3600:.1f} h",
+                "a trial took": f"{took['median_hours']:.1f} h",
+                "of which timed": f"{took['median_submission_hours']:.1f} h",
+                "longest": f"{took['longest_hours']:.1f} h",
+                f"all {runs} trials": f"{runs * took['median_hours']:,.0f} h",
+                "data on disk": f"{registry.official(workload).data.size_gib:,.4g} GiB",
+            }
+        )
+    rows.append(
+        {key: "" for key in rows[0]} | {"workload": "all", f"all {runs} trials": f"{total:,.0f} h"}
+    )
     return documents.table(rows)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -69,5 +70,5 @@ class WarmupCosineLR(LambdaLR):
 
     def observe(self, seconds: float) -> None:
         """Tells how much time is spent, the same on all ranks; the next `step` takes account."""
-        for schedule in self.lr_lambdas:
+        for schedule in cast(list[WarmupCosine], self.lr_lambdas):
             schedule.spent = max(schedule.spent, seconds / self.seconds)

@@ -10,9 +10,12 @@ FULL := results/standins
 OUTPUT ?= $(RUNS)/score
 
 # The official benchmark, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
-export ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
+ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
 TORCH ?= 2.5.1
 TORCHVISION ?= 0.20.1
+CHECKOUT := .algorithmic-efficiency
+# For `make imagenet`: the one that goes with the torch of requirements.txt.
+IMAGENET_TORCHVISION := 0.28.0
 
 WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
 ENTRIES := shampoo,adamw,nadamw
@@ -20,7 +23,7 @@ comma := ,
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf clean
+.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,11 +85,45 @@ benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CP
 	  --threads=1 --output=$(RUNS)/step_cost
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --staggering --threads=1 --output=$(RUNS)/step_cost
 
-algoperf: requirements-algoperf.txt  ## build .venv-algoperf with the official benchmark
+algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .algorithmic-efficiency of the official benchmark
+	@case '$(ALGOPERF_SOURCE)' in \
+	  file://*) test ! -e $(CHECKOUT) || test -L $(CHECKOUT) || { echo "error: $(CHECKOUT) is there already; remove it to use $(ALGOPERF_SOURCE)" >&2; exit 2; }; \
+	    ln -sfn '$(patsubst file://%,%,$(ALGOPERF_SOURCE))' $(CHECKOUT);; \
+	  git+*@*) source='$(patsubst git+%,%,$(ALGOPERF_SOURCE))'; if test -L $(CHECKOUT); then rm $(CHECKOUT); fi; \
+	    { test -d $(CHECKOUT) || git clone --quiet "$${source%@*}" $(CHECKOUT); } && git -C $(CHECKOUT) checkout --quiet "$${source##*@}";; \
+	  *) echo "error: ALGOPERF_SOURCE=$(ALGOPERF_SOURCE): give git+URL@COMMIT or file:///path/to/a/checkout" >&2; exit 2;; esac
+	@test -f $(CHECKOUT)/submission_runner.py || { echo "error: no submission_runner.py in $(CHECKOUT), from $(ALGOPERF_SOURCE)" >&2; exit 2; }
 	test -x .venv-algoperf/bin/python || $(PYTHON) -m venv .venv-algoperf
 	.venv-algoperf/bin/python -m pip install --quiet torch==$(TORCH)
 	.venv-algoperf/bin/python -m pip install --quiet --no-deps torchvision==$(TORCHVISION)
-	.venv-algoperf/bin/python -m pip install --quiet --requirement requirements-algoperf.txt
+	ALGOPERF_SOURCE='file://$(abspath $(CHECKOUT))' .venv-algoperf/bin/python -m pip install --quiet --requirement requirements-algoperf.txt
+
+data: $(STAMP)  ## data of an official workload: WORKLOAD=ogbg DATA=~/data [CHECK=1 DRY_RUN=1 TEMP=DIR ACCEPT_LICENCE=1 DATA_FLAGS="more flags"]
+	@test -n "$(WORKLOAD)" && test -n "$(DATA)" || \
+	  { echo "error: say which and where: make data WORKLOAD=ogbg DATA=~/data" >&2; exit 2; }
+	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official_data --workload="$(WORKLOAD)" --data_dir="$(DATA)" $(if $(CHECK),--check) \
+	  $(if $(DRY_RUN),--dry_run) $(if $(TEMP),--temp_dir="$(TEMP)") $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
+
+official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=8 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]
+	@test -n "$(WORKLOAD)" -a -n "$(ENTRY)" || { echo "error: say which: make official WORKLOAD=imagenet_resnet ENTRY=shampoo" >&2; exit 2; }
+	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official --workload="$(WORKLOAD)" --entry="$(ENTRY)" --experiment_dir="$(RUNS)/official" \
+	  $(if $(STUDY),--study=$(STUDY)) $(if $(TRIAL),--trial=$(TRIAL)) $(if $(GPUS),--gpus=$(GPUS)) $(if $(DATA),--data_dir="$(DATA)") \
+	  $(if $(DRY_RUN),--dry_run) $(OFFICIAL)
+
+package: $(STAMP)  ## write an entry for MLCommons: ENTRY=shampoo [OUTPUT=dist AUTHORS="A, B" AFFILIATIONS=…]
+	@test -n "$(ENTRY)" || { echo "error: say which entry: make package ENTRY=shampoo" >&2; exit 2; }
+	$(BIN)/python -m scripts.package_entry --entry="$(ENTRY)" --output="$(if $(filter file,$(origin OUTPUT)),dist,$(OUTPUT))" \
+	  $(if $(AUTHORS),--authors="$(AUTHORS)") $(if $(AFFILIATIONS),--affiliations="$(AFFILIATIONS)")
+
+reference-tests: $(STAMP)  ## the benchmark's own test of every entry on every workload, CPU [PACKAGED=dist WORKLOADS=…]
+	$(BIN)/python -m scripts.reference_tests $(if $(PACKAGED),--packaged="$(PACKAGED)") \
+	  $(if $(filter file,$(origin WORKLOADS)),,--workloads="$(WORKLOADS)")
+
+imagenet: $(STAMP)  ## ResNet-50 on ImageNet, outside AlgoPerf: CONFIG=shampoo (then sgd) DATA=DIR [GPUS=8 SEED=0], or SMOKE=1 on a CPU
+	@test -n "$(CONFIG)" -a -n "$(DATA)$(SMOKE)" || { echo "error: say what and on which images: make imagenet CONFIG=shampoo DATA=path/to/imagenet" >&2; exit 2; }
+	$(if $(SMOKE),,$(BIN)/python -m pip install --quiet --no-deps torchvision==$(IMAGENET_TORCHVISION))
+	$(BIN)/python -m scripts.imagenet --config="$(CONFIG)" $(if $(SMOKE),--smoke,--data_dir="$(DATA)") \
+	  $(if $(GPUS),--nproc=$(GPUS)) $(if $(SEED),--seed=$(SEED)) --output=$(RUNS)/imagenet$(if $(SMOKE),_smoke)
 
 clean:  ## remove the environments and caches; results stay
 	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis

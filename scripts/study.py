@@ -4,26 +4,31 @@
 
 Each trial is a process of its own (`python -m scripts.run`), or --nproc of them that share its
 batches, pinned to its own cores. A finished trial has a status.json and is never run again.
+
+With --suite=official each runs under the benchmark's own runner, one after another on all GPUs, or
+as a Slurm job (`scripts.official_study`).
 """
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, manifest, processes
+from scripts import entries, environment, manifest, official_study, processes
 from scripts import plan as plans
 from scripts import trial as trials
+from scripts.official_trial import OfficialTrial
 from scripts.processes import Failure, Job
 from scripts.trial import Trial
-from workloads import registry, search_space
+from workloads import registry, rulesets, search_space
 
 FLAGS = flags.FLAGS
 RUN = (sys.executable, "-m", "scripts.run")
+_FOR_STANDINS = ("jobs", "nproc", "threads", "checkpoint_period_seconds", "best_from")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,9 @@ def define_flags() -> None:
     """Declares the command line."""
     define_plan_flags()
     define_machine_flags()
+    flags.DEFINE_enum("suite", "standin", ["standin", "official"], "which workloads there are")
+    official_study.define_flags()
+    flags.adopt_module_key_flags(official_study)
     flags.DEFINE_integer("studies", 3, "repeats with other seeds", lower_bound=1)
     flags.DEFINE_integer(
         "first_study", 0, "index of the first one; it enters the seeds", lower_bound=0
@@ -121,11 +129,15 @@ def print_caveats(workloads: Sequence[str]) -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the study that the flags describe; 1 if a trial failed."""
     del argv
+    studies = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)
+    if FLAGS.suite == "official":
+        return _main_official(studies)
+    official_only = FLAGS.get_key_flags_for_module(official_study)
+    _refuse((flag.name for flag in official_only), "official")
     workloads, chosen_entries = names_from_flags()
     spaces = {entry: entries.standin_points_file(entry) for entry in chosen_entries}
     points = {entry: search_space.points(path) for entry, path in spaces.items()}
     choice = _choice(workloads, points)
-    studies = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)
     planned = plans.trials_of(studies, points, choice, FLAGS.seed)
     print_caveats(workloads)
     if FLAGS.dry_run:
@@ -133,6 +145,45 @@ def main(argv: Sequence[str]) -> int:
         return 0
     failures = run_study(planned, {}, Path(FLAGS.output), machine_from_flags())
     return report(failures, planned, Path(FLAGS.output))
+
+
+def _main_official(studies: Sequence[int]) -> int:
+    _refuse(_FOR_STANDINS, "standin")
+    workloads = rulesets.ruleset(FLAGS.version).base_workloads
+    if FLAGS["workloads"].present:
+        workloads = tuple(dict.fromkeys(FLAGS.workloads))
+    numbers = None if FLAGS.trials == ["all"] else _numbers("all, or numbers from 1")
+    planned = official_study.trials_from_flags(
+        workloads, FLAGS.entries, studies, numbers, FLAGS.seed
+    )
+    return run_official(planned, FLAGS.output)
+
+
+def run_official(planned: Sequence[OfficialTrial], output: str) -> int:
+    """Plans, submits or runs official trials as the flags say; 1 if one failed here."""
+    node = official_study.node_from_flags(output)
+    if FLAGS.dry_run:
+        official_study.print_plan(planned, node)
+        return 0
+    if FLAGS.slurm:
+        official_study.submit(planned, node)
+        return 0
+    failures = official_study.run(planned, node)
+    return report(failures, [trial.trial for trial in planned], node.output)
+
+
+def _refuse(names: Iterable[str], suite: str) -> None:
+    """UserError if a flag is given that has a meaning for the other suite only."""
+    for name in names:
+        if FLAGS[name].present:
+            raise UserError(f"--{name} is for --suite={suite}")
+
+
+def _numbers(allowed: str) -> list[int]:
+    given = FLAGS.trials
+    if not given or not all(number.isdecimal() for number in given):
+        raise UserError(f"--trials={','.join(given)}: allowed: {allowed}")
+    return [int(number) for number in given]
 
 
 def _choice(
@@ -147,10 +198,8 @@ def _choice(
     for entry in points:
         if given == ["all"]:
             numbers[entry] = list(range(1, len(points[entry]) + 1))
-        elif given and all(number.isdecimal() for number in given):
-            numbers[entry] = [int(number) for number in given]
         else:
-            raise UserError(f"--trials={','.join(given)}: allowed: all, best, or numbers from 1")
+            numbers[entry] = _numbers("all, best, or numbers from 1")
     return {(entry, workload): numbers[entry] for workload in workloads for entry in points}
 
 

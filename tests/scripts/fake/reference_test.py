@@ -1,0 +1,25 @@
+"""In place of the benchmark's reference test: does what the name of the workload's file says."""
+
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+given = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:])
+sys.path.insert(0, str(Path.cwd()))
+kind = Path(sys.argv[0]).stem
+print("flags", sorted(given.items()), flush=True)
+if kind == "passes":
+    module = given["submission_path"].removesuffix(".py").replace("/", ".")
+    found = find_spec(module)
+    print("would import", found.origin if found else None)
+elif kind == "fails":
+    raise ValueError("a tensor of the wrong size")
+elif kind == "hangs":
+    time.sleep(50)
+elif kind == "eats":
+    # Half of it in a child, as data loaders have it.
+    held = b"x" * (150 * 2**20)
+    child = "held = b'x' * (150 * 2**20); import time; time.sleep(1)"
+    subprocess.run([sys.executable, "-c", child], check=True)

@@ -1,0 +1,209 @@
+"""The table of reference tests: what is run, what becomes of it, and what is run again."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from common.cli import UserError
+from scripts import package_entry_folder, reference_tests_plan, reference_tests_table
+from scripts.environment import ROOT
+from scripts.reference_tests_run import GIB, Limits, Outcome, last_error, watched
+from tests.scripts.commands import finish
+
+FAKE = Path(__file__).parent / "fake" / "reference_test.py"
+NO_LIMITS = Limits(60, 10 * GIB)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A benchmark whose reference test can be anything of `reference_test.py`."""
+    folder = tmp_path / "checkout"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "submission_runner.py").write_text("")
+    (folder / "algoperf").mkdir()
+    shutil.copy(ROOT / "workloads/_spec_fallback.py", folder / "algoperf/spec.py")
+    for kind in ("passes", "fails", "hangs", "eats"):
+        shutil.copy(FAKE, folder / f"tests/{kind}.py")
+    return folder
+
+
+def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    """The command on the fake benchmark; what it writes is in the checkout's parent."""
+    home = checkout.parent
+    folders = (f"--output={home / 'table'}", f"--logs={home / 'logs'}")
+    places = {"ALGOPERF_DIR": str(checkout), "ALGOPERF_PYTHON": sys.executable}
+    return finish("-m", "scripts.reference_tests", *folders, *flags, **places)
+
+
+def rows(checkout: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (checkout.parent / "table/reference_tests.csv").open(newline="") as stream:
+        return {(row["workload"], row["source"]): row for row in csv.DictReader(stream)}
+
+
+def outcome(checkout: Path, kind: str, limits: Limits = NO_LIMITS) -> Outcome:
+    command = [sys.executable, str(checkout / f"tests/{kind}.py")]
+    return watched(command, checkout, os.environ, checkout.parent / "log.txt", limits)
+
+
+def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> None:
+    scripts = [f"{name}:{checkout}/tests/{kind}.py" for name, kind in (
+        ("mnist", "passes"), ("ogbg", "fails"), ("wmt", "hangs")
+    )]  # fmt: skip
+    done = run(
+        checkout,
+        "--workloads=mnist,ogbg,wmt,wmt_post_ln,finewebedu_lm",
+        "--entries=adamw",
+        f"--test_script={','.join(scripts)}",
+        "--timeout=6",
+    )
+    assert done.returncode == 1, done.stderr
+    found = {workload: row for (workload, _), row in rows(checkout).items()}
+    assert {workload: row["verdict"] for workload, row in found.items()} == {
+        "mnist": "passed",
+        "ogbg": "failed",
+        "wmt": "stopped",
+        "wmt_post_ln": "not run",
+        "finewebedu_lm": "not run",
+    }
+    assert found["ogbg"]["reason"] == "ValueError: a tensor of the wrong size"
+    assert found["wmt"]["reason"] == "ended after 6 s"
+    assert "variants" in found["wmt_post_ln"]["reason"]
+    assert found["finewebedu_lm"]["reason"].startswith("not in the benchmark")
+    assert f"OK {found['mnist']['seconds']} s" in done.stdout
+    assert "Run through passes.py in place of the benchmark's own file." in done.stdout
+    log = Path(found["mnist"]["log"]).read_text()
+    assert str(ROOT / "submission/entries/adamw/submission.py") in log
+    assert "('global_batch_size', '2')" in log
+    manifest = json.loads((checkout.parent / "table/manifest.json").read_text())
+    environment = manifest["invocations"][0]["benchmark_environment"]
+    assert environment["python_version"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None:
+    def start_of(*flags: str) -> int:
+        done = run(checkout, "--workloads=mnist", "--entries=adamw", script, *flags)
+        assert done.returncode == 0, done.stderr
+        return (checkout.parent / "logs/mnist_adamw_repository.log").stat().st_mtime_ns
+
+    test = checkout / "tests/passes.py"
+    script = f"--test_script=mnist:{test}"
+    first = start_of()
+    assert start_of() == first
+    second = start_of("--overwrite")
+    assert second > first
+    test.write_text(test.read_text() + "print('more')\n")
+    assert start_of() > second
+
+
+def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Path) -> None:
+    package = package_entry_folder.compose(ROOT, "nadamw")
+    package_entry_folder.write(package, tmp_path / "dist", {}, overwrite=False)
+    flags = ("--workloads=mnist", "--entries=nadamw", f"--packaged={tmp_path / 'dist'}")
+    script = f"--test_script=mnist:{checkout}/tests/passes.py"
+    done = run(checkout, *flags, script)
+    assert done.returncode == 0, done.stdout
+    log = Path(rows(checkout)["mnist", "package"]["log"]).read_text()
+    assert f"would import {tmp_path}/dist/submissions/external_tuning/nadamw/submission.py" in log
+    assert "nadamw, packaged" in done.stdout
+
+
+def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
+    package = package_entry_folder.compose(ROOT, "nadamw", authors="Somebody else")
+    folder = package_entry_folder.write(package, tmp_path, {}, overwrite=False)
+    entry = reference_tests_plan.in_package("nadamw", tmp_path)
+    assert entry.content == reference_tests_plan.in_repository("nadamw").content
+    (folder / "nadamw.py").write_text("")
+    assert reference_tests_plan.in_package("nadamw", tmp_path).content != entry.content
+
+
+def test_entries_without_hyperparameters_get_no_search_space(tmp_path: Path) -> None:
+    entry = reference_tests_plan.in_repository("shampoo_self_tuning")
+    (case,) = reference_tests_plan.cases(["mnist"], [entry], tmp_path, {})
+    command = case.command(Path("python"), tmp_path)
+    assert "--tuning_search_space=None" in command
+    assert "--submission_path=submission/entries/shampoo_self_tuning/submission.py" in command
+
+
+def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
+    script = f"--test_script=mnist:{checkout}/tests/hangs.py"
+    flags = ("--workloads=mnist", "--entries=adamw", script, f"--output={tmp_path / 'table'}")
+    places = {"ALGOPERF_DIR": str(checkout), "ALGOPERF_PYTHON": sys.executable}
+    log = tmp_path / "logs/mnist_adamw_repository.log"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.reference_tests", *flags, f"--logs={log.parent}"],
+        cwd=ROOT,
+        env=os.environ | places,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not (log.exists() and "flags" in log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    (test,) = psutil.Process(process.pid).children()
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert not test.is_running()
+
+
+def test_memory_is_that_of_all_processes_together(checkout: Path) -> None:
+    done = outcome(checkout, "eats")
+    assert done.problem == ""
+    assert 300 * 2**20 < done.peak < 420 * 2**20
+
+
+def test_a_process_is_ended_at_its_limit_with_its_children(checkout: Path) -> None:
+    begin = time.monotonic()
+    done = outcome(checkout, "eats", Limits(60, 250 * 2**20))
+    assert done.limited
+    assert done.problem.startswith("ended at 0.")
+    assert time.monotonic() - begin < 10
+    mine = psutil.Process().children(recursive=True)
+    assert not [process for process in mine if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "expected"),
+    [
+        ("Traceback\n  x\nKeyError: 'a'\n\nFAILED (errors=1)\n", 1, "KeyError: 'a'"),
+        ("torch.OutOfMemoryError: no\nbye\n", 1, "torch.OutOfMemoryError: no"),
+        ("starting\nbye\n", 3, "bye"),
+        ("", 3, "exit code 3"),
+        ("ValueError: x", -9, "killed by SIGKILL"),
+    ],
+)
+def test_the_reason_of_a_failure(tmp_path: Path, text: str, code: int, expected: str) -> None:
+    (tmp_path / "log").write_text(text)
+    assert last_error(tmp_path / "log", code) == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--workloads=imagenet", "unknown workload 'imagenet'; known: cifar, criteo1tb, "),
+        ("--entries=nesterov", "entry 'nesterov' cannot be packaged; can be: adamw, "),
+        ("--packaged=/nowhere", "no package of 'adamw' in /nowhere: `make package ENTRY=adamw"),
+        ("--test_script=wmt", "--test_script=wmt: give workload:file, of a file that is there"),
+        ("--entries=", "--entries and --workloads must name at least one each"),
+    ],
+)
+def test_a_slip_is_named_in_one_line(checkout: Path, flag: str, message: str) -> None:
+    done = run(checkout, "--entries=adamw", flag)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_damaged_table_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "reference_tests.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="has other columns"):
+        reference_tests_table.read(tmp_path)

@@ -1,0 +1,191 @@
+"""Trains ResNet-50 on ImageNet by one of the two recipes, or another in a JSON file.
+
+    python -m scripts.imagenet --config=shampoo --data_dir=DATA --output=runs/imagenet --nproc=8
+    python -m scripts.imagenet --config=sgd --smoke --output=runs/smoke   # a minute, on a CPU
+
+The same command resumes a run that was stopped, and leaves one alone that has finished.
+`torchrun --standalone --nproc_per_node=8 -m scripts.imagenet ...` does the same as --nproc=8.
+"""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from common import cli, files, progress
+from common.cli import UserError
+from scripts import environment, processes, together
+from scripts import trial as trials
+
+if TYPE_CHECKING:
+    from scripts.imagenet.train import Experiment
+    from scripts.runner import Hooks
+
+FLAGS = flags.FLAGS
+SETTINGS = "config.json"
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("config", None, "shampoo, sgd, or a JSON file", required=True)
+    flags.DEFINE_string("output", None, "folder for the runs' folders", required=True)
+    flags.DEFINE_enum("data", "imagenet", ["imagenet", "generated"], "which images")
+    flags.DEFINE_string("data_dir", None, "folder with ImageNet's train and val, one per class")
+    flags.DEFINE_bool("smoke", False, "a small network on few generated images, for a CPU")
+    flags.DEFINE_integer("generated_images", 320, "how many, if generated", lower_bound=1)
+    flags.DEFINE_integer(
+        "workers", None, "processes that load data, for each rank (default: its share of the cores)"
+    )
+    flags.DEFINE_integer("seed", 0, "of weights, order and augmentation", lower_bound=0)
+    flags.DEFINE_float(
+        "checkpoint_period_minutes", 15.0, "between checkpoints within an epoch", lower_bound=0.0
+    )
+    flags.DEFINE_bool("overwrite", False, "start over a run that has files already")
+    together.define_flags()
+    flags.adopt_module_key_flags(together)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the experiment that the flags describe; the exit code."""
+    del argv
+    processes.settle()
+    here = together.place()
+    experiment = _experiment()
+    directory = files.make_directory(experiment.directory(Path(FLAGS.output)))
+    return together.run(
+        here, lambda from_first: _take_part(experiment, directory, here.rank, from_first)
+    )
+
+
+def _experiment() -> "Experiment":
+    generated = FLAGS.smoke or FLAGS.data == "generated"
+    if generated and FLAGS.data_dir:
+        raise UserError(f"--data_dir={FLAGS.data_dir}: generated images take none")
+    if not generated and not FLAGS.data_dir:
+        raise UserError("--data_dir is missing: where ImageNet lies; or give --data=generated")
+    # After `processes.settle`, since these import torch.
+    from scripts.imagenet import config as configs
+    from scripts.imagenet.data import Source
+    from scripts.imagenet.train import Experiment
+
+    path = configs.find(FLAGS.config)
+    config = configs.read(path)
+    folder = None if generated else Path(FLAGS.data_dir)
+    if FLAGS.smoke:
+        config = config.shrunk()
+    source = Source(folder, FLAGS.generated_images, _workers(FLAGS.smoke))
+    return Experiment(path.stem, config, source, FLAGS.seed)
+
+
+def _workers(smoke: bool) -> int:
+    if FLAGS.workers is not None:
+        return int(FLAGS.workers)
+    return 0 if smoke else max(len(environment.available_cores()) // FLAGS.nproc - 1, 0)
+
+
+def _take_part(
+    experiment: "Experiment", directory: Path, rank: int, from_first: together.FromFirst
+) -> None:
+    """This process's part in a run of all ranks; rank 0 holds its folder."""
+    with contextlib.ExitStack() as held:
+
+        def claim() -> dict[str, Any] | None:
+            held.enter_context(trials.locked(directory, "this run"))
+            if FLAGS.overwrite:
+                trials.clear(directory)
+            path = directory / SETTINGS
+            if path.exists():
+                remedy = "choose another --output, or --overwrite the run"
+                recorded = files.read_json(path)
+                trials.require_same(str(path), recorded, experiment.settings(), remedy=remedy)
+            return _finished(directory)
+
+        status, done = from_first(claim), "already complete"
+        if status is None:
+            status, done = _run(experiment, directory, rank), "complete"
+        if rank == 0:
+            print(
+                f"{experiment.name}, seed {experiment.seed}: {done}, top-1 accuracy "
+                f"{status['validation_accuracy']:.4f} after {status['epochs']} epochs and "
+                f"{status['seconds']:,.0f} s of training; logs in {directory}"
+            )
+
+
+def _finished(directory: Path) -> dict[str, Any] | None:
+    path = directory / trials.STATUS
+    if not path.exists():
+        return None
+    status = files.read_json(path)
+    known = {"status", "epochs", "step", "seconds", "validation_accuracy"}
+    if not isinstance(status, dict) or not known <= set(status):
+        raise UserError(f"{path} does not say that the run is complete; delete it to run again")
+    return status
+
+
+def _run(experiment: "Experiment", directory: Path, rank: int) -> dict[str, Any]:
+    import torch
+
+    from scripts import runner
+    from scripts.imagenet import train
+
+    torch.set_num_threads(FLAGS.threads)
+    stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
+    period = 60 * FLAGS.checkpoint_period_minutes
+    with contextlib.ExitStack() as shown:
+        hooks = runner.Hooks(stop_requested=stop.requested)
+        if rank == 0:
+            hooks = _reports(experiment, directory, stop, shown)
+        try:
+            return train.run(experiment, directory, period, hooks)
+        except runner.Stopped:
+            pass
+    if rank == 0:
+        print("stopped; run the same command again to resume", file=sys.stderr)
+    raise stop.exit()
+
+
+def _reports(
+    experiment: "Experiment",
+    directory: Path,
+    stop: together.StopSignals,
+    shown: contextlib.ExitStack,
+) -> "Hooks":
+    """The hooks of rank 0: what it writes at the start, and a bar of epochs."""
+    from scripts import runner
+
+    for leftover in directory.glob(".*.*"):
+        leftover.unlink()
+    bar = shown.enter_context(progress.bar(experiment.config.epochs, experiment.name, "epoch"))
+
+    def started(preemptions: int, step: int) -> None:
+        del step
+        files.write_json(directory / SETTINGS, experiment.settings())
+        files.write_json(directory / f"meta_data_{preemptions}.json", _meta_data())
+
+    def evaluated(step: int, row: dict[str, Any]) -> None:
+        del step
+        bar.set_postfix_str(f"top-1 {row['validation_accuracy']:.4f}", refresh=False)
+        bar.update(row["epoch"] - bar.n)
+
+    return runner.Hooks(started, evaluated, stop.requested)
+
+
+def _meta_data() -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        **environment.describe(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "nproc": FLAGS.nproc,
+        "threads": torch.get_num_threads(),
+        "data_dir": FLAGS.data_dir,
+    }
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,319 @@
+"""One run: trained, evaluated after every epoch, checkpointed, resumable.
+
+Several ranks under `torch.distributed` train together; rank 0 writes all files. Each normalises
+over its own share of a batch, and evaluation takes the running statistics of rank 0, as is usual
+under DistributedDataParallel.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common import files
+from scripts import checkpoint, ranks
+from scripts.clock import SubmissionClock
+from scripts.imagenet import methods
+from scripts.imagenet.config import Config
+from scripts.imagenet.data import Source, loaders
+from scripts.imagenet.resnet import ResNet
+from scripts.metrics_log import write_csv
+from scripts.runner import Hooks, Stopped
+from scripts.trial import CHECKPOINT, STATUS, require_same
+from submission.algoperf_api.pytorch import consolidate
+from workloads.standin import replicas
+
+LOG = "log.csv"
+MODEL = "model.pt"
+COLUMNS = ("epoch", "step", "seconds", "train_loss", "validation_loss", "validation_accuracy", "lr")
+_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that determines a run on a given machine and version.
+
+    Attributes:
+      name: the configuration's.
+      seed: of the initial weights, the images' order and their augmentation.
+    """
+
+    name: str
+    config: Config
+    source: Source
+    seed: int = 0
+
+    def directory(self, output: Path) -> Path:
+        """The folder of the run's files."""
+        return output / self.name / f"seed_{self.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the files record of the run; one that differs is another run."""
+        own = {"name": self.name, "seed": self.seed, "data": self.source.name}
+        return own | self.config.plain()
+
+
+def run(
+    experiment: Experiment, directory: Path, checkpoint_period_seconds: float, hooks: Hooks
+) -> dict[str, Any]:
+    """Runs or resumes an experiment to its end, writes its files, and returns its status.
+
+    All ranks call this with the same arguments.
+
+    Raises:
+      UserError: images are missing, or the checkpoint is damaged or was written with other
+        settings, threads, ranks or torch; nothing has been written then.
+      Stopped: `hooks.stop_requested` asked for it; the checkpoint is saved.
+    """
+    saved = directory / CHECKPOINT
+    snapshot = checkpoint.load(saved) if saved.exists() else None
+    if snapshot is not None:
+        for part, wanted in _identity(experiment).items():
+            where = f"cannot resume from checkpoint {saved}: it"
+            require_same(where, snapshot.get(part), wanted, remedy="choose another --output")
+    trainer = Trainer(experiment, directory, checkpoint_period_seconds, hooks)
+    if snapshot is not None:
+        try:
+            trainer.restore(snapshot)
+        except Exception as error:  # whatever a library raises for state that does not fit
+            raise checkpoint.unusable(saved, error) from error
+    if replicas.rank() == 0:
+        hooks.started(trainer.preemptions, trainer.step)
+    trainer.train()
+    status = {
+        "status": "complete",
+        "epochs": experiment.config.epochs,
+        "step": trainer.step,
+        "seconds": trainer.clock.wall,
+        "validation_accuracy": trainer.rows[-1]["validation_accuracy"],
+    }
+    if replicas.rank() == 0:
+        checkpoint.save(directory / MODEL, trainer.model.state_dict())
+        files.write_json(directory / STATUS, status)
+        saved.unlink(missing_ok=True)
+    return status
+
+
+def _identity(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """What a snapshot must have been made with, for this process to go on along its trajectory."""
+    process = {
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "nproc": replicas.count(),
+    }
+    return {"settings": experiment.settings(), "process": process}
+
+
+class Trainer:
+    """One rank's share of a run.
+
+    Attributes:
+      model: without DistributedDataParallel around it.
+      step: optimizer steps so far; it says all of the position in data and schedule.
+      rows: the log, one row per epoch.
+      clock: runs while training, loading of data included, and not while evaluating or saving.
+      preemptions: how often the run was resumed.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: Path,
+        checkpoint_period_seconds: float,
+        hooks: Hooks,
+    ) -> None:
+        self.experiment, self.config = experiment, experiment.config
+        self.directory, self.hooks = directory, hooks
+        self.checkpoint_period_seconds = checkpoint_period_seconds
+        config = self.config
+        self.training, self.order, self.validation = loaders(
+            experiment.source, config, experiment.seed
+        )
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", torch.cuda.current_device())
+            torch.backends.cudnn.benchmark = True
+        torch.manual_seed(experiment.seed)
+        self.model = build_model(config).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.replica = _replicate(self.model, config.image_size)
+        self.optimizer = methods.build(config, self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.clock = SubmissionClock()
+        self.rows: list[dict[str, float]] = []
+        self.step = self.preemptions = 0
+        self.saved_at = time.monotonic()
+
+    def train(self) -> None:
+        """Takes all steps that are left; Stopped if a rank was asked to stop."""
+        steps = self.order.steps
+        while self.step < self.config.epochs * steps:
+            self.order.epoch, self.order.first_step = divmod(self.step, steps)
+            batches = iter(self.training)
+            while True:
+                stop = self.advance(batches)
+                ended = self.step % steps == 0
+                if ended:
+                    self.report()
+                if not ended or self.step < self.config.epochs * steps:
+                    self.save()
+                if stop and self.step < self.config.epochs * steps:
+                    raise Stopped
+                if ended:
+                    break
+
+    def advance(self, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        """Steps to the epoch's end, or until a checkpoint is due; whether any rank is to stop."""
+        stop = 0.0
+        self.model.train()
+        with self.clock.running():
+            for images, labels in batches:
+                self.update(*self.moved(images, labels))
+                stop, since_last = ranks.maximum(
+                    self.hooks.stop_requested(), time.monotonic() - self.saved_at
+                )
+                if stop or since_last >= self.checkpoint_period_seconds:
+                    break
+        self.clock.settle()
+        return stop > 0
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
+        """One optimizer step on this rank's share of a batch; the host does not wait for it."""
+        config = self.config
+        factor = methods.lr_factor(config, self.step, self.order.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr * factor
+        with self.autocast():
+            logits = self.replica(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += loss.detach()
+        self.step += 1
+
+    def moved(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch on the device, in the model's memory format."""
+        return (
+            images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
+            labels.to(self.device, non_blocking=True),
+        )
+
+    def autocast(self) -> torch.autocast:
+        """The configured precision."""
+        dtype = _DTYPES[self.config.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[float, float]:
+        """Mean cross entropy and top-1 accuracy over the validation set; a collective.
+
+        Each image counts once. The loss is without label smoothing.
+        """
+        if replicas.count() > 1:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
+        self.model.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for batch in self.validation:
+            images, labels = self.moved(*batch)
+            with self.autocast():
+                logits = self.model(images)
+                losses = F.cross_entropy(logits, labels, reduction="none")
+            right = (logits.argmax(dim=1) == labels).sum()
+            sums += torch.stack([losses.double().sum(), right, right.new_tensor(len(labels))])
+        loss, right, count = torch.stack(_of_ranks(sums)).sum(0).tolist()
+        return loss / count, right / count
+
+    def report(self) -> None:
+        """Evaluates at the end of an epoch, and logs it."""
+        steps = self.order.steps
+        train_loss = float(torch.stack(_of_ranks(self.loss_sum)).mean()) / steps
+        self.loss_sum.zero_()
+        loss, accuracy = self.evaluate()
+        row = {
+            "epoch": self.step // steps,
+            "step": self.step,
+            "seconds": self.clock.wall,
+            "train_loss": train_loss,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "lr": self.config.lr * methods.lr_factor(self.config, self.step - 1, steps),
+        }
+        self.rows.append(row)
+        if replicas.rank() == 0:
+            write_csv(self.directory / LOG, self.rows, COLUMNS)
+            self.hooks.evaluated(self.step, row)
+
+    def save(self) -> None:
+        """Writes the checkpoint; a collective."""
+        consolidate({"optimizer": self.optimizer})
+        loss_sums = _of_ranks(self.loss_sum)
+        if replicas.rank() == 0:
+            snapshot = {
+                **_identity(self.experiment),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "loss_sums": [float(each) for each in loss_sums],
+                "clock": {"wall": self.clock.wall, "cpu": self.clock.cpu},
+                "rows": self.rows,
+                "step": self.step,
+                "preemptions": self.preemptions,
+            }
+            checkpoint.save(self.directory / CHECKPOINT, snapshot)
+        self.saved_at = time.monotonic()
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Continues where `snapshot` was taken; raises whatever a misfit part raises."""
+        self.model.load_state_dict(snapshot["model"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        self.scaler.load_state_dict(snapshot["scaler"])
+        self.loss_sum.fill_(snapshot["loss_sums"][replicas.rank()])
+        self.clock.wall, self.clock.cpu = snapshot["clock"]["wall"], snapshot["clock"]["cpu"]
+        self.rows = list(snapshot["rows"])
+        self.step = snapshot["step"]
+        self.preemptions = snapshot["preemptions"] + 1
+
+
+def build_model(config: Config) -> nn.Module:
+    """The configured network, drawn from torch's random state."""
+    return ResNet(config.depths, config.width, config.classes)
+
+
+def _replicate(model: nn.Module, image_size: int) -> nn.Module:
+    """The model, under several ranks in DistributedDataParallel.
+
+    The first backward pass decides how gradients lie in buckets, and with that in which order they
+    are summed. Done here, the order is the same in a run and in one that resumes it.
+    """
+    if replicas.count() == 1:
+        return model
+    weight = next(model.parameters())
+    devices = [weight.device] if weight.is_cuda else None
+    replica = DistributedDataParallel(model, device_ids=devices)
+    statistics = [buffer.clone() for buffer in model.buffers()]
+    replica(weight.new_zeros(2, 3, image_size, image_size)).sum().backward()
+    replica.zero_grad(set_to_none=True)
+    for buffer, before in zip(model.buffers(), statistics, strict=True):
+        buffer.copy_(before)
+    return replica
+
+
+def _of_ranks(value: Tensor) -> list[Tensor]:
+    """`value` of every rank, on the CPU; a collective."""
+    own = value.cpu()
+    if replicas.count() == 1:
+        return [own]
+    found = [torch.empty_like(own) for _ in range(replicas.count())]
+    dist.all_gather(found, own)
+    return found

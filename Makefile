@@ -101,7 +101,7 @@ algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .a
 data: $(STAMP)  ## data of an official workload: WORKLOAD=ogbg DATA=~/data [CHECK=1 DRY_RUN=1 TEMP=DIR ACCEPT_LICENCE=1 DATA_FLAGS="more flags"]
 	@test -n "$(WORKLOAD)" && test -n "$(DATA)" || \
 	  { echo "error: say which and where: make data WORKLOAD=ogbg DATA=~/data" >&2; exit 2; }
-	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official_data --workload="$(WORKLOAD)" --data_dir="$(DATA)" $(if $(CHECK),--check) \
+	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official.data --workload="$(WORKLOAD)" --data_dir="$(DATA)" $(if $(CHECK),--check) \
 	  $(if $(DRY_RUN),--dry_run) $(if $(TEMP),--temp_dir="$(TEMP)") $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
 
 official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=8 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]

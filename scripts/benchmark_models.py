@@ -25,10 +25,12 @@ from tabulate import tabulate
 
 from common import cli, files
 from common.cli import UserError
-from scripts import algoperf_checkout, environment, manifest, official_entry
+from scripts import environment, manifest
 from scripts.environment import ROOT
-from scripts.reference_tests_plan import BATCH_SIZES
-from scripts.reference_tests_run import GIB, Limits, watched
+from scripts.official import installation
+from scripts.official.entry import find_entry
+from scripts.reference_tests.plan import BATCH_SIZES
+from scripts.reference_tests.run import GIB, Limits, watched
 
 FLAGS = flags.FLAGS
 
@@ -56,7 +58,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Measures workload by workload and prints the table; 1 if one could not be measured."""
     del argv
-    python, checkout = algoperf_checkout.python(), algoperf_checkout.checkout()
+    python, checkout = installation.python(), installation.checkout()
     if unknown := [name for name in FLAGS.workloads if name not in BATCH_SIZES]:
         raise UserError(f"unknown workload {unknown[0]!r}; known: {', '.join(BATCH_SIZES)}")
     output = files.make_directory(Path(FLAGS.output))
@@ -74,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _task(workload: str) -> dict[str, Any]:
-    found = [official_entry.find(name) for name in FLAGS.entries]
+    found = [find_entry(name) for name in FLAGS.entries]
     if not found:
         raise UserError("--entries must name at least one")
     for entry in found:
@@ -119,7 +121,7 @@ def _measured(
 
 
 def _variables(checkout: Path) -> dict[str, str]:
-    paths = [checkout, *(official_entry.find(name).python_path for name in FLAGS.entries), ROOT]
+    paths = [checkout, *(find_entry(name).python_path for name in FLAGS.entries), ROOT]
     chosen = {
         "PYTHONPATH": os.pathsep.join(map(str, dict.fromkeys(paths))),
         "PYTHONDONTWRITEBYTECODE": "1",  # into the checkout

@@ -6,7 +6,7 @@ Each trial is a process of its own (`python -m scripts.run`), or --nproc of them
 batches, pinned to its own cores. A finished trial has a status.json and is never run again.
 
 With --suite=official each runs under the benchmark's own runner, one after another on all GPUs, or
-as a Slurm job (`scripts.official_study`).
+as a Slurm job (`scripts.official.suite`).
 """
 
 import dataclasses
@@ -18,10 +18,11 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, manifest, official_study, processes
+from scripts import entries, environment, manifest, processes
 from scripts import plan as plans
 from scripts import trial as trials
-from scripts.official_trial import OfficialTrial
+from scripts.official import suite
+from scripts.official.trial import OfficialTrial
 from scripts.processes import Failure, Job
 from scripts.trial import Trial
 from workloads import registry, rulesets, search_space
@@ -47,8 +48,8 @@ def define_flags() -> None:
     define_plan_flags()
     define_machine_flags()
     flags.DEFINE_enum("suite", "standin", ["standin", "official"], "which workloads there are")
-    official_study.define_flags()
-    flags.adopt_module_key_flags(official_study)
+    suite.define_flags()
+    flags.adopt_module_key_flags(suite)
     flags.DEFINE_integer("studies", 3, "repeats with other seeds", lower_bound=1)
     flags.DEFINE_integer(
         "first_study", 0, "index of the first one; it enters the seeds", lower_bound=0
@@ -132,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
     studies = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)
     if FLAGS.suite == "official":
         return _main_official(studies)
-    official_only = FLAGS.get_key_flags_for_module(official_study)
+    official_only = FLAGS.get_key_flags_for_module(suite)
     _refuse((flag.name for flag in official_only), "official")
     workloads, chosen_entries = names_from_flags()
     spaces = {entry: entries.standin_points_file(entry) for entry in chosen_entries}
@@ -153,30 +154,28 @@ def _main_official(studies: Sequence[int]) -> int:
     if FLAGS["workloads"].present:
         workloads = tuple(dict.fromkeys(FLAGS.workloads))
     numbers = None if FLAGS.trials == ["all"] else _numbers("all, or numbers from 1")
-    planned = official_study.trials_from_flags(
-        workloads, FLAGS.entries, studies, numbers, FLAGS.seed
-    )
+    planned = suite.trials_from_flags(workloads, FLAGS.entries, studies, numbers, FLAGS.seed)
     return run_official(planned, FLAGS.output)
 
 
 def run_official(planned: Sequence[OfficialTrial], output: str) -> int:
     """Plans, submits or runs official trials as the flags say; 1 if one failed here."""
-    node = official_study.node_from_flags(output)
+    node = suite.node_from_flags(output)
     if FLAGS.dry_run:
-        official_study.print_plan(planned, node)
+        suite.print_plan(planned, node)
         return 0
     if FLAGS.slurm:
-        official_study.submit(planned, node)
+        suite.submit(planned, node)
         return 0
-    failures = official_study.run(planned, node)
+    failures = suite.run(planned, node)
     return report(failures, [trial.trial for trial in planned], node.output)
 
 
-def _refuse(names: Iterable[str], suite: str) -> None:
+def _refuse(names: Iterable[str], other: str) -> None:
     """UserError if a flag is given that has a meaning for the other suite only."""
     for name in names:
         if FLAGS[name].present:
-            raise UserError(f"--{name} is for --suite={suite}")
+            raise UserError(f"--{name} is for --suite={other}")
 
 
 def _numbers(allowed: str) -> list[int]:

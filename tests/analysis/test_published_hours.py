@@ -45,7 +45,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         published_hours.hours(tmp_path)
     path = write_trial(tmp_path, 0, 1, 1.0)
     path.write_text("score\n1\n2\n3\n")
-    with pytest.raises(UserError, match=r"trial_1/eval_measurements\.csv has no column accumulated"):
+    with pytest.raises(
+        UserError, match=r"trial_1/eval_measurements\.csv has no column accumulated"
+    ):
         published_hours.hours(tmp_path)
 
 

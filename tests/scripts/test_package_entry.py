@@ -13,20 +13,20 @@ import torch
 import yaml
 
 from common.cli import UserError
-from scripts import package_entry_folder, package_entry_info
 from scripts.environment import ROOT
-from scripts.official_entry import SPACE
-from scripts.package_entry_folder import MANIFEST, Package
-from scripts.package_entry_sources import ELSEWHERE, PROJECT
+from scripts.official.entry import SPACE
+from scripts.package_entry.folder import MANIFEST, Package, compose, module_of, packable, write
+from scripts.package_entry.info import check_info, read_info
+from scripts.package_entry.sources import ELSEWHERE, PROJECT
 from tests.scripts.commands import finish
 
-ENTRIES = package_entry_folder.packable(ROOT)
+ENTRIES = packable(ROOT)
 STEPS = Path(__file__).parent / "fake" / "entry_steps.py"
 
 
 @pytest.fixture(scope="module")
 def packages() -> dict[str, Package]:
-    return {entry: package_entry_folder.compose(ROOT, entry) for entry in ENTRIES}
+    return {entry: compose(ROOT, entry) for entry in ENTRIES}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def dist(packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory)
     """All packages in one folder."""
     output = tmp_path_factory.mktemp("dist")
     for package in packages.values():
-        package_entry_folder.write(package, output, {}, overwrite=False)
+        write(package, output, {}, overwrite=False)
     return output
 
 
@@ -66,7 +66,7 @@ def test_packages_take_the_same_steps_far_from_this_repository(
         entry: json.loads(package.contents[SPACE])[0] if SPACE in package.contents else None
         for entry, package in packages.items()
     }
-    here = {entry: package_entry_folder.module_of(entry) for entry in packages}
+    here = {entry: module_of(entry) for entry in packages}
     there = {entry: module_name(package) for entry, package in packages.items()}
     expected, _ = steps(tmp_path, [ROOT], here, points)
     paths = [dist]
@@ -131,9 +131,9 @@ def test_examples_in_docstrings_import_from_the_package(packages: dict[str, Pack
 
 def test_the_same_code_gives_the_same_bytes(tmp_path: Path) -> None:
     folders = [
-        package_entry_folder.write(package, tmp_path / name, {"entry": "adamw"}, overwrite=False)
+        write(package, tmp_path / name, {"entry": "adamw"}, overwrite=False)
         for name in ("a", "b")
-        for package in [package_entry_folder.compose(ROOT, "adamw")]
+        for package in [compose(ROOT, "adamw")]
     ]
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
@@ -148,19 +148,19 @@ def test_a_folder_of_somebody_else_stays(packages: dict[str, Package], tmp_path:
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match=f"has no {MANIFEST}; --overwrite"):
-        package_entry_folder.write(package, tmp_path, {}, overwrite=False)
+        write(package, tmp_path, {}, overwrite=False)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-    package_entry_folder.write(package, tmp_path, {}, overwrite=True)
+    write(package, tmp_path, {}, overwrite=True)
     assert not (folder / "mine.txt").exists()
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__/submission.pyc").write_text("")
-    package_entry_folder.write(package, tmp_path, {}, overwrite=False)
+    write(package, tmp_path, {}, overwrite=False)
     (folder / "submission.py").write_text("# mended by hand\n")
     with pytest.raises(UserError, match=r"has been changed in submission\.py"):
-        package_entry_folder.write(package, tmp_path, {}, overwrite=False)
+        write(package, tmp_path, {}, overwrite=False)
     (folder / MANIFEST).write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        package_entry_folder.write(package, tmp_path, {}, overwrite=False)
+        write(package, tmp_path, {}, overwrite=False)
     assert [path.name for path in folder.parent.iterdir()] == ["adamw"]
 
 
@@ -209,12 +209,12 @@ INFO = {
 )
 def test_information_that_the_organisers_would_refuse(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^info.yml: {message}"):
-        package_entry_info.check(INFO | change, "info.yml")
+        check_info(INFO | change, "info.yml")
 
 
 def test_information_must_be_whole(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="authors: missing"):
-        package_entry_info.check({k: v for k, v in INFO.items() if k != "authors"}, "x")
+        check_info({k: v for k, v in INFO.items() if k != "authors"}, "x")
     (tmp_path / "info.yml").write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
-        package_entry_info.read(tmp_path / "info.yml")
+        read_info(tmp_path / "info.yml")

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from common.cli import UserError
-from scripts import package_entry_folder
-from scripts.official_entry import SPACE
-from scripts.package_entry_rewrite import rewritten
-from scripts.package_entry_sources import Source, reached
+from scripts.official.entry import SPACE
+from scripts.package_entry.folder import compose
+from scripts.package_entry.rewrite import rewritten
+from scripts.package_entry.sources import Source, reached
 
 INFO = {
     "submission_name": "Name",
@@ -90,7 +90,7 @@ def f():
         numpy = None
 """
     write(tree, "submission/entries/e/submission.py", text)
-    packed = package_entry_folder.compose(tree, "e").contents["submission.py"].decode()
+    packed = compose(tree, "e").contents["submission.py"].decode()
     assert (
         packed
         == """
@@ -112,18 +112,18 @@ def test_files_that_modules_name_are_taken(tree: Path) -> None:
     write(tree, "submission/tables/read.py", "NAME = 'numbers.json'")
     write(tree, "submission/tables/numbers.json", "[1]")
     write(tree, "submission/tables/notes.json", "[2]")
-    contents = package_entry_folder.compose(tree, "e").contents
+    contents = compose(tree, "e").contents
     assert contents["tables/numbers.json"] == b"[1]"
     assert "tables/notes.json" not in contents
 
 
 def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
     write(tree, "submission/entries/e/submission.py", "import torch, einops, json")
-    contents = package_entry_folder.compose(tree, "e").contents
+    contents = compose(tree, "e").contents
     assert contents["requirements.txt"].decode().splitlines()[1:] == ["einops==0.8.1"]
     write(tree, "submission/entries/e/submission.py", "import unpinned")
     with pytest.raises(UserError, match="pins no version of unpinned"):
-        package_entry_folder.compose(tree, "e")
+        compose(tree, "e")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
 def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, message: str) -> None:
     write(tree, f"submission/{name}", text)
     with pytest.raises(UserError, match=message):
-        package_entry_folder.compose(tree, "e")
+        compose(tree, "e")
 
 
 def test_two_modules_cannot_have_one_place(tree: Path) -> None:
@@ -149,14 +149,14 @@ def test_two_modules_cannot_have_one_place(tree: Path) -> None:
     text = "from submission import a\nfrom submission.entries.e import a as b"
     write(tree, "submission/entries/e/submission.py", text)
     with pytest.raises(UserError, match="have one place in a package"):
-        package_entry_folder.compose(tree, "e")
+        compose(tree, "e")
 
 
 def test_a_self_tuning_entry_has_no_search_space(tree: Path) -> None:
     info = yaml.safe_dump(INFO | {"ruleset": "self-tuning"})
     write(tree, "submission/entries/e/submission_info.yml", info)
     with pytest.raises(UserError, match="ruleset has no search space"):
-        package_entry_folder.compose(tree, "e")
+        compose(tree, "e")
 
 
 def test_imports_that_go_round_are_followed_once(tree: Path) -> None:

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from common.cli import UserError
-from scripts import package_entry_folder, reference_tests_plan, reference_tests_table
 from scripts.environment import ROOT
-from scripts.reference_tests_run import GIB, Limits, Outcome, last_error, watched
+from scripts.package_entry.folder import compose, write
+from scripts.reference_tests import plan, table
+from scripts.reference_tests.run import GIB, Limits, Outcome, last_error, watched
 from tests.scripts.commands import finish
 
 FAKE = Path(__file__).parent / "fake" / "reference_test.py"
@@ -104,8 +105,8 @@ def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None
 
 
 def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Path) -> None:
-    package = package_entry_folder.compose(ROOT, "nadamw")
-    package_entry_folder.write(package, tmp_path / "dist", {}, overwrite=False)
+    package = compose(ROOT, "nadamw")
+    write(package, tmp_path / "dist", {}, overwrite=False)
     flags = ("--workloads=mnist", "--entries=nadamw", f"--packaged={tmp_path / 'dist'}")
     script = f"--test_script=mnist:{checkout}/tests/passes.py"
     done = run(checkout, *flags, script)
@@ -116,17 +117,17 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
 
 
 def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
-    package = package_entry_folder.compose(ROOT, "nadamw", authors="Somebody else")
-    folder = package_entry_folder.write(package, tmp_path, {}, overwrite=False)
-    entry = reference_tests_plan.in_package("nadamw", tmp_path)
-    assert entry.content == reference_tests_plan.in_repository("nadamw").content
+    package = compose(ROOT, "nadamw", authors="Somebody else")
+    folder = write(package, tmp_path, {}, overwrite=False)
+    entry = plan.in_package("nadamw", tmp_path)
+    assert entry.content == plan.in_repository("nadamw").content
     (folder / "nadamw.py").write_text("")
-    assert reference_tests_plan.in_package("nadamw", tmp_path).content != entry.content
+    assert plan.in_package("nadamw", tmp_path).content != entry.content
 
 
 def test_entries_without_hyperparameters_get_no_search_space(tmp_path: Path) -> None:
-    entry = reference_tests_plan.in_repository("shampoo_self_tuning")
-    (case,) = reference_tests_plan.cases(["mnist"], [entry], tmp_path, {})
+    entry = plan.in_repository("shampoo_self_tuning")
+    (case,) = plan.cases(["mnist"], [entry], tmp_path, {})
     command = case.command(Path("python"), tmp_path)
     assert "--tuning_search_space=None" in command
     assert "--submission_path=submission/entries/shampoo_self_tuning/submission.py" in command
@@ -206,4 +207,4 @@ def test_a_slip_is_named_in_one_line(checkout: Path, flag: str, message: str) ->
 def test_a_damaged_table_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "reference_tests.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has other columns"):
-        reference_tests_table.read(tmp_path)
+        table.read(tmp_path)

@@ -1,0 +1,127 @@
+"""The command that runs one trial under the official runner, and how a person would type it."""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from common.cli import UserError
+from scripts.official.installation import RUNNER
+from scripts.official.trial import OfficialTrial
+
+# Ours to set: another value would make another trial, or lose its logs.
+_OURS = (
+    *("framework", "workload", "submission_path", "tuning_ruleset", "tuning_search_space"),
+    *("num_tuning_trials", "hparam_start_index", "hparam_end_index", "experiment_dir"),
+    *("experiment_name", "rng_seed", "torch_compile", "max_global_steps", "resume_last_run"),
+    *("overwrite", "append_timestamp", "save_checkpoints", "save_intermediate_checkpoints"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """Where trials run.
+
+    Attributes:
+      checkout, python: of the benchmark, absolute.
+      gpus: that train a trial together; 0 means the CPU.
+      data_dir: the root of the data sets, absolute.
+      output: the runner's --experiment_dir, absolute.
+      runner_flags: more flags for the runner, each as on its command line.
+      skip_checks: names of checks that are not to be made.
+    """
+
+    checkout: Path
+    python: Path
+    gpus: int
+    data_dir: Path
+    output: Path
+    runner_flags: tuple[str, ...] = ()
+    skip_checks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for flag in self.runner_flags:
+            name = flag.removeprefix("--").partition("=")[0]
+            if not flag.startswith("--") or name.removeprefix("no") in _OURS or name in _OURS:
+                raise UserError(f"--runner_flag={flag}: give --name or --name=value, not of ours")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A program with its arguments, where it runs, and what its environment has besides ours."""
+
+    arguments: tuple[str, ...]
+    directory: Path
+    variables: Mapping[str, str]
+
+    def shell(self) -> str:
+        """One line for a shell."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        change = shlex.join(["cd", str(self.directory)])
+        return f"{change} && {' '.join([*variables, shlex.join(self.arguments)])}"
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with the command's variables."""
+        return {**os.environ, **self.variables}
+
+
+def command(trial: OfficialTrial, node: Node) -> Command:
+    """What runs a trial on a node; UserError for GPUs that this process may not see.
+
+    The runner asks on its terminal what to do with a workload's folder that is there already, and
+    a batch job has none; `--resume_last_run` keeps it from asking. It has no other effect: a trial
+    goes on if its folder holds a checkpoint, and starts if not. `--overwrite` would remove the
+    whole workload's folder, with all other trials, and is never given.
+
+    All checkpoints are kept by the runner, since it would remove the last one before it writes the
+    next; `scripts.official.keep` removes old ones.
+    """
+    from scripts.official import paths
+
+    flags = [
+        *(_flag(name, value) for name, value in trial.flags(node.output).items()),
+        *paths.runner_flags(trial.trial.workload, node.data_dir),
+        "--resume_last_run",
+        *node.runner_flags,
+    ]
+    return Command(
+        (*_launcher(node), RUNNER, *flags),
+        node.checkout,
+        variables([trial.entry.python_path], node),
+    )
+
+
+def variables(python_paths: Sequence[Path], node: Node) -> dict[str, str]:
+    """The environment that entries need on a node; UserError for GPUs that may not be seen.
+
+    A runner with fewer processes than visible GPUs would divide batches wrongly, or use
+    `DataParallel`; so it sees as many as it shall use.
+    """
+    paths = [*map(str, python_paths), *filter(None, [os.environ.get("PYTHONPATH")])]
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(index) for index in range(node.gpus)]
+    if seen and node.gpus:
+        devices = seen.split(",")[: node.gpus]
+        if len(devices) < node.gpus:
+            raise UserError(f"--gpus={node.gpus}: CUDA_VISIBLE_DEVICES={seen} has {len(devices)}")
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
+    }
+
+
+def _launcher(node: Node) -> tuple[str, ...]:
+    if node.gpus <= 1:
+        return (str(node.python),)
+    redirects = ",".join(f"{rank}:0" for rank in range(1, node.gpus))
+    return (
+        *(str(node.python), "-m", "torch.distributed.run", "--redirects", redirects),
+        *("--standalone", "--nnodes=1", f"--nproc_per_node={node.gpus}"),
+    )
+
+
+def _flag(name: str, value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"

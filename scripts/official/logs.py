@@ -1,0 +1,214 @@
+"""What the official runner's files say of a trial, and what must happen before it may go on.
+
+The runner writes no file atomically. A trial of ours is complete when its status.json is there,
+which is written after the runner has ended well. Without one, as in logs made elsewhere, it is
+complete if the last row of measurements.csv is the one with the score alone that the runner adds
+when it leaves its training loop; that row is needed in either case.
+"""
+
+import csv
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import files
+from common.cli import UserError
+from scripts import metrics_log
+from scripts import trial as trials
+from scripts.metrics_log import EVALUATIONS, MEASUREMENTS
+from scripts.official.entry import SPACE
+from scripts.official.trial import OfficialTrial
+from scripts.trial import FLAGS_GIVEN, HPARAMS, LOG
+
+BACKUP = "backup"
+LAUNCH = "launch_{}.json"
+_ATTEMPT = "attempt_{}"
+_CHECKPOINT = "checkpoint_"
+_ELSEWHERE = "choose another --experiment_dir, or move the trial's folder away"
+
+Rows = list[dict[str, str]]
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """The runner's checkpoints, from the first to the last step."""
+    found = (path for path in directory.glob(f"{_CHECKPOINT}*") if path.is_file())
+    return sorted((path for path in found if _step(path) is not None), key=lambda p: _step(p) or 0)
+
+
+def _step(checkpoint: Path) -> int | None:
+    number = checkpoint.name.removeprefix(_CHECKPOINT)
+    return int(number) if number.isdecimal() else None
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of one of the runner's tables; none if there is no such file, UserError if damaged.
+
+    An empty table is what the runner leaves if it ends while it writes; it counts as damaged.
+    """
+    if not path.exists():
+        return []
+    rows = metrics_log.read_csv(path, ["global_step"])
+    for line, row in enumerate(rows, start=2):
+        for name in ("global_step", "score"):
+            try:
+                float(row.get(name) or 0)
+            except ValueError as error:
+                raise UserError(f"{path} is damaged: line {line}: {name}: {error}") from error
+    return rows
+
+
+def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
+    """What status.json is to say of a trial whose runner left its training loop, else None.
+
+    UserError naming a damaged table.
+    """
+    rows, evaluations = read_rows(directory / MEASUREMENTS), read_rows(directory / EVALUATIONS)
+    if not rows or not rows[-1].get("score") or rows[-1].get("accumulated_submission_time"):
+        return None
+    step, seconds = int(float(rows[-1]["global_step"])), float(rows[-1]["score"])
+    return {
+        "status": "complete",
+        "reason": _reason(trial, evaluations, step, seconds),
+        "global_step": step,
+        "accumulated_submission_time": seconds,
+        "evaluations": len(evaluations),
+        "preemption_count": int(float(rows[-1].get("preemption_count") or 0)),
+    }
+
+
+def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) -> str:
+    facts = trial.facts
+    splits = (("validation", facts.validation_target), ("test", facts.test_target))
+    if all(
+        any(
+            facts.meets(float(row.get(f"{split}/{facts.metric}") or "nan"), target)
+            for row in evaluations
+        )
+        for split, target in splits
+    ):
+        return "targets"
+    if seconds >= trial.budget_seconds:
+        return "time"
+    if trial.trial.max_steps is not None and step >= trial.trial.max_steps:
+        return "steps"
+    return "submission"
+
+
+def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
+    """How this very trial has ended in `directory`, None if it may start or go on.
+
+    Logs made elsewhere, which have no record of a launch, may have any seed.
+
+    Raises:
+      UserError: the folder holds another trial, or files that cannot be trusted.
+    """
+    status = trials.read_status(directory)
+    if status is None and not (directory / LAUNCH.format(0)).exists():
+        found = ending(trial, directory)
+        status = None if found is None else found | {"source": "logs"}
+    elif (
+        status is not None and status["reason"] != "time" and not read_rows(directory / EVALUATIONS)
+    ):
+        raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_ELSEWHERE}")
+    if status is not None or checkpoints(directory):
+        _check_points(trial, directory)
+        if status is None or "source" not in status:
+            _check_flags(trial, directory)
+    return status
+
+
+def _check_points(trial: OfficialTrial, directory: Path) -> None:
+    path = directory / HPARAMS
+    if path.exists() and trial.entry.ruleset == "external":
+        recorded = files.read_json(path)
+        trials.require_same(str(path), recorded, trial.trial.hyperparameters, remedy=_ELSEWHERE)
+
+
+def _check_flags(trial: OfficialTrial, directory: Path) -> None:
+    path = directory / FLAGS_GIVEN
+    if path.exists():
+        trials.require_same(str(path), files.read_json(path), trial.recorded(), True, _ELSEWHERE)
+
+
+def prepare(trial: OfficialTrial, directory: Path) -> int:
+    """Readies an unfinished trial's folder for the runner; the step from which it goes on.
+
+    A checkpoint that the runner could not finish is set aside, and rows of its tables that are
+    later than the checkpoint are removed, for they will come again. A table that the runner left
+    damaged is taken from its backup. Without a checkpoint the trial starts anew, and what there is
+    moves into `attempt_N`. Nothing is deleted.
+
+    Raises:
+      UserError: a table is damaged and has no backup; or as `finished`.
+    """
+    kept = None
+    for checkpoint in reversed(checkpoints(directory)):
+        if is_intact(checkpoint):
+            kept = checkpoint
+            break
+        checkpoint.rename(directory / f"damaged_{checkpoint.name}")
+    if kept is None:
+        set_aside(directory)
+        return 0
+    step = _step(kept) or 0
+    for name in (EVALUATIONS, MEASUREMENTS):
+        _cut(directory, name, step)
+    return step
+
+
+def is_intact(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has its checksum."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
+
+
+def set_aside(directory: Path) -> None:
+    """Moves what a run without checkpoints left into the first free `attempt_N`."""
+    kept = (LOG, SPACE)
+    left = [p for p in directory.iterdir() if p.name not in kept and not _is_ours(p)]
+    if not left:
+        return
+    number = 0
+    while (directory / _ATTEMPT.format(number)).exists():
+        number += 1
+    attempt = directory / _ATTEMPT.format(number)
+    attempt.mkdir()
+    for path in left:
+        path.rename(attempt / path.name)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name.startswith((".", _ATTEMPT.format(""), LAUNCH.split("{")[0]))
+
+
+def _cut(directory: Path, name: str, step: int) -> None:
+    path, backup = directory / name, directory / BACKUP / name
+    try:
+        rows = read_rows(path)
+    except UserError as error:
+        if not backup.exists():
+            raise UserError(f"{error}; {_ELSEWHERE}") from error
+        path.replace(directory / f"damaged_{name}")
+        shutil.copy2(backup, path)
+        rows = read_rows(path)
+    if all(float(row["global_step"]) <= step for row in rows):
+        return
+    number = len(list(directory.glob(f"{BACKUP}/{name}.cut_*")))
+    (directory / BACKUP).mkdir(exist_ok=True)
+    shutil.copy2(path, directory / BACKUP / f"{name}.cut_{number}")
+    _write_rows(path, [row for row in rows if float(row["global_step"]) <= step], list(rows[0]))
+
+
+def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    if not rows:
+        path.unlink()
+        return
+    with files.atomic_open(path) as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

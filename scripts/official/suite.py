@@ -1,0 +1,178 @@
+"""Trials of official workloads: which there are, and running them one after another.
+
+Each is a process of its own, for several in one run out of memory on some workloads. The points of
+a tuning study are drawn here, since the runner shuffles what it draws from ranges without a seed.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from common.cli import UserError
+from scripts import plan as plans
+from scripts.official import checks, installation, slurm
+from scripts.official.command import Node, command
+from scripts.official.entry import OfficialEntry, check_points, find_entry
+from scripts.official.run import RunnerFailedError, complete, describe
+from scripts.official.trial import OfficialTrial
+from scripts.processes import Failure, Job
+from scripts.trial import LOG
+from workloads import registry, search_space
+from workloads.official import search_spaces
+from workloads.official.facts import NEWEST, VERSIONS
+from workloads.search_space import Point
+
+FLAGS = flags.FLAGS
+_OWN_SPACE = "workload"
+
+
+def define_flags() -> None:
+    """Declares what the official runner needs besides workloads, entries and studies."""
+    flags.DEFINE_integer("gpus", 8, "GPUs that train a trial together; 0: CPU, mnist only", 0)
+    flags.DEFINE_string("data_dir", "~/data", "root of the data sets, as `make data` makes it")
+    flags.DEFINE_enum("version", NEWEST, VERSIONS, "of the benchmark, for targets and budgets")
+    flags.DEFINE_string(
+        "search_space", None, "`workload`: tune on its own ranges; or a JSON file; default: entry's"
+    )
+    flags.DEFINE_integer("points", 5, "how many points to draw from ranges", lower_bound=1)
+    flags.DEFINE_integer("max_global_steps", None, "stop after so many steps", lower_bound=1)
+    flags.DEFINE_bool("torch_compile", None, "compile models (default: on GPUs, as the runner)")
+    flags.DEFINE_multi_string("runner_flag", [], "one more flag for the runner, such as --profile")
+    flags.DEFINE_list("skip_checks", [], f"of {', '.join(checks.NAMES)}; or all")
+    slurm.define_flags()
+    flags.adopt_module_key_flags(slurm)
+
+
+def trials_from_flags(
+    workloads: Sequence[str],
+    given_entries: Sequence[str],
+    studies: Sequence[int],
+    numbers: Sequence[int] | None,
+    seed: int,
+) -> list[OfficialTrial]:
+    """All trials, ordered by study, workload, trial, entry.
+
+    Args:
+      workloads: official ones.
+      given_entries: names or paths.
+      numbers: of the trials, from 1; None for all points.
+
+    Raises:
+      UserError: for an unknown name, or a trial without a point.
+    """
+    entries = {entry.name: entry for entry in map(find_entry, given_entries)}
+    if len(entries) < len(given_entries):
+        raise UserError(f"--entries={','.join(given_entries)}: two are of the same name")
+    compiles = FLAGS.gpus > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
+    planned = []
+    for study in studies:
+        for workload in workloads:
+            registry.official(workload, FLAGS.version)
+            points = {name: _points(entry, workload) for name, entry in entries.items()}
+            chosen = {
+                (name, workload): numbers or range(1, len(listed) + 1)
+                for name, (listed, _) in points.items()
+            }
+            listed = {name: listed for name, (listed, _) in points.items()}
+            limits = {workload: FLAGS.max_global_steps} if FLAGS.max_global_steps else None
+            for trial in plans.trials_of([study], listed, chosen, seed, limits):
+                all_points, drawn = points[trial.entry]
+                planned.append(
+                    OfficialTrial(
+                        trial=trial,
+                        entry=entries[trial.entry],
+                        count=len(all_points),
+                        drawn=tuple(all_points) if drawn else None,
+                        version=FLAGS.version,
+                        torch_compile=compiles,
+                    )
+                )
+    return planned
+
+
+def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
+    """An entry's points on a workload, and whether they are others than its own list."""
+    given = FLAGS.search_space
+    if given is None:
+        return entry.points(), False
+    if entry.space is None:
+        raise UserError(f"--search_space={given}: {entry.name} tunes itself and takes no points")
+    if given == _OWN_SPACE:
+        return search_spaces.draw(workload, entry.name, FLAGS.points), True
+    path = Path(given)
+    return check_points(search_space.points(path, FLAGS.points), path), True
+
+
+def node_from_flags(output: str) -> Node:
+    """The node as the flags describe it; what a dry run lacks of the benchmark, it only says."""
+    found = []
+    for find, default in (
+        (installation.checkout, installation.default_checkout),
+        (installation.python, installation.default_python),
+    ):
+        try:
+            found.append(find())
+        except UserError as error:
+            if not FLAGS.dry_run:
+                raise
+            print(f"note: {error}", file=sys.stderr)
+            found.append(default())
+    return Node(
+        checkout=found[0],
+        python=found[1],
+        gpus=FLAGS.gpus,
+        data_dir=Path(FLAGS.data_dir).expanduser().absolute(),
+        output=Path(output).expanduser().absolute(),
+        runner_flags=tuple(FLAGS.runner_flag),
+        skip_checks=checks.names_to_skip(FLAGS.skip_checks),
+    )
+
+
+def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
+    """Runs what is not complete, one trial after another; returns those that failed.
+
+    UserError if a check of the node or of its data has failed.
+    """
+    checks.check([trial for trial in planned if not _is_complete(trial, node)], node)
+    failures = []
+    for trial in planned:
+        try:
+            print(complete(trial, node), flush=True)
+        except (RunnerFailedError, UserError) as error:
+            log = trial.directory(node.output) / LOG
+            failures.append(Failure(Job(trial.trial.name, (), log), 1, str(error)))
+    return failures
+
+
+def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
+    """Submits what is not complete to Slurm, a job per trial; UserError where there is none."""
+    slurm.submit([trial for trial in planned if not _is_complete(trial, node)], node)
+
+
+def _is_complete(trial: OfficialTrial, node: Node) -> bool:
+    try:
+        return describe(trial, node) == "complete"
+    except UserError:  # said when its turn comes
+        return False
+
+
+def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
+    """Per trial a comment and the exact command, ready for a shell; creates nothing."""
+    for problem in checks.without_gpus(planned, node):
+        print(f"note: {problem}", file=sys.stderr)
+    done = 0
+    for trial in planned:
+        try:
+            state = describe(trial, node)
+        except UserError as error:
+            state = f"refused: {error}"
+        done += state == "complete"
+        print(f"# {trial.trial.name}: {state}")
+        if trial.drawn is not None and (space := trial.space(node.output)):
+            print(f"# {space} will hold the points; this one: {dict(trial.trial.hyperparameters)}")
+        print(command(trial, node).shell())
+    print(f"# {len(planned)} trials, {done} complete, {len(planned) - done} to run")
+    if FLAGS.slurm:
+        slurm.print_plan(planned, node)

@@ -1,0 +1,1 @@
+"""Packages: folders of an entry and all that it imports, for the organisers of the benchmark."""

@@ -1,0 +1,130 @@
+"""A checkout whose runner only pretends to train, entries for it, and command lines against it."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scripts import environment
+from scripts.official.command import Node
+from scripts.official.entry import find_entry
+from scripts.official.trial import OfficialTrial
+from scripts.trial import Trial
+
+RUNNER = Path(__file__).parent.parent / "fake" / "fake_submission_runner.py"
+SUBMISSION = "def get_batch_size(workload_name):\n    return 16\n"
+GOOD, FAILS, LEAVES, SLOW = 0.1, 0.5, 0.8, 0.9
+# The checks that need the benchmark itself or its data.
+SKIP = "--skip_checks=benchmark,version,gpus,batch_size,data"
+
+
+def make_checkout(folder: Path) -> Path:
+    """A checkout with the fake runner."""
+    folder.mkdir(parents=True)
+    shutil.copy(RUNNER, folder / "submission_runner.py")
+    return folder
+
+
+def make_entry(folder: Path, rates: list[float] | None) -> Path:
+    """A packaged entry with one point per rate, or one that tunes itself."""
+    folder.mkdir(parents=True)
+    (folder / "submission.py").write_text(SUBMISSION)
+    if rates is None:
+        (folder / "submission_info.yml").write_text("ruleset: self-tuning\n")
+    else:
+        points = [{"learning_rate": rate} for rate in rates]
+        (folder / "tuning_search_space.json").write_text(json.dumps(points))
+    return folder
+
+
+def make_trial(entry: Path, number: int = 1, **changes: Any) -> OfficialTrial:
+    """A trial of such an entry on mnist."""
+    found = find_entry(str(entry))
+    points = found.points()
+    trial = Trial("mnist", found.name, 0, number, points[number - 1])
+    made = OfficialTrial(trial, found, len(points), torch_compile=False)
+    return dataclasses.replace(made, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a test's checkout, entries and logs are."""
+
+    root: Path
+
+    @property
+    def output(self) -> Path:
+        return self.root / "logs"
+
+    def node(self, gpus: int = 0) -> Node:
+        return Node(
+            checkout=self.root / "checkout",
+            python=Path(sys.executable),
+            gpus=gpus,
+            data_dir=self.root / "data",
+            output=self.output,
+        )
+
+    def folder(self, entry: str = "toy", number: int = 1, study: int = 0) -> Path:
+        return self.output / entry / f"study_{study}" / "mnist_pytorch" / f"trial_{number}"
+
+    def command(self, script: str, *flags: str) -> list[str]:
+        return [sys.executable, "-m", f"scripts.{script}", *flags]
+
+    def official(self, *flags: str, entry: str = "toy") -> list[str]:
+        fixed = (f"--entry={self.root / entry}", f"--experiment_dir={self.output}", "--gpus=0")
+        return self.command("official", "--workload=mnist", *fixed, *flags)
+
+    def variables(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ALGOPERF_DIR": str(self.root / "checkout"),
+            "ALGOPERF_PYTHON": sys.executable,
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def finish(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=environment.ROOT,
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            command,
+            cwd=environment.ROOT,
+            env=self.variables(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def wait_for(is_there: Callable[[], object]) -> None:
+    """Returns once something is so; fails after 30 s."""
+    until = time.monotonic() + 30
+    while not is_there():
+        assert time.monotonic() < until, "waited for 30 s in vain"
+        time.sleep(0.05)
+
+
+def processes_with(word: str, path: Path) -> list[int]:
+    """The processes whose command line has this word, and one that names the path."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:  # it has ended
+            continue
+        if word in words and any(str(path) in other for other in words):
+            found.append(int(file.parent.name))
+    return found

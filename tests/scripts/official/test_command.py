@@ -1,0 +1,263 @@
+"""What the official runner is told: the printed commands, their seeds, points and environment."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.cli import UserError
+from scripts.official import installation
+from scripts.official.command import Node, command
+from scripts.official.entry import find_entry
+from scripts.official.trial import OfficialTrial
+from scripts.trial import Trial
+from tests.scripts.commands import finish
+from tests.scripts.official.fakes import GOOD, make_entry, make_trial
+from workloads import registry
+from workloads.official import search_spaces
+
+# Later than the benchmark's commit, so nothing of it can be set up or run.
+WORKLOADS = [name for name in registry.names("official") if name != "finewebedu_lm"]
+ENTRIES = ("shampoo", "shampoo_self_tuning", "nadamw", "adamw")
+TUNED = ("shampoo", "nadamw", "adamw")
+
+
+def node(gpus: int = 8, **changes: object) -> Node:
+    paths = {"checkout": Path("/c"), "python": Path("/p y/bin/python"), "data_dir": Path("/data")}
+    return Node(**{**paths, "gpus": gpus, "output": Path("/logs"), **changes})  # type: ignore[arg-type]
+
+
+def trials_of(workload: str, entry_name: str, drawn: bool = False) -> list[OfficialTrial]:
+    entry = find_entry(entry_name)
+    points = search_spaces.draw(workload, entry_name, 3) if drawn else entry.points()
+    return [
+        OfficialTrial(
+            Trial(workload, entry.name, 1, number, point),
+            entry,
+            len(points),
+            tuple(points) if drawn else None,
+        )
+        for number, point in enumerate(points, start=1)
+    ]
+
+
+def words(trial: OfficialTrial, on: Node) -> list[str]:
+    """The printed command's words after the directory change and the environment."""
+    split = shlex.split(command(trial, on).shell())
+    assert split[:3] == ["cd", str(on.checkout), "&&"]
+    return split[3:]
+
+
+def test_torchrun_understands_the_launcher() -> None:
+    from torch.distributed.run import parse_args
+
+    given = words(trials_of("wmt", "shampoo")[0], node())
+    assert given[2:5] == ["/p y/bin/python", "-m", "torch.distributed.run"]
+    parsed = parse_args(given[5:])
+    assert (parsed.nproc_per_node, parsed.nnodes, parsed.standalone) == ("8", "1", True)
+    assert parsed.training_script == "submission_runner.py"
+    assert "--resume_last_run" in parsed.training_script_args
+    assert not any("overwrite" in word for word in given)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_one_process_without_torchrun(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    given = words(trials_of("mnist", "adamw")[0], node(gpus))
+    assert given[1] == f"CUDA_VISIBLE_DEVICES={'0' if gpus else ''}"
+    assert given[2:4] == ["/p y/bin/python", "submission_runner.py"]
+
+
+def test_as_many_gpus_are_visible_as_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    trial = trials_of("ogbg", "adamw")[0]
+    assert command(trial, node(2)).variables["CUDA_VISIBLE_DEVICES"] == "4,5"
+    with pytest.raises(UserError, match="--gpus=8: CUDA_VISIBLE_DEVICES=4,5,6,7 has 4"):
+        command(trial, node(8))
+
+
+def test_seeds_depend_on_study_and_workload_only() -> None:
+    seeds = {
+        (workload, study): OfficialTrial(
+            Trial(workload, "adamw", study, 1, {}), find_entry("adamw"), 5
+        ).rng_seed
+        for workload in ("wmt", "ogbg")
+        for study in range(50)
+    }
+    assert len(set(seeds.values())) == 100
+    assert all(0 < seed < 2**31 - 1 for seed in seeds.values())
+    assert len({trial.rng_seed for name in ENTRIES for trial in trials_of("wmt", name)}) == 1
+
+
+def test_no_seed_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    for raw in (0, 2**31 - 2, 2**62):
+        monkeypatch.setattr(Trial, "rng_seed", raw)
+        assert 0 < trials_of("wmt", "adamw")[0].rng_seed < 2**31 - 1
+
+
+def test_packaged_entry_is_imported_from_its_parent(tmp_path: Path) -> None:
+    trial = make_trial(make_entry(tmp_path / "else where" / "toy", [GOOD]))
+    made = command(trial, node())
+    assert made.variables["PYTHONPATH"].startswith(str(tmp_path / "else where"))
+    assert "--submission_path=toy/submission.py" in made.arguments
+    assert f"PYTHONPATH={tmp_path / 'else where'}" in shlex.split(made.shell())
+
+
+@pytest.mark.parametrize(
+    ("name", "rates", "message"),
+    [
+        ("no-module", [GOOD], "'no-module' cannot be the name of a module"),
+        ("algoperf", [GOOD], "the benchmark has a 'algoperf' of its own"),
+        ("toy", None, "no tuning_search_space.json, and no submission_info.yml"),
+    ],
+)
+def test_odd_entries_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    rates: list[float] | None,
+    message: str,
+) -> None:
+    (tmp_path / "checkout" / "algoperf").mkdir(parents=True)
+    monkeypatch.setenv("ALGOPERF_DIR", str(tmp_path / "checkout"))
+    folder = make_entry(tmp_path / name, rates)
+    (folder / "submission_info.yml").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=message):
+        find_entry(str(folder))
+
+
+def test_points_must_name_the_same(tmp_path: Path) -> None:
+    folder = make_entry(tmp_path / "toy", [GOOD])
+    points = [{"learning_rate": 0.1}, {"learning_rate": 0.1, "beta": 0.2}]
+    (folder / "tuning_search_space.json").write_text(json.dumps(points))
+    with pytest.raises(UserError, match="point 2 and point 1 differ in 'beta'"):
+        find_entry(str(folder)).points()
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--rng_seed=1", "--notorch_compile", "profile"])
+def test_flags_of_ours_cannot_be_given(flag: str) -> None:
+    with pytest.raises(UserError, match="--runner_flag"):
+        node(runner_flags=(flag,))
+
+
+def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
+    flags = ("--workload=fastmri", "--entry=shampoo", "--search_space=workload", "--points=2")
+    done = finish(
+        "-m",
+        "scripts.official",
+        *flags,
+        f"--experiment_dir={tmp_path / 'logs'}",
+        f"--data_dir={tmp_path / 'data'}",
+        "--dry_run",
+        "--slurm",
+        "--slurm_partition=gpu",
+        "--slurm_option=constraint=v100",
+        ALGOPERF_DIR=str(tmp_path / "nowhere"),
+        ALGOPERF_PYTHON=str(tmp_path / "nowhere" / "python"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["note", "note"]
+    commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert len(commands) == 2
+    assert all(line.startswith(f"cd {tmp_path / 'nowhere'} && PYTHONPATH=") for line in commands)
+    assert "# #SBATCH --partition=gpu" in done.stdout
+    assert "# #SBATCH --array=0-1%2" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--suite=official", "--jobs=2"), "--jobs is for --suite=standin"),
+        (("--gpus=4",), "--gpus is for --suite=official"),
+        (("--suite=official", "--trials=best"), "allowed: all, or numbers from 1"),
+        (("--suite=official", "--workloads=mnist_vit"), "mnist_vit is no official workload"),
+        (("--suite=official", "--workloads=wmt", "--trials=6"), "trial 6: entry 'adamw' has"),
+        (
+            ("--suite=official", "--slurm", "--slurm_option=-x"),
+            "--slurm_option=-x: give name=value",
+        ),
+        (("--suite=official", "--skip_checks=none"), "--skip_checks=none: allowed: all"),
+    ],
+)
+def test_study_refuses_in_one_line(tmp_path: Path, flags: Sequence[str], message: str) -> None:
+    fixed = ("--entries=adamw", f"--output={tmp_path / 'logs'}", "--dry_run")
+    done = finish("-m", "scripts.study", *fixed, *flags)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_self_tuning_takes_no_points() -> None:
+    flags = ("--workload=wmt", "--entry=shampoo_self_tuning", "--search_space=workload")
+    done = finish("-m", "scripts.official", *flags, "--dry_run")
+    assert done.returncode == 2
+    assert "tunes itself and takes no points" in done.stderr
+
+
+PARSE = """
+import json, sys
+import submission_runner
+from absl import flags
+from algoperf import halton
+from algoperf.workloads.workloads import WORKLOADS
+for arguments, point in json.load(sys.stdin):
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    left = flags.FLAGS(["submission_runner.py", *arguments])
+    assert left == ["submission_runner.py"], left
+    given = flags.FLAGS
+    assert given.workload in WORKLOADS and given.framework == "pytorch", given.workload
+    assert given.resume_last_run and not given.overwrite and given.rng_seed > 0
+    if given.tuning_ruleset == "self":
+        assert given.tuning_search_space is None and point == {}
+        continue
+    with open(given.tuning_search_space) as stream:
+        points = halton.generate_search(json.load(stream), given.num_tuning_trials)
+    chosen = points[given.hparam_start_index : given.hparam_end_index]
+    assert [one._asdict() for one in chosen] == [point], (chosen, point)
+print("parsed")
+"""
+
+
+def test_official_runner_parses_every_command(tmp_path: Path) -> None:
+    try:
+        checkout, python = installation.checkout(), installation.python()
+    except UserError as error:
+        pytest.skip(f"algoperf is not installed: its flags cannot be asked ({error})")
+    on = node(checkout=checkout, python=python, output=tmp_path)
+    planned = [
+        *(trial for name in WORKLOADS for entry in ENTRIES for trial in trials_of(name, entry)),
+        *(
+            trial
+            for name in search_spaces.workloads()
+            if name in WORKLOADS
+            for entry in TUNED
+            for trial in trials_of(name, entry, drawn=True)
+        ),
+    ]
+    asked = []
+    for trial in planned:
+        if trial.drawn is not None:
+            trial.directory(tmp_path).mkdir(parents=True, exist_ok=True)
+            trial.write_space(tmp_path)
+        given = words(trial, on)
+        start = given.index("submission_runner.py") + 1
+        asked.append((given[start:], dict(trial.trial.hyperparameters)))
+    done = subprocess.run(
+        [str(python), "-c", PARSE],
+        cwd=checkout,
+        env=command(planned[0], on).environment() | {"CUDA_VISIBLE_DEVICES": ""},
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-1] == "parsed"
+    assert len(asked) > 4 * len(WORKLOADS)

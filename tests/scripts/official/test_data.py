@@ -1,0 +1,314 @@
+"""The set-up's command line. No test downloads: a script of the same name stands in for it."""
+
+import ast
+import dataclasses
+import datetime
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from common.cli import UserError
+from scripts.official import installation
+from scripts.official.data import set_up
+from scripts.official.data_command import Request, command, expires
+from scripts.official.paths import LAYOUTS
+from tests.scripts.commands import finish
+from tests.scripts.official.trees import grow
+from workloads.official.downloads import SETUPS
+
+KNEE = "https://example.org/v2.0/knee_singlecoil"
+URLS = {
+    "imagenet_train_url": "https://example.org/2012/ILSVRC2012_img_train.tar",
+    "imagenet_val_url": "https://example.org/2012/ILSVRC2012_img_val.tar",
+    **{
+        f"fastmri_knee_singlecoil_{split}_url": f"{KNEE}_{split}.tar.xz?Key=a&Expires=4102444800"
+        for split in ("train", "val", "test")
+    },
+}
+PLACES = Path("/opt/python"), Path("/opt/benchmark")
+
+
+class Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose script notes how it was called, then does what `then.py` says."""
+    checkout = tmp_path / "benchmark"
+    (checkout / "datasets").mkdir(parents=True)
+    (checkout / "submission_runner.py").touch()
+    (checkout / "then.py").write_text("")
+    (checkout / "datasets/dataset_setup.py").write_text(
+        "import os, runpy, sys\n"
+        "with open('called', 'w') as stream:\n"
+        "    print([os.getcwd(), os.environ['PYTHONPATH'], *sys.argv], file=stream)\n"
+        "runpy.run_path('then.py')\n"
+    )
+    monkeypatch.setenv("ALGOPERF_DIR", str(checkout))
+    monkeypatch.setenv("ALGOPERF_PYTHON", sys.executable)
+    monkeypatch.setattr("shutil.which", lambda tool: f"/usr/bin/{tool}")
+    set_free(monkeypatch, 10_000)
+    return checkout
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(0, 0, int(gib * 2**30)))
+
+
+def wish(workload: str, root: Path, **changes: Any) -> Request:
+    """A request that lacks nothing."""
+    whole = Request(workload, root, root / "tmp", urls=URLS, licence_accepted=True)
+    return dataclasses.replace(whole, **changes)
+
+
+def flags_of(workload: str, **changes: Any) -> list[str]:
+    """The script's flags, without the directories."""
+    arguments = command(wish(workload, Path("/data"), **changes), *PLACES).arguments
+    assert arguments[:3] == ("/opt/python", "datasets/dataset_setup.py", "--data_dir=/data")
+    return list(arguments[3:])
+
+
+def test_flags_of_each_data_set() -> None:
+    assert flags_of("ogbg_silu") == ["--ogbg"]
+    assert flags_of("wmt") == ["--wmt"]
+    assert flags_of("mnist", framework="jax") == ["--mnist"]
+    assert flags_of("cifar", framework="jax") == ["--cifar", "--framework=jax"]
+    assert flags_of("criteo1tb", interactive_deletion=False) == [
+        "--temp_dir=/data/tmp",
+        "--criteo1tb",
+        "--interactive_deletion=false",
+    ]
+    assert flags_of("librispeech_deepspeech", temporary=Path("/fast")) == [
+        "--temp_dir=/fast",
+        "--librispeech",
+    ]
+    urls = [f"--{flag}={address}" for flag, address in URLS.items()]
+    assert flags_of("imagenet_vit") == ["--imagenet", "--framework=pytorch", *urls[:2]]
+    assert flags_of("fastmri_tanh") == ["--fastmri", *urls[2:]]
+
+
+def test_addresses_are_not_needed_where_nothing_is_downloaded() -> None:
+    assert flags_of("imagenet_vit", urls={}, skip_download=True) == [
+        "--imagenet",
+        "--framework=pytorch",
+        "--imagenet_train_url=unused",
+        "--imagenet_val_url=unused",
+        "--skip_download",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workload", "changes", "message"),
+    [
+        ("fastmri", {}, "--fastmri_knee_singlecoil_test_url missing: fill out the form at fastmri"),
+        ("imagenet_resnet", {}, "_train_url and --imagenet_val_url missing: register at image-net"),
+        (
+            "imagenet_resnet",
+            URLS | {"imagenet_val_url": "https://example.org/ILSVRC2012_img_val.tar?key=1"},
+            (
+                r"--imagenet_val_url must be an address of ILSVRC2012_img_val.tar, and the script "
+                r"would read the name 'ILSVRC2012_img_val.tar\?key=1' in it"
+            ),
+        ),
+        (
+            "imagenet_vit",
+            URLS | {"imagenet_train_url": "/home/me/ILSVRC2012_img_train.tar"},
+            "--imagenet_train_url must be an address",
+        ),
+        (
+            "fastmri",
+            URLS | {"fastmri_knee_singlecoil_val_url": f"{KNEE}_train.tar.xz"},
+            "val_url must be an address of knee_singlecoil_val.tar.xz, .* 'knee_singlecoil_train",
+        ),
+        (
+            "fastmri",
+            URLS | {"fastmri_knee_singlecoil_val_url": "https://example.org/val.tar.gz"},
+            "val_url must be an address of knee_singlecoil_val.tar.xz, .* ''",
+        ),
+        (
+            "fastmri",
+            URLS | {"fastmri_knee_singlecoil_val_url": f"{KNEE}_val.tar.xz?Expires=1700000000"},
+            "val_url expired at 2023-11-14 22:13 UTC; ask for new addresses: fill out the form",
+        ),
+    ],
+)
+def test_addresses_of_no_use_are_refused(
+    workload: str, changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        flags_of(workload, urls=changes)
+
+
+def test_when_signed_addresses_end() -> None:
+    day = "https://example.org/a.xz?X-Amz-Date=20260102T030405Z&X-Amz-Expires=60"
+    assert expires(day) == datetime.datetime(2026, 1, 2, 3, 5, 5, tzinfo=datetime.UTC)
+    assert expires("https://example.org/a.xz") is None
+    assert expires("https://example.org/a.xz?Expires=soon") is None
+    assert expires("https://example.org/a.xz?X-Amz-Expires=60") is None
+
+
+@pytest.mark.parametrize("path", ["/my data", "/data;ls", "/$(ls)", "/data&", "/a'b"])
+def test_paths_that_a_shell_would_take_apart_are_refused(path: str) -> None:
+    with pytest.raises(UserError, match=r"--data_dir=.* has characters"):
+        wish("ogbg", Path(path))
+    with pytest.raises(UserError, match=r"--temp_dir=.* has characters"):
+        wish("ogbg", Path("/data"), temporary=Path(path))
+
+
+def test_a_workload_without_data_is_refused() -> None:
+    with pytest.raises(UserError, match="finewebedu_lm has no data to set up"):
+        wish("finewebedu_lm", Path("/data"))
+
+
+def test_a_set_up_that_works(
+    benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    grow(tmp_path / "made", LAYOUTS["pytorch"]["ogbg"])
+    (benchmark / "then.py").write_text(
+        f"os = __import__('os')\nos.rename('{tmp_path}/made', '{root}')"
+    )
+    assert set_up(wish("ogbg", root)) == 0
+    told = capfd.readouterr().out
+    assert "data set     OGB molpcba, from Open Graph Benchmark" in told
+    assert "licence      MIT\n" in told
+    assert told.endswith(f"the runner's flags:\n--data_dir={root}/ogbg\n")
+    where, path, *called = ast.literal_eval((benchmark / "called").read_text())
+    assert (where, path.split(":")[0]) == (str(benchmark), str(benchmark))
+    assert called == ["datasets/dataset_setup.py", f"--data_dir={root}", "--ogbg"]
+
+
+def test_a_set_up_that_fails_ends_in_what_is_there(
+    benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (benchmark / "then.py").write_text("raise SystemExit(3)")
+    assert set_up(wish("wmt", tmp_path / "data")) == 1
+    *_, ended, sentence, summary = capfd.readouterr().out.splitlines()
+    assert ended == "the benchmark's set-up ended with exit code 3; what is there now:"
+    assert (
+        sentence
+        == f"missing: {tmp_path}/data/wmt is missing: no data of wmt have been set up there"
+    )
+    assert summary.startswith("the data of wmt are incomplete, checked in ")
+
+
+@pytest.mark.parametrize("workload", ["criteo1tb", "fastmri", "imagenet_vit"])
+def test_terms_must_be_accepted_by_a_person(
+    workload: str, benchmark: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="--accept_licence is missing: a person must "):
+        set_up(wish(workload, benchmark, licence_accepted=False))
+    assert SETUPS["pytorch"][workload].licence in capfd.readouterr().out
+    assert not (benchmark / "called").exists()
+
+
+def test_programs_must_be_installed(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda tool: None if tool == "pigz" else tool)
+    with pytest.raises(UserError, match=r"programs that are not installed: pigz$"):
+        set_up(wish("criteo1tb", benchmark))
+
+
+def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = wish("librispeech_conformer", benchmark / "data")
+    set_free(monkeypatch, 506)
+    with pytest.raises(
+        UserError,
+        match=f"^506 GiB are free in {benchmark}, and the set-up takes up to 507 GiB on the way "
+        "for --data_dir and --temp_dir; --skip_space_check",
+    ):
+        set_up(request)
+    set_free(monkeypatch, 508)
+    assert set_up(request) == 1
+    set_free(monkeypatch, 0)
+    assert set_up(dataclasses.replace(request, space_checked=False)) == 1
+
+
+def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(1_024, 4_096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    with pytest.raises(UserError, match=r"at most 4,096 files may be open .* asks for 8,192"):
+        set_up(wish("imagenet_vit", benchmark))
+    limits[-1] = (1_024, 65_536)
+    assert set_up(wish("imagenet_vit", benchmark)) == 1
+    assert limits[-1] == (8_192, 65_536)
+
+
+def test_a_checkout_is_needed(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALGOPERF_DIR", "/nowhere")
+    with pytest.raises(UserError, match=r"no submission_runner.py in /nowhere"):
+        set_up(wish("ogbg", benchmark))
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    call = ("-m", "scripts.official.data", f"--data_dir={tmp_path}")
+    done = finish(
+        *call, "--workload=criteo1tb_resnet", "--dry_run", ALGOPERF_DIR="/b", ALGOPERF_PYTHON="/p"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("cd /b && PYTHONPATH=/b")
+    assert done.stdout.endswith(
+        f" /p datasets/dataset_setup.py --data_dir={tmp_path} --temp_dir={tmp_path}/tmp "
+        "--criteo1tb\n"
+    )
+    done = finish(*call, "--workload=fastmri", "--check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"missing: {tmp_path}/fastmri is missing")
+    grow(tmp_path, LAYOUTS["pytorch"]["mnist"])
+    done = finish(*call, "--workload=mnist", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"\n--data_dir={tmp_path}/MNIST\n")
+    done = finish("-m", "scripts.official.data", "--workload=mnist")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--data_dir is missing" in done.stderr
+
+
+PARSE = """
+import importlib.util, sys
+from absl import flags
+spec = importlib.util.spec_from_file_location("dataset_setup", "datasets/dataset_setup.py")
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+for line in sys.stdin.read().splitlines():
+    flags.FLAGS.unparse_flags()
+    rest = flags.FLAGS(line.split("\\t"))
+    assert len(rest) == 1, rest
+    print(line)
+"""
+
+
+def test_the_benchmarks_script_knows_all_flags() -> None:
+    """Every command that this one can print, under the script's own absl flags."""
+    try:
+        checkout, python = installation.checkout(), installation.python()
+    except UserError as error:
+        pytest.skip(f"the benchmark is not installed: {error}")
+    lines = []
+    for framework, setups in SETUPS.items():
+        for name in setups:
+            for skipped in (False, True):
+                request = wish(
+                    name,
+                    Path("/data"),
+                    framework=framework,
+                    skip_download=skipped,
+                    interactive_deletion=skipped,
+                )
+                lines.append("\t".join(command(request, python, checkout).arguments[1:]))
+    done = subprocess.run(
+        [python, "-c", PARSE],
+        cwd=checkout,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=command(wish("ogbg", Path("/data")), python, checkout).environment(),
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert done.stdout.splitlines() == lines

@@ -1,0 +1,205 @@
+"""What is made of the runner's files: complete or not, what goes on from where, what is damaged."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.cli import UserError
+from scripts.official import logs, run
+from scripts.official.keep import Keeper, prune
+from scripts.official.trial import OfficialTrial
+from scripts.trial import Trial
+from tests.scripts.official.fakes import GOOD, Place, make_entry, make_trial
+
+HEADER = "accumulated_submission_time,global_step,preemption_count,score,test/accuracy,validation/accuracy"  # noqa: E501
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> OfficialTrial:
+    return make_trial(make_entry(tmp_path / "toy", [GOOD]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = Place(tmp_path).folder()
+    path.mkdir(parents=True)
+    return path
+
+
+def evaluations(*rows: tuple[int, float, float]) -> str:
+    lines = [f"{seconds},{step},0,{seconds},{quality},{quality}" for step, seconds, quality in rows]
+    return "\n".join([HEADER, *lines]) + "\n"
+
+
+def write(
+    folder: Path,
+    rows: Sequence[tuple[int, float, float]],
+    end: tuple[int, float] | None = None,
+    checkpoints: Sequence[int] = (),
+    **flags: Any,
+) -> None:
+    """Files as the runner leaves them."""
+    (folder / "eval_measurements.csv").write_text(evaluations(*rows))
+    last = f",{end[0]},0,{end[1]},,\n" if end else ""
+    (folder / "measurements.csv").write_text(evaluations(*rows) + last)
+    (folder / "hparams.json").write_text(json.dumps({"learning_rate": GOOD}))
+    (folder / "flags_0.json").write_text(json.dumps(flags))
+    for step in checkpoints:
+        with zipfile.ZipFile(folder / f"checkpoint_{step}", "w") as archive:
+            archive.writestr("state", "weights" * 100)
+
+
+@pytest.mark.parametrize(
+    ("rows", "end", "reason"),
+    [
+        ([(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), "targets"),
+        ([(1, 1.0, 0.1), (9, 11.0, 0.5)], (20, 60.0), "time"),
+        ([(1, 1.0, 0.1), (9, 11.0, 0.5)], (9, 11.0), "submission"),
+        ([(1, 1.0, 0.1), (9, 11.0, 0.98)], None, None),
+    ],
+)
+def test_logs_made_elsewhere(
+    trial: OfficialTrial,
+    folder: Path,
+    rows: list[tuple[int, float, float]],
+    end: tuple[int, float] | None,
+    reason: str | None,
+) -> None:
+    write(folder, rows, end, checkpoints=[] if reason is None else [9], rng_seed=1)
+    found = logs.finished(trial, folder)
+    assert (found and found["reason"]) == reason
+    if found is not None and end is not None:
+        assert found["global_step"] == end[0]
+        assert found["accumulated_submission_time"] == end[1]
+        assert found["source"] == "logs"
+
+
+def test_logs_made_elsewhere_keep_their_checkpoints(
+    tmp_path: Path, trial: OfficialTrial, folder: Path
+) -> None:
+    write(folder, [(1, 1.0, 0.98)], (1, 1.0), checkpoints=[1], rng_seed=1)
+    place = Place(tmp_path)
+    for _ in range(2):
+        assert "already complete (targets)" in run.complete(trial, place.node())
+    assert (folder / "checkpoint_1").exists()
+    assert json.loads((folder / "status.json").read_text())["source"] == "logs"
+
+
+def test_max_global_steps_end_a_trial(tmp_path: Path, folder: Path) -> None:
+    made = make_trial(make_entry(tmp_path / "toy", [GOOD]))
+    short = make_trial(
+        tmp_path / "toy", trial=Trial("mnist", "toy", 0, 1, {"learning_rate": GOOD}, max_steps=9)
+    )
+    write(folder, [(9, 11.0, 0.5)], (9, 11.0))
+    for trial, reason in ((made, "submission"), (short, "steps")):
+        found = logs.finished(trial, folder)
+        assert found is not None
+        assert found["reason"] == reason
+
+
+def test_other_hyperparameters_are_refused(trial: OfficialTrial, folder: Path) -> None:
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
+    (folder / "hparams.json").write_text('{"learning_rate": 0.2}')
+    with pytest.raises(UserError, match=r"hparams.json was written with learning_rate=0.2, not"):
+        logs.finished(trial, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rng_seed", 7), ("torch_compile", True), ("max_global_steps", 5), ("workload", "cifar")],
+)
+def test_another_trial_is_refused(
+    trial: OfficialTrial, folder: Path, name: str, value: object
+) -> None:
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded() | {name: value})
+    with pytest.raises(UserError, match=f"flags_0.json was written with {name}={value!r}, not"):
+        logs.finished(trial, folder)
+
+
+def test_goes_on_from_the_last_whole_checkpoint(trial: OfficialTrial, folder: Path) -> None:
+    rows = [(1, 1.0, 0.1), (5, 11.0, 0.2), (9, 21.0, 0.3)]
+    write(folder, rows, checkpoints=[1, 5, 9], **trial.recorded())
+    newest = folder / "checkpoint_9"
+    newest.write_bytes(newest.read_bytes()[:-30])
+    assert logs.finished(trial, folder) is None
+    assert logs.prepare(trial, folder) == 5
+    assert (folder / "damaged_checkpoint_9").exists()
+    for name in ("eval_measurements.csv", "measurements.csv"):
+        assert (folder / name).read_text() == evaluations(*rows[:2])
+        assert (folder / "backup" / f"{name}.cut_0").read_text() == evaluations(*rows)
+
+
+def test_altered_weights_are_no_checkpoint(trial: OfficialTrial, folder: Path) -> None:
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
+    path = folder / "checkpoint_1"
+    path.write_bytes(path.read_bytes().replace(b"weights", b"Weights", 1))
+    assert logs.prepare(trial, folder) == 0
+    assert (folder / "attempt_0" / "damaged_checkpoint_1").exists()
+
+
+def test_without_a_checkpoint_all_begins_anew(trial: OfficialTrial, folder: Path) -> None:
+    for number in range(2):
+        write(folder, [(1, 1.0, 0.1)], **trial.recorded())
+        (folder / "log.txt").write_text("said")
+        assert logs.prepare(trial, folder) == 0
+        left = {"attempt_0", "attempt_1"} if number else {"attempt_0"}
+        assert {path.name for path in folder.iterdir()} == {"log.txt", *left}
+    kept = folder / "attempt_1" / "eval_measurements.csv"
+    assert kept.read_text() == evaluations((1, 1.0, 0.1))
+
+
+@pytest.mark.parametrize("text", ["", HEADER, evaluations((1, 1.0, 0.1), (5, 2.0, 0.3))[:-4]])
+def test_a_damaged_table_is_named_or_restored(
+    trial: OfficialTrial, folder: Path, text: str
+) -> None:
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
+    (folder / "launch_0.json").write_text("{}")
+    table = folder / "eval_measurements.csv"
+    table.write_text(text)
+    with pytest.raises(UserError, match=r"eval_measurements\.csv is damaged"):
+        logs.prepare(trial, folder)
+    (folder / "backup").mkdir()
+    (folder / "backup" / table.name).write_text(evaluations((1, 1.0, 0.1)))
+    assert logs.prepare(trial, folder) == 1
+    assert table.read_text() == evaluations((1, 1.0, 0.1))
+    assert (folder / f"damaged_{table.name}").read_text() == text
+
+
+class Bar:
+    n = 0
+    said = ""
+
+    def update(self, n: int) -> None:
+        self.n += n
+
+    def set_postfix_str(self, text: str) -> None:
+        self.said = text
+
+
+def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> None:
+    bar = Bar()
+    keeper = Keeper(trial, folder, bar)
+    keeper.look()  # nothing is there yet
+    write(folder, [(1, 1.0, 0.1), (5, 12.5, 0.2)])
+    keeper.look()
+    assert (bar.n, bar.said) == (12, "step 5, validation/accuracy 0.2")
+    backup = folder / "backup" / "eval_measurements.csv"
+    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+    (folder / "eval_measurements.csv").write_text(HEADER)
+    keeper.look()
+    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+
+
+def test_two_checkpoints_are_kept(trial: OfficialTrial, folder: Path) -> None:
+    write(folder, [], checkpoints=[1, 5, 9, 10])
+    prune(folder)
+    names = [path.name for path in logs.checkpoints(folder)]
+    assert names == ["checkpoint_9", "checkpoint_10"]
+    write(folder, [], checkpoints=[1, 9, 10])
+    (folder / "checkpoint_9").write_bytes(b"half")
+    prune(folder)  # the last but one is not whole, so the one before it is
+    assert len(logs.checkpoints(folder)) == 3

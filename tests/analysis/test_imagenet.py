@@ -15,7 +15,8 @@ from analysis.imagenet_runs import read_runs, reference
 from common.cli import UserError
 from scripts.imagenet import config as configs
 from scripts.imagenet.data import Source
-from scripts.imagenet.train import COLUMNS, Experiment
+from scripts.imagenet.experiment import Experiment
+from scripts.imagenet.train import COLUMNS
 from tests.analysis.looks import flaws
 
 

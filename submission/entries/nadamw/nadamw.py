@@ -44,6 +44,13 @@ class NAdamW(torch.optim.Optimizer):
             raise ValueError(f"betas must be in [0, 1), got {betas}.")
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Called on loading; a runner may have moved all of a checkpoint to the GPU."""
+        super().__setstate__(state)
+        for held in self.state.values():
+            if isinstance(held.get("step"), torch.Tensor):
+                held["step"] = held["step"].cpu()  # read at every step, which must not wait for it
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step; returns what the closure returned, or None."""

@@ -25,6 +25,7 @@ POINT = types.SimpleNamespace(
     step_hint_factor=1.0,
     budget_factor=1.47,
     nesterov=True,
+    exponent=0.25,
     refresh_interval=100,
 )
 init_optimizer_state = with_hyperparameters(shampoo.init_optimizer_state, POINT)

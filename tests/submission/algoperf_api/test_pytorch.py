@@ -3,6 +3,7 @@
 import inspect
 import types
 
+import absl.flags
 import pytest
 import torch
 import torch.nn.functional as F
@@ -259,6 +260,30 @@ def test_before_an_evaluation_rank_0_has_all_state(optimizer_class, options, els
     (first, rate), (second, same_rate) = found
     assert (first, second) == (2, elsewhere)
     assert 0 < rate == same_rate < 0.1, "the schedule moves the rate of every rank"
+
+
+class Consolidates:
+    """An optimizer that other ranks hold a part of, as far as `prepare_for_eval` sees."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def consolidate_state_dict(self, to):
+        self.asked += 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"), [([], 1), (["--save_checkpoints"], 1), (["--nosave_checkpoints"], 0)]
+)
+def test_state_is_brought_together_only_for_checkpoints(monkeypatch, arguments, asked):
+    flags = absl.flags.FlagValues()
+    absl.flags.DEFINE_boolean("save_checkpoints", True, "as the runner's", flag_values=flags)
+    flags(["runner", *arguments])
+    monkeypatch.setattr(absl.flags, "FLAGS", flags)
+    monkeypatch.setattr(api, "_distributed", lambda: True)
+    state = {"optimizer": Consolidates()}
+    api.prepare_for_eval(None, None, None, None, None, None, state, [], 0, None)
+    assert state["optimizer"].asked == asked
 
 
 def resumed_steps(rank, unwrapped):

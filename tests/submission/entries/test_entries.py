@@ -138,6 +138,26 @@ def test_nadamw_is_adamw_with_the_look_ahead_average():
     assert torch.allclose(weight, expected, rtol=1e-12)
 
 
+def test_nadamw_counts_steps_on_the_host_wherever_they_were_loaded_from():
+    from submission.entries.nadamw.nadamw import NAdamW
+
+    class OnAGpu(torch.Tensor):
+        """A tensor that only `cpu` makes an ordinary one."""
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = NAdamW([weight])
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0]["step"] = saved["state"][0]["step"].as_subclass(OnAGpu)
+    optimizer.load_state_dict(saved)
+    assert type(optimizer.state[weight]["step"]) is torch.Tensor
+    assert optimizer.state[weight]["step"] == 1
+
+
 def test_nadamw_names_bad_options():
     from submission.entries.nadamw.nadamw import NAdamW
 

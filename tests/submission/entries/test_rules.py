@@ -15,6 +15,7 @@ import submission
 from submission.algoperf_api import batch_sizes
 from submission.algoperf_api import pytorch as api
 from submission.entries.shampoo.submission import MAX_DIM
+from tests import training_ranks
 from workloads import registry
 
 ENTRIES = ("shampoo", "shampoo_self_tuning", "adamw", "nadamw")
@@ -76,15 +77,25 @@ def make_model():
     return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
 
 
-def train(entry, workload, model, steps=4, seconds_per_step=0.0, types_of_parameters=None):
-    """Weights after some steps; each parameter's type, which the benchmark passes, as given."""
+def train(
+    entry,
+    workload,
+    model,
+    steps=4,
+    seconds_per_step=0.0,
+    types_of_parameters=None,
+    rows=slice(None),
+):
+    """Weights after some steps on these rows of each batch, and the optimizer's state."""
     module, point = module_of(entry), point_of(entry)
     state = module.init_optimizer_state(workload, model, None, point, None)
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
         batch = {
-            "inputs": torch.randn(8, 6, generator=generator),
-            "targets": torch.randint(0, 3, (8,), generator=generator),
+            "inputs": torch.randn(8, 6, generator=generator)[rows].to(
+                next(model.parameters()).dtype
+            ),
+            "targets": torch.randint(0, 3, (8,), generator=generator)[rows],
         }
         train_state = types.MappingProxyType(
             {"accumulated_submission_time": (step + 1) * seconds_per_step}
@@ -223,6 +234,21 @@ def test_the_baselines_take_no_notice_of_the_clock(entry):
     assert_same(slow, fast)
 
 
+def trained_by_ranks(rank, entry, world):
+    """Weights after training on this rank's rows, the model wrapped as the benchmark wraps it."""
+    model = torch.nn.parallel.DistributedDataParallel(make_model().double())
+    return train(entry, Watched(), model, rows=slice(rank, None, world))[0]
+
+
+@pytest.mark.parametrize("entry", ["shampoo", "shampoo_self_tuning"])
+def test_eight_ranks_take_the_steps_of_one(entry):
+    alone, _ = train(entry, Watched(), make_model().double())
+    for weights in (found := training_ranks.run(8, trained_by_ranks, entry, 8)):
+        assert_same(weights, found[0])
+    for weight, expected in zip(found[0], alone, strict=True):
+        assert torch.allclose(weight, expected, rtol=1e-8, atol=1e-10)
+
+
 def test_self_tuning_ignores_whatever_hyperparameters_it_is_given():
     module = module_of("shampoo_self_tuning")
     rates = []
@@ -235,5 +261,5 @@ def test_self_tuning_ignores_whatever_hyperparameters_it_is_given():
 def test_self_tuning_is_the_external_entry_s_fifth_point_but_for_its_own_time_and_dropout():
     own, fifth = vars(module_of("shampoo_self_tuning").POINT), vars(point_of("shampoo", 5))
     different = {name for name in own.keys() | fifth if own.get(name) != fifth.get(name)}
-    assert different == {"budget_factor", "dropout_rate", "exponent", "momentum"}
-    assert (fifth["exponent"], fifth["momentum"]) == (0.25, 0.0), "what the optimizer does anyway"
+    assert different == {"budget_factor", "dropout_rate", "momentum"}
+    assert fifth["momentum"] == 0.0, "which is what the optimizer does without"

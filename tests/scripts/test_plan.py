@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
-from scripts import plan
+from scripts import entries, plan
+from workloads import registry, search_space
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
 HEADER = "entry,workload,trial,best,hyperparameters\n"
@@ -80,3 +81,12 @@ def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) ->
         plan.best_trials(path, {"x": POINTS["x"]}, ["a"])
     assert message in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_the_committed_study_is_of_the_points_as_they_are() -> None:
+    report = Path(__file__).parents[2] / "results" / "standins" / "report" / "points.csv"
+    names = ("shampoo", "adamw", "nadamw")
+    points = {name: search_space.points(entries.standin_points_file(name)) for name in names}
+    standins = registry.names("standin")
+    best = plan.best_trials(report, {name: points[name] for name in names[:2]}, standins)
+    assert set(best) == {(entry, workload) for workload in standins for entry in names[:2]}

@@ -15,6 +15,7 @@ from absl import flags
 from common import progress
 from common.cli import UserError
 from scripts.environment import ROOT, available_cores
+from scripts.log_errors import last_error
 
 FLAGS = flags.FLAGS
 
@@ -33,7 +34,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A job that ended with another exit code than 0, and the last line that it printed."""
+    """A job that ended with another exit code than 0, and why, as `log_errors` has it."""
 
     job: Job
     returncode: int
@@ -134,14 +135,7 @@ def _start(job: Job, slot: int, cores: Sequence[int], threads: int) -> _Running:
 
 def _failure(item: _Running) -> Failure:
     code = item.process.returncode
-    with item.job.log.open("rb") as log:
-        log.seek(item.log_start)
-        lines = log.read().decode("utf-8", "replace").strip().splitlines()
-    if code < 0:
-        reason = f"killed by {signal.Signals(-code).name}"
-    else:
-        reason = lines[-1].strip() if lines else f"exit code {code}"
-    return Failure(item.job, code, reason)
+    return Failure(item.job, code, last_error(item.job.log, code, item.log_start))
 
 
 def _exit_on_sigterm(signum: int, frame: object) -> None:

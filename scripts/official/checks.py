@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
-from scripts import model_shapes
-from scripts.environment import ROOT
+from scripts.environment import ROOT, available_cores
+from scripts.official import memory
+from scripts.official.checkpoint_size import trial_gb
 from scripts.official.command import Node, variables
 from scripts.official.keep import KEPT
 from scripts.official.trial import OfficialTrial
@@ -30,8 +31,8 @@ _GB_PER_PROCESS = 2.5
 _USED_GPU_GB = 2.0
 # Through which data loaders hand over batches; containers have 0.06 unless told otherwise.
 _SHARED_GB = 1.0
-_BLOCK_SIZE = 1024
-_LARGEST_DIMENSION = 65_536
+# Below that, ranks wait for their data loaders.
+_CORES_PER_GPU = 4
 
 Answer = Mapping[str, Any]
 
@@ -76,7 +77,7 @@ def names_to_skip(given: Sequence[str]) -> tuple[str, ...]:
 def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
     """What the benchmark's Python says of itself, the workloads and the entries; asked once.
 
-    UserError if it cannot import the benchmark or an entry.
+    UserError if it does not run, does not answer, or cannot import the benchmark or an entry.
     """
     modules = {
         trial.entry.name: trial.entry.submission_path.removesuffix(".py").replace("/", ".")
@@ -84,47 +85,25 @@ def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
     }
     question = {"workloads": _workloads(planned), "modules": modules}
     paths = list(dict.fromkeys([node.checkout, *(trial.entry.python_path for trial in planned)]))
-    done = subprocess.run(
-        [str(node.python), str(_PROBE), json.dumps(question)],
-        cwd=node.checkout,
-        env={**os.environ, **variables(paths, node)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_PROBE_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [str(node.python), str(_PROBE), json.dumps(question)],
+            cwd=node.checkout,
+            env={**os.environ, **variables(paths, node)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{node.python} did not answer within {_PROBE_SECONDS:g} s") from error
+    except OSError as error:
+        raise UserError(f"{node.python} does not run: {error}") from error
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"{node.python} cannot import the benchmark and the entry: {said[-1]}")
     answer: Answer = json.loads(done.stdout.splitlines()[-1])
     return answer
-
-
-def checkpoint_gb(workload: str) -> float:
-    """About what one checkpoint takes on disk, in units of 1e9 bytes, from above.
-
-    Weights, two moments, and Shampoo's factors with their roots in blocks of 1024, all as float32.
-    Where the registry has no shapes, twelve numbers per weight.
-    """
-    facts = registry.official(workload)
-    if facts.base_name not in model_shapes.MODELS:
-        return 4 * 12 * facts.model.parameters / 1e9
-    shapes = model_shapes.shapes(facts.base_name)
-    numbers = sum(math.prod(shape) for shape in shapes.values())
-    factors = sum(map(_factor_numbers, shapes.values()))
-    return 4 * (3 + factors / numbers) * facts.model.parameters / 1e9
-
-
-def _factor_numbers(shape: Sequence[int]) -> int:
-    if len(shape) < 2:
-        return 0
-    rows, columns = shape[0], math.prod(shape[1:])
-    if max(rows, columns) > _LARGEST_DIMENSION:
-        return 0
-    squares = 0
-    for size, other in ((rows, columns), (columns, rows)):
-        squares += size * min(size, _BLOCK_SIZE) * math.ceil(other / _BLOCK_SIZE)
-    return 2 * squares
 
 
 def _workloads(planned: Sequence[OfficialTrial]) -> list[str]:
@@ -144,11 +123,12 @@ def _version(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> It
     version = planned[0].version
     for workload, said in answer.get("workloads", {}).items():
         facts = registry.official(workload, version)
-        for name in ("max_runtime_seconds", "validation_target"):
-            if not math.isclose(said[name], getattr(facts, name)):
+        for name in ("max_runtime_seconds", "validation_target", "test_target"):
+            ours, theirs = getattr(facts, name), said[name]
+            if ours is not None and not math.isclose(ours, theirs):
                 yield (
-                    f"{workload}: the registry's {name} in {version} is {getattr(facts, name)}, "
-                    f"that of {node.checkout} {said[name]}"
+                    f"{workload}: the registry's {name} in {version} is {ours}, "
+                    f"that of {node.checkout} {theirs}"
                 )
 
 
@@ -192,24 +172,30 @@ def _disk(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Itera
     del answer
     there = next(path for path in (node.output, *node.output.parents) if path.exists())
     free = shutil.disk_usage(there).free / 1e9
-    largest = max(_workloads(planned), key=checkpoint_gb)
-    size = checkpoint_gb(largest)
+    largest = max(planned, key=trial_gb)
+    size = trial_gb(largest)
     if free < (KEPT + 1) * size:
         yield (
-            f"{there} has {free:.1f} GB free; {largest} needs {(KEPT + 1) * size:.1f} for "
-            f"{KEPT + 1} checkpoints of about {size:.1f} GB"
+            f"{there} has {free:.1f} GB free; {largest.trial.workload} needs "
+            f"{(KEPT + 1) * size:.1f} for {KEPT + 1} checkpoints of about {size:.1f} GB"
+        )
+
+
+def _cores(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
+    del planned, answer
+    cores = len(available_cores())
+    if cores < node.gpus:
+        yield (
+            f"{cores} CPU cores are available to {node.gpus} processes, one for each GPU; under "
+            "Slurm, a higher --slurm_cpus gives more, and none of it the whole node"
         )
 
 
 def _memory(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
     del planned, answer
     needed = _GB_PER_PROCESS * max(1, node.gpus)
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-    except OSError:  # no Linux
-        return
-    available = next(int(li.split()[1]) for li in lines if li.startswith("MemAvailable:")) * 1024e-9
-    if available < needed:
+    available = memory.available_gb()
+    if available is not None and available < needed:
         yield (
             f"{available:.1f} GB of memory are available; {max(1, node.gpus)} processes need at "
             f"least {needed:.1f}"
@@ -244,6 +230,7 @@ _CHECKS: Mapping[str, Callable[[Sequence[OfficialTrial], Node, Answer], Iterator
     "batch_size": _batch_size,
     "data": _data,
     "disk": _disk,
+    "cores": _cores,
     "memory": _memory,
     "port": _port,
 }
@@ -259,4 +246,10 @@ def _warnings(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> I
     names = sorted({gpu["name"] for gpu in answer.get("gpus", ())})
     if node.gpus and names and (node.gpus != 8 or not all("V100" in name for name in names)):
         yield f"budgets are for 8 V100 GPUs, not for {node.gpus} of {', '.join(names)}"
+    cores = len(available_cores())
+    if node.gpus <= cores < _CORES_PER_GPU * node.gpus:
+        yield (
+            f"{cores} CPU cores for {node.gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "
+            "ranks wait for their data"
+        )
     del planned

@@ -16,6 +16,7 @@ _OURS = (
     *("num_tuning_trials", "hparam_start_index", "hparam_end_index", "experiment_dir"),
     *("experiment_name", "rng_seed", "torch_compile", "max_global_steps", "resume_last_run"),
     *("overwrite", "append_timestamp", "save_checkpoints", "save_intermediate_checkpoints"),
+    "skip_evals",
 )
 
 

@@ -1,7 +1,10 @@
 """What is kept of a trial while the official runner trains it: checkpoints, tables, progress."""
 
+import functools
 import shutil
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,39 +31,55 @@ class Keeper:
         self._directory = directory
         self._bar = bar
         self._changed: dict[str, int] = {}
-        self._backed_up = 0
+        self._told: set[int | None] = set()
 
     def look(self) -> None:
-        """Prunes checkpoints, copies tables that are whole, and shows the last evaluation."""
-        prune(self._directory)
-        for name in (EVALUATIONS, MEASUREMENTS):
-            path = self._directory / name
-            try:
-                changed = path.stat().st_mtime_ns
-                if self._changed.get(name) == changed:
-                    continue
-                rows = read_rows(path)
-            except (OSError, UserError):  # it is not there yet, or being written just now
-                continue
-            self._changed[name] = changed
-            self._back_up(name, len(rows))
-            if name == EVALUATIONS and rows:
-                self._show(rows[-1])
+        """Prunes checkpoints, copies tables that are whole, and shows the last evaluation.
 
-    def _back_up(self, name: str, rows: int) -> None:
+        What the file system does not allow is told once for each cause, and tried again next time:
+        a trial of many hours must not end for it.
+        """
+        self._attempt(functools.partial(prune, self._directory))
+        for name in (EVALUATIONS, MEASUREMENTS):
+            self._attempt(functools.partial(self._take, name))
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except OSError as error:
+            if error.errno not in self._told:
+                self._told.add(error.errno)
+                print(f"warning: {self._directory}: {error}; the trial goes on", file=sys.stderr)
+
+    def _take(self, name: str) -> None:
+        path = self._directory / name
+        try:
+            changed = path.stat().st_mtime_ns
+            if self._changed.get(name) == changed:
+                return
+            rows = read_rows(path)
+        except (FileNotFoundError, UserError):  # it is not there yet, or being written just now
+            return
+        if name == EVALUATIONS and rows:
+            self._show(rows[-1])
+        if self._back_up(name, len(rows)):
+            self._changed[name] = changed
+
+    def _back_up(self, name: str, rows: int) -> bool:
+        """Copies a table; whether the copy is whole."""
         folder = self._directory / BACKUP
         folder.mkdir(exist_ok=True)
-        backup, copy = folder / name, folder / f".{name}"
+        copy = folder / f".{name}"
         shutil.copy2(self._directory / name, copy)
         try:
             whole = len(read_rows(copy)) >= rows
         except UserError:
             whole = False
         if whole:
-            copy.replace(backup)
+            copy.replace(folder / name)
         else:
             copy.unlink()
-            self._changed.pop(name)
+        return whole
 
     def _show(self, row: dict[str, str]) -> None:
         value, seconds = row.get(self._metric) or "nan", float(row.get("score") or 0)

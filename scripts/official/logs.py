@@ -1,9 +1,10 @@
 """What the official runner's files say of a trial, and what must happen before it may go on.
 
-The runner writes no file atomically. A trial of ours is complete when its status.json is there,
-which is written after the runner has ended well. Without one, as in logs made elsewhere, it is
-complete if the last row of measurements.csv is the one with the score alone that the runner adds
-when it leaves its training loop; that row is needed in either case.
+The runner writes no file atomically. A trial is complete once the last row of measurements.csv is
+the one with the score alone that the runner adds when it leaves its training loop; what it does
+after that, a last checkpoint and the end of its processes, may fail without harm to the result. We
+then write status.json, which logs made elsewhere lack as well as a trial of ours that was killed
+just then.
 """
 
 import csv
@@ -99,24 +100,33 @@ def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) 
 def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     """How this very trial has ended in `directory`, None if it may start or go on.
 
-    Logs made elsewhere, which have no record of a launch, may have any seed.
+    Logs made elsewhere, which have no record of a launch, may have any seed; `source` marks them.
 
     Raises:
       UserError: the folder holds another trial, or files that cannot be trusted.
     """
     status = trials.read_status(directory)
-    if status is None and not (directory / LAUNCH.format(0)).exists():
-        found = ending(trial, directory)
-        status = None if found is None else found | {"source": "logs"}
-    elif (
-        status is not None and status["reason"] != "time" and not read_rows(directory / EVALUATIONS)
-    ):
+    if status is None:
+        status = _unrecorded(trial, directory)
+    elif status["reason"] != "time" and not read_rows(directory / EVALUATIONS):
         raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_ELSEWHERE}")
     if status is not None or checkpoints(directory):
         _check_points(trial, directory)
         if status is None or "source" not in status:
             _check_flags(trial, directory)
     return status
+
+
+def _unrecorded(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
+    """The status of a trial that has ended and has no status.json."""
+    launch = directory / LAUNCH.format(0)
+    try:
+        found = ending(trial, directory)
+    except UserError:
+        if launch.exists():  # `prepare` mends it
+            return None
+        raise
+    return found if found is None or launch.exists() else found | {"source": "logs"}
 
 
 def _check_points(trial: OfficialTrial, directory: Path) -> None:

@@ -49,6 +49,7 @@ def _workload(workloads: Any, name: str, entries: Mapping[str, Any]) -> dict[str
     return {
         "max_runtime_seconds": workload.max_allowed_runtime_sec,
         "validation_target": workload.validation_target_value,
+        "test_target": workload.test_target_value,
         "eval_batch_size": workload.eval_batch_size,
         "batch_sizes": {
             entry: _batch_size(module, name, workloads) for entry, module in entries.items()

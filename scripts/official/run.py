@@ -5,19 +5,21 @@ import datetime
 import errno
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from common import files, progress
 from common.cli import UserError
 from scripts import environment
+from scripts.log_errors import last_error
 from scripts.official import logs
 from scripts.official.command import Command, Node, command
 from scripts.official.keep import Keeper
@@ -25,10 +27,10 @@ from scripts.official.trial import OfficialTrial
 from scripts.trial import LOG, STATUS
 
 _POLL_SECONDS = 5.0
-_STOP_SECONDS = 30.0
+# torchrun itself gives its ranks 30 s to end before it kills them.
+_STOP_SECONDS = 60.0
+_KILL_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
-# The last line of a traceback, of any rank; torchrun's own comes after it and says nothing.
-_ERROR = re.compile(r"(?:\[rank\d+\]: )?((?!.*ChildFailedError)[\w.]+(?:Error|Exception)\b.*)")
 
 
 class RunnerFailedError(Exception):
@@ -55,9 +57,13 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
             files.write_json(directory / STATUS, status)
         if "source" not in status:
             for checkpoint in logs.checkpoints(directory):
-                checkpoint.unlink()
+                with suppress(OSError):  # the next call finds it again
+                    checkpoint.unlink()
+    how = status["reason"]
+    if "exit_code" in status:
+        how += f"; the runner then ended with exit code {status['exit_code']}"
     return (
-        f"{trial.trial.name}: {done} ({status['reason']}) at step {status['global_step']} "
+        f"{trial.trial.name}: {done} ({how}) at step {status['global_step']} "
         f"after {status['accumulated_submission_time']:.1f} s; logs in {directory}"
     )
 
@@ -83,16 +89,23 @@ def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float)
     started = command(trial, node)
     _record(started, node, directory)
     log = directory / LOG
-    start = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as stream:
+        stream.write(f"$ {started.shell()}\n".encode())
+        start = stream.tell()
     with progress.bar(round(trial.budget_seconds), trial.trial.name, "s") as bar:
         keeper = Keeper(trial, directory, bar)
         code = _watch(started, log, poll_seconds, keeper.look)
-    if code != 0:
-        raise RunnerFailedError(_reason(code, log, start))
-    ending = logs.ending(trial, directory)
+    try:
+        ending = logs.ending(trial, directory)
+    except UserError:
+        if code == 0:
+            raise
+        ending = None
+    if ending is None and code != 0:
+        raise RunnerFailedError(last_error(log, code, start))
     if ending is None:
         raise RunnerFailedError("the runner ended without finishing the trial")
-    return ending | {"gpus": node.gpus}
+    return ending | {"gpus": node.gpus} | ({"exit_code": code} if code else {})
 
 
 def _record(started: Command, node: Node, directory: Path) -> None:
@@ -110,8 +123,6 @@ def _record(started: Command, node: Node, directory: Path) -> None:
 def _watch(started: Command, log: Path, poll_seconds: float, look: Callable[[], None]) -> int:
     """Runs a command with its output at the end of `log`; looks now and then; the exit code."""
     with log.open("ab") as stream:
-        stream.write(f"$ {started.shell()}\n".encode())
-        stream.flush()
         process = subprocess.Popen(
             started.arguments,
             cwd=started.directory,
@@ -123,8 +134,10 @@ def _watch(started: Command, log: Path, poll_seconds: float, look: Callable[[], 
             preexec_fn=_end_with_parent(),
         )
     handled = _exit_on(signal.SIGTERM)
+    family: set[psutil.Process] = set()
     try:
         while True:
+            family |= _descendants(process)
             try:
                 code = process.wait(poll_seconds)
             except subprocess.TimeoutExpired:
@@ -133,7 +146,7 @@ def _watch(started: Command, log: Path, poll_seconds: float, look: Callable[[], 
             look()
             return code
     finally:
-        _stop(process)
+        _stop(process, family)
         if handled is not None:
             signal.signal(signal.SIGTERM, handled)
 
@@ -158,28 +171,36 @@ def _exit_on(signum: int) -> Any:
     return signal.signal(signum, leave)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a runner and all that it has started."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, signum)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+def _stop(process: "subprocess.Popen[bytes]", family: Iterable[psutil.Process]) -> None:
+    """Ends a runner and all that it has started.
+
+    Args:
+      family: descendants that it has had. The ranks of torchrun have sessions of their own, which
+        no signal to the runner's group reaches, and are nobody's children once torchrun is gone.
+    """
+    family = {*family, *_descendants(process)}
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    family |= _descendants(process)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for one in family:
+        with suppress(psutil.NoSuchProcess):  # or a process that has got its number
+            one.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_KILL_SECONDS)
+    psutil.wait_procs(family, _KILL_SECONDS)
 
 
-def _reason(code: int, log: Path, start: int) -> str:
-    """What went wrong, from what was printed after `start` bytes of the log."""
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    with log.open("rb") as stream:
-        stream.seek(start)
-        said = stream.read().decode("utf-8", "replace").strip().splitlines()[1:]
-    errors = [match[1] for line in said if (match := _ERROR.match(line))]
-    return (errors or [line.strip() for line in said if line.strip()] or [f"exit code {code}"])[-1]
+def _descendants(process: "subprocess.Popen[bytes]") -> set[psutil.Process]:
+    if process.poll() is not None:  # its number may be another's by now
+        return set()
+    try:
+        return set(psutil.Process(process.pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def describe(trial: OfficialTrial, node: Node) -> str:

@@ -1,9 +1,12 @@
 """Trials as an array of Slurm jobs: one trial per job and node, requeued until it is complete."""
 
+import contextlib
 import dataclasses
+import io
 import re
-import sys
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -16,7 +19,7 @@ from scripts.official.command import Node
 from scripts.official.trial import OfficialTrial
 
 FLAGS = flags.FLAGS
-FOLDER = ".slurm"
+_NOTHING = "every trial is complete; nothing to submit"
 _SETTING = re.compile(r"[a-z][a-z_-]*(=.*)?")
 
 
@@ -28,7 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_float("slurm_hours", 30.0, "time limit of a job; it is requeued after that", 0.2)
     flags.DEFINE_integer("slurm_parallel", 8, "jobs at a time", lower_bound=1)
     flags.DEFINE_integer("slurm_requeues", 10, "times that a job may run out of time", 0)
-    flags.DEFINE_integer("slurm_cpus", None, "CPU cores of a job (default: Slurm's)", 1)
+    flags.DEFINE_integer("slurm_cpus", None, "CPU cores of a job (default: its whole node)", 1)
     flags.DEFINE_multi_string("slurm_option", [], "one more of sbatch's, such as constraint=v100")
 
 
@@ -54,46 +57,64 @@ class TrialJob:
         return DelayedSubmission(self)
 
 
+def folder(node: Node) -> Path:
+    """Where jobs and what they print are kept: beside --experiment_dir.
+
+    The organisers' scorer takes every folder within that for a submission's.
+    """
+    return node.output.with_name(f"{node.output.name}.slurm")
+
+
 def parameters(node: Node) -> dict[str, Any]:
-    """What submitit tells Slurm, as the flags say; UserError for an impossible option."""
+    """What submitit tells Slurm, as the flags say; UserError for an impossible option.
+
+    A job has its node to itself, unless a number of cores is given: by default Slurm gives one
+    core to a task, whatever its GPUs, and other jobs beside it would disturb the times.
+    """
     options: dict[str, Any] = {"requeue": True}  # when a node dies
     for given in FLAGS.slurm_option:
         if not _SETTING.fullmatch(given):
             raise UserError(f"--slurm_option={given}: give name=value, as sbatch names it")
         name, _, value = given.partition("=")
         options[name] = value or True
-    setup = [f"cd {ROOT}", f"export PYTHONPATH={ROOT}"]
+    root = shlex.quote(str(ROOT))
+    whole_node = FLAGS.slurm_cpus is None
     chosen = {
         "job_name": "algoperf",
         "nodes": 1,
         "ntasks_per_node": 1,
         "gpus_per_node": node.gpus or None,
         "cpus_per_task": FLAGS.slurm_cpus,
+        "exclusive": whole_node or None,
+        "mem": "0" if whole_node else None,
+        # The ranks are one task of Slurm's, which may tie a task to a core.
+        "srun_args": ["--cpu-bind=none"],
         "time": round(60 * FLAGS.slurm_hours),
         "partition": FLAGS.slurm_partition,
         "account": FLAGS.slurm_account,
         "array_parallelism": FLAGS.slurm_parallel,
         "signal_delay_s": 120,
-        "setup": setup,
+        "setup": [f"cd {root}", f"export PYTHONPATH={root}"],
         "additional_parameters": options,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 
 
 def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
-    """Submits one job per trial as an array; UserError where there is no Slurm."""
+    """Submits one job per trial as an array; UserError where Slurm is not there or refuses it."""
     import submitit
 
     if not planned:
-        print("every trial is complete; nothing to submit")
+        print(_NOTHING)
         return
-    folder = files.make_directory(node.output / FOLDER)
+    files.make_directory(folder(node))
     try:
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=FLAGS.slurm_requeues)
-    except RuntimeError as error:
+        executor = submitit.SlurmExecutor(folder(node), max_num_timeout=FLAGS.slurm_requeues)
+        executor.update_parameters(**parameters(node))
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit says twice what sbatch says
+            jobs = submit_to(executor, planned, node)
+    except (RuntimeError, OSError) as error:  # RuntimeError: all of submitit's own
         raise UserError(f"--slurm: {error}") from error
-    executor.update_parameters(**parameters(node))
-    jobs = submit_to(executor, planned, node)
     for job, trial in zip(jobs, planned, strict=True):
         print(f"job {job.job_id}: {trial.trial.name}; its output: {job.paths.stdout}")
 
@@ -105,13 +126,22 @@ def submit_to(executor: Any, planned: Sequence[OfficialTrial], node: Node) -> li
 
 
 def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
-    """The batch file that would be submitted."""
-    from submitit.slurm.slurm import _make_sbatch_string
+    """The batch file that `submit` would write, each line a comment; creates nothing."""
+    lines = script(len(planned), node).splitlines() if planned else [_NOTHING]
+    print("".join(f"# {line}\n" for line in lines), end="")
 
-    text = _make_sbatch_string(
-        command=f"{sys.executable} -u -m submitit.core._submit {node.output / FOLDER}",
-        folder=node.output / FOLDER,
-        map_count=len(planned),
-        **parameters(node),
-    )
-    print("".join(f"# {line}\n" for line in text.splitlines()), end="")
+
+def script(jobs: int, node: Node) -> str:
+    """The batch file for so many trials, in submitit's own words, with or without a Slurm here."""
+    import submitit
+
+    class Planner(submitit.SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 1  # as if `srun` was there
+
+    executor = Planner(folder(node))
+    executor.update_parameters(**parameters(node))
+    if jobs > 1:  # as it does for an array
+        executor.parameters["map_count"] = jobs
+    return str(executor._make_submission_file_text(executor._submitit_command_str, ""))

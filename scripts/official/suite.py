@@ -135,7 +135,7 @@ def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
 
     UserError if a check of the node or of its data has failed.
     """
-    checks.check([trial for trial in planned if not _is_complete(trial, node)], node)
+    checks.check(_left(planned, node), node)
     failures = []
     for trial in planned:
         try:
@@ -148,7 +148,11 @@ def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
 
 def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
     """Submits what is not complete to Slurm, a job per trial; UserError where there is none."""
-    slurm.submit([trial for trial in planned if not _is_complete(trial, node)], node)
+    slurm.submit(_left(planned, node), node)
+
+
+def _left(planned: Sequence[OfficialTrial], node: Node) -> list[OfficialTrial]:
+    return [trial for trial in planned if not _is_complete(trial, node)]
 
 
 def _is_complete(trial: OfficialTrial, node: Node) -> bool:
@@ -175,4 +179,4 @@ def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
         print(command(trial, node).shell())
     print(f"# {len(planned)} trials, {done} complete, {len(planned) - done} to run")
     if FLAGS.slurm:
-        slurm.print_plan(planned, node)
+        slurm.print_plan(_left(planned, node), node)

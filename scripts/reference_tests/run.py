@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from scripts.log_errors import last_error
+
 GIB = 2**30
 _POLL_SECONDS = 0.1
-_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Failure)\b.*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,7 @@ def watched(
     with log.open("wb") as stream:
         stream.write(f"{shlex.join(command)}\n".encode())
         stream.flush()
+        start = stream.tell()
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -82,7 +83,7 @@ def watched(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     seconds = time.monotonic() - begin
-    problem = limited or (last_error(log, process.returncode) if process.returncode else "")
+    problem = limited or (last_error(log, process.returncode, start) if process.returncode else "")
     return Outcome(seconds, peak, problem, bool(limited))
 
 
@@ -94,12 +95,3 @@ def _resident(pid: int) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
     return total
-
-
-def last_error(log: Path, returncode: int) -> str:
-    """The last error that a log names, else its last line; the signal if there was one."""
-    if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    lines = [line.rstrip() for line in log.read_text("utf-8", "replace").splitlines()]
-    errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or [line for line in lines if line] or [f"exit code {returncode}"])[-1]

@@ -1,4 +1,4 @@
-"""Logs that the official runner wrote here, killed and resumed, go through the analysis as they are."""
+"""What the official runner wrote here, killed and resumed, goes through the analysis as it is."""
 
 from pathlib import Path
 

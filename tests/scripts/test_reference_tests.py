@@ -16,7 +16,7 @@ from common.cli import UserError
 from scripts.environment import ROOT
 from scripts.package_entry.folder import compose, write
 from scripts.reference_tests import plan, table
-from scripts.reference_tests.run import GIB, Limits, Outcome, last_error, watched
+from scripts.reference_tests.run import GIB, Limits, Outcome, watched
 from tests.scripts.commands import finish
 
 FAKE = Path(__file__).parent / "fake" / "reference_test.py"
@@ -170,21 +170,6 @@ def test_a_process_is_ended_at_its_limit_with_its_children(checkout: Path) -> No
     assert time.monotonic() - begin < 10
     mine = psutil.Process().children(recursive=True)
     assert not [process for process in mine if process.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "expected"),
-    [
-        ("Traceback\n  x\nKeyError: 'a'\n\nFAILED (errors=1)\n", 1, "KeyError: 'a'"),
-        ("torch.OutOfMemoryError: no\nbye\n", 1, "torch.OutOfMemoryError: no"),
-        ("starting\nbye\n", 3, "bye"),
-        ("", 3, "exit code 3"),
-        ("ValueError: x", -9, "killed by SIGKILL"),
-    ],
-)
-def test_the_reason_of_a_failure(tmp_path: Path, text: str, code: int, expected: str) -> None:
-    (tmp_path / "log").write_text(text)
-    assert last_error(tmp_path / "log", code) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """Stands in for the benchmark's submission_runner.py: the same flags and files, no training.
 
 An evaluation comes every 10 steps, of a second each, and the third one meets both targets of mnist.
-The learning rate 0.5 makes a run fail, 0.9 makes it miss the targets until its time is up, and 0.8
-makes it leave without a word. While a file `hang` is in --experiment_dir, a run hangs after its
-first evaluation. Files are written as the benchmark's are: CSV files in place, whole each time, a
-checkpoint as a ZIP archive after them.
+The learning rate 0.5 makes a run fail, 0.7 makes it fail in its last checkpoint, 0.8 makes it leave
+without a word, and 0.9 makes it miss the targets until its time is up. While a file `hang` is in
+--experiment_dir, a run hangs after its first evaluation. Files are written as the benchmark's are:
+CSV files in place, whole each time, a checkpoint as a ZIP archive after them.
 """
 
 import csv
@@ -95,6 +95,8 @@ def train(folder: Path, point: dict[str, float]) -> None:
             time.sleep(0.05)
     last = {"score": state["seconds"], "global_step": state["step"], "preemption_count": count}
     append(folder / "measurements.csv", last)
+    if rate == 0.7:
+        raise OSError("No space left on device")
     save(folder, state)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
-from scripts.official import checks, paths
+from scripts.official import checks, memory, paths
 from scripts.official.command import Node
 from scripts.official.trial import OfficialTrial
 from tests.scripts.official.fakes import GOOD, Place, make_checkout, make_entry, make_trial
@@ -24,6 +24,7 @@ ANSWER: dict[str, Any] = {
         "mnist": {
             "max_runtime_seconds": 60,
             "validation_target": 0.97,
+            "test_target": 0.97,
             "eval_batch_size": 10_000,
             "batch_sizes": {"toy": 16},
         }
@@ -43,6 +44,7 @@ def good(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(checks, "ask", lambda planned, node: answer)
     monkeypatch.setattr(paths, "missing", lambda workload, root: [])
     monkeypatch.setattr(checks, "_GB_PER_PROCESS", 0.001)
+    monkeypatch.setattr(checks, "available_cores", lambda: list(range(32)))
     return answer
 
 
@@ -78,6 +80,8 @@ def test_all_problems_at_once(
     good["gpus"] = [{"name": "V100", "used_gb": 9.0}] * 3
     good["workloads"]["mnist"]["batch_sizes"]["toy"] = 17
     good["workloads"]["mnist"]["max_runtime_seconds"] = 59
+    good["workloads"]["mnist"]["test_target"] = 0.96
+    monkeypatch.setattr(checks, "available_cores", lambda: [0])
     monkeypatch.setattr(paths, "missing", lambda workload, root: ["a is missing", "b"])
     monkeypatch.setattr(checks, "_GB_PER_PROCESS", 1e6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e6, total=1e8))
@@ -94,6 +98,8 @@ def test_all_problems_at_once(
         "mnist: the batch size of training with toy, 17, is no multiple of 8"
     ]
     assert "max_runtime_seconds in v0.6 is 60, that of" in lines["version"][0]
+    assert "test_target in v0.6 is 0.97, that of" in lines["version"][1]
+    assert lines["cores"][0].startswith("1 CPU cores are available to 8 processes")
     assert lines["data"] == ["a is missing", "b"]
     assert "mnist needs 0.0 for 3 checkpoints" in lines["disk"][0]
     assert "8 processes need at least 8000000.0" in lines["memory"][0]
@@ -112,6 +118,7 @@ def test_only_mnist_trains_on_a_cpu(
     good["workloads"]["wmt"] = {
         "max_runtime_seconds": 43336,
         "validation_target": 30.8491,
+        "test_target": 30.7219,
         "eval_batch_size": 128,
         "batch_sizes": {"toy": 16},
     }
@@ -128,6 +135,51 @@ def test_other_versions_and_machines_are_warned_of(
     first, second = capsys.readouterr().err.splitlines()
     assert first == "warning: PyTorch 2.9.0, where the benchmark has 2.5.1"
     assert second == "warning: budgets are for 8 V100 GPUs, not for 4 of H100"
+
+
+def test_few_cores_are_warned_of(
+    tmp_path: Path,
+    trial: OfficialTrial,
+    good: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "available_cores", lambda: list(range(31)))
+    checks.check([trial], Place(tmp_path).node(8))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: 31 CPU cores for 8 GPUs; with fewer than 4 for each")
+
+
+def test_a_control_group_limits_memory(
+    tmp_path: Path,
+    trial: OfficialTrial,
+    good: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "available_gb", lambda: 0.007)
+    assert failing(trial, Place(tmp_path).node(8), capsys) == {
+        "memory": ["0.0 GB of memory are available; 8 processes need at least 0.0"]
+    }
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [subprocess.TimeoutExpired(["python"], 600), OSError(8, "Exec format error")],
+)
+def test_a_python_that_does_not_answer_is_one_line(
+    tmp_path: Path,
+    trial: OfficialTrial,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    (line,) = failing(trial, Place(tmp_path).node(0), capsys)["benchmark"]
+    assert line.endswith((" did not answer within 600 s", "[Errno 8] Exec format error"))
 
 
 def test_a_python_without_algoperf_is_named(
@@ -150,7 +202,8 @@ def test_the_probe_asks_what_the_runner_will(
         "WORKLOADS = {'mnist': {'workload_path': 'mnist/mnist', 'workload_class_name': 'Mnist'}}\n"
         "BASE_WORKLOADS_DIR = 'algoperf/workloads/'\n"
         "class Mnist:\n"
-        "    max_allowed_runtime_sec, validation_target_value, eval_batch_size = 60, 0.97, 100\n"
+        "    max_allowed_runtime_sec, eval_batch_size = 60, 100\n"
+        "    validation_target_value, test_target_value = 0.97, 0.96\n"
         "def import_workload(path, name, return_class):\n"
         "    assert path == 'algoperf/workloads/mnist/mnist_pytorch/workload.py' and return_class\n"
         "    print('noise', end='')\n"
@@ -164,6 +217,7 @@ def test_the_probe_asks_what_the_runner_will(
     assert answer["workloads"]["mnist"] == {
         "max_runtime_seconds": 60,
         "validation_target": 0.97,
+        "test_target": 0.96,
         "eval_batch_size": 100,
         "batch_sizes": {"toy": 16},
     }
@@ -173,11 +227,3 @@ def test_the_probe_asks_what_the_runner_will(
     monkeypatch.setattr(subprocess, "run", None)  # skipped checks ask nothing
     skipping = Node(**{**vars(Place(tmp_path).node(0)), "skip_checks": checks.NAMES})
     checks.check([trial], skipping)
-
-
-def test_size_of_checkpoints() -> None:
-    # Weights and two moments of 539 million numbers, and next to nothing for the small matrices.
-    assert checks.checkpoint_gb("criteo1tb") == pytest.approx(6.5, abs=0.1)
-    # The factors of 1024-blocks that were counted for ResNet-50 (333 MiB), twice, and 3 x 102 MB.
-    assert checks.checkpoint_gb("imagenet_resnet") == pytest.approx(1.0, abs=0.1)
-    assert checks.checkpoint_gb("mnist") == pytest.approx(4 * 12 * 101_770 / 1e9)

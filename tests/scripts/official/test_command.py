@@ -137,7 +137,9 @@ def test_points_must_name_the_same(tmp_path: Path) -> None:
         find_entry(str(folder)).points()
 
 
-@pytest.mark.parametrize("flag", ["--overwrite", "--rng_seed=1", "--notorch_compile", "profile"])
+@pytest.mark.parametrize(
+    "flag", ["--overwrite", "--rng_seed=1", "--notorch_compile", "--skip_evals", "profile"]
+)
 def test_flags_of_ours_cannot_be_given(flag: str) -> None:
     with pytest.raises(UserError, match="--runner_flag"):
         node(runner_flags=(flag,))

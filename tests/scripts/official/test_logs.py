@@ -1,6 +1,8 @@
 """What is made of the runner's files: complete or not, what goes on from where, what is damaged."""
 
+import errno
 import json
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +89,39 @@ def test_logs_made_elsewhere_keep_their_checkpoints(
         assert "already complete (targets)" in run.complete(trial, place.node())
     assert (folder / "checkpoint_1").exists()
     assert json.loads((folder / "status.json").read_text())["source"] == "logs"
+
+
+def test_a_trial_of_ours_killed_after_its_final_row_is_complete(
+    tmp_path: Path, trial: OfficialTrial, folder: Path
+) -> None:
+    write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), [9], **trial.recorded())
+    (folder / "launch_0.json").write_text("{}")
+    node = Place(tmp_path).node()  # without a checkout: nothing can be run
+    assert run.describe(trial, node) == "complete"
+    for _ in range(2):
+        assert "already complete (targets) at step 9" in run.complete(trial, node)
+    assert "source" not in json.loads((folder / "status.json").read_text())
+    assert not logs.checkpoints(folder)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, ours: bool) -> None:
+    write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), [9], **trial.recorded())
+    table = folder / "measurements.csv"
+    table.write_text(table.read_text()[:-4])
+    if ours:
+        (folder / "launch_0.json").write_text("{}")
+        assert logs.finished(trial, folder) is None  # it is mended from its backup
+    else:
+        with pytest.raises(UserError, match=r"measurements\.csv is damaged"):
+            logs.finished(trial, folder)
+
+
+def test_a_final_row_of_another_seed_is_refused(trial: OfficialTrial, folder: Path) -> None:
+    write(folder, [(9, 11.0, 0.98)], (9, 11.0), **trial.recorded() | {"rng_seed": 7})
+    (folder / "launch_0.json").write_text("{}")
+    with pytest.raises(UserError, match=r"flags_0.json was written with rng_seed=7, not"):
+        logs.finished(trial, folder)
 
 
 def test_max_global_steps_end_a_trial(tmp_path: Path, folder: Path) -> None:
@@ -192,6 +227,53 @@ def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> 
     (folder / "eval_measurements.csv").write_text(HEADER)
     keeper.look()
     assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+
+
+def test_a_full_disk_does_not_end_the_trial(
+    trial: OfficialTrial,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    bar = Bar()
+    keeper = Keeper(trial, folder, bar)
+    write(folder, [(1, 1.0, 0.1), (5, 12.5, 0.2)])
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copy2", full)
+        for _ in range(3):
+            keeper.look()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"warning: {folder}: [Errno 28] No space left on device")
+    assert bar.said == "step 5, validation/accuracy 0.2"
+    backup = folder / "backup" / "eval_measurements.csv"
+    assert not backup.exists()
+    keeper.look()  # there is space again
+    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+
+
+def test_checkpoints_that_cannot_be_removed_do_not_end_the_trial(
+    trial: OfficialTrial,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stale(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    keeper = Keeper(trial, folder, Bar())
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1, 5, 9])
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", stale)
+        keeper.look()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert (folder / "backup" / "eval_measurements.csv").exists()
+    keeper.look()
+    assert len(logs.checkpoints(folder)) == 2
 
 
 def test_two_checkpoints_are_kept(trial: OfficialTrial, folder: Path) -> None:

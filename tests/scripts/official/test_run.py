@@ -2,12 +2,18 @@
 
 import json
 import signal
+import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scripts import trial as trials
+from scripts.official import run
+from scripts.official.command import Command
 from tests.scripts.official.fakes import (
+    BREAKS_AT_THE_END,
     FAILS,
     GOOD,
     LEAVES,
@@ -119,6 +125,68 @@ def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> No
     again = place.finish(place.official(SKIP))
     assert again.returncode == 1
     assert again.stdout.count("already complete") == 1
+
+
+def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
+    make(place.root / "toy", [BREAKS_AT_THE_END])
+    done = place.finish(place.official(SKIP))
+    assert done.returncode == 0, done.stderr
+    said = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
+    assert said in done.stdout
+    status = trials.read_status(place.folder())
+    assert status is not None
+    assert (status["reason"], status["exit_code"]) == ("targets", 1)
+    assert not list(place.folder().glob("checkpoint_*"))
+    again = place.finish(place.official(SKIP))
+    assert "already complete (targets; the runner then ended with exit code 1)" in again.stdout
+    assert not (place.folder() / "launch_1.json").exists()
+
+
+# A runner whose rank, in a session of its own as torchrun's are, will not end.
+STUBBORN = """
+import signal, subprocess, sys, time
+rank = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \
+    "print('deaf', flush=True); time.sleep(100)"
+if sys.argv[1] == "waits":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+process = subprocess.Popen([sys.executable, "-c", rank], start_new_session=True)
+if sys.argv[1] == "ends":
+    time.sleep(2)
+else:
+    process.wait()
+"""
+
+
+@pytest.mark.parametrize("runner", ["waits", "obeys", "ends"])
+def test_ranks_in_sessions_of_their_own_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    monkeypatch.setattr(run, "_STOP_SECONDS", 0.5)
+    log, ranks = tmp_path / "log.txt", set()
+    log.touch()
+
+    def look() -> None:
+        ranks.update(psutil.Process().children(recursive=True))
+        if "deaf" in log.read_text() and runner != "ends":
+            raise SystemExit
+
+    started = Command((sys.executable, "-c", STUBBORN, runner), tmp_path, {})
+    left = nullcontext() if runner == "ends" else pytest.raises(SystemExit)
+    with left:
+        assert run._watch(started, log, 0.05, look) == 0
+    assert "deaf" in log.read_text()
+    assert len(ranks) == 2
+    assert not [one for one in ranks if is_alive(one)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def test_torchrun_has_time_to_end_its_ranks() -> None:
+    assert run._STOP_SECONDS >= 2 * 30
 
 
 def test_self_tuning(place: Place) -> None:

@@ -1,0 +1,60 @@
+"""Sizes of checkpoints, against what optimizers that have taken a step hold."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts import model_shapes
+from scripts.official.checkpoint_size import checkpoint_gb, trial_gb
+from scripts.official.trial import OfficialTrial
+from scripts.trial import Trial
+from submission.entries.shampoo.submission import MAX_DIM
+from submission.shampoo import Shampoo
+from tests.scripts.official.fakes import GOOD, make_entry, make_trial
+from workloads import registry
+
+
+def test_a_table_of_a_million_rows_has_moments_alone() -> None:
+    # Weights and two moments of 539 million numbers, and next to nothing for the small matrices.
+    assert checkpoint_gb("criteo1tb", momentum=False) == pytest.approx(6.5, abs=0.1)
+    assert checkpoint_gb("criteo1tb", momentum=True) == pytest.approx(8.6, abs=0.1)
+
+
+def test_without_shapes_twelve_numbers_per_weight() -> None:
+    assert checkpoint_gb("mnist", momentum=False) == pytest.approx(4 * 12 * 101_770 / 1e9)
+
+
+def test_momentum_is_that_of_the_point(tmp_path: Path) -> None:
+    def size(**point: float) -> float:
+        trial: OfficialTrial = make_trial(
+            tmp_path / "toy", trial=Trial("criteo1tb", "toy", 0, 1, point)
+        )
+        return trial_gb(trial)
+
+    make_entry(tmp_path / "toy", [GOOD])
+    assert size() == size(momentum=0.0) < 7 < 8 < size(momentum=0.5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_it_is_what_the_optimizer_saves(monkeypatch: pytest.MonkeyPatch, momentum: float) -> None:
+    sizes = [(300, 40), (300,), (64, 8, 3, 3), (1030, 200), (1030, 5), (MAX_DIM + 1, 2)]
+    shapes = {str(number): size for number, size in enumerate(sizes)}
+    monkeypatch.setattr(model_shapes, "shapes", lambda name: shapes)
+    parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in shapes.values()]
+    optimizer = Shampoo(parameters, momentum=momentum, nesterov=True, max_dim=MAX_DIM)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer.state_dict()["state"].values()
+    saved = sum(
+        value.numel() for entry in state for value in entry.values() if torch.is_tensor(value)
+    )
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    checkpoint_gb.cache_clear()
+    found = checkpoint_gb("ogbg", momentum=momentum > 0)
+    checkpoint_gb.cache_clear()
+    weights = registry.official("ogbg").model.parameters
+    ratio = found / (4 * weights / 1e9) / ((saved + numbers) / numbers)
+    assert ratio == pytest.approx(1, rel=0.01)  # but for counters of blocks

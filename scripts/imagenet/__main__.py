@@ -21,7 +21,7 @@ from scripts import environment, processes, together
 from scripts import trial as trials
 
 if TYPE_CHECKING:
-    from scripts.imagenet.train import Experiment
+    from scripts.imagenet.experiment import Experiment
     from scripts.runner import Hooks
 
 FLAGS = flags.FLAGS
@@ -69,7 +69,7 @@ def _experiment() -> "Experiment":
     # After `processes.settle`, since these import torch.
     from scripts.imagenet import config as configs
     from scripts.imagenet.data import Source
-    from scripts.imagenet.train import Experiment
+    from scripts.imagenet.experiment import Experiment
 
     path = configs.find(FLAGS.config)
     config = configs.read(path)

@@ -5,24 +5,23 @@ over its own share of a batch, and evaluation takes the running statistics of ra
 under DistributedDataParallel.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from common import files
 from scripts import checkpoint, ranks
 from scripts.clock import SubmissionClock
 from scripts.imagenet import methods
 from scripts.imagenet.config import Config
-from scripts.imagenet.data import Source, loaders
+from scripts.imagenet.data import loaders
+from scripts.imagenet.evaluation import evaluate, of_ranks
+from scripts.imagenet.experiment import Experiment
 from scripts.imagenet.resnet import ResNet
 from scripts.metrics_log import write_csv
 from scripts.runner import Hooks, Stopped
@@ -34,30 +33,6 @@ LOG = "log.csv"
 MODEL = "model.pt"
 COLUMNS = ("epoch", "step", "seconds", "train_loss", "validation_loss", "validation_accuracy", "lr")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """All that determines a run on a given machine and version.
-
-    Attributes:
-      name: the configuration's.
-      seed: of the initial weights, the images' order and their augmentation.
-    """
-
-    name: str
-    config: Config
-    source: Source
-    seed: int = 0
-
-    def directory(self, output: Path) -> Path:
-        """The folder of the run's files."""
-        return output / self.name / f"seed_{self.seed}"
-
-    def settings(self) -> dict[str, Any]:
-        """What the files record of the run; one that differs is another run."""
-        own = {"name": self.name, "seed": self.seed, "data": self.source.name}
-        return own | self.config.plain()
 
 
 def run(
@@ -75,7 +50,7 @@ def run(
     saved = directory / CHECKPOINT
     snapshot = checkpoint.load(saved) if saved.exists() else None
     if snapshot is not None:
-        for part, wanted in _identity(experiment).items():
+        for part, wanted in experiment.identity().items():
             where = f"cannot resume from checkpoint {saved}: it"
             require_same(where, snapshot.get(part), wanted, remedy="choose another --output")
     trainer = Trainer(experiment, directory, checkpoint_period_seconds, hooks)
@@ -99,16 +74,6 @@ def run(
         files.write_json(directory / STATUS, status)
         saved.unlink(missing_ok=True)
     return status
-
-
-def _identity(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """What a snapshot must have been made with, for this process to go on along its trajectory."""
-    process = {
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "nproc": replicas.count(),
-    }
-    return {"settings": experiment.settings(), "process": process}
 
 
 class Trainer:
@@ -143,7 +108,12 @@ class Trainer:
         torch.manual_seed(experiment.seed)
         self.model = build_model(config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.replica = _replicate(self.model, config.image_size)
+        edge = config.image_size
+        self.replica = replicas.replicate(
+            self.model,
+            lambda: torch.zeros(2, 3, edge, edge, device=self.device),
+            normalises_shares=True,
+        )
         self.optimizer = methods.build(config, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -213,33 +183,13 @@ class Trainer:
         dtype = _DTYPES[self.config.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
-    @torch.no_grad()
-    def evaluate(self) -> tuple[float, float]:
-        """Mean cross entropy and top-1 accuracy over the validation set; a collective.
-
-        Each image counts once. The loss is without label smoothing.
-        """
-        if replicas.count() > 1:
-            for buffer in self.model.buffers():
-                dist.broadcast(buffer, 0)
-        self.model.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for batch in self.validation:
-            images, labels = self.moved(*batch)
-            with self.autocast():
-                logits = self.model(images)
-                losses = F.cross_entropy(logits, labels, reduction="none")
-            right = (logits.argmax(dim=1) == labels).sum()
-            sums += torch.stack([losses.double().sum(), right, right.new_tensor(len(labels))])
-        loss, right, count = torch.stack(_of_ranks(sums)).sum(0).tolist()
-        return loss / count, right / count
-
     def report(self) -> None:
         """Evaluates at the end of an epoch, and logs it."""
         steps = self.order.steps
-        train_loss = float(torch.stack(_of_ranks(self.loss_sum)).mean()) / steps
+        train_loss = float(torch.stack(of_ranks(self.loss_sum)).mean()) / steps
         self.loss_sum.zero_()
-        loss, accuracy = self.evaluate()
+        with self.autocast():
+            loss, accuracy = evaluate(self.model, (self.moved(*each) for each in self.validation))
         row = {
             "epoch": self.step // steps,
             "step": self.step,
@@ -257,10 +207,10 @@ class Trainer:
     def save(self) -> None:
         """Writes the checkpoint; a collective."""
         consolidate({"optimizer": self.optimizer})
-        loss_sums = _of_ranks(self.loss_sum)
+        loss_sums = of_ranks(self.loss_sum)
         if replicas.rank() == 0:
             snapshot = {
-                **_identity(self.experiment),
+                **self.experiment.identity(),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -288,32 +238,3 @@ class Trainer:
 def build_model(config: Config) -> nn.Module:
     """The configured network, drawn from torch's random state."""
     return ResNet(config.depths, config.width, config.classes)
-
-
-def _replicate(model: nn.Module, image_size: int) -> nn.Module:
-    """The model, under several ranks in DistributedDataParallel.
-
-    The first backward pass decides how gradients lie in buckets, and with that in which order they
-    are summed. Done here, the order is the same in a run and in one that resumes it.
-    """
-    if replicas.count() == 1:
-        return model
-    weight = next(model.parameters())
-    devices = [weight.device] if weight.is_cuda else None
-    replica = DistributedDataParallel(model, device_ids=devices)
-    statistics = [buffer.clone() for buffer in model.buffers()]
-    replica(weight.new_zeros(2, 3, image_size, image_size)).sum().backward()
-    replica.zero_grad(set_to_none=True)
-    for buffer, before in zip(model.buffers(), statistics, strict=True):
-        buffer.copy_(before)
-    return replica
-
-
-def _of_ranks(value: Tensor) -> list[Tensor]:
-    """`value` of every rank, on the CPU; a collective."""
-    own = value.cpu()
-    if replicas.count() == 1:
-        return [own]
-    found = [torch.empty_like(own) for _ in range(replicas.count())]
-    dist.all_gather(found, own)
-    return found

@@ -52,18 +52,24 @@ def dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     return x * whole[rows(len(whole))]
 
 
-def replicate(model: nn.Module, example: Callable[[], torch.Tensor]) -> nn.Module:
+def replicate(
+    model: nn.Module, example: Callable[[], torch.Tensor], normalises_shares: bool = False
+) -> nn.Module:
     """The model, under several ranks in DistributedDataParallel, as the official runner has it.
+
+    Its buffers, running statistics among them, are left as they were.
 
     Args:
       example: gives inputs that the model can take; not called where there is one rank.
+      normalises_shares: whether batch normalisation is to take each rank's share by itself.
 
     Raises:
-      UserError: if the model normalises over batches: each rank would see a part of them.
+      UserError: if the model normalises over batches, and `normalises_shares` is false.
     """
     if count() == 1:
         return model
-    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+    normalises = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if normalises and not normalises_shares:
         raise UserError(
             f"--nproc={count()}: {type(model).__name__} has batch normalisation, whose statistics "
             "would be those of a part of the batch"
@@ -71,8 +77,11 @@ def replicate(model: nn.Module, example: Callable[[], torch.Tensor]) -> nn.Modul
     replica = DistributedDataParallel(model)
     # The first backward pass decides how gradients lie in buckets, and with that in which order
     # they are summed. Done here, the order is the same in a run and in one that resumes it.
+    before = [buffer.clone() for buffer in model.buffers()]
     replica(example()).sum().backward()
     replica.zero_grad(set_to_none=True)
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)
     return replica
 
 

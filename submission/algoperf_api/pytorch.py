@@ -229,7 +229,7 @@ def prepare_for_eval(
 def _saves_checkpoints() -> bool:
     """False where the official runner has `--nosave_checkpoints`, as in the organisers' runs."""
     flags = absl.flags.FLAGS
-    return not flags.is_parsed() or flags.get_flag_value("save_checkpoints", default=True)
+    return not flags.is_parsed() or "save_checkpoints" not in flags or flags.save_checkpoints
 
 
 def consolidate(optimizer_state: dict[str, Any]) -> None:

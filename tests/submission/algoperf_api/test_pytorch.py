@@ -273,11 +273,15 @@ class Consolidates:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "asked"), [([], 1), (["--save_checkpoints"], 1), (["--nosave_checkpoints"], 0)]
+    ("arguments", "asked"),
+    [(None, 1), ([], 1), (["--save_checkpoints"], 1), (["--nosave_checkpoints"], 0)],
 )
 def test_state_is_brought_together_only_for_checkpoints(monkeypatch, arguments, asked):
     flags = absl.flags.FlagValues()
-    absl.flags.DEFINE_boolean("save_checkpoints", True, "as the runner's", flag_values=flags)
+    if arguments is None:  # a program with other flags
+        arguments = []
+    else:
+        absl.flags.DEFINE_boolean("save_checkpoints", True, "the runner's", flag_values=flags)
     flags(["runner", *arguments])
     monkeypatch.setattr(absl.flags, "FLAGS", flags)
     monkeypatch.setattr(api, "_distributed", lambda: True)

@@ -79,13 +79,15 @@ def reached_table(submission: str) -> str:
 
 def fits_table() -> str:
     """The share of the step hint that the winner got through within the time budget, by version."""
+    of_version = {version: published.read_trials(version) for version in WINNER}
     rows = []
     for workload in ruleset("v0.6").base_workloads:
         cells = {"workload": workload}
-        for version, submission in WINNER.items():
+        for version, trials in of_version.items():
             facts = registry.facts(workload, version)
-            trials = published.read_trials(version)
-            own = trials[(trials["submission"] == submission) & (trials["workload"] == workload)]
+            own = trials[
+                (trials["submission"] == WINNER[version]) & (trials["workload"] == workload)
+            ]
             seconds = own["steady_seconds_per_step"].replace(0, np.nan).median()
             share = facts.max_runtime_seconds / (seconds * facts.step_hint)
             cells[version] = "–" if pd.isna(share) else f"{share:.2f}"

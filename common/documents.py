@@ -4,7 +4,7 @@ What stands between `<!--table: name-->` and `<!--/-->` belongs to the code.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -29,6 +29,13 @@ def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     return _SPAN.sub(table, text)
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """A Markdown table of rows with the same keys, whose cells are shown as they are."""
-    return str(tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True))
+def table(
+    rows: Iterable[Mapping[str, Any]] | Iterable[Sequence[Any]], headers: Sequence[str] = "keys"
+) -> str:
+    """A Markdown table whose cells are shown as they are.
+
+    Args:
+      rows: with the same keys, which head the columns, or sequences.
+      headers: of sequences.
+    """
+    return str(tabulate(list(rows), headers, tablefmt="github", disable_numparse=True))

@@ -19,18 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from absl import flags
-from tabulate import tabulate
 
-from common import cli, files
+from common import cli, documents, files
 from common.cli import UserError
 from scripts import environment, manifest
 from scripts.environment import ROOT
 from scripts.official import installation
 from scripts.official.entry import find_entry
 from scripts.reference_tests.plan import BATCH_SIZES
-from scripts.reference_tests.run import GIB, Limits, watched
+from scripts.reference_tests.run import GIB, Limits, most_memory, watched
 
 FLAGS = flags.FLAGS
 
@@ -112,7 +110,7 @@ def _measured(
             checkout,
             _variables(checkout),
             Path(FLAGS.logs) / f"{workload}.log",
-            Limits(FLAGS.timeout, 0.8 * psutil.virtual_memory().available),
+            Limits(FLAGS.timeout, most_memory()),
         )
         if done.problem:
             return {"problem": done.problem, **settings}
@@ -172,7 +170,7 @@ def page(results: Mapping[str, Any]) -> str:
         "made up; ogbg's graphs have one node each, so that its forward and backward passes are "
         "cheaper than with real ones, and ratios higher.\n"
     )
-    table = tabulate(body, headers, tablefmt="github", disable_numparse=True)
+    table = documents.table(body, headers)
     return "\n".join([text, table, *(["", *(f"- {note}" for note in notes)] if notes else []), ""])
 
 

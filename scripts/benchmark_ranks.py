@@ -23,10 +23,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from absl import flags
-from tabulate import tabulate
 from torch import Tensor
 
-from common import cli, files
+from common import cli, documents, files
 from common.cli import UserError
 from scripts import environment, network_shapes
 from scripts.benchmark_clock import Watch
@@ -267,7 +266,7 @@ def report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         "Own work is the CPU time of a rank's main thread. Communication is the wall time inside",
         "collectives, most of it waiting for other ranks to get a core.",
         "",
-        tabulate(body, header, tablefmt="github", disable_numparse=True),
+        documents.table(body, header),
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from common import documents
 from scripts import rivals
 
 UNKNOWN = "–"
@@ -226,7 +225,7 @@ def staggering(spread: Row) -> str:
 
 def _table(columns: Columns, rows: Iterable[Row]) -> str:
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    return tabulate(cells, list(columns), tablefmt="github", disable_numparse=True)
+    return documents.table(cells, list(columns))
 
 
 def _number(value: float | None) -> str:

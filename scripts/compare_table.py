@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from common import documents
 from scripts.compare_chain import NEAR, Chain, Outcome, median_steps
 from workloads.facts import WorkloadFacts
 
@@ -209,7 +208,7 @@ def markdown(rows: Sequence[Row]) -> str:
             for row in found
         }
         summary.append({"variant": variant, "against": found[0].baseline, **cells})
-    parts = ["Median steps to the target (ratio to the baseline's).", _tabulate(summary)]
+    parts = ["Median steps to the target (ratio to the baseline's).", documents.table(summary)]
     for workload in workloads:
         table = [
             {
@@ -231,7 +230,7 @@ def markdown(rows: Sequence[Row]) -> str:
         if not any(row["failures"] for row in table):
             for row in table:
                 del row["failures"]
-        parts += [f"## {workload}", _tabulate(table)]
+        parts += [f"## {workload}", documents.table(table)]
     return "\n\n".join([*parts, _LEGEND])
 
 
@@ -246,7 +245,3 @@ edge of the grid.
 
 def _number(value: float, form: str) -> str:
     return "–" if math.isnan(value) else format(value, form)
-
-
-def _tabulate(rows: Sequence[dict[str, Any]]) -> str:
-    return str(tabulate(rows, "keys", "github", disable_numparse=True))

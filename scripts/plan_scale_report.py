@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from common import documents
 from scripts.plan_scale_model import Question, overhead
 
 _GIB, _MIB = 2**30, 2**20
@@ -138,6 +137,6 @@ def table(settings: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "step over AdamW's, known for language models only. State is the largest of all ranks;",
         "memory includes weights, gradients, buffers and a step's temporaries, no activations.",
         "",
-        tabulate(body, header, tablefmt="github", disable_numparse=True),
+        documents.table(body, header),
     ]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tabulate import tabulate
+from common import documents
 
 Row = dict[str, Any]
 
@@ -56,7 +56,7 @@ def _table(rows: Sequence[Row], key: str, title: str, cell: Callable[[Row], str]
         [f"{value:g}" if isinstance(value, float) else value, *(line[m] for m in methods)]
         for value, line in lines.items()
     ]
-    return tabulate(body, [title, *methods], tablefmt="github", disable_numparse=True)
+    return documents.table(body, [title, *methods])
 
 
 def _both(row: Row) -> str:

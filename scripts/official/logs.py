@@ -7,7 +7,6 @@ then write status.json, which logs made elsewhere lack as well as a trial of our
 just then.
 """
 
-import csv
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -218,7 +217,4 @@ def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
     if not rows:
         path.unlink()
         return
-    with files.atomic_open(path) as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    metrics_log.write_csv(path, rows, columns)

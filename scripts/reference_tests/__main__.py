@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from absl import flags
 
 from common import cli, files, progress
@@ -36,7 +35,7 @@ from scripts.reference_tests.plan import (
     in_package,
     in_repository,
 )
-from scripts.reference_tests.run import GIB, Limits, watched
+from scripts.reference_tests.run import GIB, Limits, most_memory, watched
 from scripts.reference_tests.table import Row
 
 FLAGS = flags.FLAGS
@@ -139,8 +138,8 @@ def _row(case: Case, python: Path, checkout: Path) -> Row:
         unknown = dict.fromkeys(("seconds", "peak_gib", "batch_size", "test", "log"), "")
         return Row(**base, **unknown, verdict="not run", reason=case.why_not)
     log = Path(FLAGS.logs) / f"{case.workload}_{case.entry.name}_{case.entry.source}.log"
-    free = 0.8 * psutil.virtual_memory().available
-    limits = Limits(FLAGS.timeout, free if FLAGS.memory is None else FLAGS.memory * GIB)
+    memory = most_memory() if FLAGS.memory is None else FLAGS.memory * GIB
+    limits = Limits(FLAGS.timeout, memory)
     with tempfile.TemporaryDirectory() as scratch:
         command = case.command(python, Path(scratch))
         done = watched(command, checkout, _environment(case, checkout), log, limits)

@@ -87,6 +87,11 @@ def watched(
     return Outcome(seconds, peak, problem, bool(limited))
 
 
+def most_memory() -> float:
+    """Bytes that one program may take: four fifths of what is free."""
+    return 0.8 * psutil.virtual_memory().available
+
+
 def _resident(pid: int) -> int:
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -2,14 +2,12 @@
 
 import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tabulate import tabulate
-
-from common import files
+from common import documents, files
 from common.cli import UserError
+from scripts.metrics_log import write_csv
 
 NAME = "reference_tests"
 _SOURCES = {"repository": "", "package": ", packaged"}
@@ -68,11 +66,7 @@ def write(output: Path, rows: Mapping[tuple[str, str, str], Row], order: Iterabl
         rows.values(),
         key=lambda row: (rank.get(row.workload, len(rank)), row.workload, row.source, row.entry),
     )
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in kept)
-    files.write_text(output / f"{NAME}.csv", stream.getvalue())
+    write_csv(output / f"{NAME}.csv", [dataclasses.asdict(row) for row in kept], _COLUMNS)
     files.write_text(output / f"{NAME}.md", _page(kept))
 
 
@@ -86,7 +80,7 @@ def _page(rows: list[Row]) -> str:
         texts = [_cell(cells[key], notes) if key in cells else "" for key in columns]
         body.append([workload, batch, *texts])
     headers = ["workload", "batch", *(f"{entry}{_SOURCES[source]}" for source, entry in columns)]
-    table = tabulate(body, headers, tablefmt="github", disable_numparse=True)
+    table = documents.table(body, headers)
     lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
     text = (
         "# The benchmark's reference tests\n\n"

@@ -81,9 +81,9 @@ points: $(STAMP)  ## choose each entry's five points anew by quasi-random search
 	  --output=workloads/standin/points/$$entry.json || exit; done
 
 benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --networks=small_200k,vit_s16,resnet50 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \
 	  --threads=1 --output=$(RUNS)/step_cost
-	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark_step --staggering --threads=1 --output=$(RUNS)/step_cost
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --staggering --threads=1 --output=$(RUNS)/step_cost
 
 algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .algorithmic-efficiency of the official benchmark
 	@case '$(ALGOPERF_SOURCE)' in \

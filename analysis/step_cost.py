@@ -1,4 +1,4 @@
-"""What an optimizer's step costs by itself, from the JSON of `scripts.benchmark_step`."""
+"""What an optimizer's step costs by itself, from the JSON of `scripts.benchmark.step`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -180,7 +180,7 @@ def staggering_figure(path: Path) -> tuple[Figure, pd.DataFrame]:
     """How evenly refreshes are spread: median, tail and worst step of each variant.
 
     Args:
-      path: the JSON of `scripts.benchmark_step --staggering`.
+      path: the JSON of `scripts.benchmark.step --staggering`.
 
     Returns:
       The figure, and its numbers: variant, median, p95, p99, max in ms of wall time.

@@ -21,7 +21,7 @@ from absl import flags
 from common import cli, files
 from common.cli import UserError
 from scripts import search
-from scripts.metrics_log import read_csv
+from scripts.local.metrics_log import read_csv
 from workloads import registry, search_space
 from workloads.search_space import Point
 

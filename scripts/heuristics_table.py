@@ -18,11 +18,11 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import compare_table
-from scripts.compare_plan import Variant, read_variants
-from scripts.compare_table import COLUMNS, Row
-from scripts.environment import ROOT
-from scripts.metrics_log import read_csv
+from scripts.compare import table as compare_table
+from scripts.compare.plan import Variant, read_variants
+from scripts.compare.table import COLUMNS, Row
+from scripts.local.environment import ROOT
+from scripts.local.metrics_log import read_csv
 from workloads import registry
 
 FLAGS = flags.FLAGS

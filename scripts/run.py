@@ -16,10 +16,10 @@ from typing import Any
 from absl import flags
 
 from common import cli, files, progress
-from scripts import entries, environment, processes, together
-from scripts import trial as trials
-from scripts.metrics_log import read_evaluations
-from scripts.trial import Trial
+from scripts.local import entries, environment, processes, together
+from scripts.local import trial as trials
+from scripts.local.metrics_log import read_evaluations
+from scripts.local.trial import Trial
 from workloads import registry, search_space
 
 FLAGS = flags.FLAGS
@@ -112,7 +112,7 @@ def _trial() -> Trial:
 def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict[str, Any]:
     import torch
 
-    from scripts import runner
+    from scripts.local import runner
 
     torch.set_num_threads(FLAGS.threads)
     stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)

@@ -18,10 +18,10 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import plan as plans
 from scripts import study
-from scripts.metrics_log import Row, read_csv, read_evaluations, write_csv
-from scripts.trial import Trial
+from scripts.local import plan as plans
+from scripts.local.metrics_log import Row, read_csv, read_evaluations, write_csv
+from scripts.local.trial import Trial
 from workloads import registry, search_space
 from workloads.facts import WorkloadFacts
 from workloads.search_space import Point, Ranges

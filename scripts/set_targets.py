@@ -20,10 +20,11 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, study
-from scripts.metrics_log import read_evaluations
+from scripts import study
+from scripts.local import entries, environment
+from scripts.local.metrics_log import read_evaluations
+from scripts.local.trial import Trial
 from scripts.search import TABLE, Search, best_evaluation, rows_of, write_table
-from scripts.trial import Trial
 from workloads import registry, search_space
 from workloads.facts import WorkloadFacts
 from workloads.standin.facts import TARGETS_FILE, read_targets

@@ -18,13 +18,13 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import entries, environment, manifest, processes
-from scripts import plan as plans
-from scripts import trial as trials
+from scripts.local import entries, environment, manifest, processes
+from scripts.local import plan as plans
+from scripts.local import trial as trials
+from scripts.local.processes import Failure, Job
+from scripts.local.trial import Trial
 from scripts.official import suite
 from scripts.official.trial import OfficialTrial
-from scripts.processes import Failure, Job
-from scripts.trial import Trial
 from workloads import registry, rulesets, search_space
 
 FLAGS = flags.FLAGS

@@ -8,5 +8,11 @@ __all__ = ["run"]
 
 # DistributedDataParallel imports the compiler, for two seconds.
 multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["torch._dynamo", "torch.distributed.fsdp", "pandas", "scripts.runner", "submission.shampoo"]
+    [
+        "torch._dynamo",
+        "torch.distributed.fsdp",
+        "pandas",
+        "scripts.local.runner",
+        "submission.shampoo",
+    ]
 )

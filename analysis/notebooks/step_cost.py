@@ -11,7 +11,7 @@
 # %% [markdown]
 # # What an optimizer's step costs
 #
-# The optimizer alone, without forward and backward, from the JSON that `scripts.benchmark_step`
+# The optimizer alone, without forward and backward, from the JSON that `scripts.benchmark.step`
 # writes to `results/step_cost/`. What a whole training step costs is in `time_to_target.ipynb`.
 #
 # All sentences with numbers below are made from the files when the notebook runs

@@ -17,12 +17,12 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts import environment, processes, together
-from scripts import trial as trials
+from scripts.local import environment, processes, together
+from scripts.local import trial as trials
 
 if TYPE_CHECKING:
     from scripts.imagenet.experiment import Experiment
-    from scripts.runner import Hooks
+    from scripts.local.runner import Hooks
 
 FLAGS = flags.FLAGS
 SETTINGS = "config.json"
@@ -128,8 +128,8 @@ def _finished(directory: Path) -> dict[str, Any] | None:
 def _run(experiment: "Experiment", directory: Path, rank: int) -> dict[str, Any]:
     import torch
 
-    from scripts import runner
     from scripts.imagenet import train
+    from scripts.local import runner
 
     torch.set_num_threads(FLAGS.threads)
     stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
@@ -154,7 +154,7 @@ def _reports(
     shown: contextlib.ExitStack,
 ) -> "Hooks":
     """The hooks of rank 0: what it writes at the start, and a bar of epochs."""
-    from scripts import runner
+    from scripts.local import runner
 
     for leftover in directory.glob(".*.*"):
         leftover.unlink()

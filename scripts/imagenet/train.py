@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import files
-from scripts import checkpoint, ranks
-from scripts.clock import SubmissionClock
 from scripts.imagenet import methods
 from scripts.imagenet.config import Config
 from scripts.imagenet.data import loaders
 from scripts.imagenet.evaluation import evaluate, of_ranks
 from scripts.imagenet.experiment import Experiment
 from scripts.imagenet.resnet import ResNet
-from scripts.metrics_log import write_csv
-from scripts.runner import Hooks, Stopped
-from scripts.trial import CHECKPOINT, STATUS, require_same
+from scripts.local import checkpoint, ranks
+from scripts.local.clock import SubmissionClock
+from scripts.local.metrics_log import write_csv
+from scripts.local.runner import Hooks, Stopped
+from scripts.local.trial import CHECKPOINT, STATUS, require_same
 from submission.algoperf_api.pytorch import consolidate
 from workloads.standin import replicas
 

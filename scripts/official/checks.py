@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
-from scripts.environment import ROOT, available_cores
+from scripts.local.environment import ROOT, available_cores
 from scripts.official import memory
 from scripts.official.checkpoint_size import trial_gb
 from scripts.official.command import Node, variables

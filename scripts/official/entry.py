@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from common.cli import UserError
-from scripts import entries
-from scripts.environment import ROOT
+from scripts.local import entries
+from scripts.local.environment import ROOT
 from scripts.official.installation import default_checkout
 from workloads import search_space
 from workloads.search_space import Point

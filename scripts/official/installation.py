@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from common.cli import UserError
-from scripts.environment import ROOT
+from scripts.local.environment import ROOT
 
 DIRECTORY = "ALGOPERF_DIR"
 INTERPRETER = "ALGOPERF_PYTHON"

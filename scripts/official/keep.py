@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
-from scripts.metrics_log import EVALUATIONS, MEASUREMENTS
+from scripts.local.metrics_log import EVALUATIONS, MEASUREMENTS
 from scripts.official.logs import BACKUP, checkpoints, read_rows
 from scripts.official.trial import OfficialTrial
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from common import files
 from common.cli import UserError
-from scripts import metrics_log
-from scripts import trial as trials
-from scripts.metrics_log import EVALUATIONS, MEASUREMENTS
+from scripts.local import metrics_log
+from scripts.local import trial as trials
+from scripts.local.metrics_log import EVALUATIONS, MEASUREMENTS
+from scripts.local.trial import FLAGS_GIVEN, HPARAMS, LOG
 from scripts.official.entry import SPACE
 from scripts.official.trial import OfficialTrial
-from scripts.trial import FLAGS_GIVEN, HPARAMS, LOG
 
 BACKUP = "backup"
 LAUNCH = "launch_{}.json"

@@ -18,13 +18,13 @@ import psutil
 
 from common import files, progress
 from common.cli import UserError
-from scripts import environment
-from scripts.log_errors import last_error
+from scripts.local import environment
+from scripts.local.log_errors import last_error
+from scripts.local.trial import LOG, STATUS
 from scripts.official import logs
 from scripts.official.command import Command, Node, command
 from scripts.official.keep import Keeper
 from scripts.official.trial import OfficialTrial
-from scripts.trial import LOG, STATUS
 
 _POLL_SECONDS = 5.0
 # torchrun itself gives its ranks 30 s to end before it kills them.

@@ -13,7 +13,7 @@ from absl import flags
 
 from common import files
 from common.cli import UserError
-from scripts.environment import ROOT
+from scripts.local.environment import ROOT
 from scripts.official import checks, run
 from scripts.official.command import Node
 from scripts.official.trial import OfficialTrial

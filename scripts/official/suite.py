@@ -11,14 +11,14 @@ from pathlib import Path
 from absl import flags
 
 from common.cli import UserError
-from scripts import plan as plans
+from scripts.local import plan as plans
+from scripts.local.processes import Failure, Job
+from scripts.local.trial import LOG
 from scripts.official import checks, installation, slurm
 from scripts.official.command import Node, command
 from scripts.official.entry import OfficialEntry, check_points, find_entry
 from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
-from scripts.processes import Failure, Job
-from scripts.trial import LOG
 from workloads import registry, search_space
 from workloads.official import search_spaces
 from workloads.official.facts import NEWEST, VERSIONS

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from common import files
+from scripts.local.trial import FRAMEWORK, Trial
 from scripts.official.entry import SPACE, OfficialEntry
-from scripts.trial import FRAMEWORK, Trial
 from workloads import rulesets
 from workloads.official.facts import OfficialFacts
 from workloads.registry import official

@@ -17,7 +17,7 @@ from absl import flags
 
 from common import cli
 from common.cli import UserError
-from scripts import environment
+from scripts.local import environment
 from scripts.official.entry import SPACE
 from scripts.package_entry.folder import compose, module_of, packable, write
 

@@ -21,8 +21,8 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts import manifest
-from scripts.environment import ROOT
+from scripts.local import manifest
+from scripts.local.environment import ROOT
 from scripts.official import installation
 from scripts.package_entry.folder import packable
 from scripts.reference_tests import table

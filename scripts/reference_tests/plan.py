@@ -10,7 +10,7 @@ from types import MappingProxyType
 import yaml
 
 from common.cli import UserError
-from scripts.environment import ROOT
+from scripts.local.environment import ROOT
 from scripts.official.entry import INFO, SUBMISSION, OfficialEntry, find_entry
 from scripts.package_entry.folder import compose, contents_of
 from workloads import registry

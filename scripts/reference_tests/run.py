@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from scripts.log_errors import last_error
+from scripts.local.log_errors import last_error
 
 GIB = 2**30
 _POLL_SECONDS = 0.1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import documents, files
 from common.cli import UserError
-from scripts.metrics_log import write_csv
+from scripts.local.metrics_log import write_csv
 
 NAME = "reference_tests"
 _SOURCES = {"repository": "", "package": ", packaged"}

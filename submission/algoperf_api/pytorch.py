@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from submission.algoperf_api.batch_sizes import get_batch_size, get_shampoo_batch_size
-from submission.algoperf_api.schedules import WarmupCosineLR
+from .batch_sizes import get_batch_size, get_shampoo_batch_size
+from .schedules import WarmupCosineLR
 
 try:  # first, since the benchmark's own tests put another `workloads` package on the path
     from algoperf import spec

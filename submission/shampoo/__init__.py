@@ -15,9 +15,9 @@ Shampoo (
 )
 """
 
-from submission.shampoo.config import BlockingConfig, DistributedConfig, ShampooConfig, StateConfig
-from submission.shampoo.optimizer import Shampoo
-from submission.shampoo.presets import algoperf_winner, kl_shampoo, shampoo, soap
+from .config import BlockingConfig, DistributedConfig, ShampooConfig, StateConfig
+from .optimizer import Shampoo
+from .presets import algoperf_winner, kl_shampoo, shampoo, soap
 
 __all__ = [
     "BlockingConfig",

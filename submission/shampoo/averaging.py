@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.numerics import state_dtype, tiny
-from submission.shampoo.saved import checked
+from .numerics import state_dtype, tiny
+from .saved import checked
 
 
 class Averager(abc.ABC):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from submission.shampoo.config import BlockingConfig
+from .config import BlockingConfig
 
 # Below this, roots cost too little for more cuts to pay.
 _NEVER_FORCED_BELOW = 128

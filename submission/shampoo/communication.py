@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import DistributedConfig
-from submission.shampoo.exchange import (
+from .blocking import StackLayout
+from .config import DistributedConfig
+from .exchange import (
     Exchange,
     Matrices,
     add_decay,
@@ -22,10 +22,10 @@ from submission.shampoo.exchange import (
     move,
     regions,
 )
-from submission.shampoo.numerics import state_dtype
-from submission.shampoo.placement import Placement
-from submission.shampoo.roster import Roster
-from submission.shampoo.stacks import Stack
+from .numerics import state_dtype
+from .placement import Placement
+from .roster import Roster
+from .stacks import Stack
 
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)

@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from submission.shampoo import state
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.kept import Kept
-from submission.shampoo.layout import Layout
-from submission.shampoo.placement import Placement, is_dtensor, local
-from submission.shampoo.stack_group import StackGroup
+from . import state
+from .blocking import StackLayout
+from .config import StateConfig
+from .kept import Kept
+from .layout import Layout
+from .placement import Placement, is_dtensor, local
+from .stack_group import StackGroup
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

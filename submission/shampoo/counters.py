@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from submission.shampoo.blocking import Member, StackLayout
+from .blocking import Member, StackLayout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from submission.shampoo import blocking
-from submission.shampoo.config import StateConfig
-from submission.shampoo.layout import Layout
-from submission.shampoo.sides import CONDITION, FAILURES, REFRESHES, RESIDUAL
+from . import blocking
+from .config import StateConfig
+from .layout import Layout
+from .sides import CONDITION, FAILURES, REFRESHES, RESIDUAL
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}

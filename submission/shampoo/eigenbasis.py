@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from submission.shampoo.config import BASIS_SOLVERS
-from submission.shampoo.eigh import (
+from .config import BASIS_SOLVERS
+from .eigh import (
     MAX_NON_ORTHONORMALITY,
     decompose,
     non_orthonormality,
     scale_to_unit,
 )
-from submission.shampoo.numerics import tiny
+from .numerics import tiny
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**26

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from submission.shampoo.numerics import PROBES, sign_probes, tiny
+from .numerics import PROBES, sign_probes, tiny
 
 # Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
 MAX_RESIDUAL = 1e-2

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.roster import Roster
+from .roster import Roster
 
 # By parameter index, what this rank holds of gradients or weights, as matrices.
 Matrices = Mapping[int, Tensor]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.roster import Roster
-from submission.shampoo.stacks import Stack
+from .roster import Roster
+from .stacks import Stack
 
 # torch has fused kernels for these devices only.
 _DEVICES = ("cpu", "cuda")

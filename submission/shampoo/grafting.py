@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from submission.shampoo.config import Grafting
-from submission.shampoo.counters import Tick
-from submission.shampoo.numerics import tiny
+from .config import Grafting
+from .counters import Tick
+from .numerics import tiny
 
 
 class Diagonal:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from submission.shampoo.averaging import Averager
-from submission.shampoo.config import ShampooConfig, StateConfig, check_lr
-from submission.shampoo.layout import Layout
+from .averaging import Averager
+from .config import ShampooConfig, StateConfig, check_lr
+from .layout import Layout
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
 FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Tick, bias_correction
-from submission.shampoo.eigenvalue_corrected import BasisPreconditioner
-from submission.shampoo.numerics import tiny
-from submission.shampoo.preconditioners import FactorAverage
+from .blocking import StackLayout
+from .config import StateConfig
+from .counters import Tick, bias_correction
+from .eigenvalue_corrected import BasisPreconditioner
+from .numerics import tiny
+from .preconditioners import FactorAverage
 
 
 class KullbackLeibler(BasisPreconditioner):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from submission.shampoo import blocking, communication, ownership
-from submission.shampoo.averaging import Averager
-from submission.shampoo.blocking import Plan, StackLayout, stack_layouts
-from submission.shampoo.config import BlockingConfig, StateConfig
-from submission.shampoo.exchange import decay_of
-from submission.shampoo.numerics import state_dtype
-from submission.shampoo.placement import Placement, Placements, local, part_of, rows_of, whole
-from submission.shampoo.refresh import Line
-from submission.shampoo.stack_group import StackGroup
+from . import blocking, communication, ownership
+from .averaging import Averager
+from .blocking import Plan, StackLayout, stack_layouts
+from .config import BlockingConfig, StateConfig
+from .exchange import decay_of
+from .numerics import state_dtype
+from .placement import Placement, Placements, local, part_of, rows_of, whole
+from .refresh import Line
+from .stack_group import StackGroup
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

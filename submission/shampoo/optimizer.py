@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from submission.shampoo import description
-from submission.shampoo.config import (
+from . import description
+from .config import (
     DistributedConfig,
     Grafting,
     Method,
     ShampooConfig,
     StateConfig,
 )
-from submission.shampoo.kept import FIXED, OPTIONS
-from submission.shampoo.layout import GroupStep, unscale
-from submission.shampoo.placement import Placements, all_true, local
-from submission.shampoo.stacked import StackedOptimizer, complete
+from .kept import FIXED, OPTIONS
+from .layout import GroupStep, unscale
+from .placement import Placements, all_true, local
+from .stacked import StackedOptimizer, complete
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

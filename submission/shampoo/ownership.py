@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from submission.shampoo import blocking
-from submission.shampoo.blocking import Part, Plan, Tile
+from . import blocking
+from .blocking import Part, Plan, Tile
 
 # In floating-point operations of a large matrix product, as the times of
 # results/numerics/roots.md and results/step_cost/cpu.md come to: an eigendecomposition or a root by

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from submission.shampoo.config import DistributedConfig
+from .config import DistributedConfig
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

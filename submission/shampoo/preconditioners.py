@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Tick
-from submission.shampoo.sides import Carried, Side
-from submission.shampoo.symmetric import Blocks
+from .blocking import StackLayout
+from .config import StateConfig
+from .counters import Tick
+from .sides import Carried, Side
+from .symmetric import Blocks
 
 
 class Preconditioner(abc.ABC):

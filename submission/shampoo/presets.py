@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.optim.optimizer import ParamsT
 
-from submission.shampoo.optimizer import Shampoo
+from .optimizer import Shampoo
 
 
 def shampoo(params: ParamsT, **options: Any) -> Shampoo:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from submission.shampoo.config import BlockingConfig, ShampooConfig
+from .config import BlockingConfig, ShampooConfig
 
 Matrix = NDArray[np.float64]
 LEFT, RIGHT = 0, 1

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from submission.shampoo.blocking import StackLayout
+from .blocking import StackLayout
 
 
 def is_due(step: int, interval: int) -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.counters import Tick
-from submission.shampoo.overlap import Background
-from submission.shampoo.preconditioners import Preconditioner
-from submission.shampoo.refresh import Line, Schedule
-from submission.shampoo.sides import Side
-from submission.shampoo.stacks import Stack
-from submission.shampoo.symmetric import Blocks
+from .counters import Tick
+from .overlap import Background
+from .preconditioners import Preconditioner
+from .refresh import Line, Schedule
+from .sides import Side
+from .stacks import Stack
+from .symmetric import Blocks
 
 
 class Refresher:

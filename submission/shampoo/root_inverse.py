@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Tick
-from submission.shampoo.preconditioners import Preconditioner
-from submission.shampoo.sides import RootSide
+from .blocking import StackLayout
+from .config import StateConfig
+from .counters import Tick
+from .preconditioners import Preconditioner
+from .sides import RootSide
 
 
 class RootInverse(Preconditioner):

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from submission.shampoo import newton
-from submission.shampoo.config import ROOT_SOLVERS
-from submission.shampoo.eigh import decompose, scale_to_unit
+from . import newton
+from .config import ROOT_SOLVERS
+from .eigh import decompose, scale_to_unit
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**25

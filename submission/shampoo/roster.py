@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from submission.shampoo.stacks import Stack
+from .stacks import Stack
 
 
 class Roster:

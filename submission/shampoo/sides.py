@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo import eigenbasis, roots
-from submission.shampoo.flags import AsyncFlags
-from submission.shampoo.numerics import sign_probes, tiny
-from submission.shampoo.symmetric import Blocks, SymmetricStack
+from . import eigenbasis, roots
+from .flags import AsyncFlags
+from .numerics import sign_probes, tiny
+from .symmetric import Blocks, SymmetricStack
 
 # Halving pays on a CPU while a half is at least this long: less to multiply in an average of outer
 # products, and for roots, which are only multiplied with, as long as one halving costs nothing.

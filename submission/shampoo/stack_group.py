@@ -7,16 +7,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from submission.shampoo import fused
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Counters
-from submission.shampoo.exchange import Exchange, Local, Matrices, decay_of
-from submission.shampoo.placement import LOCAL, Placement
-from submission.shampoo.refresh import Line
-from submission.shampoo.refreshing import Refresher
-from submission.shampoo.roster import Roster
-from submission.shampoo.stacks import Stack
+from . import fused
+from .blocking import StackLayout
+from .config import StateConfig
+from .counters import Counters
+from .exchange import Exchange, Local, Matrices, decay_of
+from .placement import LOCAL, Placement
+from .refresh import Line
+from .refreshing import Refresher
+from .roster import Roster
+from .stacks import Stack
 
 
 class StackGroup:

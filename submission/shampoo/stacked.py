@@ -8,12 +8,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from submission.shampoo import averaging, consolidation, state
-from submission.shampoo.averaging import Averager
-from submission.shampoo.config import DistributedConfig, ShampooConfig
-from submission.shampoo.kept import OPTIONS, Kept
-from submission.shampoo.layout import Layout
-from submission.shampoo.placement import Placements, local, part_of
+from . import averaging, consolidation, state
+from .averaging import Averager
+from .config import DistributedConfig, ShampooConfig
+from .kept import OPTIONS, Kept
+from .layout import Layout
+from .placement import Placements, local, part_of
 
 
 class StackedOptimizer(torch.optim.Optimizer):

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo import grafting
-from submission.shampoo.blocking import StackLayout
-from submission.shampoo.config import StateConfig
-from submission.shampoo.counters import Tick
-from submission.shampoo.eigenvalue_corrected import EigenvalueCorrected
-from submission.shampoo.grafting import Diagonal
-from submission.shampoo.kullback_leibler import KullbackLeibler
-from submission.shampoo.preconditioners import Preconditioner
-from submission.shampoo.root_inverse import RootInverse
+from . import grafting
+from .blocking import StackLayout
+from .config import StateConfig
+from .counters import Tick
+from .eigenvalue_corrected import EigenvalueCorrected
+from .grafting import Diagonal
+from .kullback_leibler import KullbackLeibler
+from .preconditioners import Preconditioner
+from .root_inverse import RootInverse
 
 _METHODS: dict[str, type[Preconditioner]] = {
     "shampoo": RootInverse,

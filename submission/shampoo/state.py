@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from submission.shampoo.averaging import Averager
-from submission.shampoo.blocking import Member
-from submission.shampoo.counters import Counters
-from submission.shampoo.saved import checked
-from submission.shampoo.stack_group import StackGroup
-from submission.shampoo.stacks import Stack
+from .averaging import Averager
+from .blocking import Member
+from .counters import Counters
+from .saved import checked
+from .stack_group import StackGroup
+from .stacks import Stack
 
 # Held once per element of the parameter; everything else but `step` is held once per block.
 _ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts import environment
+from scripts.local import environment
 
 FAKE_MAIN = Path(__file__).parent / "fake" / "fake_main.py"
 

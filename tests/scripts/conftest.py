@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import submission.entries
-from scripts import entries
+from scripts.local import entries
 from scripts.study import Machine
 from workloads import registry
 

@@ -23,7 +23,7 @@ from scripts.imagenet import train
 from scripts.imagenet.data import Source
 from scripts.imagenet.experiment import Experiment
 from scripts.imagenet.resnet import ResNet
-from scripts.runner import Hooks, Stopped
+from scripts.local.runner import Hooks, Stopped
 from tests import training_ranks
 
 RECIPES = ("shampoo", "sgd")

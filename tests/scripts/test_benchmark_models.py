@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts import benchmark_models
-from scripts.environment import ROOT
+from scripts.benchmark import models as benchmark_models
+from scripts.local.environment import ROOT
 from tests.scripts.commands import finish
 
 RUNNER = """
@@ -75,7 +75,7 @@ def checkout(tmp_path: Path) -> Path:
 def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     folders = (f"--output={checkout.parent}", f"--logs={checkout.parent / 'logs'}")
     places = {"ALGOPERF_DIR": str(checkout), "ALGOPERF_PYTHON": sys.executable}
-    return finish("-m", "scripts.benchmark_models", *folders, *flags, **places)
+    return finish("-m", "scripts.benchmark.models", *folders, *flags, **places)
 
 
 def test_entries_take_turns_on_the_benchmarks_model(checkout: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts import benchmark_ranks
+from scripts.benchmark import ranks as benchmark_ranks
 from submission.shampoo import communication
 from tests.scripts.commands import finish
 
 
 def test_measures_every_case(tmp_path: Path) -> None:
     arguments = ["--worlds=2", "--networks=small_200k", "--repeats=1", f"--output={tmp_path}"]
-    done = finish("-m", "scripts.benchmark_ranks", *arguments)
+    done = finish("-m", "scripts.benchmark.ranks", *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "ranks.json").read_text())
     assert [row["mode"] for row in found["rows"]] == ["ddp", "fsdp"]

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from common.cli import UserError
-from scripts import benchmark_roots, root_inputs, roots_report
-from scripts.benchmark_roots import EXPONENTS, METHODS, SWEEP
-from scripts.tensor_float32 import TensorFloat32
+from scripts.benchmark import root_inputs, roots_report
+from scripts.benchmark import roots as benchmark_roots
+from scripts.benchmark.roots import EXPONENTS, METHODS, SWEEP
+from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.shampoo import reference
 from tests.scripts.commands import finish
 
 
 def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", f"--output={tmp_path}"]
-    done = finish("-m", "scripts.benchmark_roots", *arguments)
+    done = finish("-m", "scripts.benchmark.roots", *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "roots.json").read_text())
     settings = results.pop("settings")

@@ -15,21 +15,18 @@ import torch
 from torch import Tensor
 
 from common.cli import UserError
-from scripts import (
-    benchmark_clock,
-    benchmark_measure,
-    benchmark_report,
-    benchmark_staggering,
-    benchmark_step,
-    environment,
-    network_shapes,
-    rivals,
-)
-from scripts.benchmark_clock import StepTimeout, Watch, summaries, summary, timed
-from scripts.benchmark_contestant import Contestant, gradients, operators
-from scripts.benchmark_measure import Plan
-from scripts.network_shapes import Shapes
-from scripts.rivals import Rival, RivalOptions
+from scripts.benchmark import clock as benchmark_clock
+from scripts.benchmark import measure as benchmark_measure
+from scripts.benchmark import network_shapes
+from scripts.benchmark import report as benchmark_report
+from scripts.benchmark import staggering as benchmark_staggering
+from scripts.benchmark import step as benchmark_step
+from scripts.benchmark.clock import StepTimeout, Watch, summaries, summary, timed
+from scripts.benchmark.contestant import Contestant, gradients, operators
+from scripts.benchmark.measure import Plan
+from scripts.benchmark.network_shapes import Shapes
+from scripts.local import environment, rivals
+from scripts.local.rivals import Rival, RivalOptions
 from tests.scripts.commands import finish
 
 CPU = torch.device("cpu")
@@ -362,7 +359,7 @@ def test_staggering_measures_all_variants() -> None:
 def test_from_the_command_line(tmp_path: Path) -> None:
     flags = ["--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1"]
     flags += ["--block_size=64", "--cycle=2", f"--output={tmp_path}"]
-    done = finish("-m", "scripts.benchmark_step", *flags)
+    done = finish("-m", "scripts.benchmark.step", *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "cpu.json").read_text())["small_200k"]
     assert [row["optimizer"] for row in result["rows"]] == ["adamw", "ours_shampoo"]
@@ -389,7 +386,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_names_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
-    done = finish("-m", "scripts.benchmark_step", flag, f"--output={tmp_path}")
+    done = finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert message in done.stderr

@@ -14,20 +14,16 @@ import torch
 from torch import nn
 
 from common.cli import UserError
-from scripts import (
-    compare_chain,
-    compare_submission,
-    compare_table,
-    compare_worker,
-    entries,
-    rivals,
-    runner,
-)
-from scripts import trial as trials
-from scripts.compare_chain import Outcome
-from scripts.compare_plan import Variant
-from scripts.metrics_log import read_evaluations
-from scripts.trial import Trial
+from scripts.compare import chain as compare_chain
+from scripts.compare import submission as compare_submission
+from scripts.compare import table as compare_table
+from scripts.compare import worker as compare_worker
+from scripts.compare.chain import Outcome
+from scripts.compare.plan import Variant
+from scripts.local import entries, rivals, runner
+from scripts.local import trial as trials
+from scripts.local.metrics_log import read_evaluations
+from scripts.local.trial import Trial
 from tests.scripts.commands import finish
 from tests.scripts.tiny_comparison import (
     GOOD,

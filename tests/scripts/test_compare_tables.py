@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
-from scripts import (
-    compare,
-    compare_submission,
-    compare_table,
-    environment,
-    heuristics_table,
-    rivals,
-)
-from scripts.compare_chain import Chain
-from scripts.compare_plan import Comparison, Variant, read_variants
-from scripts.metrics_log import read_csv
+from scripts import heuristics_table
+from scripts.compare import __main__ as compare
+from scripts.compare import submission as compare_submission
+from scripts.compare import table as compare_table
+from scripts.compare.chain import Chain
+from scripts.compare.plan import Comparison, Variant, read_variants
+from scripts.local import environment, rivals
+from scripts.local.metrics_log import read_csv
 from submission.shampoo import ShampooConfig
 from tests.scripts.tiny_comparison import (
     GOOD,

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from common.cli import UserError
-from scripts import checkpoint, environment
 from scripts.imagenet import train
 from scripts.imagenet.data import loaders
 from scripts.imagenet.resnet import ResNet
-from scripts.runner import Hooks
-from scripts.trial import CHECKPOINT
+from scripts.local import checkpoint, environment
+from scripts.local.runner import Hooks
+from scripts.local.trial import CHECKPOINT
 from tests.scripts.imagenet_runs import (
     RECIPES,
     Ended,

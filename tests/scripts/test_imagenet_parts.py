@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from common.cli import UserError
-from scripts import network_shapes
+from scripts.benchmark import network_shapes
 from scripts.imagenet import config as configs
 from scripts.imagenet import data, methods
 from scripts.imagenet.resnet import Bottleneck, ResNet

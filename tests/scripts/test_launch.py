@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from scripts import checkpoint, environment
-from scripts.launch import verdict
-from scripts.trial import Trial, is_complete
+from scripts.local import checkpoint, environment
+from scripts.local.launch import verdict
+from scripts.local.trial import Trial, is_complete
 from tests.scripts.commands import FAKE_MAIN, finish, finish_fake
 from tests.scripts.test_ranks import on, values
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.log_errors import last_error
+from scripts.local.log_errors import last_error
 
 
 @pytest.mark.parametrize(

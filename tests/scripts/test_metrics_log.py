@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.cli import UserError
-from scripts.metrics_log import MetricsLog, read_csv, read_evaluations
+from scripts.local.metrics_log import MetricsLog, read_csv, read_evaluations
 
 
 def test_rows_with_different_columns_share_a_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scripts import model_shapes
+from scripts.plan_scale import model_shapes
 from workloads.official.models import MODELS
 
 # As published with the weights.

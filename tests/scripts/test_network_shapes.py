@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scripts import network_shapes
+from scripts.benchmark import network_shapes
 
 
 @pytest.mark.parametrize(

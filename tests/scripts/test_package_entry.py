@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from common.cli import UserError
-from scripts.environment import ROOT
+from scripts.local.environment import ROOT
 from scripts.official.entry import SPACE
 from scripts.package_entry.folder import MANIFEST, Package, compose, module_of, packable, write
 from scripts.package_entry.info import check_info, read_info

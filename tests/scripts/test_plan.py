@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
-from scripts import entries, plan
+from scripts.local import entries, plan
 from workloads import registry, search_space
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}

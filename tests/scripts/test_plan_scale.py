@@ -8,11 +8,14 @@ import torch
 import torch.distributed as dist
 
 from common.cli import UserError
-from scripts import model_shapes, plan_scale_model, plan_scale_ranks, plan_scale_report
-from scripts.plan_scale_count import Count
-from scripts.plan_scale_hardware import HARDWARE
-from scripts.plan_scale_model import Question
-from scripts.plan_scale_ranks import World
+from scripts.plan_scale import model as plan_scale_model
+from scripts.plan_scale import model_shapes
+from scripts.plan_scale import ranks as plan_scale_ranks
+from scripts.plan_scale import report as plan_scale_report
+from scripts.plan_scale.count import Count
+from scripts.plan_scale.hardware import HARDWARE
+from scripts.plan_scale.model import Question
+from scripts.plan_scale.ranks import World
 from submission.shampoo import Shampoo
 from submission.shampoo.config import DistributedConfig, ShampooConfig
 from tests.scripts.commands import finish

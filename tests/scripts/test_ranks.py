@@ -14,11 +14,11 @@ import torch.distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from common.cli import UserError
-from scripts import checkpoint, entries, ranks
-from scripts.clock import SubmissionClock
-from scripts.metrics_log import read_evaluations
-from scripts.runner import Hooks, Stopped, run_trial
-from scripts.trial import Trial, read_status
+from scripts.local import checkpoint, entries, ranks
+from scripts.local.clock import SubmissionClock
+from scripts.local.metrics_log import read_evaluations
+from scripts.local.runner import Hooks, Stopped, run_trial
+from scripts.local.trial import Trial, read_status
 from submission.shampoo import Shampoo
 from tests import training_ranks
 from tests.scripts.fake import fake_main

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts import checkpoint, entries
-from scripts.metrics_log import read_evaluations
-from scripts.runner import Hooks, Stopped, run_trial
-from scripts.trial import Trial
+from scripts.local import checkpoint, entries
+from scripts.local.metrics_log import read_evaluations
+from scripts.local.runner import Hooks, Stopped, run_trial
+from scripts.local.trial import Trial
 from workloads import search_space
 
 LAST_STEP, STOPPED_AT = 45, 27

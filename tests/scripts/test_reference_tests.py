@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from common.cli import UserError
-from scripts.environment import ROOT
+from scripts.local.environment import ROOT
 from scripts.package_entry.folder import compose, write
 from scripts.reference_tests import plan, table
 from scripts.reference_tests.run import GIB, Limits, Outcome, watched

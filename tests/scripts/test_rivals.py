@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scripts import rivals
-from scripts.rivals import Rival, RivalOptions
+from scripts.local import rivals
+from scripts.local.rivals import Rival, RivalOptions
 
 OURS = ("ours_shampoo", "ours_soap", "ours_kl_shampoo")
 INSTALLABLE = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from common.files import make_directory
-from scripts import trial as trials
-from scripts.runner import Hooks, run_trial
-from scripts.trial import Trial
+from scripts.local import trial as trials
+from scripts.local.runner import Hooks, run_trial
+from scripts.local.trial import Trial
 from tests.scripts.commands import finish_fake
 
 

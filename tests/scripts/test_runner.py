@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from common.cli import UserError
-from scripts import checkpoint, trial_state
-from scripts.metrics_log import MetricsLog, read_evaluations
-from scripts.runner import Hooks, Stopped, run_trial
-from scripts.trial import Trial, read_status
+from scripts.local import checkpoint, trial_state
+from scripts.local.metrics_log import MetricsLog, read_evaluations
+from scripts.local.runner import Hooks, Stopped, run_trial
+from scripts.local.trial import Trial, read_status
 from workloads import registry
 
 TRIAL = Trial("fake", "fake_sgd", study=0, trial=1, hyperparameters={"learning_rate": 0.005})

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
-from scripts import environment, plan, study
+from scripts import study
+from scripts.local import environment, plan
+from scripts.local.trial import Trial, is_complete, locked
 from scripts.study import Machine
-from scripts.trial import Trial, is_complete, locked
 from tests.scripts.commands import FAKE_MAIN, finish_fake
 
 Write = Callable[[str, Any], Path]
@@ -148,7 +149,8 @@ def test_a_dry_run_creates_nothing(
 HANG = """
 import sys
 from pathlib import Path
-from scripts import plan, study
+from scripts import study
+from scripts.local import plan
 points = {"fake_sgd": [{"learning_rate": 0.7}]}
 planned = plan.trials_of([0], points, {("fake_sgd", "fake"): [1]}, 0)
 machine = study.Machine(jobs=1, command=(sys.executable, sys.argv[1]))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
-from scripts import trial as trials
-from scripts.trial import Trial
+from scripts.local import trial as trials
+from scripts.local.trial import Trial
 from workloads import registry
 
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})

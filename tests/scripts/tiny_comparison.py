@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from scripts.compare_chain import Chain
-from scripts.compare_plan import Comparison, Settings, Variant
-from scripts.trial import Trial
+from scripts.compare.chain import Chain
+from scripts.compare.plan import Comparison, Settings, Variant
+from scripts.local.trial import Trial
 from workloads import registry, spec
 from workloads.facts import WorkloadFacts
 from workloads.standin.base import StandinWorkload

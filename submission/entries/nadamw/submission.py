@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from submission.algoperf_api import pytorch as api
-from submission.algoperf_api.pytorch import (
+from ...algoperf_api import pytorch as api
+from ...algoperf_api.pytorch import (
     data_selection,
     get_batch_size,
     prepare_for_eval,
     update_params,
 )
-from submission.entries.nadamw.nadamw import NAdamW
+from .nadamw import NAdamW
 
 __all__ = [
     "data_selection",

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from submission.algoperf_api import pytorch as api
-from submission.algoperf_api.pytorch import (
+from ...algoperf_api import pytorch as api
+from ...algoperf_api.pytorch import (
     data_selection,
     get_batch_size,
     prepare_for_eval,

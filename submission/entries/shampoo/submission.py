@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from submission.algoperf_api import pytorch as api
-from submission.algoperf_api.pytorch import data_selection, prepare_for_eval, update_params
-from submission.algoperf_api.pytorch import get_shampoo_batch_size as get_batch_size
-from submission.shampoo import Shampoo
+from ...algoperf_api import pytorch as api
+from ...algoperf_api.pytorch import data_selection, prepare_for_eval, update_params
+from ...algoperf_api.pytorch import get_shampoo_batch_size as get_batch_size
+from ...shampoo import Shampoo
 
 __all__ = [
     "data_selection",

@@ -2,9 +2,9 @@
 
 import types
 
-from submission.algoperf_api.pytorch import data_selection, prepare_for_eval, with_hyperparameters
-from submission.entries.shampoo import submission as shampoo
-from submission.entries.shampoo.submission import get_batch_size
+from ...algoperf_api.pytorch import data_selection, prepare_for_eval, with_hyperparameters
+from ..shampoo import submission as shampoo
+from ..shampoo.submission import get_batch_size
 
 __all__ = [
     "data_selection",

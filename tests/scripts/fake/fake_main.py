@@ -14,7 +14,7 @@ def register() -> None:
     import fake_facts
 
     import submission.entries
-    from scripts import entries
+    from scripts.local import entries
     from workloads import registry
     from workloads.standin import facts
 

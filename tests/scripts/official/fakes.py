@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts import environment
+from scripts.local import environment
+from scripts.local.trial import Trial
 from scripts.official.command import Node
 from scripts.official.entry import find_entry
 from scripts.official.trial import OfficialTrial
-from scripts.trial import Trial
 
 RUNNER = Path(__file__).parent.parent / "fake" / "fake_submission_runner.py"
 SUBMISSION = "def get_batch_size(workload_name):\n    return 16\n"

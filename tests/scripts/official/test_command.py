@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
+from scripts.local.trial import Trial
 from scripts.official import installation
 from scripts.official.command import Node, command
 from scripts.official.entry import find_entry
 from scripts.official.trial import OfficialTrial
-from scripts.trial import Trial
 from tests.scripts.commands import finish
 from tests.scripts.official.fakes import GOOD, make_entry, make_trial
 from workloads import registry

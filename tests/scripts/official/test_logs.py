@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
+from scripts.local.trial import Trial
 from scripts.official import logs, run
 from scripts.official.keep import Keeper, prune
 from scripts.official.trial import OfficialTrial
-from scripts.trial import Trial
 from tests.scripts.official.fakes import GOOD, Place, make_entry, make_trial
 
 HEADER = "accumulated_submission_time,global_step,preemption_count,score,test/accuracy,validation/accuracy"  # noqa: E501

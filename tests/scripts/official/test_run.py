@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts import trial as trials
+from scripts.local import trial as trials
 from scripts.official import run
 from scripts.official.command import Command
 from tests.scripts.official.fakes import (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import submitit
 
-from scripts import environment
-from scripts import trial as trials
+from scripts.local import environment
+from scripts.local import trial as trials
 from scripts.official import checks, slurm
 from scripts.official.command import Node
 from tests.scripts.official.fakes import (

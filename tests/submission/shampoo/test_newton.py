@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts import root_inputs
+from scripts.benchmark import root_inputs
 from submission.shampoo import newton
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scripts.tensor_float32 import TensorFloat32
+from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.shampoo import reference, roots
 
 EIGH, NEWTON, DENMAN_BEAVERS = "eigh", "coupled_newton", "newton_denman_beavers"

@@ -1,0 +1,1 @@
+"""Benchmarks of the optimizer's step, its roots and its communication."""

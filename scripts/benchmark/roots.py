@@ -1,0 +1,256 @@
+"""How exact, how safe and how fast the inverse roots are.
+
+    python -m scripts.benchmark.roots --sizes=32,256,1024 --output=results/numerics
+
+Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots`, of graded spectra and
+of inputs that are known to break solvers, and compares with float64. Writes roots.json, one row per
+input, exponent, damping and method, and roots.md (on a GPU roots_cuda.json and roots_cuda.md).
+Times on a CPU are the process's CPU time.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+from torch import Tensor
+
+from common import cli, files, progress
+from common.cli import UserError
+from scripts.benchmark import measure as benchmark_measure
+from scripts.benchmark import root_inputs, roots_report
+from scripts.benchmark.clock import Watch, summary, timed
+from scripts.benchmark.root_inputs import RootInput
+from scripts.benchmark.roots_report import Row
+from scripts.benchmark.tensor_float32 import TensorFloat32
+from submission.shampoo import roots
+from submission.shampoo.roots import InverseRoots
+
+FLAGS = flags.FLAGS
+EXPONENTS = (0.25, 0.5)
+# A size from which on only --large_conditions are measured, and the size of what is not swept.
+LARGE, MIDDLE = 1024, 256
+SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A solver and the precision it runs in: "float32", "float64" or "TF32"."""
+
+    solver: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return self.solver if self.precision == "float32" else f"{self.solver}, {self.precision}"
+
+    def __call__(
+        self, matrices: Tensor, exponent: float, damping: float, repeat: bool = False
+    ) -> InverseRoots:
+        """Inverse roots; with `repeat`, by eigh where an iteration failed."""
+        if self.precision == "float64":
+            matrices = matrices.double()
+        # On CUDA it is for the caller to repeat.
+        solver = "eigh" if repeat and matrices.is_cuda else self.solver
+        with self._products(matrices.device):
+            if solver == "eigh" or repeat:
+                return roots.inverse_root(matrices, exponent, damping, solver)
+            return roots.by_products(matrices, exponent, damping, solver)
+
+    def _products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        if self.precision != "TF32":
+            return contextlib.nullcontext()
+        return _tf32_on_cuda() if device.type == "cuda" else TensorFloat32()
+
+
+METHODS = (
+    Method("eigh", "float32"),
+    Method("eigh", "float64"),
+    Method("coupled_newton", "float32"),
+    Method("newton_denman_beavers", "float32"),
+    Method("coupled_newton", "TF32"),
+    Method("newton_denman_beavers", "TF32"),
+)
+
+
+@contextlib.contextmanager
+def _tf32_on_cuda() -> Any:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_list("sizes", ["32", "64", "128", "256", "512", "1024"], "dimensions d")
+    flags.DEFINE_list("conditions", ["1e2", "1e4", "1e6", "1e8", "1e12"], "condition numbers")
+    flags.DEFINE_list("large_conditions", ["1e4", "1e8"], f"those for d >= {LARGE}")
+    flags.DEFINE_float("damping", 1e-6, "as a fraction of the largest eigenvalue", 0.0, 1.0)
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
+    flags.DEFINE_integer("threads", 1, "torch's threads", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
+    flags.DEFINE_string("output", "results/numerics", "folder for the tables")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what the flags describe."""
+    del argv
+    device = torch.device(FLAGS.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device=cuda: torch sees no CUDA device here; allowed: cpu")
+    sizes = [int(size) for size in _numbers("sizes", FLAGS.sizes, 2, whole=True)]
+    conditions = {
+        name: _numbers(name, getattr(FLAGS, name), 1) for name in ("conditions", "large_conditions")
+    }
+    torch.set_num_threads(FLAGS.threads)
+    output = files.make_directory(Path(FLAGS.output))
+    graded = [
+        root_inputs.log_uniform(size, condition)
+        for size in sizes
+        for condition in conditions["large_conditions" if size >= LARGE else "conditions"]
+    ]
+    middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
+    swept = root_inputs.log_uniform(middle, 1e8)
+    failures = root_inputs.failures(max(8, min(64, middle)))
+    watch = Watch()
+    pairs = list(itertools.product(EXPONENTS, METHODS))
+    total = len(pairs) * (len(graded) + len(SWEEP) + len(failures) + len(sizes))
+    with progress.bar(total, "roots", "root") as bar:
+
+        def measured(inputs: Sequence[RootInput], damping: float, repeat: bool) -> list[Row]:
+            return [
+                _accuracy(each, exponent, damping, method, device, repeat, bar)
+                for each in inputs
+                for exponent, method in pairs
+            ]
+
+        results = {
+            "graded": measured(graded, FLAGS.damping, repeat=False),
+            "dampings": [row for d in SWEEP for row in measured([swept], d, repeat=False)],
+            "failures": measured(failures, FLAGS.damping, repeat=True),
+            "times": [
+                row
+                for size in sizes
+                for row in _times(size, FLAGS.damping, device, FLAGS.repeats, bar)
+            ],
+        }
+    settings = {"damping": FLAGS.damping, **benchmark_measure.conditions(device), **watch.report()}
+    path = output / ("roots.json" if device.type == "cpu" else f"roots_{device.type}.json")
+    files.write_json(path, {"settings": settings, **results})
+    files.write_text(path.with_suffix(".md"), roots_report.report(settings, results))
+    print(f"wrote {path} and {path.with_suffix('.md').name}")
+
+
+def _numbers(flag: str, given: Sequence[str], least: float, whole: bool = False) -> list[float]:
+    try:
+        numbers = [float(each) for each in given]
+    except ValueError:
+        numbers = []
+    good = [n for n in numbers if math.isfinite(n) and n >= least and (not whole or n % 1 == 0)]
+    if not numbers or len(good) < len(numbers):
+        kind = "integers" if whole else "numbers"
+        raise UserError(
+            f"--{flag}: {','.join(given) or 'nothing'} given; allowed: {kind} >= {least}"
+        )
+    return good
+
+
+def _accuracy(
+    given: RootInput,
+    exponent: float,
+    damping: float,
+    method: Method,
+    device: torch.device,
+    repeat: bool,
+    bar: Any,
+) -> Row:
+    """Errors of one root, relative and in the Frobenius norm, None where it is not finite.
+
+    `error` is that of the root; `gradient_error` that of its product with a matrix whose columns
+    have covariance A; with `repeat`, `repeated_error` that of the root that training gets.
+    """
+    bar.set_postfix_str(f"({given.name}, {method.name})")
+    matrices = given.matrix[None].to(device)
+    found = method(matrices, exponent, damping)
+    exact = given.power(-exponent, damping)
+    gradient = given.gradient()
+    root = found.roots[0].double().cpu()
+    row: Row = {
+        "input": given.name,
+        "size": len(exact),
+        "exponent": exponent,
+        "damping": damping,
+        "method": method.name,
+        "error": _finite(_relative(root - exact, exact)),
+        "gradient_error": _finite(_relative((root - exact) @ gradient, exact @ gradient)),
+        "residual": _finite(found.residual.item()),
+        "condition": _finite(found.condition.item()),
+        "trusted": bool(found.trusted),
+    }
+    if repeat:
+        final = method(matrices, exponent, damping, repeat=True)
+        error = _relative(final.roots[0].double().cpu() - exact, exact)
+        row |= {"repeated_error": _finite(error), "repeated_trusted": bool(final.trusted)}
+    bar.update()
+    return row
+
+
+def _relative(difference: Tensor, exact: Tensor) -> float:
+    # Both may be beyond the range in which squares are finite.
+    scale = exact.abs().max().clamp_min(torch.finfo(exact.dtype).tiny)
+    ratio = torch.linalg.norm(difference / scale) / torch.linalg.norm(exact / scale)
+    return float(ratio)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _times(size: int, damping: float, device: torch.device, repeats: int, bar: Any) -> list[Row]:
+    """Milliseconds per matrix of a stack; the methods take turns."""
+    stack = min(64, max(1, 2**20 // size**2))
+    matrices = root_inputs.log_uniform(size, 1e6).matrix.repeat(stack, 1, 1).to(device)
+    # What TF32 costs is not what its emulation costs.
+    methods = [m for m in METHODS if m.precision != "TF32" or device.type == "cuda"]
+    calls = {
+        (exponent, method): _call(method, matrices, exponent, damping)
+        for exponent, method in itertools.product(EXPONENTS, methods)
+    }
+    samples: dict[Any, list[float]] = {key: [] for key in calls}
+    for turn in range(repeats + 1):
+        for (exponent, method), call in calls.items():
+            bar.set_postfix_str(f"(time, d = {size}, {method.name})")
+            sample = timed(call, device, math.inf)
+            if turn or size >= LARGE:  # The first has caches to fill, which is little at that size.
+                clock = sample.cpu if sample.device is None else sample.device
+                samples[exponent, method].append(clock / stack)
+    bar.update(len(EXPONENTS) * len(METHODS))
+    return [
+        {
+            "size": size,
+            "stack": stack,
+            "exponent": exponent,
+            "method": method.name,
+            "milliseconds": summary(taken),
+        }
+        for (exponent, method), taken in samples.items()
+    ]
+
+
+def _call(
+    method: Method, matrices: Tensor, exponent: float, damping: float
+) -> Callable[[], InverseRoots]:
+    return lambda: method(matrices, exponent, damping)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

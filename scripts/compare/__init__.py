@@ -1,0 +1,1 @@
+"""Optimizers and options compared on the stand-ins."""

@@ -1,0 +1,151 @@
+"""What Shampoo costs on every rank of a world that need not be there: memory, work, messages, time.
+
+    python -m scripts.plan_scale --model=llama3-8b --world=512 --mesh=hsdp:8
+    python -m scripts.plan_scale --sweep --output=results/scaling
+
+Runs the optimizer's own code for planning, ownership, exchange and the step itself on meta tensors
+and torch's fake process group, and counts what it allocates, computes and sends. Only times are
+modelled: every kernel is bound by its matrix products or by memory at --efficiency of the peaks
+that the hardware's maker states, messages by the slowest link that they cross. Left out: kernel
+launches and the host's own time, latency of messages, contention and what overlaps, workspace of
+refreshes, and all that AdamW under the same mesh does too, such as averaging gradients.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from absl import flags
+
+from common import cli, files, progress
+from common.cli import UserError
+from scripts.plan_scale import figure as plan_scale_figure
+from scripts.plan_scale import model as plan_scale_model
+from scripts.plan_scale import model_shapes
+from scripts.plan_scale import report as plan_scale_report
+from scripts.plan_scale.hardware import HARDWARE, Hardware
+from scripts.plan_scale.model import Question
+from scripts.plan_scale.ranks import World
+from submission.shampoo.config import METHODS, DistributedConfig, ShampooConfig
+
+FLAGS = flags.FLAGS
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("model", None, f"of {', '.join(model_shapes.MODELS)}")
+    flags.DEFINE_integer("world", 8, "number of ranks")
+    flags.DEFINE_string("mesh", "ddp", "ddp, fsdp or hsdp:SHARDS")
+    flags.DEFINE_enum("method", "shampoo", METHODS, "see ShampooConfig, as for the next four")
+    flags.DEFINE_integer("block_size", ShampooConfig.block_size, "longest edge of a block")
+    flags.DEFINE_integer("max_dim", ShampooConfig.max_dim, "longer sides have no factor")
+    flags.DEFINE_integer("refresh_interval", 100, "steps between refreshes of a factor")
+    for name in ("factor_dtype", "root_dtype"):
+        flags.DEFINE_enum(name, "float32", list(_DTYPES), "of that state")
+    flags.DEFINE_enum("parameter_dtype", "float32", list(_DTYPES), "of weights and gradients")
+    flags.DEFINE_enum("communication_dtype", "float32", list(_DTYPES), "see DistributedConfig")
+    flags.DEFINE_enum("communicate", "updates", ["updates", "parameters"], "under DDP")
+    flags.DEFINE_integer("group_size", None, "ranks that share ownership; default: all")
+    flags.DEFINE_integer("buckets", DistributedConfig.buckets, "pieces of updates, under DDP")
+    flags.DEFINE_enum("hardware", "h100", list(HARDWARE), "of each rank, eight to a node")
+    for name in ("float32", "tensor_float32", "bfloat16"):
+        flags.DEFINE_float(
+            f"{name}_flops", None, "peak operations per second; default: the maker's"
+        )
+    for name in ("memory", "link", "network"):
+        flags.DEFINE_float(f"{name}_bandwidth", None, "bytes per second; default: the maker's")
+    flags.DEFINE_bool("tf32", False, "products of float32 on tensor cores")
+    flags.DEFINE_float("efficiency", 0.5, "fraction of peaks that kernels reach; an assumption")
+    flags.DEFINE_integer("tokens", 8192, "per rank and step, for language models", lower_bound=1)
+    flags.DEFINE_float("step_ms", None, "forward and backward pass, where they are known")
+    flags.DEFINE_bool("sweep", False, "plan all models over worlds, instead of one")
+    flags.DEFINE_string("output", "results/scaling", "with --sweep: folder for table and figure")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plans what the flags describe."""
+    del argv
+    if FLAGS.sweep:
+        _sweep(files.make_directory(Path(FLAGS.output)))
+        return 0
+    if FLAGS.model not in model_shapes.MODELS:
+        allowed = ", ".join(model_shapes.MODELS)
+        raise UserError(f"--model: {FLAGS.model or 'none'} given; allowed: {allowed}")
+    question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh), FLAGS.max_dim)
+    title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
+    print(plan_scale_report.one(title, question, plan_scale_model.answer(question)))
+    return 0
+
+
+def _sweep(output: Path) -> None:
+    cases = plan_scale_report.cases()
+    rows = []
+    with progress.bar(len(cases), "plans") as bar:
+        for model, size, mesh, max_dim in cases:
+            question = _question(model, World.of(size, mesh), max_dim)
+            plan = plan_scale_model.answer(question)
+            rows.append({"model": model, "world": size, "mesh": mesh, **plan})
+            bar.update(1)
+    settings = {"hardware": FLAGS.hardware, "efficiency": FLAGS.efficiency, "method": FLAGS.method}
+    settings |= {"refresh_interval": FLAGS.refresh_interval, "tokens": FLAGS.tokens}
+    path = output / "plans.json"
+    files.write_json(path, {"settings": settings, "rows": rows})
+    files.write_text(path.with_suffix(".md"), plan_scale_report.table(settings, rows))
+    plan_scale_figure.write(output / "plans.png", rows)
+    print(f"wrote {path}, plans.md and plans.png")
+
+
+def _question(model: str, world: World, max_dim: int) -> Question:
+    if not 0 < FLAGS.efficiency <= 1:
+        raise UserError(f"--efficiency: {FLAGS.efficiency} given; allowed: in (0, 1]")
+    if FLAGS.step_ms is not None and not FLAGS.step_ms > 0:
+        raise UserError(f"--step_ms: {FLAGS.step_ms} given; allowed: above 0")
+    try:
+        config = ShampooConfig(
+            method=FLAGS.method,
+            block_size=FLAGS.block_size,
+            max_dim=max_dim,
+            refresh_interval=FLAGS.refresh_interval,
+            factor_dtype=_DTYPES[FLAGS.factor_dtype],
+            root_dtype=_DTYPES[FLAGS.root_dtype],
+        )
+        distributed = DistributedConfig(
+            communication_dtype=_DTYPES[FLAGS.communication_dtype],
+            communicate=FLAGS.communicate,
+            group_size=FLAGS.group_size,
+            buckets=FLAGS.buckets,
+        )
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
+    return Question(
+        model=model,
+        world=world,
+        config=config,
+        distributed=distributed,
+        parameter_dtype=_DTYPES[FLAGS.parameter_dtype],
+        hardware=_hardware(),
+        efficiency=FLAGS.efficiency,
+        with_tf32=FLAGS.tf32,
+        tokens=FLAGS.tokens,
+        step_seconds=None if FLAGS.step_ms is None else FLAGS.step_ms / 1e3,
+    )
+
+
+def _hardware() -> Hardware:
+    given = {f"{name}_flops": name for name in ("float32", "tensor_float32", "bfloat16")}
+    given |= {f"{name}_bandwidth": name for name in ("memory", "link", "network")}
+    found = {}
+    for flag, name in given.items():
+        value = FLAGS[flag].value
+        if value is not None:
+            if not (value > 0 and math.isfinite(value)):
+                raise UserError(f"--{flag}: {value} given; allowed: a finite number above 0")
+            found[name] = value
+    return HARDWARE[FLAGS.hardware].with_figures(found)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

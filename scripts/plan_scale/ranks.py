@@ -1,0 +1,214 @@
+"""Any rank of any world on this machine: meta tensors, and process groups that only pretend."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from common.cli import UserError
+from scripts.plan_scale.count import Count, storage_bytes
+from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
+from submission.shampoo.layout import GroupStep, Layout
+from submission.shampoo.placement import Placements, local, rows_of
+from submission.shampoo.stack_group import StackGroup
+from submission.shampoo.stacks import Stack
+
+MOST_RANKS = 4096
+# Neither the first step nor a power of two, so that no refresh of all is due.
+_AN_ORDINARY_STEP = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """How many ranks there are and how parameters lie on them.
+
+    Attributes:
+      size: number of ranks.
+      shards: into how many shards a copy of the parameters is cut; 1 under DDP.
+      is_sharded: whether parameters are DTensors, as FSDP2 makes them.
+    """
+
+    size: int
+    shards: int
+    is_sharded: bool
+
+    @classmethod
+    def of(cls, size: int, mesh: str) -> "World":
+        """The world that `--world` and `--mesh` name.
+
+        Raises:
+          UserError: if they name none.
+
+        >>> World.of(512, "hsdp:8")
+        World(size=512, shards=8, is_sharded=True)
+        """
+        if not 1 <= size <= MOST_RANKS:
+            raise UserError(f"--world: {size} given; allowed: 1 to {MOST_RANKS}")
+        if mesh == "ddp":
+            return cls(size, 1, False)
+        if mesh == "fsdp":
+            return cls(size, size, True)
+        kind, _, shards = mesh.partition(":")
+        if kind != "hsdp" or not shards.isdecimal():
+            raise UserError(f"--mesh: {mesh!r} given; allowed: ddp, fsdp, hsdp:SHARDS")
+        if not 1 <= int(shards) <= size or size % int(shards):
+            raise UserError(f"--mesh: {shards} shards given; allowed: divisors of --world={size}")
+        return cls(size, int(shards), True)
+
+    @contextmanager
+    def rank(self, number: int) -> Iterator[None]:
+        """This process is rank `number` and talks to nobody.
+
+        Raises:
+          RuntimeError: if this process is part of another world.
+        """
+        if dist.is_initialized():
+            raise RuntimeError("a process group exists already")
+        dist.init_process_group("fake", store=FakeStore(), rank=number, world_size=self.size)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def parameters(
+        self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, number: int
+    ) -> list[Tensor]:
+        """Rank `number`'s parameters on the meta device, with gradients."""
+        parameters = [torch.empty(shape, dtype=dtype, device="meta") for shape in shapes]
+        gradients = [torch.empty_like(full) for full in parameters]
+        if self.is_sharded:
+            replicas = self.size // self.shards
+            mesh = init_device_mesh(
+                "cpu", (replicas, self.shards), mesh_dim_names=("replicas", "shards")
+            )
+            shard = number % self.shards
+            parameters = [_shard_of(full, mesh, shard) for full in parameters]
+            gradients = [_shard_of(full, mesh, shard) for full in gradients]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            # No `Parameter`, which would ask DTensor's cache, and that knows the last rank's mesh.
+            parameter.requires_grad_().grad = gradient
+        return parameters
+
+
+def _shard_of(full: Tensor, mesh: DeviceMesh, shard: int) -> Tensor:
+    rows = slice(*rows_of(shard, mesh.size(1), len(full)))
+    return DTensor.from_local(
+        full[rows].clone(),
+        mesh,
+        [Replicate(), Shard(0)],
+        run_check=False,
+        shape=full.shape,
+        stride=full.stride(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """What one rank holds and does in a step that refreshes nothing.
+
+    Attributes:
+      layout: its stacks, and those of all owners.
+      memory: bytes by what they are for: "weights", "gradients", "moments", "factors", "roots",
+        "others" (counters, health), "buffers" (of communication and updates), "temporaries" (the
+        most that live at one time within the step).
+      count: the step's kernels and what it sends.
+      bytes_sent: the same as the exchange itself declares it.
+    """
+
+    layout: Layout
+    memory: dict[str, int]
+    count: Count
+    bytes_sent: int
+
+    @property
+    def stacks(self) -> StackGroup:
+        """Of the parameters, which are all alike."""
+        return self.layout.stacks[0]
+
+
+def build(
+    world: World,
+    shapes: Sequence[tuple[int, ...]],
+    dtype: torch.dtype,
+    config: ShampooConfig,
+    distributed: DistributedConfig,
+    number: int,
+) -> Rank:
+    """Builds rank `number`'s part of the optimizer and takes a step with it, on the meta device.
+
+    Raises:
+      UserError: if `distributed.group_size` does not fit the world.
+    """
+    fixed = {each.name: getattr(config, each.name) for each in dataclasses.fields(StateConfig)}
+    with world.rank(number), torch.no_grad():
+        parameters = world.parameters(shapes, dtype, number)
+        try:
+            layout = Layout.of(
+                parameters,
+                StateConfig(**fixed),
+                frozenset(index for index, shape in enumerate(shapes) if math.prod(shape)),
+                Placements(distributed),
+                config.refresh_interval,
+            )
+        except ValueError as error:
+            raise UserError(f"--group_size: {error}") from error
+        for stacks in layout.stacks:
+            for stack in stacks.stacks:
+                for member in stack.layout.members:
+                    stacks.counters.mark_seen(member)
+                allocate(stack, config)
+        count = _step(layout, parameters, config)
+        held = [local(parameter) for parameter in parameters]
+        size = sum(tensor.numel() * tensor.itemsize for tensor in held)
+        memory = {"weights": size, "gradients": size, **_state(layout)}
+        memory["buffers"] = sum(map(_buffers, layout.stacks))
+        memory["temporaries"] = count.peak
+        sent = sum(stacks.exchange.bytes_per_step for stacks in layout.stacks)
+        return Rank(layout, memory, count, sent)
+
+
+def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> Count:
+    group = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
+    # Staggered refreshes are due at every step; these would be at that of no interest here.
+    group |= {"params": parameters, "refresh": "together", "peak_lr": config.lr}
+    group |= {"refresh_step": _AN_ORDINARY_STEP - 1, "refresh_interval": 2 * _AN_ORDINARY_STEP}
+    with Count() as count:
+        step = GroupStep(group, layout, range(len(parameters)), None)
+        step.advance(step.gather()[0])
+    return count
+
+
+def allocate(stack: Stack, config: ShampooConfig) -> None:
+    """Makes what a stack's first step would."""
+    _ = stack.buffer
+    if config.betas[0] > 0:
+        stack.ensure_first()
+    if config.momentum > 0:
+        stack.ensure_velocity()
+
+
+_KINDS = {"exp_avg": "moments", "exp_avg_sq": "moments", "momentum_buffer": "moments"}
+_KINDS |= {side: "factors" for side in ("left", "right")}
+_KINDS |= {f"{side}_{end}": "roots" for side in ("left", "right") for end in ("root", "basis")}
+
+
+def _state(layout: Layout) -> dict[str, int]:
+    found = dict.fromkeys(("moments", "factors", "roots", "others"), 0)
+    for stacks in layout.stacks:
+        for stack in stacks.stacks:
+            for name, tensor in stack.state_tensors().items():
+                found[_KINDS.get(name, "others")] += tensor.numel() * tensor.itemsize
+    return found
+
+
+def _buffers(stacks: StackGroup) -> int:
+    """Of the exchange and of the stacks, which may share them."""
+    own = [stack.buffer for stack in stacks.stacks]
+    return storage_bytes([list(vars(stacks.exchange).values()), own])

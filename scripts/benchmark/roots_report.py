@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from common import documents
+from common.documents import number
 
 Row = dict[str, Any]
 
@@ -60,15 +61,11 @@ def _table(rows: Sequence[Row], key: str, title: str, cell: Callable[[Row], str]
 
 
 def _both(row: Row) -> str:
-    text = f"{_short(row['error'])} / {_short(row['gradient_error'])}"
+    text = f"{number(row['error'], '.0e')} / {number(row['gradient_error'], '.0e')}"
     return text if row["trusted"] else f"✗ {text}"
 
 
 def _repeated(row: Row) -> str:
     if row["trusted"]:
-        return _short(row["error"])
-    return f"✗ → {_short(row['repeated_error']) if row['repeated_trusted'] else '✗'}"
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0e}"
+        return number(row["error"], ".0e")
+    return f"✗ → {number(row['repeated_error'], '.0e') if row['repeated_trusted'] else '✗'}"

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,7 +113,9 @@ def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
         near_ratio=near_ratio,
         near_ratio_bound=near_bound,
         best_validation=_best(outcomes, chain.facts),
-        milliseconds_per_step=_median([outcome.milliseconds_per_step for outcome in outcomes]),
+        milliseconds_per_step=documents.median(
+            [outcome.milliseconds_per_step for outcome in outcomes]
+        ),
         failures="; ".join(failures),
     )
 
@@ -143,14 +144,9 @@ def ratio_of(median: float, against: float, budget: int) -> tuple[float, str]:
 
 def _best(outcomes: Sequence[Outcome], facts: WorkloadFacts) -> float:
     keys = [facts.sort_key(outcome.best) for outcome in outcomes]
-    key = _median([math.inf if math.isnan(key) else key for key in keys])
+    key = documents.median([math.inf if math.isnan(key) else key for key in keys])
     # `sort_key` is its own inverse.
     return facts.sort_key(key) if math.isfinite(key) else math.nan
-
-
-def _median(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.median(known) if known else math.nan
 
 
 _NUMBERS = ("learning_rate", "ratio", "near_ratio", "best_validation", "milliseconds_per_step")
@@ -187,7 +183,7 @@ def near_ratio_text(row: Row) -> str:
 
 
 def _ratio(ratio: float, bound: str) -> str:
-    return "–" if math.isnan(ratio) else f"{bound} {ratio:.2f}".strip()
+    return f"{bound} {documents.number(ratio, '.2f')}".strip()
 
 
 def _steps_text(row: Row, median: float) -> str:
@@ -213,15 +209,15 @@ def markdown(rows: Sequence[Row]) -> str:
         table = [
             {
                 "variant": row.variant,
-                "rate": _number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
+                "rate": documents.number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
                 "reached": f"{row.reached} of {row.seeds}",
                 "steps per seed": row.steps,
                 "median": _steps_text(row, row.median_steps),
                 "ratio": ratio_text(row),
                 "near": _steps_text(row, row.near_median_steps),
                 "near ratio": near_ratio_text(row),
-                "best validation": _number(row.best_validation, ".5g"),
-                "CPU ms per step": _number(row.milliseconds_per_step, ".1f"),
+                "best validation": documents.number(row.best_validation, ".5g"),
+                "CPU ms per step": documents.number(row.milliseconds_per_step, ".1f"),
                 "failures": row.failures,
             }
             for row in rows
@@ -241,7 +237,3 @@ than the target by {NEAR:.0%}, which is less a matter of luck. Trials stop at th
 best validation value of one that reached it is about the target. `*` marks a learning rate at the
 edge of the grid.
 """
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)

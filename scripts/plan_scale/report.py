@@ -1,6 +1,5 @@
 """Plans as text: one in detail, many as a table."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,7 +123,7 @@ def table(settings: Mapping[str, Any], rows: Sequence[Row]) -> str:
                     f"{1e3 * seconds[name]:.2f}"
                     for name in ("step", "refresh", "communication", "adamw")
                 ),
-                "–" if slower is None or math.isnan(slower) else f"{slower:.1%}",
+                documents.number(slower, ".1%"),
             ]
         )
     lines = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, documents, files
-from common.documents import table
+from common.documents import number, table
 from workloads import registry
 from workloads.official import budgets, data_tables, datasets, models, search_spaces, targets
 from workloads.official.facts import NEWEST, VERSIONS, OfficialFacts
@@ -47,10 +47,10 @@ def targets_table() -> str:
             "model": row.model.title,
             "parameters": _millions(row.model.parameters),
             "metric": f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
-            "target": _number(row.validation_target),
-            "test target": _number(row.test_target),
+            "target": number(row.validation_target, "g"),
+            "test target": number(row.test_target, "g"),
             "batch": row.model.batch_size,
-            "dropout": _number(row.model.dropout_rate),
+            "dropout": number(row.model.dropout_rate, "g"),
             "label smoothing": "heeded" if row.model.smooths_labels else "ignored",
         }
         for row in _bases()
@@ -82,8 +82,8 @@ def variants_table() -> str:
     return table(
         {
             "variant": row.name,
-            "target": _number(row.validation_target),
-            "test target": _number(row.test_target),
+            "target": number(row.validation_target, "g"),
+            "test target": number(row.test_target, "g"),
             "parameters": _millions(row.model.parameters),
             "batch": row.model.batch_size,
             "scored": "v0.5" if row.name in held_out.get(row.base, ()) else "–",
@@ -135,10 +135,6 @@ def _range(spec: Mapping[str, Any]) -> str:
         return ", ".join(f"{value:g}" for value in spec["feasible_points"])
     scaling = "" if spec["scaling"] == "log" else " linear"
     return f"{spec['min']:g} … {spec['max']:g}{scaling}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
 
 
 def _millions(count: int) -> str:

@@ -18,6 +18,7 @@ from absl import flags
 from common import cli, files, progress
 from scripts.local import entries, environment, processes, together
 from scripts.local import trial as trials
+from scripts.local.lock import locked
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
 from workloads import registry, search_space
@@ -49,10 +50,10 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the trial that the flags describe; the exit code."""
     del argv
-    processes.settle()
+    processes.apply_process_flags()
     trial = _trial()
     here = together.place()
-    if here.speaks and (caveat := registry.caveat(trial.workload)):
+    if here.is_main_process and (caveat := registry.caveat(trial.workload)):
         print(f"warning: {caveat}", file=sys.stderr)
     directory = files.make_directory(trial.directory(Path(FLAGS.output)))
     cores = environment.available_cores()
@@ -72,7 +73,7 @@ def _take_part(
     with contextlib.ExitStack() as held:
 
         def claim() -> dict[str, Any] | None:
-            held.enter_context(trials.locked(directory, "this trial"))
+            held.enter_context(locked(directory, "this trial"))
             if FLAGS.overwrite:
                 trials.clear(directory)
             status = trials.finished(trial, directory)

@@ -21,6 +21,7 @@ from common.cli import UserError
 from scripts.local import entries, environment, manifest, processes
 from scripts.local import plan as plans
 from scripts.local import trial as trials
+from scripts.local.lock import locked
 from scripts.local.processes import Failure, Job
 from scripts.local.trial import Trial
 from scripts.official import suite
@@ -224,7 +225,7 @@ def run_study(
       UserError: another study runs in `output`, or `output` cannot be written to.
     """
     files.make_directory(output)
-    with trials.locked(output, "a study"):
+    with locked(output, "a study"):
         left = []
         for trial in planned:
             if trials.is_complete(trial, output):

@@ -28,7 +28,7 @@ from scripts.compare import table as compare_table
 from scripts.compare.chain import Chain
 from scripts.compare.plan import Comparison, read_variants
 from scripts.local import manifest, processes
-from scripts.local import trial as trials
+from scripts.local.lock import locked
 from scripts.local.metrics_log import write_csv
 from scripts.local.processes import Failure, Job
 from scripts.set_targets import SCHEDULE_FRACTION
@@ -146,7 +146,7 @@ def run_comparison(
     """
     files.make_directory(output)
     files.make_directory(logs)
-    with trials.locked(logs, "a comparison"):
+    with locked(logs, "a comparison"):
         chains = chains_of(comparison, logs, overwrite)
         for chain in chains:
             chain.forget_failures()

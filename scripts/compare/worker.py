@@ -16,6 +16,7 @@ from scripts.compare.chain import FAILURE, Chain, is_hopeless
 from scripts.compare.plan import Comparison
 from scripts.local import processes
 from scripts.local import trial as trials
+from scripts.local.lock import locked
 from scripts.local.trial import Trial
 
 FLAGS = flags.FLAGS
@@ -35,7 +36,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the chain; 1 if a trial failed."""
     del argv
-    processes.settle()
+    processes.apply_process_flags()
     comparison = Comparison.from_json(files.read_json(Path(FLAGS.comparison)))
     variant = comparison.variant(FLAGS.variant)
     chain = Chain(comparison, variant, FLAGS.workload, Path(FLAGS.logs), FLAGS.overwrite)
@@ -51,7 +52,7 @@ def run(chain: Chain) -> int:
     failed = 0
     while (trial := chain.next_trial()) is not None:
         directory = files.make_directory(trial.directory(chain.logs))
-        with trials.locked(directory, "this trial"):
+        with locked(directory, "this trial"):
             failure = _run_trial(chain, trial, directory)
         rate = trial.hyperparameters["learning_rate"]
         print(f"{trial.name}, rate {rate:g}: {failure or 'complete'}", flush=True)

@@ -19,6 +19,7 @@ from common import cli, files, progress
 from common.cli import UserError
 from scripts.local import environment, processes, together
 from scripts.local import trial as trials
+from scripts.local.lock import locked
 
 if TYPE_CHECKING:
     from scripts.imagenet.experiment import Experiment
@@ -51,7 +52,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the experiment that the flags describe; the exit code."""
     del argv
-    processes.settle()
+    processes.apply_process_flags()
     here = together.place()
     experiment = _experiment()
     directory = files.make_directory(experiment.directory(Path(FLAGS.output)))
@@ -66,7 +67,7 @@ def _experiment() -> "Experiment":
         raise UserError(f"--data_dir={FLAGS.data_dir}: generated images take none")
     if not generated and not FLAGS.data_dir:
         raise UserError("--data_dir is missing: where ImageNet lies; or give --data=generated")
-    # After `processes.settle`, since these import torch.
+    # After `processes.apply_process_flags`, since these import torch.
     from scripts.imagenet import config as configs
     from scripts.imagenet.data import Source
     from scripts.imagenet.experiment import Experiment
@@ -93,7 +94,7 @@ def _take_part(
     with contextlib.ExitStack() as held:
 
         def claim() -> dict[str, Any] | None:
-            held.enter_context(trials.locked(directory, "this run"))
+            held.enter_context(locked(directory, "this run"))
             if FLAGS.overwrite:
                 trials.clear(directory)
             path = directory / SETTINGS

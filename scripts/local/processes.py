@@ -1,11 +1,7 @@
-"""Processes that share a machine fairly: each on its own cores, none outliving its parent."""
+"""Jobs that share a machine fairly: each process on its own cores, with its own threads."""
 
-import ctypes
 import dataclasses
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +10,13 @@ from absl import flags
 
 from common import progress
 from common.cli import UserError
+from scripts.local import supervisor
 from scripts.local.environment import ROOT, available_cores
-from scripts.local.log_errors import last_error
+from scripts.local.supervisor import Child
 
 FLAGS = flags.FLAGS
 
 _POLL_SECONDS = 0.05
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +35,6 @@ class Failure:
     job: Job
     returncode: int
     reason: str
-
-
-@dataclasses.dataclass
-class _Running:
-    job: Job
-    process: "subprocess.Popen[bytes]"
-    slot: int
-    log_start: int
 
 
 def core_slots(jobs: int, threads: int) -> list[list[int]]:
@@ -68,8 +56,8 @@ def run_jobs(
 ) -> list[Failure]:
     """Runs all jobs, `slots` at a time, each pinned to its own cores; returns the failed ones.
 
-    The commands must accept `--cores` and `--parent_pid`, as `scripts.run` does. If interrupted,
-    asks the running jobs to stop, waits for them, and raises KeyboardInterrupt or SystemExit.
+    The commands must accept `--cores`, as `scripts.run` does. If interrupted, asks the running jobs
+    to stop, waits for them, and raises KeyboardInterrupt or SystemExit.
 
     Args:
       done: jobs finished earlier, for the progress bar.
@@ -78,40 +66,40 @@ def run_jobs(
     """
     cores = core_slots(slots, nproc * threads)
     pending, free = list(reversed(jobs)), list(reversed(range(slots)))
-    running: list[_Running] = []
+    running: dict[int, tuple[Job, Child]] = {}
     failures: list[Failure] = []
-    previous = signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    try:
-        with progress.bar(done + len(jobs), f"{unit}s", unit, initial=done) as bar:
+    with (
+        supervisor.exit_on_sigterm(),
+        progress.bar(done + len(jobs), f"{unit}s", unit, initial=done) as bar,
+    ):
+        try:
             while pending or running:
                 while pending and free:
-                    slot = free.pop()
-                    running.append(_start(pending.pop(), slot, cores[slot], threads))
-                for item in [item for item in running if item.process.poll() is not None]:
-                    running.remove(item)
-                    free.append(item.slot)
-                    if item.process.returncode != 0:
-                        failures.append(_failure(item))
+                    slot, job = free.pop(), pending.pop()
+                    running[slot] = job, _start(job, cores[slot], threads)
+                for slot, (job, child) in list(running.items()):
+                    code = child.poll()
+                    if code is None:
+                        continue
+                    child.end()
+                    del running[slot]
+                    free.append(slot)
+                    if code != 0:
+                        failures.append(Failure(job, code, child.problem()))
                     failed = f", {len(failures)} failed" if failures else ""
-                    bar.set_postfix_str(f"({item.job.name} done{failed})")
+                    bar.set_postfix_str(f"({job.name} done{failed})")
                     bar.update(1)
                 time.sleep(_POLL_SECONDS)
-    finally:
-        for item in running:
-            item.process.terminate()
-        for item in running:
-            item.process.wait()
-        signal.signal(signal.SIGTERM, previous)
+        finally:
+            for _, child in running.values():
+                child.terminate()
+            for _, child in running.values():
+                child.wait()
+                child.end()
     return failures
 
 
-def _start(job: Job, slot: int, cores: Sequence[int], threads: int) -> _Running:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        *job.command,
-        f"--cores={','.join(map(str, cores))}",
-        f"--parent_pid={os.getpid()}",
-    ]
+def _start(job: Job, cores: Sequence[int], threads: int) -> Child:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -119,45 +107,22 @@ def _start(job: Job, slot: int, cores: Sequence[int], threads: int) -> _Running:
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
     }
-    with job.log.open("ab") as log:
-        start = log.tell()
-        # Ctrl-C reaches the parent alone, which then asks its jobs to save and stop.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    return _Running(job, process, slot, start)
-
-
-def _failure(item: _Running) -> Failure:
-    code = item.process.returncode
-    return Failure(item.job, code, last_error(item.job.log, code, item.log_start))
-
-
-def _exit_on_sigterm(signum: int, frame: object) -> None:
-    del frame
-    raise SystemExit(128 + signum)
+    command = [*job.command, f"--cores={','.join(map(str, cores))}"]
+    return Child(command, job.log, environment=environment)
 
 
 def define_flags() -> None:
-    """Declares what `run_jobs` and whoever starts a job tell its process."""
+    """Declares how many threads and which cores a process uses."""
     flags.DEFINE_integer("threads", 1, "PyTorch threads", lower_bound=1)
     flags.DEFINE_list("cores", None, "run on these cores only")
-    flags.DEFINE_integer("parent_pid", None, "end when this process, the parent, ends")
 
 
-def settle() -> None:
-    """Makes this process one of a kind with its flags; before torch or NumPy are imported.
+def apply_process_flags() -> None:
+    """Pins cores and thread counts as the flags say; call before torch or NumPy are imported.
 
     Raises:
       UserError: for cores that are none, or not available.
     """
-    if FLAGS.parent_pid is not None:
-        die_with(FLAGS.parent_pid)
     if FLAGS.cores:
         pin_to_cores(_numbers(FLAGS.cores))
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
@@ -180,11 +145,3 @@ def pin_to_cores(cores: Sequence[int]) -> None:
         allowed = ",".join(map(str, available_cores()))
         given = ",".join(map(str, cores))
         raise UserError(f"--cores={given}: cores available here: {allowed}") from error
-
-
-def die_with(parent_pid: int) -> None:
-    """Has the kernel end this process when its parent ends, and ends it if that has happened."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise SystemExit(f"the process that started this one ({parent_pid}) has ended")

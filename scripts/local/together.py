@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from common.cli import UserError
-from scripts.local import processes
+from scripts.local import processes, supervisor
 
 FLAGS = flags.FLAGS
 # Set by torch's launcher, `torchrun`'s or ours, in the processes that it starts.
@@ -47,8 +47,8 @@ class Place:
     launches: bool
 
     @property
-    def speaks(self) -> bool:
-        """Whether it is this process that tells the person something, so that it is told once."""
+    def is_main_process(self) -> bool:
+        """Whether this process trains as rank 0, the one that prints warnings."""
         return self.rank == 0 and not self.launches
 
 
@@ -77,11 +77,12 @@ def run(here: Place, take_part: Callable[[FromFirst], None]) -> int:
     if here.launches:
         from scripts.local import launch
 
-        command = [sys.executable, *sys.orig_argv[1:], f"--parent_pid={os.getpid()}"]
+        command = [sys.executable, *sys.orig_argv[1:]]
         return launch.launch(command, FLAGS.nproc, FLAGS.rank_timeout_seconds)
     if not here.launched:
         take_part(lambda make: make())
         return 0
+    supervisor.end_with_parent()
     if FLAGS.cores:
         shares = processes.core_slots(FLAGS.nproc, FLAGS.threads)
         processes.pin_to_cores(shares[int(os.environ["LOCAL_RANK"])])

@@ -15,18 +15,16 @@ False
 """
 
 import dataclasses
-import fcntl
-import os
 import reprlib
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common import files
 from common.cli import UserError
+from scripts.local import lock
 from workloads import prng, registry
 
 FRAMEWORK = "pytorch"
@@ -174,22 +172,8 @@ def is_complete(trial: Trial, output: Path) -> bool:
         return False
 
 
-@contextmanager
-def locked(directory: Path, what: str) -> Iterator[None]:
-    """Holds an exclusive lock on a folder; UserError if another process holds it."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is running {what} in {directory}") from error
-        yield
-    finally:
-        os.close(handle)
-
-
 def clear(directory: Path) -> None:
-    """Removes everything in a trial's folder but its log.
+    """Removes everything in a trial's folder but its log and the lock that the caller holds.
 
     Checkpoint and status go first: an interruption must not leave them without the files that say
     of which trial they are.
@@ -197,7 +181,7 @@ def clear(directory: Path) -> None:
     for name in (CHECKPOINT, STATUS):
         (directory / name).unlink(missing_ok=True)
     for path in directory.iterdir():
-        if path.name == LOG:
+        if path.name in (LOG, lock.NAME):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.files import make_directory
-from scripts.local import trial as trials
+from scripts.local.lock import locked
 from scripts.local.runner import Hooks, run_trial
 from scripts.local.trial import Trial
 from tests.scripts.commands import finish_fake
@@ -51,7 +51,7 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
     assert losses(output) == losses(tmp_path / "whole")
     expected = {"hparams.json", "status.json", "measurements.csv", "eval_measurements.csv"}
     expected |= {f"{name}_{count}.json" for name in ("flags", "meta_data") for count in range(3)}
-    assert {path.name for path in folder.iterdir()} == expected
+    assert {path.name for path in folder.iterdir()} == expected | {".lock"}
     meta_data = json.loads((folder / "meta_data_2.json").read_text())
     assert meta_data["threads"] == 1
     assert meta_data["workload.step_hint"] == 24
@@ -113,17 +113,17 @@ def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, messag
     assert message in done.stderr
     if "attribute" in message:
         assert "entry 'fake_sgd' cannot use the point of trial 1" in done.stderr
-        assert not list(trial_folder(tmp_path / "out").iterdir())
+        assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
     folder = trial_folder(tmp_path)
     folder.mkdir(parents=True)
-    with trials.locked(folder, "this trial"):
+    with locked(folder, "this trial"):
         done = run(tmp_path)
     assert done.returncode == 2
     assert "another process is running this trial" in done.stderr
-    assert not list(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) -> None:
@@ -135,9 +135,3 @@ def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) ->
     assert "learning_rate=3.0" in done.stderr
     assert run(tmp_path, "--overwrite", "--max_steps=2").returncode == 0
     assert json.loads((folder / "hparams.json").read_text()) == {"learning_rate": 0.02}
-
-
-def test_a_trial_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
-    done = run(tmp_path / "out", "--parent_pid=1")
-    assert done.returncode != 0
-    assert not (tmp_path / "out").exists()

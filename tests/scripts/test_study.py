@@ -16,7 +16,8 @@ import pytest
 from common.cli import UserError
 from scripts import study
 from scripts.local import environment, plan
-from scripts.local.trial import Trial, is_complete, locked
+from scripts.local.lock import locked
+from scripts.local.trial import Trial, is_complete
 from scripts.study import Machine
 from tests.scripts.commands import FAKE_MAIN, finish_fake
 

@@ -1,4 +1,4 @@
-"""A trial's identity, seeds, files and lock."""
+"""A trial's identity, seeds and files."""
 
 import dataclasses
 import json
@@ -132,23 +132,13 @@ def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
         trials.read_status(directory)
 
 
-def test_a_folder_is_locked_once(tmp_path: Path) -> None:
-    with (
-        trials.locked(tmp_path, "this trial"),
-        pytest.raises(UserError, match="another process is running this trial"),
-        trials.locked(tmp_path, "this trial"),
-    ):
-        pass
-    with trials.locked(tmp_path, "this trial"):
-        pass
-
-
-def test_clearing_leaves_the_log(tmp_path: Path) -> None:
+def test_clearing_leaves_log_and_lock(tmp_path: Path) -> None:
     write_files(tmp_path / "t", TRIAL)
     (tmp_path / "t" / "sub").mkdir()
-    (tmp_path / "t" / "log.txt").touch()
+    for name in ("log.txt", ".lock"):
+        (tmp_path / "t" / name).touch()
     trials.clear(tmp_path / "t")
-    assert [path.name for path in (tmp_path / "t").iterdir()] == ["log.txt"]
+    assert {path.name for path in (tmp_path / "t").iterdir()} == {"log.txt", ".lock"}
 
 
 def test_an_interrupted_clearing_leaves_no_checkpoint_or_status(

@@ -19,7 +19,7 @@ EVALUATIONS = "global_step,score,train/loss,validation/loss,test/loss"
 def main() -> int:
     parser = argparse.ArgumentParser()
     given = ("workload", "entry", "output", "search_space")
-    for name in (*given, "cores", "parent_pid", "nproc", "threads"):
+    for name in (*given, "cores", "nproc", "threads"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("study", "trial", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)

@@ -1,0 +1,148 @@
+"""Commands in processes of their own: limits, memory, ends of whole families; a folder's lock."""
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from common.cli import UserError
+from scripts.local import supervisor
+from scripts.local.environment import ROOT
+from scripts.local.lock import locked
+from scripts.local.supervisor import Child, Limits
+
+MIB = 2**20
+# Half of the memory is a child's, as data loaders have it.
+EATS = f"""
+import subprocess, sys
+held = b"x" * (150 * {MIB})
+subprocess.run([sys.executable, "-c", "held = b'x' * (150 * {MIB}); import time; time.sleep(1)"])
+"""
+# A rank in a session of its own, as torchrun's are, that does not end when it is asked to.
+STUBBORN = """
+import signal, subprocess, sys, time
+rank = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \\
+    "print('deaf', flush=True); time.sleep(100)"
+if sys.argv[1] == "waits":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+process = subprocess.Popen([sys.executable, "-c", rank], start_new_session=True)
+if sys.argv[1] == "ends":
+    time.sleep(2)
+else:
+    process.wait()
+"""
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def test_output_goes_to_the_logs_end_and_the_last_error_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "new" / "log.txt"
+    first = supervisor.run([sys.executable, "-c", "print('before')"], log)
+    assert (first.returncode, first.problem, first.limited) == (0, "", False)
+    failed = supervisor.run([sys.executable, "-c", "raise ValueError('no')"], log)
+    assert (failed.returncode, failed.problem) == (1, "ValueError: no")
+    assert log.read_text().startswith("before\n")
+    killed = supervisor.run(
+        [sys.executable, "-c", "import os; os.abort()"], log, folder=tmp_path, environment={}
+    )
+    assert (killed.returncode, killed.problem) == (-6, "killed by SIGABRT")
+
+
+def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    done = supervisor.run([sys.executable, "-c", EATS], tmp_path / "log.txt")
+    assert done.problem == ""
+    assert 300 * MIB < done.peak < 420 * MIB
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [(Limits(memory=250 * MIB), "ended at 0."), (Limits(seconds=0.3), "ended after 0.3 s")],
+)
+def test_a_process_is_ended_at_its_limit_with_its_children(
+    tmp_path: Path, limits: Limits, problem: str
+) -> None:
+    before = set(psutil.Process().children(recursive=True))  # earlier tests' fork servers
+    done = supervisor.run([sys.executable, "-c", EATS], tmp_path / "log.txt", limits=limits)
+    assert done.limited and done.problem.startswith(problem)
+    assert not [p for p in psutil.Process().children(recursive=True) if p not in before]
+
+
+@pytest.mark.parametrize("command", ["waits", "obeys", "ends"])
+def test_ranks_in_sessions_of_their_own_are_ended(tmp_path: Path, command: str) -> None:
+    log, before = tmp_path / "log.txt", set(psutil.Process().children(recursive=True))
+    family: set[psutil.Process] = set()
+
+    def look() -> None:
+        family.update(set(psutil.Process().children(recursive=True)) - before)
+        if command != "ends" and "deaf" in log.read_text():
+            raise SystemExit
+
+    with suppress(SystemExit):
+        arguments = [sys.executable, "-c", STUBBORN, command]
+        supervisor.run(arguments, log, poll_seconds=0.05, look=look, grace_seconds=0.5)
+    assert "deaf" in log.read_text()
+    assert len(family) == 2
+    assert not [process for process in family if is_alive(process)]
+
+
+def test_a_process_may_end_in_order_when_asked(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    code = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: exit('saved'))\n"
+        "print('ready', flush=True); time.sleep(100)"
+    )
+    child = Child([sys.executable, "-c", code], log)
+    while "ready" not in log.read_text():
+        assert child.wait(0.02) is None
+    child.end(grace_seconds=60)
+    assert "saved" in log.read_text()
+    assert child.poll() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_ends_with_a_killed_parent(tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "import signal, sys\nfrom pathlib import Path\nfrom scripts.local import supervisor\n"
+        f"death = signal.Signals({int(number)})\n"
+        "command = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(100)']\n"
+        "supervisor.run(command, Path(sys.argv[1]), parent_death=death)"
+    )
+    log = tmp_path / "log.txt"
+    parent = subprocess.Popen([sys.executable, "-c", code, log], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (child,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    psutil.wait_procs([child], 30)
+    assert not is_alive(child)
+
+
+def test_sigterm_ends_a_block_and_leaves_other_handlers_alone() -> None:
+    with pytest.raises(SystemExit) as ended, supervisor.exit_on_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_folder_is_locked_once(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path, "this trial"),
+        pytest.raises(UserError, match="another process is running this trial"),
+        locked(tmp_path, "this trial"),
+    ):
+        pass
+    with locked(tmp_path, "this trial"):
+        pass

@@ -12,35 +12,11 @@ from types import MappingProxyType
 
 from common.cli import UserError
 from workloads import registry
-from workloads.official.budgets import SELF_TUNING_FACTORS
-from workloads.official.facts import VERSIONS
+from workloads.official.facts import RULES, VERSIONS
 
 STANDIN = "standin"
 
-# finewebedu_lm is announced for v0.6; the published v0.6 scores are over these.
-_BASE = (
-    "criteo1tb",
-    "fastmri",
-    "imagenet_resnet",
-    "imagenet_vit",
-    "librispeech_conformer",
-    "librispeech_deepspeech",
-    "ogbg",
-    "wmt",
-)
-# Sampled by the working group for v0.5: held_out_workloads_algoperf_v05.json of the scoring code.
-_HELD_OUT_V05: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "criteo1tb": ("criteo1tb_embed_init",),
-        "fastmri": ("fastmri_tanh",),
-        "imagenet_resnet": ("imagenet_resnet_large_bn_init",),
-        "librispeech_conformer": ("librispeech_conformer_layernorm",),
-        "ogbg": ("ogbg_model_size",),
-        "wmt": ("wmt_glu_tanh",),
-    }
-)
-_NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-_STUDIES = {"v0.5": 5, "v0.6": 3, STANDIN: 3}
+_RULES_OF_STANDINS = "v0.6"
 _TRIALS = {"external": 5, "self_tuning": 1}
 
 
@@ -95,12 +71,15 @@ def ruleset(version: str, name: str = "external") -> Ruleset:
     allowed = ("external",) if version == STANDIN else tuple(_TRIALS)
     if name not in allowed:
         raise UserError(f"{version} has no ruleset {name!r}; it has {', '.join(allowed)}")
+    is_standin = version == STANDIN
+    rules = RULES[_RULES_OF_STANDINS if is_standin else version]
+    held_out = {} if is_standin else {base: tuple(v) for base, v in rules.held_out.items()}
     return Ruleset(
         version=version,
         name=name,
-        studies=_STUDIES[version],
+        studies=rules.studies,
         trials=_TRIALS[name],
-        base_workloads=tuple(registry.names("standin")) if version == STANDIN else _BASE,
-        held_out=_HELD_OUT_V05 if version == "v0.5" else _NONE,
-        budget_factor=SELF_TUNING_FACTORS[version] if name == "self_tuning" else 1.0,
+        base_workloads=tuple(registry.names("standin")) if is_standin else rules.base_workloads,
+        held_out=MappingProxyType(held_out),
+        budget_factor=rules.self_tuning_factor if name == "self_tuning" else 1.0,
     )

@@ -23,12 +23,15 @@ from common import cli
 from common.cli import UserError
 from scripts.official import data_command, installation, paths
 from scripts.official.data_command import Request
-from workloads.official.datasets import DATASETS
-from workloads.official.downloads import SETUPS
-from workloads.official.layouts import FRAMEWORKS
+from workloads.official.datasets import DATASETS, FRAMEWORKS
 
 FLAGS = flags.FLAGS
-_URLS = [url for setup in dict.fromkeys(SETUPS["pytorch"].values()) for url in setup.urls]
+_URLS = {
+    flag: file
+    for data in DATASETS.values()
+    for setup in data.setups.values()
+    for flag, file in setup.urls.items()
+}
 # What the benchmark's README asks for before ImageNet.
 _OPEN_FILES = 8_192
 
@@ -53,8 +56,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "interactive_deletion", True, "handed on: ask whether to delete temporary files"
     )
-    for url in _URLS:
-        flags.DEFINE_string(url.flag, None, f"handed on: address of {url.file}")
+    for flag, file in _URLS.items():
+        flags.DEFINE_string(flag, None, f"handed on: address of {file}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         root,
         Path(FLAGS.temp_dir).expanduser().absolute() if FLAGS.temp_dir else root / "tmp",
         framework=FLAGS.framework,
-        urls={url.flag: FLAGS[url.flag].value for url in _URLS},
+        urls={flag: FLAGS[flag].value for flag in _URLS},
         skip_download=FLAGS.skip_download,
         interactive_deletion=FLAGS.interactive_deletion,
         licence_accepted=FLAGS.accept_licence,
@@ -132,7 +135,7 @@ def set_up(request: Request) -> int:
 
 def described(request: Request) -> str:
     """What the set-up is about to do, for a person to read."""
-    setup, data = request.setup, DATASETS[request.base]
+    setup, data = request.setup, request.data
     lines = [
         f"data set     {data.title}, from {setup.owner}",
         f"download     {setup.download_gib:,.4g} GiB",

@@ -12,7 +12,7 @@ from common.cli import UserError
 from scripts.official import paths
 from scripts.official.command import Command
 from workloads import registry
-from workloads.official.downloads import SETUPS, SetUp, Url
+from workloads.official.datasets import DataSet, SetUp
 
 SCRIPT = "datasets/dataset_setup.py"
 # The script puts both directories into commands of a shell, without quotes.
@@ -50,7 +50,7 @@ class Request:
     space_checked: bool = True
 
     def __post_init__(self) -> None:
-        paths.layout_of(self.workload, self.framework)
+        paths.tree_of(self.workload, self.framework)
         for flag, directory in (("data_dir", self.root), ("temp_dir", self.temporary)):
             if not _PLAIN.fullmatch(str(directory)):
                 raise UserError(
@@ -59,14 +59,14 @@ class Request:
                 )
 
     @property
-    def base(self) -> str:
-        """The workload, or the base of the variant."""
-        return registry.official(self.workload).base_name
+    def data(self) -> DataSet:
+        """The data set."""
+        return registry.official(self.workload).data
 
     @property
     def setup(self) -> SetUp:
         """What the script does for it."""
-        return SETUPS[self.framework][self.base]
+        return self.data.setups[self.framework]
 
 
 def command(request: Request, python: Path, checkout: Path) -> Command:
@@ -83,14 +83,14 @@ def command(request: Request, python: Path, checkout: Path) -> Command:
     flags.append(f"--{setup.flag}")
     if setup.takes_framework:
         flags.append(f"--framework={request.framework}")
-    absent = [f"--{url.flag}" for url in setup.urls if not request.urls.get(url.flag)]
+    absent = [f"--{flag}" for flag in setup.urls if not request.urls.get(flag)]
     if absent and not request.skip_download:
         raise UserError(f"{' and '.join(absent)} missing: {setup.accept}")
-    for url in setup.urls:
-        address = request.urls.get(url.flag)
+    for flag, file in setup.urls.items():
+        address = request.urls.get(flag)
         if address and not request.skip_download:
-            _check_address(setup, url, address)
-        flags.append(f"--{url.flag}={address or _UNUSED}")
+            _check_address(flag, file, address, setup.accept)
+        flags.append(f"--{flag}={address or _UNUSED}")
     if request.skip_download:
         flags.append("--skip_download")
     if not request.interactive_deletion:
@@ -100,24 +100,23 @@ def command(request: Request, python: Path, checkout: Path) -> Command:
     return Command((str(python), SCRIPT, *flags), checkout, {"PYTHONPATH": path})
 
 
-def _check_address(setup: SetUp, url: Url, address: str) -> None:
+def _check_address(flag: str, file: str, address: str, remedy: str) -> None:
     # The script names ImageNet's files by what follows the last slash, with any query, and
     # fastMRI's by what stands from `knee` to `.xz`, wherever that is.
-    if url.file.endswith(".xz"):
-        found = re.search(r"knee.*?\.xz", address)
-        name = found[0] if found else ""
+    if file.endswith(".xz"):
+        match = re.search(r"knee.*?\.xz", address)
+        name = match[0] if match else ""
     else:
         name = address.rsplit("/", 1)[-1]
-    if not address.startswith(("http://", "https://")) or name != url.file:
+    if not address.startswith(("http://", "https://")) or name != file:
         raise UserError(
-            f"--{url.flag} must be an address of {url.file}, and the script would read the name "
-            f"{name!r} in it: {setup.accept}"
+            f"--{flag} must be an address of {file}, and the script would read the name "
+            f"{name!r} in it: {remedy}"
         )
     expiry = expires(address)
     if expiry is not None and expiry < datetime.datetime.now(datetime.UTC):
         raise UserError(
-            f"--{url.flag} expired at {expiry:%Y-%m-%d %H:%M} UTC; ask for new addresses: "
-            f"{setup.accept}"
+            f"--{flag} expired at {expiry:%Y-%m-%d %H:%M} UTC; ask for new addresses: {remedy}"
         )
 
 

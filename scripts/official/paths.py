@@ -7,9 +7,13 @@ that it makes and that the benchmark's `docker/scripts/startup.sh` expects.
 from pathlib import Path
 
 from common.cli import UserError
-from scripts.official.files import problems
 from workloads import registry
-from workloads.official.layouts import FRAMEWORKS, LAYOUTS, Layout, Records
+from workloads.official.datasets import FRAMEWORKS, Tree
+
+# Sizes of so many files are always looked up.
+_FEW = 2_000
+# du counts folders, too; they are well below this share of a data set.
+_FOLDERS_SHARE = 0.01
 
 
 def runner_flags(workload: str, root: Path, framework: str = "pytorch") -> list[str]:
@@ -42,13 +46,13 @@ def runner_flags(workload: str, root: Path, framework: str = "pytorch") -> list[
 
 def data_directory(workload: str, root: Path, framework: str = "pytorch") -> Path:
     """What the runner's `--data_dir` must be, absolute; UserError as `runner_flags`."""
-    layout = layout_of(workload, framework)
+    tree = tree_of(workload, framework)
     root = root.expanduser().absolute()
-    directory = root / layout.folder
-    if layout.otherwise is not None and not directory.is_dir():
-        records = [part.folder for part in layout.parts if isinstance(part, Records)]
-        if all((root / layout.otherwise / folder).is_dir() for folder in records):
-            return root / layout.otherwise
+    directory = root / tree.folder
+    if tree.otherwise is not None and not directory.is_dir():
+        other = root / tree.otherwise
+        if all(any(other.glob(pattern)) for pattern in tree.files):
+            return other
     return directory
 
 
@@ -57,32 +61,68 @@ def missing(
 ) -> list[str]:
     """What of a workload's data is missing or incomplete, one sentence each; [] if nothing is.
 
-    Names are compared with what the workload reads, and sizes wherever a source says what they
-    should be. A file that exists and has its length may still be damaged: nothing is decoded.
-
     Args:
       workload, root, framework: as for `runner_flags`.
-      sizes: also ask for the size of each of ImageNet's and LibriSpeech's many files, which tells
-        empty files and a total that is too small. Folders with few files are always asked.
+      sizes: as for `problems`.
 
     Raises:
       UserError: as `runner_flags`.
     """
-    layout = layout_of(workload, framework)
     directory = data_directory(workload, root, framework)
     if not directory.is_dir():
         return [f"{directory} is missing: no data of {workload} have been set up there"]
-    return [sentence for part in layout.parts for sentence in problems(part, directory, sizes)]
+    return problems(tree_of(workload, framework), directory, sizes)
 
 
-def layout_of(workload: str, framework: str = "pytorch") -> Layout:
+def problems(tree: Tree, directory: Path, sizes: bool = False) -> list[str]:
+    """Which files are missing or too small; `directory` is the tree's folder.
+
+    Files are counted, and their total size is compared with what the benchmark's README says. A
+    file that exists may still be damaged: nothing is read.
+
+    Args:
+      sizes: look up the sizes of many files as well, as ImageNet and LibriSpeech have.
+    """
+    sentences: list[str] = []
+    paths: list[Path] = []
+    for pattern, count in tree.files.items():
+        least, most = count if isinstance(count, list) else (count, count)
+        matching = list(directory.glob(pattern))
+        paths += matching
+        if not least <= len(matching) <= most:
+            allowed = f"{least:,}" + (f" to {most:,}" if most > least else "")
+            sentences.append(f"{directory / pattern}: {len(matching):,} files; should be {allowed}")
+    if sizes or len(paths) <= _FEW:
+        try:
+            sentences += _too_small(tree, directory, paths, is_complete=not sentences)
+        except OSError as error:
+            sentences.append(f"{error.filename} cannot be read: {error.strerror}")
+    return sentences
+
+
+def _too_small(tree: Tree, directory: Path, paths: list[Path], is_complete: bool) -> list[str]:
+    """A sentence if files are empty, or if all of them are there and too small together."""
+    size_of = {path: path.stat().st_size for path in paths}
+    empty = sorted(path for path, size in size_of.items() if size == 0)
+    if empty:
+        return [f"{directory} has {len(empty):,} empty files, such as {empty[0]}"]
+    gib = sum(size_of.values()) / 2**30
+    if is_complete and gib < tree.least_gib * (1 - _FOLDERS_SHARE):
+        return [f"{directory}: {gib:,.4g} GiB in all; should be more than {tree.least_gib:,g} GiB"]
+    return []
+
+
+def tree_of(workload: str, framework: str = "pytorch") -> Tree:
     """The files of a workload's data; UserError as `runner_flags`."""
     if framework not in FRAMEWORKS:
         raise UserError(f"unknown framework {framework!r}; known: {', '.join(FRAMEWORKS)}")
-    base = registry.official(workload).base_name
-    if base not in LAYOUTS[framework]:
+    trees = registry.official(workload).data.trees
+    if not trees:
+        names = registry.names("official")
+        rows = [registry.official(name) for name in names]
+        known = ", ".join(sorted(row.name for row in rows if row.data.trees and not row.base))
         raise UserError(
             f"{workload} has no data to set up: the benchmark's commit lacks its class; those that "
-            f"have are: {', '.join(sorted(LAYOUTS[framework]))}"
+            f"have are: {known}"
         )
-    return LAYOUTS[framework][base]
+    return trees[framework]

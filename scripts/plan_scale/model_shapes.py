@@ -11,7 +11,7 @@ from scripts.benchmark.network_shapes import Shapes
 
 # The PyTorch models of the workload classes of mlcommons/algorithmic-efficiency at 2c90454f, built
 # once with `init_model_fn`; `tests/scripts/test_model_shapes.py` holds them against the counts of
-# `workloads.official.models`.
+# `workloads/official/facts.json`.
 _ALGOPERF_FILE = Path(__file__).parent / "model_shapes_algoperf.json"
 
 

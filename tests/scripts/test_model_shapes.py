@@ -5,8 +5,9 @@ import math
 import pytest
 
 from scripts.plan_scale import model_shapes
-from workloads.official.models import MODELS
+from workloads import registry
 
+MODELS = {name: registry.official(name).model for name in registry.names("official")}
 # As published with the weights.
 PUBLISHED = {
     "llama3.2-1b": 1_235_814_400,

@@ -2,7 +2,7 @@
 
 import importlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from common.cli import UserError
-from workloads import hyperparameters, registry, search_space
-from workloads.hyperparameters import DOMAINS, OPTIONAL, REQUIRED, Domain, check
+from workloads import registry, search_space
+from workloads.hyperparameters import OPTIONAL, POSSIBLE, REQUIRED, check
 
-Write = Callable[[str, Any], Path]
 ENTRIES = Path(__file__).parents[2] / "submission" / "entries"
 POINTS = Path(__file__).parents[2] / "workloads" / "standin" / "points"
 POINT: dict[str, float] = {
@@ -38,35 +37,37 @@ def test_points_and_ranges_of_known_values_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "allowed"),
     [
-        ({"learning_rate": 0.0}, "learning_rate: 0.0 is impossible; allowed: a number in (0, 10]"),
-        ({"learning_rate": 11}, "learning_rate: 11 is impossible"),
-        ({"learning_rate": True}, "learning_rate: True is impossible"),
-        ({"one_minus_beta1": 0}, "one_minus_beta1: 0 is impossible; allowed: a number in (0, 1]"),
-        ({"one_minus_beta2": 1.1}, "one_minus_beta2: 1.1 is impossible"),
-        ({"weight_decay": -0.1}, "weight_decay: -0.1 is impossible; allowed: a number in [0, 10]"),
-        ({"warmup_factor": 1}, "warmup_factor: 1 is impossible; allowed: a number in [0, 1)"),
-        ({"label_smoothing": 1.0}, "label_smoothing: 1.0 is impossible"),
-        ({"dropout_rate": -1e-9}, "dropout_rate: -1e-09 is impossible"),
-        ({"step_hint_factor": 0}, "step_hint_factor: 0 is impossible; allowed: a number in (0, 3]"),
-        ({"grad_clip": 0}, "grad_clip: 0 is impossible; allowed: a number in (0, inf)"),
-        ({"nesterov": 1}, "nesterov: 1 is impossible; allowed: true or false"),
-        ({"refresh_interval": 0}, "refresh_interval: 0 is impossible; allowed: an integer in [1,"),
-        ({"refresh_interval": 1.5}, "refresh_interval: 1.5 is impossible"),
-        ({"beta1": 0.9}, "beta1: unknown to shampoo; known: learning_rate, one_minus_beta1,"),
+        ({"learning_rate": 0.0}, "(0, 10]"),
+        ({"learning_rate": 11}, "(0, 10]"),
+        ({"learning_rate": True}, "a number"),
+        ({"one_minus_beta1": 0}, "(0, 1]"),
+        ({"one_minus_beta2": 1.1}, "(0, 1]"),
+        ({"weight_decay": -0.1}, "[0, 10]"),
+        ({"warmup_factor": 1}, "[0, 1)"),
+        ({"label_smoothing": 1.0}, "[0, 1)"),
+        ({"dropout_rate": -1e-9}, "[0, 1)"),
+        ({"step_hint_factor": 0}, "(0, 3]"),
+        ({"grad_clip": 0}, "(0, inf)"),
+        ({"nesterov": 1}, "true or false"),
+        ({"refresh_interval": 0}, "an integer from 1"),
+        ({"refresh_interval": 1.5}, "an integer from 1"),
+        ({"beta1": 0.9}, "unknown to shampoo; known: learning_rate"),
     ],
 )
-def test_an_impossible_value_is_named(change: Mapping[str, float], message: str) -> None:
+def test_an_impossible_value_is_named(change: Mapping[str, float], allowed: str) -> None:
     good = POINT | {"nesterov": True, "refresh_interval": 20}
-    with pytest.raises(UserError) as error:
-        check([good, good | change], "shampoo", "a/file.json")
-    assert str(error.value).startswith(f"a/file.json: point 2: {message}")
-    (name, value) = next(iter(change.items()))
-    with pytest.raises(UserError) as error:
-        space = {key: {"feasible_points": [each]} for key, each in good.items()}
-        check(space | {name: {"feasible_points": [0.5, value]}}, "shampoo", "a/file.json")
-    assert str(error.value).startswith(f"a/file.json: {name}: ")
+    ((name, value),) = change.items()
+    lists = {key: {"feasible_points": [one]} for key, one in good.items()}
+    for space, place in (
+        ([good, good | change], "a/file.json: point 2"),
+        (lists | {name: {"feasible_points": [value]}}, "a/file.json"),
+    ):
+        with pytest.raises(UserError) as error:
+            check(space, "shampoo", "a/file.json")
+        assert str(error.value).startswith(f"{place}: {name}: ")
+        assert allowed in str(error.value)
 
 
 def test_both_ends_of_a_range_must_be_possible() -> None:
@@ -91,7 +92,7 @@ def test_a_missing_hyperparameter_is_named(name: str) -> None:
     with pytest.raises(UserError, match=f"here: point 2: {name}: missing; adamw needs it"):
         check([POINT, rest], "adamw", "here")
     with pytest.raises(UserError, match=f"here: {name}: missing"):
-        check({key: {"feasible_points": [1]} for key in rest}, "adamw", "here")
+        check({key: {"feasible_points": [0.5]} for key in rest}, "adamw", "here")
 
 
 def test_an_unknown_algorithm_is_named() -> None:
@@ -110,12 +111,6 @@ def test_what_a_model_ignores_may_not_be_tuned() -> None:
     with pytest.raises(UserError, match=r"label_smoothing: 0.2 is ignored by Conformer"):
         smoothing = {"feasible_points": [0.0, 0.2]}
         check(ranges(label_smoothing=smoothing), "adamw", "here", conformer)
-
-
-def test_open_and_closed_ends() -> None:
-    assert 0 in Domain(0, 1) and 1 not in Domain(0, 1)
-    closed = Domain(0, 1, holds_low=False, holds_high=True)
-    assert 0 not in closed and 1 in closed and 1e-300 in closed
 
 
 @pytest.mark.parametrize("algorithm", REQUIRED)
@@ -164,7 +159,7 @@ def test_an_entry_reads_what_is_known_and_nothing_else(algorithm: str) -> None:
     assert recorder.asked == {*REQUIRED[algorithm], *OPTIONAL[algorithm]}
 
 
-def test_every_name_has_a_domain() -> None:
-    named = {name for of in (REQUIRED, OPTIONAL) for names in of.values() for name in names}
-    assert named == set(DOMAINS)
-    assert all(str(hyperparameters.DOMAINS[name]) for name in named)
+def test_every_name_has_possible_values() -> None:
+    assert set(POSSIBLE) == {
+        name for of in (REQUIRED, OPTIONAL) for names in of.values() for name in names
+    }

@@ -4,10 +4,9 @@ import pytest
 
 from common.cli import UserError
 from workloads import registry
-from workloads.official.facts import OFFICIAL, VERSIONS
-from workloads.official.targets import TARGETS
+from workloads.official.facts import OFFICIAL, VERSIONS, Model
+from workloads.official.rows import row
 
-BASES = [name for name, target in TARGETS.items() if not target.base]
 V06_ONLY = {"finewebedu_lm"}
 
 
@@ -70,6 +69,42 @@ def test_the_announced_workload_has_no_test_target_and_is_not_in_v05():
     assert any("announced" in source for source in row.sources)
     with pytest.raises(UserError, match=r"unknown workload 'finewebedu_lm' in v0\.5; known: "):
         registry.facts("finewebedu_lm", "v0.5")
+
+
+def test_data_sets_agree_with_what_is_counted():
+    data = {name: registry.official(name).data for name in registry.names("official")}
+    trees = {name: data[name].trees["pytorch"].files for name in ("fastmri", "criteo1tb")}
+    assert trees["criteo1tb"] == {"day_*_*": data["criteo1tb"].files}
+    assert sum(trees["fastmri"].values()) + 108 == data["fastmri"].files
+    speech = data["librispeech_conformer"]
+    assert speech is data["librispeech_deepspeech"]
+    counts = [count for count in speech.trees["jax"].files.values() if isinstance(count, list)]
+    splits = (speech.train_examples, speech.validation_examples, speech.test_examples)
+    assert [sum(count) for count in counts] == [4 * examples for examples in splits]
+    assert sum(least for least, _ in counts) <= speech.files - 7 <= sum(most for _, most in counts)
+    for name, one in data.items():
+        assert set(one.setups) == set(one.trees)
+        assert bool(one.setups) == (name != "finewebedu_lm")
+
+
+MODEL = {
+    "title": "MLP", "loss": "CTC_LOSS", "parameters": 3, "tensors": 1, "dropout_rate": None,
+    "smooths_labels": True, "batch_size": 16, "eval_batch_size": 8, "source": "for people",
+}  # fmt: skip
+
+
+def test_rows_are_checked():
+    assert row(Model, MODEL, "here") == row(Model, MODEL, "there")
+    for change, fact in (
+        ({"layers": 3}, "unknown key 'layers'"),
+        ({"parameters": 3.0}, "parameters is 3.0"),
+        ({"smooths_labels": 1}, "smooths_labels is 1"),
+        ({"dropout_rate": "0"}, "dropout_rate is '0'"),
+    ):
+        with pytest.raises(UserError, match=rf"here: {fact}"):
+            row(Model, MODEL | change, "here")
+    with pytest.raises(UserError, match="here: title is missing"):
+        row(Model, {key: value for key, value in MODEL.items() if key != "title"}, "here")
 
 
 def test_unknown_versions_are_named_but_stand_ins_have_none():

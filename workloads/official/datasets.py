@@ -1,25 +1,70 @@
-"""Data sets of the official workloads, and what they take on disk once set up.
+"""The official data sets: sizes, the benchmark's set-up of them, and the files that it leaves.
 
-Sources: `datasets/README.md` of mlcommons/algorithmic-efficiency at 2c90454f, and the workload
-classes for the numbers of examples; for MNIST the catalogue of TensorFlow Datasets (21.0 MiB), for
-CIFAR-10 torchvision's archive of 170 MB beside its 186 MB of unpacked files. No source gives the
-size of FineWeb-Edu once it is split into tokens. The README's MB, GB and TB are those of `du -h`,
-powers of 1,024, rounded up. What files there are is in `layouts.py`, what is downloaded in
-`downloads.py`.
+All facts are in `datasets.json` beside this file, which names the source of each row.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-SOURCE = "data: datasets/README.md and workload classes at 2c90454f"
-NOTES: Mapping[str, str] = MappingProxyType(
-    {
-        "finewebedu_lm": "examples: the class at 4c37f2aa; sequences of 1,024 tokens",
-        "mnist": "size of data: catalogue of TensorFlow Datasets",
-        "cifar": "size of data: torchvision's archive and its unpacked files",
-    }
-)
+from common import files
+from workloads.official.rows import row
+
+FRAMEWORKS = ("pytorch", "jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class SetUp:
+    """One run of the benchmark's set-up script.
+
+    Attributes:
+      flag: the script's flag for this data set, without dashes.
+      owner: from whom the data come.
+      download_gib: the size of the download.
+      data_gib: the most that the data directory holds on the way, leftovers included.
+      licence: the data's terms.
+      leftovers: what remains that no workload reads, and a person may delete.
+      temp_gib: the most that the directory for temporary files holds; 0 if it is not used.
+      accept: what a person must have done before, and where; empty if nothing.
+      urls: addresses that a person must bring: the script's flag, and the file that the address
+        must lead to; the script derives names from it.
+      tools: programs that the script calls.
+      prompts: what the script asks on the way.
+      takes_framework: whether the script must be told the framework.
+    """
+
+    flag: str
+    owner: str
+    download_gib: float
+    data_gib: float
+    licence: str
+    leftovers: str
+    temp_gib: float = 0
+    accept: str = ""
+    urls: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+    prompts: str = ""
+    takes_framework: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """The files of a data set that a workload reads.
+
+    Attributes:
+      folder: the runner's `--data_dir`, below the root of all data sets.
+      files: by pattern below `folder`, how many files match: a number, or the least and the most.
+      least_gib: no complete copy of these files is smaller, in units of 2**30 bytes.
+      otherwise: a second place for `folder`, taken if the first is not there and all files are in
+        the second.
+    """
+
+    folder: str
+    files: Mapping[str, int | list[int]]
+    least_gib: float = 0
+    otherwise: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +73,11 @@ class DataSet:
 
     Attributes:
       title: its name in prose.
-      size_gib: what it takes on disk after set-up, in units of 2**30 bytes to the precision that
-        the source gives; None where no source gives it.
+      size_gib: its size on disk after set-up, in units of 2**30 bytes to the precision that the
+        source gives; None where no source gives it.
       files: how many files that is; None likewise.
       train_examples, validation_examples, test_examples: sizes of the splits.
+      setups, trees: by framework; empty where the benchmark's commit cannot set it up.
     """
 
     title: str
@@ -40,25 +86,27 @@ class DataSet:
     train_examples: int
     validation_examples: int
     test_examples: int
+    setups: Mapping[str, SetUp] = dataclasses.field(hash=False, repr=False)
+    trees: Mapping[str, Tree] = dataclasses.field(hash=False, repr=False)
 
 
-_LIBRISPEECH = DataSet("LibriSpeech", 387, 543_323, 263_840, 5_348, 2_472)
-# As PyTorch reads it: 137 GB for training, 6.3 GB for validation, and ImageNet-v2 for the test.
-_IMAGENET = DataSet("ImageNet", 137 + 6.3 + 1.2, 1_281_167 + 50_000 + 20, 1_281_167, 50_000, 10_000)
+def _dataset(values: Mapping[str, Any], where: str) -> DataSet:
+    """A row of the file; what it says under a framework's name holds for that framework alone."""
+    setups, trees = {}, {}
+    for framework in FRAMEWORKS if "setup" in values else ():
+        place, other = f"{where}, {framework}", values.get(framework, {})
+        setups[framework] = row(SetUp, values["setup"] | other.get("setup", {}), place)
+        trees[framework] = row(Tree, other.get("tree", values["tree"]), place)
+    parts = ("setup", "tree", *FRAMEWORKS)
+    plain = {name: value for name, value in values.items() if name not in parts}
+    return row(DataSet, {**plain, "setups": setups, "trees": trees}, where)
 
-# By base workload.
-DATASETS: Mapping[str, DataSet] = MappingProxyType(
-    {
-        "criteo1tb": DataSet("Criteo 1TB", 1.1 * 1_024, 885, 4_195_197_692, 83_274_637, 95_000_000),
-        "fastmri": DataSet("fastMRI knee", 113, 1_280, 34_742, 3_554, 3_581),
-        "imagenet_resnet": _IMAGENET,
-        "imagenet_vit": _IMAGENET,
-        "librispeech_conformer": _LIBRISPEECH,
-        "librispeech_deepspeech": _LIBRISPEECH,
-        "ogbg": DataSet("OGB molpcba", 830 / 1_024, 13, 350_343, 43_793, 43_793),
-        "wmt": DataSet("WMT17 de-en, WMT14 to evaluate", 3.3, 43, 5_906_184, 3_000, 3_003),
-        "finewebedu_lm": DataSet("FineWeb-Edu, 10B tokens", None, None, 8_749_870, 100_000, 0),
-        "mnist": DataSet("MNIST", 21.0 / 1_024, None, 50_000, 10_000, 10_000),
-        "cifar": DataSet("CIFAR-10", 0.33, None, 45_000, 5_000, 10_000),
-    }
-)
+
+def load(path: Path) -> tuple[Mapping[str, DataSet], str]:
+    """Data sets by name, and the source of them all; UserError naming a damaged row."""
+    content = files.read_json(path)
+    rows = {name: _dataset(values, name) for name, values in content["datasets"].items()}
+    return MappingProxyType(rows), content["source"]
+
+
+DATASETS, SOURCE = load(Path(__file__).with_name("datasets.json"))

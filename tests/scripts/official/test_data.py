@@ -15,10 +15,11 @@ from common.cli import UserError
 from scripts.official import installation
 from scripts.official.data import set_up
 from scripts.official.data_command import Request, command, expires
-from scripts.official.paths import LAYOUTS
+from scripts.official.paths import tree_of
 from tests.scripts.commands import finish
 from tests.scripts.official.trees import grow
-from workloads.official.downloads import SETUPS
+from workloads import registry
+from workloads.official.datasets import FRAMEWORKS
 
 KNEE = "https://example.org/v2.0/knee_singlecoil"
 URLS = {
@@ -171,7 +172,7 @@ def test_a_set_up_that_works(
     benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "data"
-    grow(tmp_path / "made", LAYOUTS["pytorch"]["ogbg"])
+    grow(tmp_path / "made", tree_of("ogbg"))
     (benchmark / "then.py").write_text(
         f"os = __import__('os')\nos.rename('{tmp_path}/made', '{root}')"
     )
@@ -205,7 +206,7 @@ def test_terms_must_be_accepted_by_a_person(
 ) -> None:
     with pytest.raises(UserError, match="--accept_licence is missing: a person must "):
         set_up(wish(workload, benchmark, licence_accepted=False))
-    assert SETUPS["pytorch"][workload].licence in capfd.readouterr().out
+    assert registry.official(workload).data.setups["pytorch"].licence in capfd.readouterr().out
     assert not (benchmark / "called").exists()
 
 
@@ -261,7 +262,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = finish(*call, "--workload=fastmri", "--check")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(f"missing: {tmp_path}/fastmri is missing")
-    grow(tmp_path, LAYOUTS["pytorch"]["mnist"])
+    grow(tmp_path, tree_of("mnist"))
     done = finish(*call, "--workload=mnist", "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"\n--data_dir={tmp_path}/MNIST\n")
@@ -290,8 +291,9 @@ def test_the_benchmarks_script_knows_all_flags() -> None:
     except UserError as error:
         pytest.skip(f"the benchmark is not installed: {error}")
     lines = []
-    for framework, setups in SETUPS.items():
-        for name in setups:
+    names = [name for name in registry.names("official") if registry.official(name).data.setups]
+    for framework in FRAMEWORKS:
+        for name in names:
             for skipped in (False, True):
                 request = wish(
                     name,

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.points import distinct_hyperparameters
-from analysis.problem import Problem
-from analysis.scoring import CELL_KEYS, compare_rules
+from analysis.evaluations import Problem
+from analysis.scoring import CELL_KEYS, compare_rules, distinct_hyperparameters
 from analysis.texts import runs_text
 from workloads import registry
 from workloads.rulesets import STANDIN, Ruleset
@@ -126,7 +125,7 @@ def budget_problems(table: pd.DataFrame, directory: Path) -> list[Problem]:
     """One problem per workload on which entries ran different numbers of trials.
 
     Args:
-      table: as `analysis.comparison.score_workloads` returns.
+      table: as `analysis.scoring.score_workloads` returns.
       directory: the folder of logs.
     """
     problems = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import published, published_hours
+from analysis import published
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -66,10 +66,10 @@ def reached_table(submission: str) -> str:
     trials = trials[trials["submission"] == submission]
     rows = []
     for workload in ruleset("v0.5").workloads:
-        here = trials[trials["workload"] == workload]
+        runs_of_workload = trials[trials["workload"] == workload]
         hint = registry.facts(workload, "v0.5").step_hint
         cells = {"workload": workload}
-        for point, runs in here.groupby("trial"):
+        for point, runs in runs_of_workload.groupby("trial"):
             steps = runs["steps"][runs["reached"]]
             when = f", at {steps.median() / hint:.2f}" if len(steps) else ""
             cells[f"point {point}"] = f"{len(steps)} of {len(runs)}{when}"
@@ -85,10 +85,10 @@ def fits_table() -> str:
         cells = {"workload": workload}
         for version, trials in of_version.items():
             facts = registry.facts(workload, version)
-            own = trials[
+            runs = trials[
                 (trials["submission"] == WINNER[version]) & (trials["workload"] == workload)
             ]
-            seconds = own["steady_seconds_per_step"].replace(0, np.nan).median()
+            seconds = runs["steady_seconds_per_step"].replace(0, np.nan).median()
             share = facts.max_runtime_seconds / (seconds * facts.step_hint)
             cells[version] = "–" if pd.isna(share) else f"{share:.2f}"
         rows.append(cells)
@@ -97,7 +97,7 @@ def fits_table() -> str:
 
 def costs_table() -> str:
     """What a base workload takes: disk, and the hours that the v0.6 winner's trials took."""
-    table = published_hours.read_hours()
+    table = published.read_hours()
     external = table[(table["version"] == "v0.6") & (table["ruleset"] == "external")]
     winner = external[external["submission"] == WINNER["v0.6"]].set_index("workload")
     rules, rows = ruleset("v0.6"), []

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.problem import Problem
+from analysis.evaluations import Problem
 from common import files
 from common.cli import UserError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import checks, comparison, points, published, scoring, statistics, style
+from analysis import checks, published, scoring, statistics, style
+from analysis.evaluations import Problem
 from analysis.logs import Logs
-from analysis.problem import Problem
 from analysis.statistics import Intervals
 from common.cli import UserError
 from workloads import registry
@@ -36,8 +36,8 @@ class Judgement:
       entries: all submissions, the best score first.
       frame: evaluations, as `analysis.logs.Logs.frame`; published trials have none.
       trials, studies: as `analysis.scoring.score_trials` and `score_studies` return.
-      cells: as `analysis.comparison.score_workloads` returns.
-      points: as `analysis.points.score_points` returns.
+      cells: as `analysis.scoring.score_workloads` returns.
+      points: as `analysis.scoring.score_points` returns.
       profile: as `analysis.scoring.performance_profile` returns.
       intervals: as `analysis.statistics.bootstrap` returns.
       other_steps: submissions whose logs seem to count steps otherwise than the baseline's: their
@@ -144,7 +144,7 @@ def judge_trials(
         if row.validation_target is None
     )
     studies = scoring.score_studies(trials)
-    cells = comparison.score_workloads(trials, baseline or "")
+    cells = scoring.score_workloads(trials, baseline or "")
     problems.extend(checks.ruleset_problems(trials, rules, where))
     problems.extend(checks.budget_problems(cells, where))
     problems.extend(checks.hyperparameter_problems(trials, where))
@@ -162,7 +162,7 @@ def judge_trials(
         trials=trials,
         studies=studies,
         cells=cells,
-        points=points.score_points(trials),
+        points=scoring.score_points(trials),
         profile=profile,
         intervals=statistics.bootstrap(studies, rules, baseline, resamples),
         other_steps=list(other_steps),

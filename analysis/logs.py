@@ -7,16 +7,16 @@ used is left out and reported with its path; it never stops the rest from being 
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis import continuity, layout, log_cache, problem, targets, tidy_table, trial_files
-from analysis.layout import LAYOUT, TrialFolder
-from analysis.problem import Problem
+from analysis import tidy_table, trial_files
+from analysis.evaluations import Problem, meets_target, select_usable
 from analysis.trial_files import (
     CHECKPOINT_FILE,
     EVALUATIONS_FILE,
@@ -24,31 +24,25 @@ from analysis.trial_files import (
     STATUS_FILE,
     DamagedError,
     Status,
-    read_evaluations,
-    read_hyperparameters,
-    read_status,
 )
 from common import progress
 from common.cli import UserError
+from workloads import registry
+from workloads.facts import WorkloadFacts
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
 TRIAL_NOTES = ["hyperparameters", "finished"]
 MEASUREMENTS = [
-    "global_step",
-    "score",
-    "cpu_seconds",
-    "train_metric",
-    "validation_metric",
-    "test_metric",
+    *("global_step", "score", "cpu_seconds"),
+    *("train_metric", "validation_metric", "test_metric"),
 ]
+LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
 
-# From how many trials on a bar says more than it disturbs.
+_STUDY = re.compile(r"study_(\d{1,9})")
+_WORKLOAD = re.compile(r"(.+)_(pytorch|jax)")
+_TRIAL = re.compile(r"trial_(\d{1,9})")
+# The number of trials from which on reading takes long enough for a progress bar.
 _PROGRESS_FROM = 1000
-_FILES_READ = {EVALUATIONS_FILE, HYPERPARAMETERS_FILE, STATUS_FILE, CHECKPOINT_FILE}
-_READERS = [
-    Path(str(module.__file__))
-    for module in (continuity, layout, problem, targets, tidy_table, trial_files)
-] + [Path(__file__)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +63,24 @@ class Logs:
     problems: list[Problem]
 
 
-def read_logs(
-    path: Path, version: str | None = None, *, ignore: Path | None = None, cache: Path | None = None
-) -> Logs:
+@dataclasses.dataclass(frozen=True)
+class TrialFolder:
+    """One trial's folder and what its path says of it."""
+
+    submission: str
+    facts: WorkloadFacts
+    framework: str
+    study: int
+    trial: int
+    folder: Path
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """Submission, workload, framework, study and trial, by which trials are sorted."""
+        return (self.submission, self.facts.name, self.framework, self.study, self.trial)
+
+
+def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = None) -> Logs:
     """Reads every trial in a folder or in a table.
 
     Args:
@@ -80,59 +89,18 @@ def read_logs(
       version: of the benchmark whose metrics and targets hold, `v0.5` or `v0.6`; None means the
         newest. Stand-ins are the same whatever it is.
       ignore: a folder inside it that holds no logs, such as the report's own.
-      cache: a folder, outside the logs or ignored, in which to keep what was read until a file
-        changes. None keeps nothing.
 
     Raises:
       UserError: `path` is neither, `version` is unknown, or no trial is usable.
     """
     problems: list[Problem] = []
-    trials: list[TrialFolder] = []
     if path.is_dir():
-        trials = layout.find_trials(path, version, ignore, problems)
-    elif not (path.is_file() and tidy_table.is_table(path)):
-        what = "is no folder or table" if path.exists() else "does not exist"
-        kinds = ", ".join(tidy_table.SUFFIXES)
-        raise UserError(f"--logs={path} {what}; give a folder of logs, or one of {kinds}")
-    fingerprint = _fingerprint(path, version, trials) if cache is not None else None
-    known = None
-    if cache is not None and fingerprint is not None:
-        known = log_cache.load(cache, fingerprint)
-    frame, found = known or _read(path, version, trials)
-    if frame.empty:
-        reasons = [*problems, *found]
-        listed = "".join(f"; {reason}" for reason in reasons[:3])
-        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        expected = f" (expected {LAYOUT})" if path.is_dir() else ""
-        raise UserError(f"no usable trial under {path}{expected}{listed}{more}")
-    if cache is not None and fingerprint is not None and not known and not fingerprint.is_young:
-        failed = log_cache.store(cache, fingerprint, frame, found)
-        problems.extend([failed] if failed else [])
-    return Logs(frame, problems + found)
+        trials = _find_trials(path, version, ignore, problems)
+        frame, trial, explained, folders = _read_folders(trials, problems)
 
-
-def _fingerprint(
-    path: Path, version: str | None, trials: Sequence[TrialFolder]
-) -> log_cache.Fingerprint:
-    """The state of every file that `_read` reads."""
-    fingerprint = log_cache.Fingerprint(path, _READERS, version)
-    if path.is_file():
-        fingerprint.add(path.name, path.stat())
-    for trial in trials:
-        fingerprint.add_text(f"{trial.key} {trial.facts.metric} {trial.facts.validation_target}")
-        with os.scandir(trial.folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name in _FILES_READ:
-                    fingerprint.add(entry.path, entry.stat())
-    return fingerprint
-
-
-def _read(
-    path: Path, version: str | None, trials: Sequence[TrialFolder]
-) -> tuple[pd.DataFrame, list[Problem]]:
-    """The frame, and what was odd about trials; `trials` are those of a folder."""
-    problems: list[Problem] = []
-    if path.is_file():
+        def locate(number: int, reason: str) -> Problem:
+            return Problem(folders[number], reason)
+    elif path.is_file() and path.name.endswith(tidy_table.SUFFIXES):
         frame, problems = tidy_table.read_table(path, version, TRIAL_KEYS)
         trial = frame.groupby(TRIAL_KEYS, sort=False).ngroup().to_numpy()
         keys = frame[TRIAL_KEYS].drop_duplicates().to_numpy()
@@ -142,24 +110,98 @@ def _read(
         def locate(number: int, reason: str) -> Problem:
             return Problem(path, f"{names[number]}: {reason}")
     else:
-        frame, trial, explained, folders = _read_folders(trials, problems)
+        reason = "is no folder or table" if path.exists() else "does not exist"
+        kinds = ", ".join(tidy_table.SUFFIXES)
+        raise UserError(f"--logs={path} {reason}; give a folder of logs, or one of {kinds}")
+    usable, odd = select_usable(frame, trial, meets_target(frame, version), explained, locate)
+    frame = frame[usable].reset_index(drop=True)
+    problems += odd
+    if frame.empty:
+        listed = "".join(f"; {problem}" for problem in problems[:3])
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        expected = f" (expected {LAYOUT})" if path.is_dir() else ""
+        raise UserError(f"no usable trial under {path}{expected}{listed}{more}")
+    return Logs(frame, problems)
 
-        def locate(number: int, reason: str) -> Problem:
-            return Problem(folders[number], reason)
 
-    met = targets.meets_target(frame, version)
-    keep, odd = continuity.mend(frame, trial, met, explained, locate)
-    return frame if keep.all() else frame[keep].reset_index(drop=True), problems + odd
+def _find_trials(
+    directory: Path, version: str | None, ignore: Path | None, problems: list[Problem]
+) -> list[TrialFolder]:
+    """Every trial's folder, sorted by `TrialFolder.key`; UserError if a folder cannot be listed."""
+    try:
+        if any(_STUDY.fullmatch(entry.name) for entry in directory.iterdir() if entry.is_dir()):
+            raise UserError(
+                f"{directory} holds study_K folders, so it is one submission; give the folder "
+                f"that holds it (expected {LAYOUT})"
+            )
+        folders = list(_walk(directory, version, ignore, problems))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    trials: dict[tuple[str, str, str, int, int], TrialFolder] = {}
+    for trial in folders:
+        first = trials.setdefault(trial.key, trial)
+        if first is not trial:
+            problems.append(Problem(trial.folder, f"same trial as {first.folder}; left out"))
+    return [trials[key] for key in sorted(trials)]
+
+
+def _walk(
+    directory: Path, version: str | None, ignore: Path | None, problems: list[Problem]
+) -> Iterator[TrialFolder]:
+    known = {name: registry.facts(name, version) for name in registry.names(version=version)}
+    for entry in sorted(directory.iterdir()):
+        if not entry.is_dir() or entry.name.startswith("."):
+            continue
+        if ignore is not None and entry.resolve() in (ignore.resolve(), *ignore.resolve().parents):
+            continue
+        if not _is_readable(entry, problems):
+            continue
+        for study_folder, study in _folders(entry, _STUDY, "study_K", problems):
+            for folder, name in _folders(study_folder, _WORKLOAD, "WORKLOAD_FRAMEWORK", problems):
+                if name[1] not in known:
+                    problems.append(Problem(folder, f"unknown workload {name[1]!r}; left out"))
+                    continue
+                for trial_folder, trial in _folders(folder, _TRIAL, "trial_I", problems):
+                    numbers = int(study[1]), int(trial[1])
+                    yield TrialFolder(entry.name, known[name[1]], name[2], *numbers, trial_folder)
+
+
+def _folders(
+    parent: Path, pattern: re.Pattern[str], kind: str, problems: list[Problem]
+) -> Iterator[tuple[Path, re.Match[str]]]:
+    """Subfolders whose names match, in order of name; reports the others."""
+    strays, matched = [], False
+    for folder in sorted(parent.iterdir()):
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        match = pattern.fullmatch(folder.name)
+        if match is None:
+            strays.append(Problem(folder, f"stray folder, expected {kind}; left out"))
+            continue
+        matched = True
+        if _is_readable(folder, problems):
+            yield folder, match
+    problems.extend(strays if matched else [Problem(parent, f"holds no {kind} folder; left out")])
+
+
+def _is_readable(folder: Path, problems: list[Problem]) -> bool:
+    """Whether a folder can be listed; reports it if not."""
+    if os.access(folder, os.R_OK | os.X_OK):
+        return True
+    problems.append(Problem(folder, "may not be read; left out"))
+    return False
 
 
 def _read_folders(
     trials: Sequence[TrialFolder], problems: list[Problem]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[Path]]:
-    """All evaluations, each one's trial, and of each trial whether its end is explained, and where.
+    """Reads all trials that have evaluations, numbered from 0 on.
 
-    Trials are numbered from 0 on, those without evaluations left out.
+    Returns:
+      the evaluations; int [rows], each one's trial; bool [trials], whether its end is explained;
+      the trials' folders.
     """
-    about: dict[str, list[object]] = {name: [] for name in (*TRIAL_KEYS, *TRIAL_NOTES)}
+    notes: dict[str, list[object]] = {name: [] for name in (*TRIAL_KEYS, *TRIAL_NOTES)}
     measured: dict[str, list[list[float]]] = {name: [] for name in MEASUREMENTS}
     explained, folders = [], []
     # Our own runner ends every trial with a status; the official one never writes any.
@@ -169,43 +211,42 @@ def _read_folders(
         for trial in trials:
             if bar is not None:
                 bar.update()
-            status, unfinished = _ending(trial.folder, status_is_due)
-            evaluations = _evaluations(trial, status, problems)
+            status, unfinished = _read_ending(trial.folder, status_is_due)
+            evaluations = _read_evaluations(trial, status, problems)
             if evaluations is None:
                 continue
             if unfinished is not None:
                 problems.append(unfinished)
-            notes = (_hyperparameters(trial, problems), unfinished is None)
-            for name, value in zip(about, (*trial.key, *notes), strict=True):
-                about[name].append(value)
+            values = (*trial.key, _read_hyperparameters(trial, problems), unfinished is None)
+            for name, value in zip(notes, values, strict=True):
+                notes[name].append(value)
             for name in MEASUREMENTS:
                 measured[name].append(evaluations[name])
             explained.append(status is not None or unfinished is not None)
             folders.append(trial.folder)
     number = np.repeat(np.arange(len(folders)), [len(steps) for steps in measured["score"]])
-    frame = pd.DataFrame(about).iloc[number]
+    frame = pd.DataFrame(notes).iloc[number]
     frame = frame.reset_index(drop=True).astype({"study": np.int64, "trial": np.int64})
     for name, parts in measured.items():
         kind = np.int64 if name == "global_step" else np.float64
-        frame[name] = np.concatenate(
-            [np.zeros(0, kind), *(np.asarray(part, kind) for part in parts)]
-        )
+        columns = [np.asarray(part, kind) for part in parts]
+        frame[name] = np.concatenate([np.zeros(0, kind), *columns])
     return frame, number, np.array(explained, dtype=bool), folders
 
 
-def _hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:
+def _read_hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:
     try:
-        return read_hyperparameters(trial.folder)
+        return trial_files.read_hyperparameters(trial.folder)
     except DamagedError as error:
         path = trial.folder / HYPERPARAMETERS_FILE
         problems.append(Problem(path, f"{error}; hyperparameters unknown"))
         return ""
 
 
-def _ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem | None]:
-    """How a trial says that it ended, and what makes it look unfinished, if anything does."""
+def _read_ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem | None]:
+    """A trial's status, and what makes the trial look unfinished, if anything does."""
     try:
-        status = read_status(folder)
+        status = trial_files.read_status(folder)
     except DamagedError as error:
         reason = f"{error}; taken as an unfinished trial, used as far as it got"
         return None, Problem(folder / STATUS_FILE, reason)
@@ -219,14 +260,14 @@ def _ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem |
     return None, None
 
 
-def _evaluations(
+def _read_evaluations(
     trial: TrialFolder, status: Status | None, problems: list[Problem]
 ) -> dict[str, list[float]] | None:
     """The trial's MEASUREMENTS; None, and a problem, where there are none to use."""
     path = trial.folder / EVALUATIONS_FILE
     if path.exists():
         try:
-            return read_evaluations(path, trial.facts.metric)
+            return trial_files.read_evaluations(path, trial.facts.metric)
         except DamagedError as error:
             problems.append(Problem(path, f"{error}; left out"))
             return None

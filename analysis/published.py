@@ -6,16 +6,16 @@ python -m analysis.published --leaderboards=DIR [--output=results/published]
 """
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from absl import flags
 
 from analysis.logs import read_logs
-from analysis.points import distinct_hyperparameters
-from analysis.scoring import score_studies, score_trials, time_to_target
+from analysis.scoring import distinct_hyperparameters, score_studies, score_trials, time_to_target
 from common import cli, files
 from common.cli import UserError
 
@@ -23,9 +23,10 @@ PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 TRIALS = "trials.csv.gz"
 MEDIANS = "medians.csv"
 POINTS = "points.csv"
+HOURS = "hours.csv"
 
 TRACK_KEYS = ["version", "ruleset"]
-# What no time to target depends on takes less room.
+# Columns on which no time to target depends are rounded.
 _DIGITS = {"evaluation_period": 1, "last_seconds": 3, "steady_seconds_per_step": 6}
 # Where the leaderboards' repository has the logs of each version and ruleset.
 TRACKS = {
@@ -34,6 +35,7 @@ TRACKS = {
     ("v0.6", "external"): Path("algoperf_v06", "logs", "external_tuning"),
     ("v0.6", "self_tuning"): Path("algoperf_v06", "logs", "self_tuning"),
 }
+_FEWEST_EVALUATIONS = 3  # a trial that died at once says nothing about hours
 
 
 def read_trials(
@@ -61,6 +63,11 @@ def read_trials(
     return trials.assign(cpu_seconds=np.nan, hyperparameters="", finished=True)
 
 
+def read_hours(directory: Path = PUBLISHED) -> pd.DataFrame:
+    """Hours of published runs by the clock, as `hours` returns them, of all tracks."""
+    return pd.read_csv(directory / HOURS)
+
+
 def collect(leaderboards: Path, output: Path) -> None:
     """Scores the trials of all published logs, and writes the tables of `results/published/`.
 
@@ -71,24 +78,67 @@ def collect(leaderboards: Path, output: Path) -> None:
     Raises:
       UserError: logs of a track are missing, or `output` cannot be written to.
     """
-    trials, medians, points = [], [], []
+    tables: dict[str, list[pd.DataFrame]] = {TRIALS: [], MEDIANS: [], POINTS: [], HOURS: []}
     for (version, ruleset), folder in TRACKS.items():
-        scored = score_trials(read_logs(leaderboards / folder, version).frame, version)
-        track = dict(zip(TRACK_KEYS, (version, ruleset), strict=True))
-        points.append(_points(scored).assign(**track))
-        cells = time_to_target(score_studies(scored)).drop(columns="median_cpu_seconds")
-        medians.append(cells.assign(**track))
+        trials = score_trials(read_logs(leaderboards / folder, version).frame, version)
+        medians = time_to_target(score_studies(trials)).drop(columns="median_cpu_seconds")
         # The official runner logs no CPU time, and its trials do not say whether they finished.
-        bare = scored.drop(columns=["cpu_seconds", "hyperparameters", "finished"])
-        trials.append(bare.round(_DIGITS).assign(**track))
+        unlogged = ["cpu_seconds", "hyperparameters", "finished"]
+        of_track = {
+            TRIALS: trials.drop(columns=unlogged).round(_DIGITS),
+            MEDIANS: medians,
+            POINTS: _points(trials),
+            HOURS: hours(leaderboards / folder),
+        }
+        for name, table in of_track.items():
+            tables[name].append(table.assign(version=version, ruleset=ruleset))
     files.make_directory(output)
-    for name, tables in ((TRIALS, trials), (MEDIANS, medians), (POINTS, points)):
-        table = pd.concat(tables, ignore_index=True)
+    for name, parts in tables.items():
+        table = pd.concat(parts, ignore_index=True)
         table = table[TRACK_KEYS + [column for column in table if column not in TRACK_KEYS]]
         text = table.to_csv(index=False, lineterminator="\n").encode()
         with files.atomic_open(output / name, "wb") as stream:
             # Without a time and a name, the same table gives the same bytes.
             stream.write(gzip.compress(text, mtime=0) if name.endswith(".gz") else text)
+
+
+def hours(logs: Path) -> pd.DataFrame:
+    """How long runs took by the clock, evaluations and all, which is not what is scored.
+
+    Args:
+      logs: a folder of logs with the official `total_duration`.
+
+    Returns:
+      A row per submission and workload: those; trials, those with at least 3 evaluations;
+      median_hours and longest_hours by the clock, from the start of training to the last
+      evaluation's end; median_submission_hours, the timed part; median_evaluations.
+
+    Raises:
+      UserError: a file lacks a column.
+    """
+    columns = ["submission", "workload", "wall", "timed", "evaluations"]
+    trials = pd.DataFrame(_hours_of_trials(logs), columns=columns)
+    table = trials.groupby(columns[:2], as_index=False).agg(
+        trials=("wall", "size"),
+        median_hours=("wall", "median"),
+        longest_hours=("wall", "max"),
+        median_submission_hours=("timed", "median"),
+        median_evaluations=("evaluations", "median"),
+    )
+    return table.round(3)
+
+
+def _hours_of_trials(logs: Path) -> Iterator[tuple[Any, ...]]:
+    for path in sorted(logs.glob("*/study_*/*/trial_*/eval_measurements.csv")):
+        table = pd.read_csv(path)
+        missing = {"total_duration", "accumulated_submission_time"} - set(table.columns)
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(sorted(missing))}")
+        if len(table) >= _FEWEST_EVALUATIONS:
+            last = table.iloc[-1]
+            workload = path.parts[-3].rpartition("_")[0]
+            durations = last["total_duration"] / 3600, last["accumulated_submission_time"] / 3600
+            yield path.parts[-5], workload, *durations, len(table)
 
 
 def _points(trials: pd.DataFrame) -> pd.DataFrame:
@@ -102,16 +152,14 @@ def _points(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str]) -> None:
+    """Writes the tables that the flags ask for."""
     del argv
     collect(Path(flags.FLAGS.leaderboards), Path(flags.FLAGS.output))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "leaderboards",
-        None,
-        "folder previous_leaderboards of mlcommons/submissions_algorithms",
-        required=True,
+        "leaderboards", None, "previous_leaderboards of submissions_algorithms", required=True
     )
     flags.DEFINE_string("output", str(PUBLISHED), "folder to write to")
     cli.run(main)

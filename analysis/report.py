@@ -5,7 +5,6 @@ python -m analysis.report --logs=DIR_OR_TABLE --output=DIR \\
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ import pandas as pd
 from absl import flags
 
 from analysis import figures, page, sections, tables
+from analysis.evaluations import Problem
 from analysis.judgement import BASELINES, Judgement, choose_rules, judge
-from analysis.logs import Logs, read_logs
-from analysis.problem import Problem
+from analysis.logs import read_logs
 from common import cli, files
 from workloads.rulesets import STANDIN
 
@@ -57,7 +56,6 @@ def write_report(
     ruleset: str = "external",
     compare_published: bool = False,
     resamples: int = 1000,
-    cache: Path | None = None,
 ) -> Report:
     """Reads the logs and writes the tables, the figures and the pages into `output`.
 
@@ -69,7 +67,6 @@ def write_report(
       ruleset: `external` or `self_tuning`.
       compare_published: whether the published leaderboard takes part.
       resamples: of the bootstrap; at least 1.
-      cache: as `analysis.logs.read_logs` takes it.
 
     Raises:
       UserError: nothing usable in the logs, an unknown version, ruleset or baseline, or `output`
@@ -77,7 +74,7 @@ def write_report(
     """
     ignore = output / FIGURES
     known = None if version in (None, STANDIN) else version
-    logs = read_logs(logs_path, known, ignore=ignore, cache=cache)
+    logs = read_logs(logs_path, known, ignore=ignore)
     rules, told = choose_rules(set(logs.frame["workload"]), version, ruleset)
     judged = judge(
         logs,
@@ -88,7 +85,7 @@ def write_report(
         resamples=resamples,
     )
     files.make_directory(output)
-    unusable = [problem for problem in logs.problems if problem.path != cache]
+    unusable = list(logs.problems)
     manifest = sections.manifest_facts(logs_path / sections.MANIFEST, unusable)
     pictures = figures.draw(judged, output / FIGURES)
     for name, table in (
@@ -106,7 +103,7 @@ def write_report(
     files.write_text(output / REPORT, text)
     files.write_text(output / PAGE, page.page(text, output, sections.title(judged)))
     written = [output / name for name in (PAGE, REPORT, SCORES, TIME_TO_TARGET, POINTS)]
-    return Report(judged, [*written, *pictures], _all_unusable(unusable, logs), told)
+    return Report(judged, [*written, *pictures], unusable, told)
 
 
 def scores_file(judged: Judgement) -> pd.DataFrame:
@@ -134,11 +131,6 @@ def _relative(problem: Problem, directory: Path) -> tuple[str, str]:
     return path.as_posix(), problem.reason
 
 
-def _all_unusable(unusable: list[Problem], logs: Logs) -> list[Problem]:
-    """Those, with what is said of a cache, which is no business of a report."""
-    return unusable + [problem for problem in logs.problems if problem not in unusable]
-
-
 def define_flags() -> None:
     """The command line's flags; defined here so that importing this module defines none."""
     flags.DEFINE_string(
@@ -154,12 +146,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("compare_published", False, "set the published leaderboard beside the logs")
     flags.DEFINE_integer("resamples", 1000, "of the bootstrap", lower_bound=1)
-    flags.DEFINE_string("cache", str(_cache()), "folder to keep what was read in; empty for none")
-
-
-def _cache() -> Path:
-    """The user's folder for what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shampoo-analysis"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -174,7 +160,6 @@ def main(argv: Sequence[str]) -> None:
         ruleset=given.ruleset,
         compare_published=given.compare_published,
         resamples=given.resamples,
-        cache=Path(given.cache) if given.cache else None,
     )
     for problem in report.unusable:
         print(problem, file=sys.stderr)

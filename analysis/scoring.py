@@ -6,15 +6,16 @@ default, because the published scores are its results; see `score_studies`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis import profiles
+from analysis.evaluations import meets_target
 from analysis.logs import TRIAL_KEYS, TRIAL_NOTES
-from analysis.targets import meets_target
 from workloads.rulesets import Ruleset
 
 STUDY_KEYS = ["submission", "workload", "study"]
@@ -212,6 +213,86 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
     cost = _ratio(cells["median_seconds"], cells["median_steps"])
     cells.insert(cells.columns.get_loc("steady_seconds_per_step"), "seconds_per_step", cost)
     return cells
+
+
+def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Times to target, what was run for them, and ratios to a baseline.
+
+    Args:
+      trials: as `score_trials` returns.
+      baseline: the submission to divide by; it may be absent.
+
+    Returns:
+      CELL_KEYS; points (distinct trial numbers), studies, runs (trials over all studies, points x
+      studies if none is missing), unfinished (of the runs); the other columns of
+      `time_to_target`; steps_ratio, seconds_ratio (of the medians),
+      steady_cost_ratio (of steady_seconds_per_step). A steps or seconds ratio is inf where the
+      submission misses and the baseline does not, NaN where the baseline misses or did not run.
+    """
+    runs = trials.groupby(CELL_KEYS, as_index=False).agg(
+        points=("trial", "nunique"),
+        studies=("study", "nunique"),
+        runs=("trial", "size"),
+        unfinished=("finished", lambda finished: int((~finished.astype(bool)).sum())),
+    )
+    cells = runs.merge(time_to_target(score_studies(trials)), on=[*CELL_KEYS, "studies"])
+    for ratio, column in (
+        ("steps_ratio", "median_steps"),
+        ("seconds_ratio", "median_seconds"),
+        ("steady_cost_ratio", "steady_seconds_per_step"),
+    ):
+        reference = cells[cells["submission"] == baseline].set_index("workload")[column]
+        divisor = cells["workload"].map(reference).astype(float)
+        cells[ratio] = cells[column] / divisor.where(np.isfinite(divisor) & (divisor > 0))
+    return cells
+
+
+def score_points(trials: pd.DataFrame) -> pd.DataFrame:
+    """Each point of each entry over its studies; a trial's number is the point's.
+
+    Args:
+      trials: as `score_trials` returns.
+
+    Returns:
+      entry, workload, trial, studies (in which the point ran), reached (studies in which it met the
+      target), median_steps, median_seconds (inf where the median study misses), best (whether it is
+      the entry's best on the workload: the smallest median_steps, ties by median_seconds, then by
+      trial; where every median misses, the most studies reached, then the lowest trial),
+      hyperparameters (compact JSON with sorted keys, empty where not logged; a list of the distinct
+      ones where studies disagree).
+    """
+    grouped = trials.groupby([*CELL_KEYS, "trial"], as_index=False)
+    points = grouped.agg(
+        studies=("study", "nunique"),
+        reached=("reached", "sum"),
+        median_steps=("steps", median),
+        median_seconds=("seconds", median),
+        hyperparameters=("hyperparameters", _join_distinct),
+    ).rename(columns={"submission": "entry"})
+    missed = np.isinf(points["median_steps"])
+    ranked = points.assign(rank=np.where(missed, -points["reached"], 0))
+    ranked = ranked.sort_values(["median_steps", "median_seconds", "rank", "trial"], kind="stable")
+    best = ranked.drop_duplicates(["entry", "workload"]).index
+    hyperparameters = points.pop("hyperparameters")
+    return points.assign(best=points.index.isin(best), hyperparameters=hyperparameters)
+
+
+def distinct_hyperparameters(texts: Iterable[str]) -> list[str]:
+    """The texts, JSON as in `analysis.logs.Logs.frame`, that differ in value; without empty ones.
+
+    >>> distinct_hyperparameters(['{"a":1}', '', '{"a":1.0}', '{"a":2}'])
+    ['{"a":1}', '{"a":2}']
+    """
+    distinct: list[str] = []
+    for text in dict.fromkeys(texts):
+        if text and all(json.loads(text) != json.loads(other) for other in distinct):
+            distinct.append(text)
+    return distinct
+
+
+def _join_distinct(texts: Iterable[str]) -> str:
+    distinct = distinct_hyperparameters(texts)
+    return "".join(distinct) if len(distinct) < 2 else f"[{','.join(distinct)}]"
 
 
 def times_table(cells: pd.DataFrame, column: str = "median_seconds") -> pd.DataFrame:

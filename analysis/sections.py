@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis import findings, style, tables
+from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
 from analysis.judgement import Judgement
-from analysis.problem import Problem
 from common import files
 from common.cli import UserError
 from workloads.rulesets import STANDIN

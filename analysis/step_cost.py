@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import panels, style
-from analysis.problem import Problem
+from analysis.evaluations import Problem
 from analysis.style import FAINT, INK, MUTED
 from common import files
 from common.cli import UserError

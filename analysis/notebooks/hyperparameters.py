@@ -37,7 +37,6 @@ import pandas as pd
 from analysis import published, scoring, sensitivity, style
 from analysis.display import bullets, say, show, table
 from analysis.logs import read_logs
-from analysis.points import score_points
 from analysis.texts import count_text
 
 search = sensitivity.read_search(
@@ -124,7 +123,7 @@ logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
 trials = scoring.score_trials(read_logs(logs_path, ignore=logs_path / "report").frame)
 won = sensitivity.points_won(trials)
 table(won.assign(submission=won["submission"].map(style.label)), showindex=False)
-points = score_points(trials)
+points = scoring.score_points(trials)
 lines = []
 for entry, rows in points.groupby("entry"):
     best = rows[rows["best"]].set_index("workload")["trial"]

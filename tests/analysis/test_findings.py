@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import comparison, scoring
+from analysis import scoring
 from analysis.findings import compare_times, findings, losses, overview, places
 from analysis.judgement import Judgement
 from analysis.logs import read_logs
@@ -26,7 +26,7 @@ def _sentence(
         for study, hit in enumerate(hits):
             values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 40
             write_trial(root, entry, "mnist_vit", study, 1, values, seconds_per_step=cost)
-    table = comparison.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
+    table = scoring.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
     (line,) = findings(table, "adamw", FACTS)
     assert "wins" not in line
     return line.removeprefix("**mnist_vit**: ")

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.evaluations import Problem
 from analysis.judgement import choose_rules, judge
 from analysis.logs import Logs, read_logs
-from analysis.problem import Problem
 from common.cli import UserError
 from tests.analysis.judging import judge_folder, judge_published
 from tests.analysis.made_up import write_trial

@@ -118,7 +118,7 @@ def test_other_tracks_are_a_users_error(tmp_path: Path) -> None:
 def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
     logs = tmp_path / "leaderboards"
     for folder in TRACKS.values():
-        for trial, values in ((1, [0.5, 0.95]), (2, [0.5, 0.5])):
+        for trial, values in ((1, [0.5, 0.95, 0.95]), (2, [0.5, 0.5, 0.5])):
             point = {"rate": 0.1 * trial}
             for study in (0, 1):
                 write_trial(
@@ -127,7 +127,7 @@ def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
     outputs = [tmp_path / name for name in ("a", "b")]
     for output in outputs:
         published.collect(logs, output)
-    for name in (published.TRIALS, published.MEDIANS, published.POINTS):
+    for name in (published.TRIALS, published.MEDIANS, published.POINTS, published.HOURS):
         assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes()
     assert gzip.decompress((outputs[0] / published.TRIALS).read_bytes()).count(b"\n") == 17
     trials = read_trials("v0.6", "self_tuning", outputs[0])
@@ -136,3 +136,48 @@ def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
     points = pd.read_csv(outputs[0] / published.POINTS)
     assert points["trials"].tolist() == [2] * 8
     assert points["hyperparameters"].tolist() == ['{"rate":0.1}', '{"rate":0.2}'] * 4
+
+
+def _write_hours(root: Path, study: int, trial: int, hours: float, rows: int = 3) -> Path:
+    folder = root / "mine" / f"study_{study}" / "librispeech_x_jax" / f"trial_{trial}"
+    folder.mkdir(parents=True)
+    share = np.arange(1, rows + 1) / rows
+    durations = {"total_duration": 3600 * hours, "accumulated_submission_time": 1800 * hours}
+    table = pd.DataFrame({name: share * seconds for name, seconds in durations.items()})
+    table.to_csv(folder / "eval_measurements.csv", index=False)
+    return folder / "eval_measurements.csv"
+
+
+def test_hours_are_medians_over_the_trials_that_ran(tmp_path: Path) -> None:
+    for trial, hours in ((1, 2.0), (2, 4.0), (3, 9.0)):
+        _write_hours(tmp_path, 0, trial, hours)
+    _write_hours(tmp_path, 1, 1, 100.0, rows=2)
+    (row,) = published.hours(tmp_path).to_dict("records")
+    assert row == {
+        "submission": "mine",
+        "workload": "librispeech_x",
+        "trials": 3,
+        "median_hours": 4.0,
+        "longest_hours": 9.0,
+        "median_submission_hours": 2.0,
+        "median_evaluations": 3.0,
+    }
+    path = _write_hours(tmp_path, 2, 1, 1.0)
+    path.write_text("score\n1\n2\n3\n")
+    with pytest.raises(UserError, match=r"trial_1/eval_measurements\.csv has no column accumul"):
+        published.hours(tmp_path)
+
+
+def test_committed_hours_agree_with_the_trials_about_the_timed_part() -> None:
+    table = published.read_hours()
+    trials = read_trials("v0.6")
+    for row in table[(table["version"] == "v0.6") & (table["ruleset"] == "external")].itertuples():
+        runs = trials[
+            (trials["submission"] == row.submission)
+            & (trials["workload"] == row.workload)
+            & (trials["evaluations"] >= 3)
+        ]
+        assert len(runs) == row.trials
+        assert runs["last_seconds"].median() / 3600 == pytest.approx(
+            row.median_submission_hours, abs=1e-3
+        )

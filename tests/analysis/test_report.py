@@ -320,7 +320,7 @@ def test_unwritable_output_is_a_users_error(logs: Path, tmp_path: Path) -> None:
 
 
 def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "analysis.report", "--cache=", "--resamples=20", *arguments]
+    command = [sys.executable, "-m", "analysis.report", "--resamples=20", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 

@@ -113,7 +113,7 @@ def test_a_row_of_no_trial_is_left_out_alone(tmp_path: Path) -> None:
     assert sorted(problem.reason for problem in read.problems) == [
         "line 4: study is 'zero', not a number; left out",
         "line 5 has 3 of 10 columns; left out",
-        "line 6: study is nan, not a whole number from 0 on; left out",
+        "line 6 has 0 of 10 columns; left out",
     ]
 
 

@@ -1,0 +1,105 @@
+"""Checks of evaluations, whichever reader they come from, and the problems that readers report."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from workloads import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something in a set of logs that could not be used, or only in part; one line as text."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
+    """Whether each evaluation is as good as the validation target, which counts as met.
+
+    Args:
+      frame: with `workload` and `validation_metric`; a NaN metric never meets a target.
+      version: of the benchmark, as `workloads.registry.facts` takes it.
+
+    Returns:
+      bool [rows]; all False on a workload without a target.
+
+    Raises:
+      UserError: for an unknown workload or version.
+    """
+    values = frame["validation_metric"].to_numpy(float)
+    met = np.zeros(len(frame), dtype=bool)
+    codes, names = pd.factorize(frame["workload"])
+    for code, name in enumerate(names):
+        facts = registry.facts(str(name), version)
+        if facts.validation_target is not None:
+            rows = np.flatnonzero(codes == code)
+            better = np.greater_equal if facts.direction == "max" else np.less_equal
+            met[rows] = better(values[rows], facts.validation_target)
+    return met
+
+
+def select_usable(
+    frame: pd.DataFrame,
+    trial: np.ndarray,
+    met: np.ndarray,
+    explained: np.ndarray,
+    locate: Callable[[int, str], Problem],
+) -> tuple[np.ndarray, list[Problem]]:
+    """Selects the evaluations to use, and reports what is odd about their trials.
+
+    Steps that go back show that a run was resumed from an older checkpoint and repeated
+    evaluations: the later ones count. A trial whose submission time goes back is left out.
+    Evaluations without a validation metric stay, and count as missed.
+
+    Args:
+      frame: evaluations with `global_step`, `score` and `validation_metric`.
+      trial: int [rows], the number of each row's trial from 0 on; a trial's rows are contiguous.
+      met: bool [rows], whether the evaluation meets the validation target.
+      explained: bool [trials], whether another file says how the trial ended.
+      locate: makes a problem of a trial's number and a reason.
+
+    Returns:
+      bool [rows], and at most one problem per trial, in the order of trials.
+    """
+    reasons: dict[int, list[str]] = {}
+    step = frame["global_step"].to_numpy()
+    seconds = frame["score"].to_numpy()
+    usable = np.ones(len(frame), dtype=bool)
+    starts = np.searchsorted(trial, np.arange(len(explained) + 1))
+    same_trial = trial[1:] == trial[:-1]
+    for number in np.unique(trial[1:][same_trial & (step[1:] <= step[:-1])]):
+        rows = slice(starts[number], starts[number + 1])
+        later = np.minimum.accumulate(step[rows][::-1])[::-1]
+        usable[rows][:-1] = step[rows][:-1] < later[1:]
+        count = int((~usable[rows]).sum())
+        reason = f"resumed: steps go back, {count} evaluations were done again; the later ones used"
+        reasons.setdefault(int(number), []).append(reason)
+    rest = np.flatnonzero(usable)
+    back = rest[1:][(trial[rest[1:]] == trial[rest[:-1]]) & (np.diff(seconds[rest]) < 0)]
+    numbers, first = np.unique(trial[back], return_index=True)
+    for number, row in zip(numbers, back[first], strict=True):
+        usable[starts[number] : starts[number + 1]] = False
+        reason = f"submission time goes back to {seconds[row]:g} s at step {step[row]}; left out"
+        reasons.setdefault(int(number), []).append(reason)
+    evaluations = np.bincount(trial[usable], minlength=len(explained))
+    without_metric = np.isnan(frame["validation_metric"].to_numpy(float)) & usable
+    missing = np.bincount(trial[without_metric], minlength=len(explained))
+    # A trial whose time was up before its first evaluation has a row, but no evaluation.
+    unevaluated = explained & (evaluations == 1) & (missing == 1)
+    for number in np.flatnonzero((missing > 0) & ~unevaluated):
+        share = f"{missing[number]} of {evaluations[number]} evaluations"
+        reason = f"{share} have no validation metric; these count as missed"
+        reasons.setdefault(int(number), []).append(reason)
+    reached = np.bincount(trial[met & usable], minlength=len(explained)) > 0
+    for number in np.flatnonzero((evaluations == 1) & ~reached & ~explained):
+        reason = "one evaluation only, which misses the target; the trial died?"
+        reasons.setdefault(int(number), []).append(reason)
+    return usable, [locate(number, "; ".join(parts)) for number, parts in sorted(reasons.items())]

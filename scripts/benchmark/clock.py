@@ -1,21 +1,19 @@
-"""Clocks for one optimizer step, and what else the machine did meanwhile."""
+"""Clocks for one optimizer step, summaries of many, and the order in which optimizers step."""
 
 import dataclasses
 import math
-import os
 import signal
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from scripts.local import environment
+T = TypeVar("T")
 
 
 class StepTimeout(BaseException):
@@ -48,23 +46,22 @@ def timed(call: Callable[[], Any], device: torch.device, limit: float) -> Sample
     Raises:
       StepTimeout: if it takes longer than `limit` seconds. A single kernel is not interrupted.
     """
-    start = end = None
+    events = None
     with _deadline(limit):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-            start = torch.cuda.Event(enable_timing=True)
-            end = torch.cuda.Event(enable_timing=True)
-            start.record()
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            events[0].record()
         wall, cpu, thread = time.perf_counter_ns(), time.process_time_ns(), time.thread_time_ns()
         call()
         thread, cpu = time.thread_time_ns() - thread, time.process_time_ns() - cpu
-        if start is not None and end is not None:
-            end.record()
+        if events is not None:
+            events[1].record()
             torch.cuda.synchronize(device)
         wall = time.perf_counter_ns() - wall
     if wall > 1e9 * limit:
         raise StepTimeout
-    on_device = None if start is None or end is None else start.elapsed_time(end)
+    on_device = None if events is None else events[0].elapsed_time(events[1])
     return Sample(cpu / 1e6, thread / 1e6, wall / 1e6, on_device)
 
 
@@ -87,19 +84,34 @@ def _deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def alternating(items: Sequence[T], rounds: int) -> Iterator[T]:
+    """Yields all items once a round, every second round from the last to the first.
+
+    So none always finds the caches as the same other item left them.
+
+    >>> list(alternating("abc", 2))
+    ['a', 'b', 'c', 'c', 'b', 'a']
+    """
+    for number in range(rounds):
+        yield from items[:: 1 if number % 2 == 0 else -1]
+
+
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Count, mean, minimum, quantiles and maximum.
+
+    Percentiles are by nearest rank, so that each is a time that was measured.
 
     >>> summary([4.0, 1.0, 2.0, 3.0])["median"]
     2.5
     """
-    ordered = sorted(values)
+    ordered, count = sorted(values), len(values)
+    percentiles = {p: ordered[max(0, math.ceil(count * p / 100) - 1)] for p in (25, 75, 95, 99)}
     return {
-        "count": len(ordered),
+        "count": count,
         "mean": statistics.fmean(ordered),
         "min": ordered[0],
         "median": statistics.median(ordered),
-        **{f"p{percent}": _percentile(ordered, percent) for percent in (25, 75, 95, 99)},
+        **{f"p{percent}": value for percent, value in percentiles.items()},
         "max": ordered[-1],
     }
 
@@ -108,42 +120,4 @@ def summaries(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
     """A summary of each clock that ran, by its name."""
     clocks = (field.name for field in dataclasses.fields(Sample))
     values = {clock: [getattr(sample, clock) for sample in samples] for clock in clocks}
-    return {clock: summary(each) for clock, each in values.items() if None not in each}
-
-
-def _percentile(ordered: Sequence[float], percent: float) -> float:
-    """By nearest rank, so that it is a time that was measured."""
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
-class Watch:
-    """Load and the share of the machine's CPU time that went to other processes, from now on."""
-
-    def __init__(self) -> None:
-        self._wall, self._own, self._busy = time.monotonic(), time.process_time(), _busy_seconds()
-
-    def report(self) -> dict[str, float | None]:
-        """`seconds` since the start, `load_average` of one minute, `others_cpu_share` in [0, 1].
-
-        What the system does not tell is None.
-        """
-        seconds = time.monotonic() - self._wall
-        busy = _busy_seconds()
-        others = None
-        if busy is not None and self._busy is not None and seconds > 0:
-            own = time.process_time() - self._own
-            cores = len(environment.available_cores())
-            others = min(1.0, max(0.0, (busy - self._busy - own) / (seconds * cores)))
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        return {"seconds": seconds, "load_average": load, "others_cpu_share": others}
-
-
-def _busy_seconds() -> float | None:
-    """CPU time spent by all processes since the system's start."""
-    try:
-        fields = Path("/proc/stat").read_text("utf-8").splitlines()[0].split()[1:9]
-    except OSError:
-        return None
-    user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, fields)
-    ticks = user + nice + system + interrupts + soft + stolen
-    return ticks / float(os.sysconf("SC_CLK_TCK"))
+    return {clock: summary(times) for clock, times in values.items() if None not in times}

@@ -1,9 +1,9 @@
-"""Times plain and refresh steps of several optimizers that take turns on one network's shapes."""
+"""Times steps of several optimizers, interleaved in one process, on one network's shapes."""
 
 import dataclasses
 import gc
 import math
-import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,20 +12,28 @@ import torch
 from torch import Tensor
 
 from common import progress
-from scripts.benchmark import network_shapes
-from scripts.benchmark import report as benchmark_report
-from scripts.benchmark.clock import Sample, StepTimeout, Watch, summaries, timed
-from scripts.benchmark.contestant import Contestant, cuda_activity, gradients, operators
-from scripts.benchmark.network_shapes import Shapes
-from scripts.local import environment, rivals
+from common.cli import UserError
+from scripts.benchmark import model_shapes, report
+from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from scripts.benchmark.counting import cuda_activity, operators
+from scripts.benchmark.machine import LoadMeter, collector_off, conditions
+from scripts.benchmark.model_shapes import Shapes
+from scripts.benchmark.stepped import SteppedOptimizer, gradients
+from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
 
 # Networks below this number of parameters get more cycles: their steps take a millisecond.
 _SMALL, _SMALL_FACTOR = 1_000_000, 10
-
-# Float32 copies of the weights that a contestant takes with its state, from above; its temporaries
-# come and go one contestant at a time.
+# Float32 copies of the weights that an optimizer takes with its state, from above; temporaries of
+# different optimizers do not live at the same time.
 _COPIES = 12
+
+STAGGERING: dict[str, dict[str, Any]] = {
+    "together": {"refresh": "together"},
+    "staggered": {"refresh": "staggered"},
+    "staggered, overlapped": {"refresh": "staggered", "overlap": True},
+}
+_STAGGERED = "ours_shampoo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,8 @@ class Plan:
       optimizers: those to measure, by name.
       absent: those asked for that cannot be built here, with the reason.
       intervals: refresh intervals to amortise over.
-      cycle: steps between refreshes while measuring.
+      options: of all optimizers; `interval` is the number of steps in a cycle, of which the last
+        one refreshes.
       repeats: cycles of each optimizer.
       time_limit: seconds for one step.
       memory: bytes that all optimizers of one interleaved group may hold.
@@ -52,16 +61,11 @@ class Plan:
     time_limit: float
     memory: float
 
-    @property
-    def cycle(self) -> int:
-        return self.options.interval
-
     def groups(self, parameters: int) -> list[list[str]]:
-        """Optimizers that are interleaved, each group with the ones that ratios are taken to."""
+        """Optimizers to interleave, each group with the ones that ratios are taken to."""
         anchors = [n for n in (rivals.BASELINE, rivals.REFERENCE) if n in self.optimizers]
         others = [name for name in self.optimizers if name not in anchors]
-        copies = self.memory / (4 * parameters)
-        room = max(1, int(copies / _COPIES) - len(anchors))
+        room = max(1, int(self.memory / (4 * parameters) / _COPIES) - len(anchors))
         return [anchors + others[i : i + room] for i in range(0, max(1, len(others)), room)]
 
 
@@ -72,28 +76,29 @@ def measure(network: str, plan: Plan) -> dict[str, Any]:
       `settings`, `parameters` and `rows`, one row per optimizer: `failure`, `plain` and `refresh`
       with a summary of each clock in milliseconds, operators, memory, amortised times and ratios.
     """
-    shapes = network_shapes.shapes(network)
+    shapes = model_shapes.shapes(network)
     parameters = sum(math.prod(shape) for shape in shapes.values())
     gradient_sets = gradients(shapes, plan.device)
     repeats = plan.repeats * (_SMALL_FACTOR if parameters < _SMALL else 1)
     rows: dict[str, dict[str, Any]] = {}
     groups = []
-    steps = sum(map(len, plan.groups(parameters))) * (plan.cycle * (repeats + 1) + 1)
+    steps = sum(map(len, plan.groups(parameters))) * (plan.options.interval * (repeats + 1) + 1)
     with progress.bar(steps, network, "step") as bar:
         for names in plan.groups(parameters):
             # What the last group left in reference cycles is as large as what this one needs.
             gc.collect()
-            group, watch = _measure_group(names, shapes, gradient_sets, repeats, plan, bar)
-            benchmark_report.derive(group, plan.intervals)
-            groups.append({"optimizers": names, **watch})
+            group, load = _measure_group(names, shapes, gradient_sets, repeats, plan, bar)
+            report.derive(group, plan.intervals)
+            groups.append({"optimizers": names, **load})
             rows = group | rows  # The first group's numbers stand for the ones in every group.
-    rows = {name: rows[name] for name in plan.optimizers}
-    for name, reason in plan.absent.items():
-        rows[name] = {"optimizer": name, "failure": None, "absent": reason}
+    rows = {name: rows[name] for name in plan.optimizers} | {
+        name: {"optimizer": name, "failure": None, "absent": reason}
+        for name, reason in plan.absent.items()
+    }
     settings = {
         **{f: getattr(plan.options, f) for f in ("lr", "betas", "eps", "weight_decay")},
         "block_size": plan.options.block_size,
-        "cycle": plan.cycle,
+        "cycle": plan.options.interval,
         "cycles": repeats,
         "time_limit_seconds": plan.time_limit if math.isfinite(plan.time_limit) else None,
         "intervals": plan.intervals,
@@ -116,46 +121,43 @@ def _measure_group(
     plan: Plan,
     bar: Any,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Rows by name of optimizers that take turns, and what the machine did meanwhile."""
+    """Rows by name of optimizers that step alternately, and the machine's load meanwhile."""
     rows: dict[str, dict[str, Any]] = {}
-    running: list[Contestant] = []
+    running: dict[str, SteppedOptimizer] = {}
     for name in names:
         rival = plan.optimizers[name]
         row: dict[str, Any] = {"optimizer": name, "package": rival.package_version}
         rows[name] = row | {"failure": None}
         bar.set_postfix_str(f"({name}, first steps)")
-        with _failure_kept(rows[name], plan):
-            contestant = Contestant(rival, shapes, gradient_sets, plan.options)
-            running.append(contestant)
-            rows[name] |= _first_steps(contestant, plan, bar)
-        if rows[name]["failure"] and running and running[-1].rival is rival:
-            running.pop()
+        with _recorded_failure(rows[name], plan):
+            stepped = SteppedOptimizer(rival, shapes, gradient_sets, plan.options)
+            rows[name] |= _first_steps(stepped, plan, bar)
+            running[name] = stepped
     samples: dict[str, dict[str, list[Sample]]] = {n: {"plain": [], "refresh": []} for n in names}
-    watch = Watch()
+    load = LoadMeter()
     with collector_off():
-        for turn in range(repeats * plan.cycle):
-            # Alternating, so that none always finds the caches as the same other left them.
-            for contestant in running[:: 1 if turn % 2 == 0 else -1]:
-                name = contestant.rival.name
-                bar.set_postfix_str(f"({name})")
-                with _failure_kept(rows[name], plan):
-                    kind = "refresh" if contestant.prepare() else "plain"
-                    sample = timed(contestant.step, plan.device, plan.time_limit)
-                    samples[name][kind].append(sample)
-                bar.update()
-            running = [each for each in running if not rows[each.rival.name]["failure"]]
-    seen = watch.report()
-    for contestant in running:
-        row = rows[contestant.rival.name]
-        with _failure_kept(row, plan):
-            row |= contestant.memory()
-        for kind, taken in samples[contestant.rival.name].items():
-            row[kind] = summaries(taken) if taken else None
+        for name in alternating(list(running), repeats * plan.options.interval):
+            if name not in running:
+                continue
+            bar.set_postfix_str(f"({name})")
+            with _recorded_failure(rows[name], plan):
+                kind = "refresh" if running[name].prepare() else "plain"
+                sample = timed(running[name].step, plan.device, plan.time_limit)
+                samples[name][kind].append(sample)
+            bar.update()
+            if rows[name]["failure"]:
+                del running[name]
+    seen = load.report()
+    for name, stepped in running.items():
+        with _recorded_failure(rows[name], plan):
+            rows[name] |= stepped.memory()
+        for kind, times in samples[name].items():
+            rows[name][kind] = summaries(times) if times else None
     return rows, seen
 
 
 @contextmanager
-def _failure_kept(row: dict[str, Any], plan: Plan) -> Iterator[None]:
+def _recorded_failure(row: dict[str, Any], plan: Plan) -> Iterator[None]:
     """Whatever ends an optimizer's steps becomes its row's `failure`; the others go on."""
     try:
         yield
@@ -165,41 +167,80 @@ def _failure_kept(row: dict[str, Any], plan: Plan) -> Iterator[None]:
         row["failure"] = f"{type(error).__name__}: {error}"
 
 
-def _first_steps(contestant: Contestant, plan: Plan, bar: Any) -> dict[str, Any]:
+def _first_steps(stepped: SteppedOptimizer, plan: Plan, bar: Any) -> dict[str, Any]:
     """Steps until the first regular refresh and one more; what they dispatch, by kind of step."""
     counts: dict[str, Any] = {}
-    for _ in range(plan.cycle + 1):
-        kind = "refresh" if contestant.prepare() else "plain"
+    for _ in range(plan.options.interval + 1):
+        kind = "refresh" if stepped.prepare() else "plain"
 
         def step(kind: str = kind) -> None:
             if plan.device.type == "cuda":
-                counts[kind] = cuda_activity(contestant.step)
+                counts[kind] = cuda_activity(stepped.step)
             else:
-                counts[kind] = {"operators": operators(contestant.step)}
+                counts[kind] = {"operators": operators(stepped.step)}
 
         timed(step, plan.device, plan.time_limit)
         bar.update()
     # Later steps overwrote earlier ones, which may have had no preconditioner yet.
-    return {f"{kind}_{what}": n for kind, each in counts.items() for what, n in each.items()}
+    return {f"{kind}_{what}": n for kind, what_n in counts.items() for what, n in what_n.items()}
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
-    """Machine, versions and thread settings, as JSON values."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        **environment.describe(),
+def staggering(
+    device: torch.device,
+    steps: int,
+    pause: float,
+    time_limit: float,
+    network: str = "small_200k",
+    interval: int = 100,
+) -> dict[str, Any]:
+    """Times every step of ours with refreshes together, staggered and overlapped, interleaved.
+
+    The first interval, with its early refreshes, is not counted.
+
+    Args:
+      steps: of each variant after that.
+      pause: seconds before each step, in place of a forward and a backward pass, in which an
+        overlapped refresh may run.
+      time_limit: seconds for one step.
+
+    Returns:
+      `settings`, `machine` and `rows`: for each variant a summary of each clock in milliseconds,
+      and the 99th percentile over the median of each clock.
+
+    Raises:
+      UserError: if our optimizer cannot be built here.
+    """
+    if (rival := rivals.available().get(_STAGGERED)) is None:
+        raise UserError(f"--staggering needs {_STAGGERED}: {rivals.absent()[_STAGGERED]}")
+    shapes = model_shapes.shapes(network)
+    gradient_sets = gradients(shapes, device)
+    variants = {
+        name: SteppedOptimizer(
+            rival, shapes, gradient_sets, RivalOptions(interval=interval, ours=options)
+        )
+        for name, options in STAGGERING.items()
     }
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """Python's garbage collector would run in whichever step is its turn."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    samples: dict[str, list[Sample]] = {name: [] for name in variants}
+    load = LoadMeter()
+    total = interval + steps
+    with collector_off(), progress.bar(total * len(variants), network, "step") as bar:
+        for name in alternating(list(variants), total):
+            variants[name].prepare()
+            time.sleep(pause)
+            samples[name].append(timed(variants[name].step, device, time_limit))
+            bar.update()
+    rows = []
+    for name, times in samples.items():
+        clocks = summaries(times[interval:])
+        ratios = {clock: values["p99"] / values["median"] for clock, values in clocks.items()}
+        row = {"variant": name, "options": STAGGERING[name], **clocks, "p99_over_median": ratios}
+        rows.append(row)
+    settings = {
+        "network": network,
+        "optimizer": _STAGGERED,
+        "interval": interval,
+        "steps": steps,
+        "pause_seconds": pause,
+        **conditions(device),
+    }
+    return {"settings": settings, "machine": load.report(), "rows": rows}

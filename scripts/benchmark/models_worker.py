@@ -21,7 +21,7 @@ import torch
 from absl import flags
 
 from common import files
-from scripts.benchmark.clock import timed
+from scripts.benchmark.clock import alternating, timed
 from workloads.search_space import as_namedtuple
 
 # Not compiled, and with a compiled loss, as in the benchmark's runner (commit 2c90454f).
@@ -45,7 +45,7 @@ class Task:
       batch_size: examples per step; None for an eighth of the smallest of the entries' own.
       warmup: steps before anything is timed.
       steps: steps timed as one.
-      rounds: times that each entry has its turn.
+      rounds: measurements of so many steps of each entry.
       compiled: compile the model and the loss where the runner does.
       tensor_float32: let float32 products on a GPU use TF32.
     """
@@ -62,7 +62,7 @@ class Task:
     tensor_float32: bool
 
 
-class Contestant:
+class Training:
     """A model of its own under one entry."""
 
     def __init__(self, task: Task, entry: str, workload: Any, rng: Any) -> None:
@@ -78,7 +78,7 @@ class Contestant:
         self.state = self.submission.init_optimizer_state(
             workload, self.model, self.model_state, self.point, rng
         )
-        self.taken = 0
+        self.global_step = 0
 
     def steps(self, batch: dict[str, Any], count: int) -> None:
         """Forward, backward and optimizer, `count` times on the same batch."""
@@ -94,10 +94,10 @@ class Contestant:
                 optimizer_state=self.state,
                 train_state={},
                 eval_results=[],
-                global_step=self.taken,
+                global_step=self.global_step,
                 rng=self.rng,
             )
-            self.taken += 1
+            self.global_step += 1
 
 
 def measure(task: Task, scratch: Path) -> dict[str, Any]:
@@ -110,20 +110,25 @@ def measure(task: Task, scratch: Path) -> dict[str, Any]:
     make = _workload_maker(task.workload, batch_size, scratch)
     rng = importlib.import_module("algoperf.random_utils").PRNGKey(0)
     batch = next(make()._build_input_queue(rng, "train", "", batch_size))
-    contestants, memory = {}, {}
+    trainings: dict[str, Training] = {}
+    memory: dict[str, int | None] = {}
     for entry in task.modules:
-        before = _reset_peak(device)
-        contestants[entry] = Contestant(task, entry, make(), rng)
-        contestants[entry].steps(batch, task.warmup)
-        memory[entry] = None if before is None else _peak(device) - before
-    times: dict[str, list[float]] = {entry: [] for entry in contestants}
-    for number in range(task.rounds):
-        order = list(contestants) if number % 2 == 0 else list(contestants)[::-1]
-        for entry in order:
-            turn = functools.partial(contestants[entry].steps, batch, task.steps)
-            sample = timed(turn, device, float("inf"))
-            times[entry].append(sample.wall / task.steps)
-    parameters = next(iter(contestants.values())).model.parameters()
+        before = 0
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+        trainings[entry] = Training(task, entry, make(), rng)
+        trainings[entry].steps(batch, task.warmup)
+        memory[entry] = None
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            memory[entry] = torch.cuda.max_memory_allocated(device) - before
+    times: dict[str, list[float]] = {entry: [] for entry in trainings}
+    for entry in alternating(list(trainings), task.rounds):
+        call = functools.partial(trainings[entry].steps, batch, task.steps)
+        times[entry].append(timed(call, device, float("inf")).wall / task.steps)
+    parameters = next(iter(trainings.values())).model.parameters()
     return {
         "batch_size": batch_size,
         "parameters": sum(parameter.numel() for parameter in parameters),
@@ -136,7 +141,7 @@ def measure(task: Task, scratch: Path) -> dict[str, Any]:
                 "rounds": times[entry],
                 "peak_bytes": memory[entry],
             }
-            for entry in contestants
+            for entry in trainings
         },
     }
 
@@ -163,19 +168,6 @@ def _workload_maker(name: str, batch_size: int, scratch: Path) -> Callable[[], A
     return lambda: test._make_one_batch_workload(
         workload_class, name, "pytorch", batch_size, True, max(torch.cuda.device_count(), 1)
     )
-
-
-def _reset_peak(device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
-
-
-def _peak(device: torch.device) -> int:
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)
 
 
 if __name__ == "__main__":

@@ -2,34 +2,40 @@
 
     python -m scripts.benchmark.ranks --worlds=2,4 --networks=small_200k,vit_s16
 
-Every rank is a process with one thread. Steps of the divided optimizer and, on the first rank while
-the others wait, of an optimizer that does everything alone are taken in turn on the same gradients;
+Every rank is a process with one thread. Steps of the divided optimizer alternate with steps, on the
+first rank while the others wait, of an optimizer that does everything alone on the same gradients;
 none of the timed steps refreshes anything. A rank's own work is the CPU time of its main thread;
-the time in communication is what passes inside collectives and in waiting for them, for other ranks
-too. On a machine with fewer free cores than ranks wall times say little, ratios of CPU times do.
+the time in communication is the wall time inside collectives, waiting for other ranks included. On
+a machine with fewer free cores than ranks wall times say little, ratios of CPU times do.
 Writes ranks.json and ranks.md to the output.
 """
 
+import contextlib
 import datetime
+import itertools
 import multiprocessing
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import pandas as pd
 import torch
 import torch.distributed as dist
 from absl import flags
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from common import cli, documents, files
 from common.cli import UserError
-from scripts.benchmark import network_shapes
-from scripts.benchmark.clock import Watch
-from scripts.benchmark.contestant import gradients
+from common.documents import number
+from scripts.benchmark import model_shapes
+from scripts.benchmark.machine import LoadMeter
+from scripts.benchmark.report import Row
+from scripts.benchmark.stepped import gradients
 from scripts.local import environment
 from submission.shampoo import Shampoo, communication
 
@@ -38,37 +44,45 @@ MODES = ("ddp", "fsdp")
 _PATIENCE = datetime.timedelta(minutes=5)
 # Neither the first nor a power of two, so that nothing is refreshed.
 _AN_ORDINARY_STEP = 3
+_COLLECTIVES = (
+    (communication, "_all_gather"),
+    (dist, "all_to_all_single"),
+    (dist, "all_reduce"),
+)
 
 
 def define_flags() -> None:
     """Declares the command line."""
-    known = ", ".join(network_shapes.NETWORKS)
+    known = ", ".join(model_shapes.NETWORKS)
     flags.DEFINE_list("networks", ["small_200k", "vit_s16"], f"of {known}")
     flags.DEFINE_list("worlds", ["2", "4"], "numbers of processes")
     flags.DEFINE_list("modes", list(MODES), f"of {', '.join(MODES)}")
     flags.DEFINE_integer("block_size", 256, "longest edge of a block", lower_bound=2)
     flags.DEFINE_integer("repeats", 5, "timed steps of each kind", lower_bound=1)
-    flags.DEFINE_string("output", "results/scaling", "folder for the tables")
+    flags.DEFINE_string("output", "runs/scaling", "folder for the tables")
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures what the flags describe."""
     del argv
-    networks, modes = _known("networks", network_shapes.NETWORKS), _known("modes", MODES)
+    networks, modes = _known("networks", model_shapes.NETWORKS), _known("modes", MODES)
     if not FLAGS.worlds or not all(text.isdecimal() and int(text) > 1 for text in FLAGS.worlds):
         raise UserError(f"--worlds: {','.join(FLAGS.worlds)!r}; allowed: integers above 1, as 2,4")
     output = files.make_directory(Path(FLAGS.output))
-    settings = {"block_size": FLAGS.block_size, "repeats": FLAGS.repeats}
-    cases = [(network, mode) for network in networks for mode in modes]
-    watch, rows = Watch(), []
+    load, rows = LoadMeter(), []
     for world in map(int, FLAGS.worlds):
-        found = _launch(world, networks, modes, FLAGS.block_size, FLAGS.repeats)
-        for number, (network, mode) in enumerate(cases):
-            each = [rank[number] for rank in found]
-            rows.append({"network": network, "mode": mode, "world": world, **summarize(each)})
-    settings |= {**environment.describe(), "load_average": watch.report()["load_average"]}
+        of_ranks = _launch(world, networks, modes, FLAGS.block_size, FLAGS.repeats)
+        cases = itertools.product(networks, modes)
+        for (network, mode), *times in zip(cases, *of_ranks, strict=True):
+            rows.append({"network": network, "mode": mode, "world": world, **summarize(times)})
+    settings = {
+        "block_size": FLAGS.block_size,
+        "repeats": FLAGS.repeats,
+        **environment.describe(),
+        "load_average": load.report()["load_average"],
+    }
     files.write_json(output / "ranks.json", {"settings": settings, "rows": rows})
-    files.write_text(output / "ranks.md", report(settings, rows))
+    files.write_text(output / "ranks.md", table(settings, rows))
     print(f"wrote {output / 'ranks.json'} and ranks.md")
     return 0
 
@@ -108,49 +122,36 @@ def _measure(
     networks: Sequence[str], modes: Sequence[str], block_size: int, repeats: int
 ) -> list[dict[str, Any]]:
     """By network and mode, times of this rank's steps and, on the first rank, of steps alone."""
-    found = []
+    cases = []
     options: dict[str, Any] = {"block_size": block_size, "refresh": "together"}
     for network in networks:
-        grads = gradients(network_shapes.shapes(network), torch.device("cpu"))[0]
+        grads = gradients(model_shapes.shapes(network), torch.device("cpu"))[0]
         alone = None
         if dist.get_rank() == 0:
-            alone = _optimizer(grads, _keep, {**options, "distributed": None})
+            alone = _optimizer(grads, "ddp", options | {"distributed": None})
         for mode in modes:
-            divided = _optimizer(grads, _distribute if mode == "fsdp" else _keep, options)
-            found.append(_take_turns(divided, alone, repeats))
-    return found
+            divided = _optimizer(grads, mode, options)
+            times: dict[str, Any] = {"divided": [], "alone": []}
+            for _ in range(repeats):
+                dist.barrier()
+                if alone is not None:
+                    times["alone"].append(_timed_step(alone))
+                dist.barrier()
+                times["divided"].append(_timed_step(divided))
+            cases.append(times | {"bytes_sent": divided.diagnostics()["bytes_sent_per_step"]})
+    return cases
 
 
-def _take_turns(divided: Shampoo, alone: Shampoo | None, repeats: int) -> dict[str, Any]:
-    times: dict[str, Any] = {"divided": [], "alone": []}
-    for _ in range(repeats):
-        dist.barrier()
-        if alone is not None:
-            times["alone"].append(_timed_step(alone))
-        dist.barrier()
-        times["divided"].append(_timed_step(divided))
-    return times | {"bytes_sent": divided.diagnostics()["bytes_sent_per_step"]}
-
-
-def _keep(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _distribute(tensor: Tensor) -> Tensor:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
-
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    return distribute_tensor(tensor, mesh, [Shard(0)])
-
-
-def _optimizer(
-    grads: Sequence[Tensor], lay: Callable[[Tensor], Tensor], options: dict[str, Any]
-) -> Shampoo:
+def _optimizer(grads: Sequence[Tensor], mode: str, options: dict[str, Any]) -> Shampoo:
     """An optimizer that has taken its first step, which refreshes."""
-    parameters = [torch.nn.Parameter(lay(torch.zeros_like(grad))) for grad in grads]
+    mesh = None if mode == "ddp" else init_device_mesh("cpu", (dist.get_world_size(),))
+
+    def laid_out(tensor: Tensor) -> Tensor:
+        return tensor if mesh is None else distribute_tensor(tensor, mesh, [Shard(0)])
+
+    parameters = [torch.nn.Parameter(laid_out(torch.zeros_like(grad))) for grad in grads]
     for parameter, grad in zip(parameters, grads, strict=True):
-        parameter.grad = lay(grad)
+        parameter.grad = laid_out(grad)
     optimizer = Shampoo(parameters, **options)
     optimizer.step()
     return optimizer
@@ -169,7 +170,7 @@ def _timed_step(optimizer: Shampoo) -> dict[str, float]:
     return {name: 1e3 * value for name, value in seconds.items()}
 
 
-@contextmanager
+@contextlib.contextmanager
 def communication_timed() -> Iterator[list[float]]:
     """Collects the seconds of every call into a collective, and of waiting for one."""
     spent: list[float] = []
@@ -179,95 +180,77 @@ def communication_timed() -> Iterator[list[float]]:
             start = time.perf_counter()
             result = call(*args, **kwargs)
             spent.append(time.perf_counter() - start)
-            return _Waited(result, timed) if hasattr(result, "wait") else result
+            return _TimedWork(result, timed) if hasattr(result, "wait") else result
 
         return wrapped
 
-    places = (
-        (communication, "_all_gather"),
-        (dist, "all_to_all_single"),
-        (dist, "all_reduce"),
-    )
-    before = [getattr(*place) for place in places]
-    for place, call in zip(places, before, strict=True):
-        setattr(*place, timed(call))
-    try:
+    with contextlib.ExitStack() as patches:
+        for module, name in _COLLECTIVES:
+            patches.enter_context(mock.patch.object(module, name, timed(getattr(module, name))))
         yield spent
-    finally:
-        for place, call in zip(places, before, strict=True):
-            setattr(*place, call)
 
 
-class _Waited:
-    """What a collective under way is waited for with."""
+class _TimedWork:
+    """A collective in progress, whose `wait` is timed as well."""
 
     def __init__(self, work: Any, timed: Callable[..., Any]) -> None:
         self.wait = timed(work.wait)
 
 
-def summarize(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize(ranks: Sequence[Row]) -> Row:
     """One case's medians in milliseconds and ratios, from what each rank measured."""
-    alone = _medians(ranks[0]["alone"])
-    divided = [_medians(rank["divided"]) for rank in ranks]
-    slowest = max(each["thread"] for each in divided)
+    alone = pd.DataFrame(ranks[0]["alone"]).median()
+    divided = pd.DataFrame([pd.DataFrame(rank["divided"]).median() for rank in ranks])
     return {
-        "alone": alone,
-        "divided": divided,
+        "alone": alone.to_dict(),
+        "divided": divided.to_dict("records"),
         "bytes_sent": [rank["bytes_sent"] for rank in ranks],
-        "own_work": slowest / alone["thread"],
-        "all_cpu": sum(each["cpu"] for each in divided) / alone["cpu"],
-        "wall": max(each["wall"] for each in divided) / alone["wall"],
-        "communication_share": statistics.fmean(
-            each["communication"] / each["wall"] for each in divided
-        ),
-        "communication_to_work": statistics.fmean(
-            each["communication"] / each["thread"] for each in divided
-        ),
-        # What gloo's own threads did.
-        "communication_cpu": statistics.fmean(
-            (each["cpu"] - each["thread"]) / each["thread"] for each in divided
-        ),
+        "own_work": divided["thread"].max() / alone["thread"],
+        "all_cpu": divided["cpu"].sum() / alone["cpu"],
+        "wall": divided["wall"].max() / alone["wall"],
+        "communication_share": (divided["communication"] / divided["wall"]).mean(),
+        "communication_to_work": (divided["communication"] / divided["thread"]).mean(),
+        # Of gloo's own threads.
+        "communication_cpu": (divided["cpu"] / divided["thread"] - 1).mean(),
     }
 
 
-def _medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(each[name] for each in samples) for name in samples[0]}
-
-
-def report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def table(settings: Row, rows: Sequence[Row]) -> str:
     """The measurements as Markdown."""
-    header = [
-        *("network", "mode", "ranks", "alone, ms", "slowest rank's own work, ms"),
-        *("own work / alone", "CPU of all / alone", "wall / alone", "gloo's CPU / own work"),
-        "communication / own work",
-        *("communication / wall", "sent by a rank, MB"),
-    ]
+    ratios = {
+        "own work / alone": "own_work",
+        "CPU of all / alone": "all_cpu",
+        "wall / alone": "wall",
+        "gloo's CPU / own work": "communication_cpu",
+        "communication / own work": "communication_to_work",
+        "communication / wall": "communication_share",
+    }
     body = [
-        [
-            *(row["network"], row["mode"], row["world"], f"{row['alone']['thread']:.1f}"),
-            f"{max(each['thread'] for each in row['divided']):.1f}",
-            f"{row['own_work']:.2f}",
-            f"{row['all_cpu']:.2f}",
-            f"{row['wall']:.2f}",
-            f"{row['communication_cpu']:.2f}",
-            f"{row['communication_to_work']:.2f}",
-            f"{row['communication_share']:.2f}",
-            f"{max(row['bytes_sent']) / 1e6:.2f}",
-        ]
+        {
+            "network": row["network"],
+            "mode": row["mode"],
+            "ranks": row["world"],
+            "alone, ms": number(row["alone"]["thread"], ".1f"),
+            "slowest rank's own work, ms": number(
+                max(rank["thread"] for rank in row["divided"]), ".1f"
+            ),
+            **{title: number(row[key], ".2f") for title, key in ratios.items()},
+            "sent by a rank, MB": number(max(row["bytes_sent"]) / 1e6, ".2f"),
+        }
         for row in rows
     ]
-    load = settings["load_average"] or float("nan")
+    load = number(settings["load_average"], ".1f")
     lines = [
         "# A step divided among processes",
         "",
         f"By `python -m scripts.benchmark.ranks`: gloo on {settings['cpu_model_name']},",
-        f"{settings['cpu_count']} cores at a load of {load:.1f}, one thread per rank,",
+        f"{settings['cpu_count']} cores at a load of {load}, one thread per rank,",
         f"block size {settings['block_size']}, medians of {settings['repeats']} steps without",
         "refresh, in turn with steps of one process.",
         "Own work is the CPU time of a rank's main thread. Communication is the wall time inside",
         "collectives, most of it waiting for other ranks to get a core.",
         "",
-        documents.table(body, header),
+        documents.table(body),
     ]
     return "\n".join(lines) + "\n"
 

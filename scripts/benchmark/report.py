@@ -1,15 +1,29 @@
-"""Amortised times and ratios of measured optimizer steps, and all of it as Markdown."""
+"""Benchmark results as Markdown, and the amortised times and ratios in them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from common import documents
+from common.documents import UNKNOWN, number, ratio, table
 from scripts.local import rivals
 
-_MIB = 2**20
 Row = dict[str, Any]
-Cell = Callable[[Row], str]
-Columns = dict[str, Cell]
+# The key of a number, nested keys joined by dots, or what makes the text of a cell.
+Column = str | Callable[[Row], Any]
+_MIB = 2**20
+
+
+def columns(rows: Iterable[Row], cells: Mapping[str, Column]) -> str:
+    """A Markdown table with a column for every title in `cells`."""
+    return table([{title: _cell(row, cell) for title, cell in cells.items()} for row in rows])
+
+
+def _cell(row: Row, cell: Column) -> Any:
+    if callable(cell):
+        return cell(row)
+    value: Any = row
+    for key in cell.split("/"):
+        value = (value or {}).get(key)
+    return value if isinstance(value, str) else number(value)
 
 
 def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
@@ -28,9 +42,7 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
             "plain": plain,
             "refresh": refresh,
             "refresh_part": part,
-            "amortised": {
-                str(interval): plain + (part or 0.0) / interval for interval in intervals
-            },
+            "amortised": {str(i): plain + (part or 0.0) / i for i in intervals},
         }
     for row in rows.values():
         row["ratio_to"] = {
@@ -41,26 +53,18 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
 
 
 def _median(clocks: Mapping[str, Any] | None) -> float | None:
-    if not clocks:
-        return None
-    return float(clocks["device" if "device" in clocks else "cpu"]["median"])
+    return float(clocks.get("device", clocks["cpu"])["median"]) if clocks else None
 
 
-def _ratios(times: Row, others: Row) -> Row:
+def _ratios(times: Row, base: Row) -> Row:
     return {
-        **{
-            name: documents.ratio(times[name], others[name])
-            for name in ("plain", "refresh", "refresh_part")
-        },
-        "amortised": {
-            interval: documents.ratio(value, others["amortised"][interval])
-            for interval, value in times["amortised"].items()
-        },
+        name: _ratios(value, base[name]) if isinstance(value, dict) else ratio(value, base[name])
+        for name, value in times.items()
     }
 
 
 def step_cost(results: Mapping[str, Any]) -> str:
-    """Tables of all measured networks, by name as `scripts.benchmark.measure.measure` has them."""
+    """Tables of all measured networks, by name as `measure.measure` has them."""
     lines = [
         "# What an optimizer step costs",
         "",
@@ -70,36 +74,59 @@ def step_cost(results: Mapping[str, Any]) -> str:
         "have been measured on different days, so compare rows of one table.",
     ]
     for network, result in results.items():
-        lines += ["", *_network(network, result)]
+        lines += ["", f"## {network}", "", *_network(result)]
     return "\n".join(lines) + "\n"
 
 
-def _network(network: str, result: Row) -> list[str]:
+def _network(result: Row) -> list[str]:
     settings = result["settings"]
     rows = [row for row in result["rows"] if "milliseconds" in row]
-    count = f"{result['parameters']:,} parameters in {result['tensors']} tensors"
+    intervals = settings["intervals"]
+    times: dict[str, Column] = {
+        "optimizer": "optimizer",
+        "plain": "milliseconds/plain",
+        "refresh": "milliseconds/refresh",
+        "refresh part": "milliseconds/refresh_part",
+        **{f"at {i}": f"milliseconds/amortised/{i}" for i in intervals},
+        "plain p25-p75": _quartiles,
+        "plain, wall": "plain/wall/median",
+        "refresh, wall": "refresh/wall/median",
+    }
+    ratios: dict[str, Column] = {"optimizer": "optimizer"}
+    for other in (rivals.BASELINE, rivals.REFERENCE):
+        if not any(other in row["ratio_to"] for row in rows):
+            continue
+        kinds = ("plain", "refresh", "refresh_part") if other == rivals.REFERENCE else ()
+        ratios |= {f"{k.replace('_', ' ')} / {other}": f"ratio_to/{other}/{k}" for k in kinds}
+        ratios |= {f"at {i} / {other}": f"ratio_to/{other}/amortised/{i}" for i in intervals}
+    counts = [
+        (f"{what}, {kind}", f"{kind}_{what}")
+        for what in ("operators", "kernels", "synchronisations")
+        for kind in ("plain", "refresh")
+    ]
+    others: dict[str, Column] = {
+        "optimizer": "optimizer",
+        "state MiB": lambda row: number(row["state_bytes"] / _MIB),
+        "workspace MiB": lambda row: number(row["workspace_bytes"] / _MIB),
+        **{
+            title: lambda row, key=key: str(row.get(key, UNKNOWN))  # type: ignore[misc]
+            for title, key in counts
+            if any(key in row for row in rows)
+        },
+        "from": "package",
+    }
     circumstances = (
-        f"{count}; {_conditions(settings)}; block {settings['block_size']}, "
+        f"{result['parameters']:,} parameters in {result['tensors']} tensors; "
+        f"{_conditions(settings)}; block {settings['block_size']}, "
         f"{settings['cycles']} cycles of {settings['cycle']} steps."
     )
-    intervals = [str(interval) for interval in settings["intervals"]]
     return [
-        f"## {network}",
-        "",
         circumstances,
-        *(f"{_machine(group)}." for group in result["groups"]),
-        "",
-        "Milliseconds:",
-        "",
-        _table(_time_columns(intervals), rows),
-        "",
-        "Ratios, within one group of interleaved optimizers:",
-        "",
-        _table(_ratio_columns(intervals, rows), rows),
-        "",
+        *(f"{_load(group, ', '.join(group['optimizers']))}." for group in result["groups"]),
+        *("", "Milliseconds:", "", columns(rows, times), ""),
+        *("Ratios, within one group of interleaved optimizers:", "", columns(rows, ratios), ""),
         "Memory beside weights and gradients, and what a step dispatches:",
-        "",
-        _table(_other_columns(rows), rows),
+        *("", columns(rows, others)),
         *(
             f"\n- {row['optimizer']}: {row['failure'] or 'not here: ' + row['absent']}"
             for row in result["rows"]
@@ -108,82 +135,17 @@ def _network(network: str, result: Row) -> list[str]:
     ]
 
 
-def _time_columns(intervals: Sequence[str]) -> Columns:
-    return {
-        "optimizer": _name,
-        "plain": _number_at("milliseconds", "plain"),
-        "refresh": _number_at("milliseconds", "refresh"),
-        "refresh part": _number_at("milliseconds", "refresh_part"),
-        **{f"at {i}": _number_at("milliseconds", "amortised", i) for i in intervals},
-        "plain p25-p75": _quartiles,
-        "plain, wall": _number_at("plain", "wall", "median"),
-        "refresh, wall": _number_at("refresh", "wall", "median"),
-    }
-
-
-def _ratio_columns(intervals: Sequence[str], rows: Sequence[Row]) -> Columns:
-    columns: Columns = {"optimizer": _name}
-    for other in (rivals.BASELINE, rivals.REFERENCE):
-        if not any(other in row["ratio_to"] for row in rows):
-            continue
-        if other == rivals.REFERENCE:
-            for kind in ("plain", "refresh", "refresh_part"):
-                label = kind.replace("_", " ")
-                columns[f"{label} / {other}"] = _number_at("ratio_to", other, kind)
-        for i in intervals:
-            columns[f"at {i} / {other}"] = _number_at("ratio_to", other, "amortised", i)
-    return columns
-
-
-def _other_columns(rows: Sequence[Row]) -> Columns:
-    return {
-        "optimizer": _name,
-        "state MiB": lambda row: documents.number(row["state_bytes"] / _MIB),
-        "workspace MiB": lambda row: documents.number(row["workspace_bytes"] / _MIB),
-        **{
-            f"{what}, {kind}": _plainly(f"{kind}_{what}")
-            for what in ("operators", "kernels", "synchronisations")
-            for kind in ("plain", "refresh")
-            if any(f"{kind}_{what}" in row for row in rows)
-        },
-        "from": lambda row: str(row["package"]),
-    }
-
-
-def _number_at(*path: str) -> Cell:
-    """A cell with the number under nested keys, if it is there."""
-
-    def cell(row: Row) -> str:
-        value: Any = row
-        for key in path:
-            value = (value or {}).get(key)
-        return documents.number(value)
-
-    return cell
-
-
-def _plainly(key: str) -> Cell:
-    return lambda row: str(row.get(key, documents.UNKNOWN))
-
-
-def _name(row: Row) -> str:
-    return str(row["optimizer"])
-
-
 def _quartiles(row: Row) -> str:
-    clocks = row["plain"]
-    times = clocks.get("device", clocks["cpu"])
-    return f"{documents.number(times['p25'])}-{documents.number(times['p75'])}"
+    times = row["plain"].get("device", row["plain"]["cpu"])
+    return f"{number(times['p25'])}-{number(times['p75'])}"
 
 
-def _machine(group: Row) -> str:
-    share = group["others_cpu_share"]
+def _load(machine: Row, names: str) -> str:
+    share = machine["others_cpu_share"]
     others = "unknown" if share is None else f"{share:.0%}"
-    load = group["load_average"]
-    names = ", ".join(group["optimizers"]) if "optimizers" in group else "All"
     return (
-        f"{names}: {group['seconds']:.0f} s, CPU share of other processes {others}, "
-        f"load average {documents.number(load, '.1f')}"
+        f"{names}: {machine['seconds']:.0f} s, CPU share of other processes {others}, "
+        f"load average {number(machine['load_average'], '.1f')}"
     )
 
 
@@ -197,28 +159,81 @@ def _conditions(settings: Row) -> str:
 
 
 def staggering(spread: Row) -> str:
-    """The table of `scripts.benchmark.staggering.measure`."""
+    """The table of `measure.staggering`."""
     settings = spread["settings"]
-    clocks = [clock for clock in ("wall", "thread", "device") if clock in spread["rows"][0]]
     circumstances = (
         "By `python -m scripts.benchmark.step --staggering`: "
         f"{settings['optimizer']} on {settings['network']}, refresh interval "
         f"{settings['interval']}, {settings['steps']} steps of each variant in turn, "
         f"{settings['pause_seconds'] * 1e3:g} ms of pause before each; {_conditions(settings)}. "
-        f"{_machine(spread['machine'])}. Times in ms; `thread` is the calling thread's CPU time. "
-        f"Refreshed together, one step in {settings['interval']} is slow, which at 100 is just "
-        "beyond the 99th percentile: see the maximum."
+        f"{_load(spread['machine'], 'All')}. Times in ms; `thread` is the calling thread's CPU "
+        f"time. Refreshed together, one step in {settings['interval']} is slow, which at 100 is "
+        "just beyond the 99th percentile: see the maximum."
     )
     lines = ["# How evenly refreshes are spread over steps", "", circumstances]
-    for clock in clocks:
-        columns: Columns = {"variant": lambda row: str(row["variant"])}
-        for name in ("median", "mean", "p95", "p99", "max"):
-            columns[name] = _number_at(clock, name)
-        columns["p99 / median"] = _number_at("p99_over_median", clock)
-        lines += ["", f"## {clock}", "", _table(columns, spread["rows"])]
+    for clock in ("wall", "thread", "device"):
+        if clock in spread["rows"][0]:
+            names = ("median", "mean", "p95", "p99", "max")
+            cells: dict[str, Column] = {"variant": "variant"}
+            cells |= {name: f"{clock}/{name}" for name in names}
+            cells["p99 / median"] = f"p99_over_median/{clock}"
+            lines += ["", f"## {clock}", "", columns(spread["rows"], cells)]
     return "\n".join(lines) + "\n"
 
 
-def _table(columns: Columns, rows: Iterable[Row]) -> str:
-    cells = [[cell(row) for cell in columns.values()] for row in rows]
-    return documents.table(cells, list(columns))
+def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
+    """All tables of `scripts.benchmark.roots`."""
+    on_cpu = settings["device"] == "cpu"
+    where = "emulated" if on_cpu else "on this GPU"
+    machine = f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s)"
+    lines = [
+        "# Inverse roots: error, trust, time",
+        "",
+        "By `python -m scripts.benchmark.roots`,",
+        f"torch {settings['packages']['torch']}, {machine}.",
+        f"Damping is {settings['damping']:g} of the largest eigenvalue unless a table says more.",
+        "",
+        "Errors are relative, in the Frobenius norm and against float64. In a cell: of the root /",
+        "of the root times a gradient with covariance A. Matrices are handed over in float32, and",
+        f'"eigh, float64" shows what that costs. "TF32": float32 with products in TF32, {where}.',
+        "A cross: not trusted, that is, the root's residual was too large for it to be used.",
+    ]
+    clock = "CPU" if on_cpu else "device"
+    for exponent in dict.fromkeys(row["exponent"] for row in results["times"]):
+        sections: list[tuple[str, str, str, str, Callable[[Row], str]]] = [
+            ("log-uniform spectra, d and condition number", "graded", "input", "input", _errors),
+            (
+                f"damping, at d = {results['dampings'][0]['size']}",
+                *("dampings", "damping", "damping", _errors),
+            ),
+            ("inputs known to break solvers", "failures", "input", "input", _repeated),
+            (
+                f"{clock} ms per matrix",
+                *("times", "size", "d", lambda row: f"{row['milliseconds']['median']:.3g}"),
+            ),
+        ]
+        for title, name, key, header, cell in sections:
+            lines += ["", f"## A^(-1/{round(1 / exponent)}): {title}", ""]
+            if name == "failures":
+                legend = (
+                    "Error of the root; after an arrow, of the one by eigh that takes its place."
+                )
+                lines += [legend, ""]
+            rows: dict[Any, Row] = {}
+            for row in results[name]:
+                if row["exponent"] == exponent:
+                    value = f"{row[key]:g}" if isinstance(row[key], float) else row[key]
+                    rows.setdefault(value, {header: value})[row["method"]] = cell(row)
+            lines.append(table(rows.values()))
+    return "\n".join(lines) + "\n"
+
+
+def _errors(row: Row) -> str:
+    text = f"{number(row['error'], '.0e')} / {number(row['gradient_error'], '.0e')}"
+    return text if row["trusted"] else f"✗ {text}"
+
+
+def _repeated(row: Row) -> str:
+    if row["trusted"]:
+        return number(row["error"], ".0e")
+    return f"✗ → {number(row['repeated_error'], '.0e') if row['repeated_trusted'] else '✗'}"

@@ -10,9 +10,10 @@ Times on a CPU are the process's CPU time.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from torch import Tensor
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts.benchmark import measure as benchmark_measure
-from scripts.benchmark import root_inputs, roots_report
-from scripts.benchmark.clock import Watch, summary, timed
+from scripts.benchmark import machine, report, root_inputs
+from scripts.benchmark.clock import summary, timed
+from scripts.benchmark.machine import LoadMeter
+from scripts.benchmark.report import Row
 from scripts.benchmark.root_inputs import RootInput
-from scripts.benchmark.roots_report import Row
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.shampoo import roots
 from submission.shampoo.roots import InverseRoots
@@ -35,6 +36,7 @@ FLAGS = flags.FLAGS
 EXPONENTS = (0.25, 0.5)
 # A size from which on only --large_conditions are measured, and the size of what is not swept.
 LARGE, MIDDLE = 1024, 256
+_CONDITIONS = ("conditions", "large_conditions")
 SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
@@ -79,7 +81,7 @@ METHODS = (
 
 
 @contextlib.contextmanager
-def _tf32_on_cuda() -> Any:
+def _tf32_on_cuda() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -97,38 +99,34 @@ def define_flags() -> None:
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
     flags.DEFINE_integer("threads", 1, "torch's threads", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
-    flags.DEFINE_string("output", "results/numerics", "folder for the tables")
+    flags.DEFINE_string("output", "runs/numerics", "folder for the tables")
 
 
 def main(argv: Sequence[str]) -> None:
     """Measures what the flags describe."""
     del argv
-    device = torch.device(FLAGS.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device=cuda: torch sees no CUDA device here; allowed: cpu")
-    sizes = [int(size) for size in _numbers("sizes", FLAGS.sizes, 2, whole=True)]
-    conditions = {
-        name: _numbers(name, getattr(FLAGS, name), 1) for name in ("conditions", "large_conditions")
-    }
+    device = machine.device(FLAGS.device)
+    sizes = [int(size) for size in numbers("sizes", FLAGS.sizes, 2, integers=True)]
+    conditions = {name: numbers(name, getattr(FLAGS, name), 1) for name in _CONDITIONS}
     torch.set_num_threads(FLAGS.threads)
     output = files.make_directory(Path(FLAGS.output))
     graded = [
         root_inputs.log_uniform(size, condition)
         for size in sizes
-        for condition in conditions["large_conditions" if size >= LARGE else "conditions"]
+        for condition in conditions[_CONDITIONS[size >= LARGE]]
     ]
     middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
     swept = root_inputs.log_uniform(middle, 1e8)
     failures = root_inputs.failures(max(8, min(64, middle)))
-    watch = Watch()
+    load = LoadMeter()
     pairs = list(itertools.product(EXPONENTS, METHODS))
     total = len(pairs) * (len(graded) + len(SWEEP) + len(failures) + len(sizes))
     with progress.bar(total, "roots", "root") as bar:
 
         def measured(inputs: Sequence[RootInput], damping: float, repeat: bool) -> list[Row]:
             return [
-                _accuracy(each, exponent, damping, method, device, repeat, bar)
-                for each in inputs
+                _accuracy(given, exponent, damping, method, device, repeat, bar)
+                for given in inputs
                 for exponent, method in pairs
             ]
 
@@ -142,21 +140,22 @@ def main(argv: Sequence[str]) -> None:
                 for row in _times(size, FLAGS.damping, device, FLAGS.repeats, bar)
             ],
         }
-    settings = {"damping": FLAGS.damping, **benchmark_measure.conditions(device), **watch.report()}
+    settings = {"damping": FLAGS.damping, **machine.conditions(device), **load.report()}
     path = output / ("roots.json" if device.type == "cpu" else f"roots_{device.type}.json")
     files.write_json(path, {"settings": settings, **results})
-    files.write_text(path.with_suffix(".md"), roots_report.report(settings, results))
+    files.write_text(path.with_suffix(".md"), report.roots(settings, results))
     print(f"wrote {path} and {path.with_suffix('.md').name}")
 
 
-def _numbers(flag: str, given: Sequence[str], least: float, whole: bool = False) -> list[float]:
+def numbers(flag: str, given: Sequence[str], least: float, integers: bool = False) -> list[float]:
+    """The finite numbers of a flag; UserError for others and for none."""
     try:
-        numbers = [float(each) for each in given]
+        values = [float(text) for text in given]
     except ValueError:
-        numbers = []
-    good = [n for n in numbers if math.isfinite(n) and n >= least and (not whole or n % 1 == 0)]
-    if not numbers or len(good) < len(numbers):
-        kind = "integers" if whole else "numbers"
+        values = []
+    good = [n for n in values if math.isfinite(n) and n >= least and (not integers or n % 1 == 0)]
+    if not values or len(good) < len(values):
+        kind = "integers" if integers else "numbers"
         raise UserError(
             f"--{flag}: {','.join(given) or 'nothing'} given; allowed: {kind} >= {least}"
         )
@@ -179,10 +178,10 @@ def _accuracy(
     """
     bar.set_postfix_str(f"({given.name}, {method.name})")
     matrices = given.matrix[None].to(device)
-    found = method(matrices, exponent, damping)
+    result = method(matrices, exponent, damping)
     exact = given.power(-exponent, damping)
     gradient = given.gradient()
-    root = found.roots[0].double().cpu()
+    root = result.roots[0].double().cpu()
     row: Row = {
         "input": given.name,
         "size": len(exact),
@@ -191,9 +190,9 @@ def _accuracy(
         "method": method.name,
         "error": _finite(_relative(root - exact, exact)),
         "gradient_error": _finite(_relative((root - exact) @ gradient, exact @ gradient)),
-        "residual": _finite(found.residual.item()),
-        "condition": _finite(found.condition.item()),
-        "trusted": bool(found.trusted),
+        "residual": _finite(result.residual.item()),
+        "condition": _finite(result.condition.item()),
+        "trusted": bool(result.trusted),
     }
     if repeat:
         final = method(matrices, exponent, damping, repeat=True)
@@ -215,23 +214,19 @@ def _finite(value: float) -> float | None:
 
 
 def _times(size: int, damping: float, device: torch.device, repeats: int, bar: Any) -> list[Row]:
-    """Milliseconds per matrix of a stack; the methods take turns."""
+    """Milliseconds per matrix of a stack; the methods run in rotation."""
     stack = min(64, max(1, 2**20 // size**2))
     matrices = root_inputs.log_uniform(size, 1e6).matrix.repeat(stack, 1, 1).to(device)
     # What TF32 costs is not what its emulation costs.
     methods = [m for m in METHODS if m.precision != "TF32" or device.type == "cuda"]
-    calls = {
-        (exponent, method): _call(method, matrices, exponent, damping)
-        for exponent, method in itertools.product(EXPONENTS, methods)
-    }
-    samples: dict[Any, list[float]] = {key: [] for key in calls}
-    for turn in range(repeats + 1):
-        for (exponent, method), call in calls.items():
-            bar.set_postfix_str(f"(time, d = {size}, {method.name})")
-            sample = timed(call, device, math.inf)
-            if turn or size >= LARGE:  # The first has caches to fill, which is little at that size.
-                clock = sample.cpu if sample.device is None else sample.device
-                samples[exponent, method].append(clock / stack)
+    pairs = list(itertools.product(EXPONENTS, methods))
+    samples: dict[Any, list[float]] = {pair: [] for pair in pairs}
+    for exponent, method in pairs * (repeats + 1):
+        bar.set_postfix_str(f"(time, d = {size}, {method.name})")
+        call = functools.partial(method, matrices, exponent, damping)
+        sample = timed(call, device, math.inf)
+        clock = sample.cpu if sample.device is None else sample.device
+        samples[exponent, method].append(clock / stack)
     bar.update(len(EXPONENTS) * len(METHODS))
     return [
         {
@@ -239,16 +234,11 @@ def _times(size: int, damping: float, device: torch.device, repeats: int, bar: A
             "stack": stack,
             "exponent": exponent,
             "method": method.name,
-            "milliseconds": summary(taken),
+            # The first call has caches to fill, which is little at a large size.
+            "milliseconds": summary(times if size >= LARGE else times[1:]),
         }
-        for (exponent, method), taken in samples.items()
+        for (exponent, method), times in samples.items()
     ]
-
-
-def _call(
-    method: Method, matrices: Tensor, exponent: float, damping: float
-) -> Callable[[], InverseRoots]:
-    return lambda: method(matrices, exponent, damping)
 
 
 if __name__ == "__main__":

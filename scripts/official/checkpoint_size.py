@@ -4,8 +4,8 @@ import functools
 import math
 from collections.abc import Iterable
 
+from scripts.benchmark import model_shapes
 from scripts.official.trial import OfficialTrial
-from scripts.plan_scale import model_shapes
 from workloads import registry
 
 

@@ -20,9 +20,9 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
+from scripts.benchmark import model_shapes
 from scripts.plan_scale import figure as plan_scale_figure
 from scripts.plan_scale import model as plan_scale_model
-from scripts.plan_scale import model_shapes
 from scripts.plan_scale import report as plan_scale_report
 from scripts.plan_scale.hardware import HARDWARE, Hardware
 from scripts.plan_scale.model import Question

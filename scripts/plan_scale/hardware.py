@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scripts.plan_scale.count import Kernel
+from scripts.benchmark.counting import Kernel
 
 RANKS_PER_NODE = 8
 

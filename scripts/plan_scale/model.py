@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from scripts.plan_scale import model_shapes
+from scripts.benchmark import model_shapes
+from scripts.benchmark.counting import Kernel, WorkCount
 from scripts.plan_scale import ranks as plan_scale_ranks
-from scripts.plan_scale.count import Count, Kernel
 from scripts.plan_scale.hardware import Hardware
 from scripts.plan_scale.ranks import Rank, World
 from submission.shampoo import blocking, ownership, roots
@@ -236,7 +236,7 @@ def _factor_work(question: Question, dimension: int, exponent: float) -> tuple[f
         solver = "newton_denman_beavers"
     if config.method == "shampoo" and solver not in ("auto", "eigh"):
         # Not of the meta device, on which there are no random numbers.
-        with FakeTensorMode(), Count() as count:
+        with FakeTensorMode(), WorkCount() as count:
             factor = torch.empty(1, dimension, dimension)
             roots.by_products(factor, exponent, config.damping, solver)
         kernels, flops = count.kernels, float(count.flops)

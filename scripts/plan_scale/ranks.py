@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from common.cli import UserError
-from scripts.plan_scale.count import Count, storage_bytes
+from scripts.benchmark.counting import WorkCount, storage_bytes
 from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
 from submission.shampoo.layout import GroupStep, Layout
 from submission.shampoo.placement import Placements, local, rows_of
@@ -124,7 +124,7 @@ class Rank:
 
     layout: Layout
     memory: dict[str, int]
-    count: Count
+    count: WorkCount
     bytes_sent: int
 
     @property
@@ -174,12 +174,12 @@ def build(
         return Rank(layout, memory, count, sent)
 
 
-def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> Count:
+def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> WorkCount:
     group = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
     # Staggered refreshes are due at every step; these would be at that of no interest here.
     group |= {"params": parameters, "refresh": "together", "peak_lr": config.lr}
     group |= {"refresh_step": _AN_ORDINARY_STEP - 1, "refresh_interval": 2 * _AN_ORDINARY_STEP}
-    with Count() as count:
+    with WorkCount() as count:
         step = GroupStep(group, layout, range(len(parameters)), None)
         step.advance(step.gather()[0])
     return count

@@ -78,21 +78,23 @@ def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     return finish("-m", "scripts.benchmark.models", *folders, *flags, **places)
 
 
-def test_entries_take_turns_on_the_benchmarks_model(checkout: Path) -> None:
+@pytest.mark.slow
+def test_entries_alternate_on_the_benchmarks_model(checkout: Path) -> None:
     short = ("--device=cpu", "--warmup=2", "--steps=3", "--rounds=2", "--notorch_compile")
     done = run(checkout, "--workloads=mnist", *short)
     assert done.returncode == 0, (checkout.parent / "logs/mnist.log").read_text()
-    found = json.loads((checkout.parent / "models_cpu.json").read_text())["mnist"]
-    assert found["batch_size"] == 2  # an eighth of 16
-    assert found["parameters"] == 65
-    assert list(found["entries"]) == ["nadamw", "shampoo"]
-    for entry in found["entries"].values():
+    result = json.loads((checkout.parent / "models_cpu.json").read_text())["mnist"]
+    assert result["batch_size"] == 2  # an eighth of 16
+    assert result["parameters"] == 65
+    assert list(result["entries"]) == ["nadamw", "shampoo"]
+    for entry in result["entries"].values():
         assert len(entry["rounds"]) == 2
         assert min(entry["rounds"]) <= entry["milliseconds"] <= max(entry["rounds"])
         assert entry["peak_bytes"] is None
     assert "| mnist      | 2 " in done.stdout
 
 
+@pytest.mark.slow
 def test_what_fails_is_in_the_table(checkout: Path) -> None:
     done = run(checkout, "--workloads=mnist", "--device=cpu", "--batch=1000000000000")
     assert done.returncode == 1
@@ -114,7 +116,7 @@ def test_a_slip_is_named_in_one_line(checkout: Path, flag: str, message: str) ->
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_ratios_are_of_the_same_turn() -> None:
+def test_ratios_are_of_the_same_round() -> None:
     def entry(*rounds: float) -> dict[str, Any]:
         return {"milliseconds": sorted(rounds)[1], "rounds": rounds, "peak_bytes": 2**30}
 

@@ -11,18 +11,19 @@ from submission.shampoo import communication
 from tests.scripts.commands import finish
 
 
+@pytest.mark.slow
 def test_measures_every_case(tmp_path: Path) -> None:
     arguments = ["--worlds=2", "--networks=small_200k", "--repeats=1", f"--output={tmp_path}"]
     done = finish("-m", "scripts.benchmark.ranks", *arguments)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "ranks.json").read_text())
-    assert [row["mode"] for row in found["rows"]] == ["ddp", "fsdp"]
-    for row in found["rows"]:
+    result = json.loads((tmp_path / "ranks.json").read_text())
+    assert [row["mode"] for row in result["rows"]] == ["ddp", "fsdp"]
+    for row in result["rows"]:
         assert len(row["divided"]) == row["world"] == 2
-        assert all(0 < each["communication"] < each["wall"] for each in row["divided"])
+        assert all(0 < rank["communication"] < rank["wall"] for rank in row["divided"])
         assert min(row["bytes_sent"]) > 0
     text = (tmp_path / "ranks.md").read_text()
-    assert text == benchmark_ranks.report(found["settings"], found["rows"])
+    assert text == benchmark_ranks.table(result["settings"], result["rows"])
 
 
 def test_ratios_are_of_medians_and_of_the_slowest_rank() -> None:
@@ -30,16 +31,17 @@ def test_ratios_are_of_medians_and_of_the_slowest_rank() -> None:
         return {"wall": 4 * scale, "cpu": 3 * scale, "thread": 2 * scale, "communication": scale}
 
     alone = [sample(scale) for scale in (1.0, 2.0, 30.0)]
-    ranks = [
-        {"alone": alone, "divided": [sample(1.0)], "bytes_sent": 1},
-        {"alone": [], "divided": [sample(3.0)], "bytes_sent": 2},
-    ]
-    found = benchmark_ranks.summarize(ranks)
-    assert found["own_work"] == 1.5
-    assert found["wall"] == 1.5
-    assert found["all_cpu"] == 2.0
-    assert found["communication_share"] == pytest.approx(1 / 4)
-    assert found["communication_cpu"] == pytest.approx(1 / 2)
+    case = benchmark_ranks.summarize(
+        [
+            {"alone": alone, "divided": [sample(1.0)], "bytes_sent": 1},
+            {"alone": [], "divided": [sample(3.0)], "bytes_sent": 2},
+        ]
+    )
+    assert case["own_work"] == case["wall"] == 1.5
+    assert case["all_cpu"] == 2.0
+    assert case["communication_share"] == pytest.approx(1 / 4)
+    assert case["communication_cpu"] == pytest.approx(1 / 2)
+    assert case["alone"]["wall"] == 8.0
 
 
 def test_timing_collectives_leaves_them_as_they_were() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from common.cli import UserError
-from scripts.benchmark import root_inputs, roots_report
+from scripts.benchmark import report, root_inputs
 from scripts.benchmark import roots as benchmark_roots
 from scripts.benchmark.roots import EXPONENTS, METHODS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
@@ -17,6 +17,7 @@ from submission.shampoo import reference
 from tests.scripts.commands import finish
 
 
+@pytest.mark.slow
 def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", f"--output={tmp_path}"]
     done = finish("-m", "scripts.benchmark.roots", *arguments)
@@ -46,23 +47,22 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
             assert row["trusted"] == ("eigh" in row["method"])
     assert all(row["milliseconds"]["median"] > 0 for row in results["times"])
     text = (tmp_path / "roots.md").read_text()
-    assert text == roots_report.report(settings, results)
+    assert text == report.roots(settings, results)
     assert text.count("\n## ") == 4 * len(EXPONENTS)
 
 
 @pytest.mark.parametrize(
-    ("given", "whole", "message"),
+    ("given", "integers", "message"),
     [
-        (["1"], True, "--sizes: 1 given; allowed: integers >= 2"),
         (["4", "8.5"], True, "--sizes: 4,8.5 given; allowed: integers >= 2"),
         ([], False, "--sizes: nothing given; allowed: numbers >= 2"),
         (["1e2", "x"], False, "--sizes: 1e2,x given; allowed: numbers >= 2"),
         (["inf"], True, "--sizes: inf given; allowed: integers >= 2"),
     ],
 )
-def test_refuses_wrong_numbers(given: list[str], whole: bool, message: str) -> None:
+def test_refuses_wrong_numbers(given: list[str], integers: bool, message: str) -> None:
     with pytest.raises(UserError) as refused:
-        benchmark_roots._numbers("sizes", given, 2, whole)
+        benchmark_roots.numbers("sizes", given, 2, integers)
     assert str(refused.value) == message
 
 
@@ -103,11 +103,11 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
         "packages": {"torch": "2"},
     }
     results = {name: [row] for name in ("graded", "dampings", "failures", "times")}
-    text = roots_report.report(settings, results)
+    text = report.roots(settings, results)
     assert "| ✗ 1e-02 / – |" in text
     assert "| ✗ → 3e-05 |" in text
     final = {"repeated_trusted": False, "repeated_error": None}
-    assert "| ✗ → ✗ " in roots_report.report(settings, results | {"failures": [row | final]})
+    assert "| ✗ → ✗ " in report.roots(settings, results | {"failures": [row | final]})
 
 
 def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:

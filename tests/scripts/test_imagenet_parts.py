@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from common.cli import UserError
-from scripts.benchmark import network_shapes
+from scripts.benchmark import model_shapes
 from scripts.imagenet import config as configs
 from scripts.imagenet import data, methods
 from scripts.imagenet.resnet import Bottleneck, ResNet
@@ -27,7 +27,7 @@ SMALL = SGD.shrunk()
 def test_the_network_is_resnet_50() -> None:
     model = ResNet()
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    assert shapes == network_shapes.shapes("resnet50")
+    assert shapes == model_shapes.shapes("resnet50")
     assert sum(p.numel() for p in model.parameters()) == 25_557_032
     strides = [m.conv2.stride for m in model.modules() if isinstance(m, Bottleneck)]
     assert strides.count((2, 2)) == 3 and len(strides) == 16

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 
 from common.cli import UserError
+from scripts.benchmark import model_shapes
+from scripts.benchmark.counting import WorkCount
 from scripts.plan_scale import model as plan_scale_model
-from scripts.plan_scale import model_shapes
 from scripts.plan_scale import ranks as plan_scale_ranks
 from scripts.plan_scale import report as plan_scale_report
-from scripts.plan_scale.count import Count
 from scripts.plan_scale.hardware import HARDWARE
 from scripts.plan_scale.model import Question
 from scripts.plan_scale.ranks import World
@@ -114,7 +114,7 @@ def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind() -> None:
 
 def test_counts_products_traffic_and_the_most_that_lives() -> None:
     left = torch.ones(4, 8, device="meta")
-    with Count() as count:
+    with WorkCount() as count:
         product = left @ left.T
         product.mul_(2)
         del product

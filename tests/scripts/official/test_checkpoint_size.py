@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.benchmark import model_shapes
 from scripts.local.trial import Trial
 from scripts.official.checkpoint_size import checkpoint_gb, trial_gb
 from scripts.official.trial import OfficialTrial
-from scripts.plan_scale import model_shapes
 from submission.entries.shampoo.submission import MAX_DIM
 from submission.shampoo import Shampoo
 from tests.scripts.official.fakes import GOOD, make_entry, make_trial

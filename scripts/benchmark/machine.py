@@ -1,0 +1,75 @@
+"""The machine that a benchmark runs on: devices, free memory, settings, and its other load."""
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import torch
+
+from common.cli import UserError
+from scripts.local import environment, supervisor
+
+
+def device(name: str) -> torch.device:
+    """The device of `--device`; UserError if torch has none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device: cuda is not available here; allowed: cpu")
+    return torch.device(name)
+
+
+def most_memory(device: torch.device) -> float:
+    """Bytes that a benchmark may take on a device: four fifths of what is free."""
+    if device.type == "cuda":
+        return 0.8 * torch.cuda.mem_get_info(device)[0]
+    return supervisor.most_memory()
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """Machine, versions and thread settings, as JSON values."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **environment.describe(),
+    }
+
+
+class LoadMeter:
+    """Load and the share of the machine's CPU time that went to other processes, from now on."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic(), _busy_seconds() - time.process_time()
+
+    def report(self) -> dict[str, float]:
+        """`seconds` since the start, `load_average` of one minute, `others_cpu_share` in [0, 1]."""
+        seconds = time.monotonic() - self._start[0]
+        others = _busy_seconds() - time.process_time() - self._start[1]
+        available = seconds * len(environment.available_cores())
+        return {
+            "seconds": seconds,
+            "load_average": psutil.getloadavg()[0],
+            "others_cpu_share": min(1.0, max(0.0, others / available)) if available else 0.0,
+        }
+
+
+def _busy_seconds() -> float:
+    """CPU time spent by all processes since the system's start; guests are in user and nice."""
+    times = psutil.cpu_times()._asdict()
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return float(sum(value for name, value in times.items() if name not in idle))
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Collects garbage now, and then not within the context, where a step would be charged it."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,8 +1,7 @@
 """AlgoPerf's `spec` names for machines without `algoperf`; import them from `workloads.spec`."""
 
-import abc
+import dataclasses
 import enum
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -43,34 +42,27 @@ class ParameterType(enum.Enum):
     ATTENTION_BIAS = 14
 
 
+@dataclasses.dataclass(frozen=True)
 class ShapeTuple:
     """A shape that tree utilities treat as one leaf."""
 
-    def __init__(self, shape_tuple: tuple[int, ...]) -> None:
-        self.shape_tuple = shape_tuple
-
-    def __repr__(self) -> str:
-        return f"ShapeTuple({self.shape_tuple})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeTuple) and self.shape_tuple == other.shape_tuple
-
-    def __hash__(self) -> int:
-        return hash(self.shape_tuple)
+    shape_tuple: tuple[int, ...]
 
 
 class TrainingCompleteError(Exception):
     """Raised by a submission in `update_params` to end its run with one last evaluation."""
 
 
-class Workload(abc.ABC):
-    """A model, its data, its loss and the target to reach (AlgoPerf v0.6 interface)."""
+class Workload:
+    """A model, its data, its loss and the target to reach (the part of v0.6's that is used here).
+
+    What a workload must define besides is in `workloads.standin.base.StandinWorkload`.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         del args, kwargs
         self._param_shapes: dict[str, ShapeTuple] | None = None
         self._param_types: dict[str, ParameterType] | None = None
-        self._eval_iters: dict[str, Iterator[dict[str, Any]]] = {}
         self.metrics_logger: Any = None
 
     def attach_metrics_logger(self, metrics_logger: Any) -> None:
@@ -91,144 +83,8 @@ class Workload(abc.ABC):
             raise ValueError("model_params_types is known only after init_model_fn() was called.")
         return self._param_types
 
-    @property
-    @abc.abstractmethod
-    def target_metric_name(self) -> str:
-        """The metric the targets are stated in, without its split."""
-
-    @abc.abstractmethod
-    def has_reached_validation_target(self, eval_result: dict[str, float]) -> bool:
-        """Whether an evaluation meets the validation target."""
-
-    @abc.abstractmethod
-    def has_reached_test_target(self, eval_result: dict[str, float]) -> bool:
-        """Whether an evaluation meets the test target."""
-
-    @abc.abstractmethod
-    def _build_input_queue(
-        self,
-        data_rng: Any,
-        split: str,
-        data_dir: str,
-        global_batch_size: int,
-        cache: bool | None = None,
-        repeat_final_dataset: bool | None = None,
-        num_batches: int | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """An iterator over batches; never called by a submission."""
-
-    @property
-    @abc.abstractmethod
-    def validation_target_value(self) -> float:
-        """The validation metric to reach."""
-
-    @property
-    @abc.abstractmethod
-    def test_target_value(self) -> float:
-        """The test metric to reach."""
-
-    @property
-    @abc.abstractmethod
-    def loss_type(self) -> LossType:
-        """The kind of loss."""
-
-    @property
-    @abc.abstractmethod
-    def num_train_examples(self) -> int:
-        """Examples in the training split."""
-
-    @property
-    @abc.abstractmethod
-    def eval_batch_size(self) -> int:
-        """Examples per evaluation batch."""
-
-    @property
-    @abc.abstractmethod
-    def num_eval_train_examples(self) -> int:
-        """Training examples that an evaluation looks at."""
-
-    @property
-    @abc.abstractmethod
-    def num_validation_examples(self) -> int:
-        """Examples in the validation split."""
-
-    @property
-    @abc.abstractmethod
-    def num_test_examples(self) -> int:
-        """Examples in the test split."""
-
-    @property
-    @abc.abstractmethod
-    def train_mean(self) -> Any:
-        """Mean of the training inputs."""
-
-    @property
-    @abc.abstractmethod
-    def train_stddev(self) -> Any:
-        """Standard deviation of the training inputs."""
-
-    @property
-    @abc.abstractmethod
-    def max_allowed_runtime_sec(self) -> int:
-        """Time budget of one trial, in seconds of submission time."""
-
-    @property
-    @abc.abstractmethod
-    def eval_period_time_sec(self) -> int:
-        """Seconds between evaluations under the official runner."""
-
-    @property
-    @abc.abstractmethod
-    def step_hint(self) -> int:
-        """Steps that the baseline can take within the budget."""
-
-    @abc.abstractmethod
-    def is_output_params(self, param_key: str) -> bool:
-        """Whether a parameter belongs to the output layer."""
-
-    @abc.abstractmethod
-    def init_model_fn(self, rng: Any) -> tuple[Any, Any]:
-        """Returns (model, model_state)."""
-
-    @abc.abstractmethod
-    def model_fn(
-        self,
-        params: Any,
-        augmented_and_preprocessed_input_batch: dict[str, Any],
-        model_state: Any,
-        mode: ForwardPassMode,
-        rng: Any,
-        update_batch_norm: bool,
-        dropout_rate: float = 0.0,
-    ) -> tuple[Any, Any]:
-        """Returns (logits, model_state)."""
-
-    @abc.abstractmethod
-    def loss_fn(
-        self,
-        label_batch: Any,
-        logits_batch: Any,
-        mask_batch: Any = None,
-        label_smoothing: float = 0.0,
-    ) -> dict[str, Any]:
-        """Returns {'summed', 'n_valid_examples', 'per_example'}, not synced over devices."""
-
-    @abc.abstractmethod
-    def _eval_model_on_split(
-        self,
-        split: str,
-        num_examples: int,
-        global_batch_size: int,
-        params: Any,
-        model_state: Any,
-        rng: Any,
-        data_dir: str,
-        global_step: int = 0,
-    ) -> dict[str, float]:
-        """Metrics of the model on one split."""
-
     def eval_model(
-        self,
+        self: Any,
         global_batch_size: int,
         params: Any,
         model_state: Any,

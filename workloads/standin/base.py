@@ -28,7 +28,7 @@ from workloads.standin.parameters import parameter_shapes, parameter_type
 SPLIT_SEED = 20130101
 
 
-class StandinWorkload(spec.Workload):
+class StandinWorkload(spec.Workload, abc.ABC):
     """A small workload on real data, each replica of which trains on one device.
 
     A subclass names itself, loads its tables, builds its model and says what it measures. Rows of

@@ -9,23 +9,30 @@ afterwards what is missing. Exit code 0: complete; 1: something is missing. It d
 the benchmark's script would delete it asks about. docs/datasets.md is the guide.
 """
 
+import dataclasses
+import datetime
+import os
+import re
 import resource
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from absl import flags
 
 from common import cli
 from common.cli import UserError
-from scripts.official import data_command, installation, paths
-from scripts.official.data_command import Request
-from workloads.official.datasets import DATASETS, FRAMEWORKS
+from scripts.official import installation, paths
+from scripts.official.command import Command
+from workloads import registry
+from workloads.official.datasets import DATASETS, FRAMEWORKS, DataSet, SetUp
 
 FLAGS = flags.FLAGS
+SCRIPT = "datasets/dataset_setup.py"
 _URLS = {
     flag: file
     for data in DATASETS.values()
@@ -34,6 +41,8 @@ _URLS = {
 }
 # What the benchmark's README asks for before ImageNet.
 _OPEN_FILES = 8_192
+# The script puts both directories into commands of a shell, without quotes.
+_PLAIN = re.compile(r"[\w./+@:,=%-]+")
 
 
 def define_flags() -> None:
@@ -71,109 +80,214 @@ def main(argv: Sequence[str]) -> int:
         root,
         Path(FLAGS.temp_dir).expanduser().absolute() if FLAGS.temp_dir else root / "tmp",
         framework=FLAGS.framework,
-        urls={flag: FLAGS[flag].value for flag in _URLS},
+        urls={flag: FLAGS[flag].value or "" for flag in _URLS},
         skip_download=FLAGS.skip_download,
         interactive_deletion=FLAGS.interactive_deletion,
         licence_accepted=FLAGS.accept_licence,
         space_checked=not FLAGS.skip_space_check,
     )
     if FLAGS.check:
-        return check(request)
+        return request.check()
     if FLAGS.dry_run:
-        places = installation.default_python(), installation.default_checkout()
-        print(data_command.command(request, *places).shell())
+        python, checkout = installation.default_python(), installation.default_checkout()
+        print(request.command(python, checkout).shell())
         return 0
-    return set_up(request)
+    return request.set_up()
 
 
-def check(request: Request) -> int:
-    """Prints what is missing; 1 if anything is, else 0."""
-    start = time.monotonic()
-    where = request.workload, request.root, request.framework
-    sentences = paths.missing(*where, sizes=True)
-    for sentence in sentences:
-        print(f"missing: {sentence}")
-    took = f"checked in {time.monotonic() - start:.1f} s"
-    if sentences:
-        print(f"the data of {request.workload} are incomplete, {took}")
-        return 1
-    print(f"the data of {request.workload} are complete, {took}; the runner's flags:")
-    print(shlex.join(paths.runner_flags(*where)))
-    return 0
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Which data a person wants, where, and how.
 
-
-def set_up(request: Request) -> int:
-    """Says what will be done, does it, and checks what is there; 0 if all of it is.
+    Attributes:
+      workload: official, base or variant.
+      root, temporary: the script's `--data_dir` and `--temp_dir`, absolute.
+      framework: `pytorch` or `jax`.
+      urls: addresses that the person has, by the script's flag.
+      skip_download, interactive_deletion: the script's flags of these names.
+      licence_accepted: whether the person says that the data's terms are accepted.
+      space_checked: whether the disk must have what the set-up takes.
 
     Raises:
-      UserError: where the set-up would fail or may not begin: terms that are not accepted, an
-        address that is absent or of no use, no checkout of the benchmark, programs that are not
-        installed, too little space.
+      UserError: as `paths.runner_flags`, and for a directory that a shell would not read as one
+        word.
     """
-    setup = request.setup
-    print(described(request), flush=True)
-    if setup.accept and not request.licence_accepted:
-        raise UserError(
-            f"--accept_licence is missing: a person must {setup.accept}; give the flag once done"
-        )
-    command = data_command.command(request, installation.python(), installation.checkout())
-    lacking = [tool for tool in setup.tools if shutil.which(tool) is None]
-    if lacking:
-        raise UserError(f"the set-up calls programs that are not installed: {', '.join(lacking)}")
-    if request.space_checked:
-        _check_space(request)
-    if setup.flag == "imagenet":
-        _raise_open_files()
-    code = subprocess.run(
-        command.arguments, cwd=command.directory, env=command.environment()
-    ).returncode
-    if code != 0:
-        print(f"the benchmark's set-up ended with exit code {code}; what is there now:")
-    # Programs that the script starts may fail without its noticing: what is there decides.
-    return check(request)
 
+    workload: str
+    root: Path
+    temporary: Path
+    framework: str = "pytorch"
+    urls: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skip_download: bool = False
+    interactive_deletion: bool = True
+    licence_accepted: bool = False
+    space_checked: bool = True
 
-def described(request: Request) -> str:
-    """What the set-up is about to do, for a person to read."""
-    setup, data = request.setup, request.data
-    lines = [
-        f"data set     {data.title}, from {setup.owner}",
-        f"download     {setup.download_gib:,.4g} GiB",
-        f"on the way   {setup.data_gib:,.4g} GiB in {request.root}",
-    ]
-    if setup.temp_gib:
-        lines.append(f"             {setup.temp_gib:,.4g} GiB in {request.temporary}")
-    lines += [
-        f"at the end   {data.size_gib:,.4g} GiB, once leftovers are deleted",
-        f"licence      {setup.licence}",
-    ]
-    if setup.accept:
-        lines.append(f"a person     must {setup.accept}")
-    if setup.prompts:
-        lines.append(f"it will ask  {setup.prompts}")
-    return "\n".join([*lines, f"leftovers    {setup.leftovers}"])
+    def __post_init__(self) -> None:
+        paths.tree_of(self.workload, self.framework)
+        for flag, directory in (("data_dir", self.root), ("temp_dir", self.temporary)):
+            if not _PLAIN.fullmatch(str(directory)):
+                raise UserError(
+                    f"--{flag}={directory} has characters that the benchmark's set-up cannot take: "
+                    f"it passes the path to a shell; letters, digits and ./_+@:,=%- are safe"
+                )
 
+    @property
+    def _data(self) -> DataSet:
+        return registry.official(self.workload).data
 
-def _check_space(request: Request) -> None:
-    wanted = (
-        ("--data_dir", request.root, request.setup.data_gib),
-        ("--temp_dir", request.temporary, request.setup.temp_gib),
-    )
-    # Both may be on one file system.
-    needs: dict[int, list[tuple[str, Path, float]]] = {}
-    for flag, directory, gib in wanted:
-        if gib:
-            there = next(path for path in (directory, *directory.parents) if path.is_dir())
-            needs.setdefault(there.stat().st_dev, []).append((flag, there, gib))
-    for places in needs.values():
-        free = shutil.disk_usage(places[0][1]).free / 2**30
-        need = sum(gib for *_, gib in places)
-        if free < need:
+    @property
+    def _setup(self) -> SetUp:
+        return self._data.setups[self.framework]
+
+    def command(self, python: Path, checkout: Path) -> Command:
+        """The script with its flags, run by the benchmark's Python from its checkout.
+
+        Raises:
+          UserError: for an address that is absent, leads to another file than the script expects,
+            or has expired.
+        """
+        setup = self._setup
+        arguments = [f"--data_dir={self.root}"]
+        if setup.temp_gib:
+            arguments.append(f"--temp_dir={self.temporary}")
+        arguments.append(f"--{setup.flag}")
+        if setup.takes_framework:
+            arguments.append(f"--framework={self.framework}")
+        if not self.skip_download:
+            if absent := [f"--{flag}" for flag in setup.urls if not self.urls.get(flag)]:
+                raise UserError(f"{' and '.join(absent)} missing: {setup.accept}")
+            for flag, file in setup.urls.items():
+                check_address(flag, file, self.urls[flag], setup.accept)
+        # Addresses must be given even where nothing is downloaded.
+        arguments += [f"--{flag}={self.urls.get(flag) or 'unused'}" for flag in setup.urls]
+        if self.skip_download:
+            arguments.append("--skip_download")
+        if not self.interactive_deletion:
+            arguments.append("--interactive_deletion=false")
+        # The script imports `datasets`, the folder that it lies in, and no package has it.
+        path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))
+        return Command((str(python), SCRIPT, *arguments), checkout, {"PYTHONPATH": path})
+
+    def check(self) -> int:
+        """Prints what is missing; 1 if anything is, else 0."""
+        start = time.monotonic()
+        sentences = paths.missing(self.workload, self.root, self.framework, sizes=True)
+        for sentence in sentences:
+            print(f"missing: {sentence}")
+        took = f"checked in {time.monotonic() - start:.1f} s"
+        if sentences:
+            print(f"the data of {self.workload} are incomplete, {took}")
+            return 1
+        print(f"the data of {self.workload} are complete, {took}; the runner's flags:")
+        print(shlex.join(paths.runner_flags(self.workload, self.root, self.framework)))
+        return 0
+
+    def set_up(self) -> int:
+        """Says what will be done, does it, and checks what is there; 0 if all of it is.
+
+        Raises:
+          UserError: where the set-up would fail or may not begin: terms that are not accepted, an
+            address that is absent or of no use, no checkout of the benchmark, programs that are not
+            installed, too little space.
+        """
+        setup = self._setup
+        print(self._description(), flush=True)
+        if setup.accept and not self.licence_accepted:
             raise UserError(
-                f"{free:,.4g} GiB are free in {places[0][1]}, and the set-up takes up to "
-                f"{need:,.4g} GiB on the way for {' and '.join(flag for flag, *_ in places)}; "
-                f"--skip_space_check starts nevertheless"
+                f"--accept_licence is missing: a person must {setup.accept}; give the flag once "
+                "done"
             )
+        command = self.command(installation.python(), installation.checkout())
+        if absent := [tool for tool in setup.tools if shutil.which(tool) is None]:
+            raise UserError(
+                f"the set-up calls programs that are not installed: {', '.join(absent)}"
+            )
+        if self.space_checked:
+            self._check_space()
+        if setup.flag == "imagenet":
+            _raise_open_files()
+        code = subprocess.run(
+            command.arguments, cwd=command.directory, env=command.environment()
+        ).returncode
+        if code != 0:
+            print(f"the benchmark's set-up ended with exit code {code}; what is there now:")
+        # Programs that the script starts may fail without its noticing: what is there decides.
+        return self.check()
+
+    def _description(self) -> str:
+        """What the set-up is about to do, for a person to read."""
+        setup, size = self._setup, self._data.size_gib
+        lines = {
+            "data set": f"{self._data.title}, from {setup.owner}",
+            "download": f"{setup.download_gib:,.4g} GiB",
+            "on the way": f"{setup.data_gib:,.4g} GiB in {self.root}",
+            "": f"{setup.temp_gib:,.4g} GiB in {self.temporary}" if setup.temp_gib else "",
+            "at the end": f"{size:,.4g} GiB, once leftovers are deleted",
+            "licence": setup.licence,
+            "a person": setup.accept and f"must {setup.accept}",
+            "it will ask": setup.prompts,
+            "leftovers": setup.leftovers,
+        }
+        return "\n".join(f"{name:<12} {text}" for name, text in lines.items() if text)
+
+    def _check_space(self) -> None:
+        places = (
+            ("--data_dir", self.root, self._setup.data_gib),
+            ("--temp_dir", self.temporary, self._setup.temp_gib),
+        )
+        # Both may be on one file system.
+        needs: dict[int, list[tuple[str, Path, float]]] = {}
+        for flag, directory, gib in places:
+            if gib:
+                existing = next(path for path in (directory, *directory.parents) if path.is_dir())
+                needs.setdefault(existing.stat().st_dev, []).append((flag, existing, gib))
+        for needed in needs.values():
+            folder, total = needed[0][1], sum(gib for *_, gib in needed)
+            free = shutil.disk_usage(folder).free / 2**30
+            if free < total:
+                raise UserError(
+                    f"{free:,.4g} GiB are free in {folder}, and the set-up takes up to "
+                    f"{total:,.4g} GiB on the way for {' and '.join(flag for flag, *_ in needed)}; "
+                    f"--skip_space_check starts nevertheless"
+                )
+
+
+def check_address(flag: str, file: str, address: str, remedy: str) -> None:
+    """Refuses an address that the script would take for another file's, or that has expired."""
+    # The script names ImageNet's files by what follows the last slash, with any query, and
+    # fastMRI's by what stands from `knee` to `.xz`, wherever that is.
+    match = re.search(r"knee.*?\.xz" if file.endswith(".xz") else r"[^/]*$", address)
+    name = match[0] if match else ""
+    if not address.startswith(("http://", "https://")) or name != file:
+        raise UserError(
+            f"--{flag} must be an address of {file}, and the script would read the name "
+            f"{name!r} in it: {remedy}"
+        )
+    expiry = expires(address)
+    if expiry is not None and expiry < datetime.datetime.now(datetime.UTC):
+        raise UserError(
+            f"--{flag} expired at {expiry:%Y-%m-%d %H:%M} UTC; ask for new addresses: {remedy}"
+        )
+
+
+def expires(address: str) -> datetime.datetime | None:
+    """When a signed address ends, if it says so in one of the two forms of Amazon S3.
+
+    >>> expires("https://example.org/a.xz?Expires=0")
+    datetime.datetime(1970, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    query = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+    try:
+        if "X-Amz-Expires" in query:
+            begins = datetime.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ")
+            lasts = datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
+            return begins.replace(tzinfo=datetime.UTC) + lasts
+        if "Expires" in query:
+            return datetime.datetime.fromtimestamp(int(query["Expires"]), datetime.UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return None
 
 
 def _raise_open_files() -> None:

@@ -1,25 +1,16 @@
 """Runs one trial under the official runner to its end, however often it is interrupted."""
 
-import ctypes
 import datetime
-import errno
-import fcntl
-import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import psutil
 
 from common import files, progress
 from common.cli import UserError
-from scripts.local import environment
-from scripts.local.log_errors import last_error
+from scripts.local import environment, supervisor
+from scripts.local.lock import locked
 from scripts.local.trial import LOG, STATUS
 from scripts.official import logs
 from scripts.official.command import Command, Node, command
@@ -29,8 +20,6 @@ from scripts.official.trial import OfficialTrial
 _POLL_SECONDS = 5.0
 # torchrun itself gives its ranks 30 s to end before it kills them.
 _STOP_SECONDS = 60.0
-_KILL_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 class RunnerFailedError(Exception):
@@ -45,7 +34,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
       RunnerFailedError: the runner failed.
     """
     directory = files.make_directory(trial.directory(node.output))
-    with _held(directory):
+    with locked(directory, "the trial"):
         status, done = logs.finished(trial, directory), "already complete"
         if status is None:
             done = "complete"
@@ -68,43 +57,37 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
     )
 
 
-@contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Keeps every other process from the trial, of another node as well; UserError if it is held.
-
-    Unlike `trials.locked` it holds a file open for writing, as file systems of clusters ask for.
-    """
-    with (directory / ".lock").open("a") as handle:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            held = error.errno in (errno.EACCES, errno.EAGAIN)
-            why = "another process is running it" if held else error.strerror
-            raise UserError(f"cannot lock the trial in {directory}: {why}") from error
-        yield
-
-
 def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float) -> dict[str, Any]:
+    """What status.json is to say of the trial, once the runner has finished it."""
     trial.write_space(node.output)
     started = command(trial, node)
     _record(started, node, directory)
     log = directory / LOG
     with log.open("ab") as stream:
         stream.write(f"$ {started.shell()}\n".encode())
-        start = stream.tell()
-    with progress.bar(round(trial.budget_seconds), trial.trial.name, "s") as bar:
-        keeper = Keeper(trial, directory, bar)
-        code = _watch(started, log, poll_seconds, keeper.look)
+    with (
+        supervisor.exit_on_sigterm(),
+        progress.bar(round(trial.budget_seconds), trial.trial.name, "s") as bar,
+    ):
+        outcome = supervisor.run(
+            started.arguments,
+            log,
+            folder=started.directory,
+            environment=started.environment(),
+            poll_seconds=poll_seconds,
+            look=Keeper(trial, directory, bar).look,
+            grace_seconds=_STOP_SECONDS,
+            parent_death=signal.SIGTERM,
+        )
     try:
         ending = logs.ending(trial, directory)
     except UserError:
-        if code == 0:
+        if not outcome.problem:
             raise
         ending = None
-    if ending is None and code != 0:
-        raise RunnerFailedError(last_error(log, code, start))
     if ending is None:
-        raise RunnerFailedError("the runner ended without finishing the trial")
+        raise RunnerFailedError(outcome.problem or "the runner ended without finishing the trial")
+    code = outcome.returncode
     return ending | {"gpus": node.gpus} | ({"exit_code": code} if code else {})
 
 
@@ -118,89 +101,6 @@ def _record(started: Command, node: Node, directory: Path) -> None:
         **environment.describe(),
     }
     files.write_json(directory / logs.LAUNCH.format(number), record)
-
-
-def _watch(started: Command, log: Path, poll_seconds: float, look: Callable[[], None]) -> int:
-    """Runs a command with its output at the end of `log`; looks now and then; the exit code."""
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            started.arguments,
-            cwd=started.directory,
-            env=started.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches this process alone
-            preexec_fn=_end_with_parent(),
-        )
-    handled = _exit_on(signal.SIGTERM)
-    family: set[psutil.Process] = set()
-    try:
-        while True:
-            family |= _descendants(process)
-            try:
-                code = process.wait(poll_seconds)
-            except subprocess.TimeoutExpired:
-                look()
-                continue
-            look()
-            return code
-    finally:
-        _stop(process, family)
-        if handled is not None:
-            signal.signal(signal.SIGTERM, handled)
-
-
-def _end_with_parent() -> Callable[[], object] | None:
-    """Has the kernel end the runner when this process is killed, lest two write the same files."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _exit_on(signum: int) -> Any:
-    """Turns a signal into SystemExit, where nobody else has taken it; what it did before."""
-    if signal.getsignal(signum) is not signal.SIG_DFL:  # submitit handles them by itself
-        return None
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        del frame
-        raise SystemExit(128 + number)
-
-    return signal.signal(signum, leave)
-
-
-def _stop(process: "subprocess.Popen[bytes]", family: Iterable[psutil.Process]) -> None:
-    """Ends a runner and all that it has started.
-
-    Args:
-      family: descendants that it has had. The ranks of torchrun have sessions of their own, which
-        no signal to the runner's group reaches, and are nobody's children once torchrun is gone.
-    """
-    family = {*family, *_descendants(process)}
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_SECONDS)
-    family |= _descendants(process)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for one in family:
-        with suppress(psutil.NoSuchProcess):  # or a process that has got its number
-            one.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_KILL_SECONDS)
-    psutil.wait_procs(family, _KILL_SECONDS)
-
-
-def _descendants(process: "subprocess.Popen[bytes]") -> set[psutil.Process]:
-    if process.poll() is not None:  # its number may be another's by now
-        return set()
-    try:
-        return set(psutil.Process(process.pid).children(recursive=True))
-    except psutil.NoSuchProcess:
-        return set()
 
 
 def describe(trial: OfficialTrial, node: Node) -> str:

@@ -13,8 +13,7 @@ import pytest
 
 from common.cli import UserError
 from scripts.official import installation
-from scripts.official.data import set_up
-from scripts.official.data_command import Request, command, expires
+from scripts.official.data import Request, expires
 from scripts.official.paths import tree_of
 from tests.scripts.commands import finish
 from tests.scripts.official.trees import grow
@@ -71,7 +70,7 @@ def wish(workload: str, root: Path, **changes: Any) -> Request:
 
 def flags_of(workload: str, **changes: Any) -> list[str]:
     """The script's flags, without the directories."""
-    arguments = command(wish(workload, Path("/data"), **changes), *PLACES).arguments
+    arguments = wish(workload, Path("/data"), **changes).command(*PLACES).arguments
     assert arguments[:3] == ("/opt/python", "datasets/dataset_setup.py", "--data_dir=/data")
     return list(arguments[3:])
 
@@ -176,7 +175,7 @@ def test_a_set_up_that_works(
     (benchmark / "then.py").write_text(
         f"os = __import__('os')\nos.rename('{tmp_path}/made', '{root}')"
     )
-    assert set_up(wish("ogbg", root)) == 0
+    assert wish("ogbg", root).set_up() == 0
     told = capfd.readouterr().out
     assert "data set     OGB molpcba, from Open Graph Benchmark" in told
     assert "licence      MIT\n" in told
@@ -190,7 +189,7 @@ def test_a_set_up_that_fails_ends_in_what_is_there(
     benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (benchmark / "then.py").write_text("raise SystemExit(3)")
-    assert set_up(wish("wmt", tmp_path / "data")) == 1
+    assert wish("wmt", tmp_path / "data").set_up() == 1
     *_, ended, sentence, summary = capfd.readouterr().out.splitlines()
     assert ended == "the benchmark's set-up ended with exit code 3; what is there now:"
     assert (
@@ -205,7 +204,7 @@ def test_terms_must_be_accepted_by_a_person(
     workload: str, benchmark: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="--accept_licence is missing: a person must "):
-        set_up(wish(workload, benchmark, licence_accepted=False))
+        wish(workload, benchmark, licence_accepted=False).set_up()
     assert registry.official(workload).data.setups["pytorch"].licence in capfd.readouterr().out
     assert not (benchmark / "called").exists()
 
@@ -213,7 +212,7 @@ def test_terms_must_be_accepted_by_a_person(
 def test_programs_must_be_installed(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda tool: None if tool == "pigz" else tool)
     with pytest.raises(UserError, match=r"programs that are not installed: pigz$"):
-        set_up(wish("criteo1tb", benchmark))
+        wish("criteo1tb", benchmark).set_up()
 
 
 def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,11 +223,11 @@ def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> N
         match=f"^506 GiB are free in {benchmark}, and the set-up takes up to 507 GiB on the way "
         "for --data_dir and --temp_dir; --skip_space_check",
     ):
-        set_up(request)
+        request.set_up()
     set_free(monkeypatch, 508)
-    assert set_up(request) == 1
+    assert request.set_up() == 1
     set_free(monkeypatch, 0)
-    assert set_up(dataclasses.replace(request, space_checked=False)) == 1
+    assert dataclasses.replace(request, space_checked=False).set_up() == 1
 
 
 def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,16 +235,16 @@ def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
     with pytest.raises(UserError, match=r"at most 4,096 files may be open .* asks for 8,192"):
-        set_up(wish("imagenet_vit", benchmark))
+        wish("imagenet_vit", benchmark).set_up()
     limits[-1] = (1_024, 65_536)
-    assert set_up(wish("imagenet_vit", benchmark)) == 1
+    assert wish("imagenet_vit", benchmark).set_up() == 1
     assert limits[-1] == (8_192, 65_536)
 
 
 def test_a_checkout_is_needed(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALGOPERF_DIR", "/nowhere")
     with pytest.raises(UserError, match=r"no submission_runner.py in /nowhere"):
-        set_up(wish("ogbg", benchmark))
+        wish("ogbg", benchmark).set_up()
 
 
 def test_the_command_line(tmp_path: Path) -> None:
@@ -302,7 +301,7 @@ def test_the_benchmarks_script_knows_all_flags() -> None:
                     skip_download=skipped,
                     interactive_deletion=skipped,
                 )
-                lines.append("\t".join(command(request, python, checkout).arguments[1:]))
+                lines.append("\t".join(request.command(python, checkout).arguments[1:]))
     done = subprocess.run(
         [python, "-c", PARSE],
         cwd=checkout,
@@ -310,7 +309,7 @@ def test_the_benchmarks_script_knows_all_flags() -> None:
         capture_output=True,
         text=True,
         timeout=300,
-        env=command(wish("ogbg", Path("/data")), python, checkout).environment(),
+        env=wish("ogbg", Path("/data")).command(python, checkout).environment(),
     )
     assert done.returncode == 0, done.stderr[-2_000:]
     assert done.stdout.splitlines() == lines

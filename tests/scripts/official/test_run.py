@@ -2,16 +2,11 @@
 
 import json
 import signal
-import sys
-from contextlib import nullcontext, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from scripts.local import trial as trials
-from scripts.official import run
-from scripts.official.command import Command
 from tests.scripts.official.fakes import (
     BREAKS_AT_THE_END,
     FAILS,
@@ -101,7 +96,7 @@ def test_a_second_process_is_refused(place: Place) -> None:
         wait_for(lambda: (place.folder() / "checkpoint_10").exists())
         done = place.finish(place.official(SKIP))
         assert done.returncode == 1
-        assert "another process is running it" in done.stderr
+        assert "another process is running the trial" in done.stderr
     finally:
         process.terminate()
         process.wait(30)
@@ -140,54 +135,6 @@ def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
     again = place.finish(place.official(SKIP))
     assert "already complete (targets; the runner then ended with exit code 1)" in again.stdout
     assert not (place.folder() / "launch_1.json").exists()
-
-
-# A runner whose rank, in a session of its own as torchrun's are, will not end.
-STUBBORN = """
-import signal, subprocess, sys, time
-rank = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \
-    "print('deaf', flush=True); time.sleep(100)"
-if sys.argv[1] == "waits":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-process = subprocess.Popen([sys.executable, "-c", rank], start_new_session=True)
-if sys.argv[1] == "ends":
-    time.sleep(2)
-else:
-    process.wait()
-"""
-
-
-@pytest.mark.parametrize("runner", ["waits", "obeys", "ends"])
-def test_ranks_in_sessions_of_their_own_are_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
-) -> None:
-    monkeypatch.setattr(run, "_STOP_SECONDS", 0.5)
-    log, ranks = tmp_path / "log.txt", set()
-    log.touch()
-    others = set(psutil.Process().children(recursive=True))  # earlier tests' fork servers
-
-    def look() -> None:
-        ranks.update(set(psutil.Process().children(recursive=True)) - others)
-        if "deaf" in log.read_text() and runner != "ends":
-            raise SystemExit
-
-    started = Command((sys.executable, "-c", STUBBORN, runner), tmp_path, {})
-    left = nullcontext() if runner == "ends" else pytest.raises(SystemExit)
-    with left:
-        assert run._watch(started, log, 0.05, look) == 0
-    assert "deaf" in log.read_text()
-    assert len(ranks) == 2
-    assert not [one for one in ranks if is_alive(one)]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def test_torchrun_has_time_to_end_its_ranks() -> None:
-    assert run._STOP_SECONDS >= 2 * 30
 
 
 def test_self_tuning(place: Place) -> None:

@@ -1,5 +1,6 @@
-"""What is looked at before trials of many hours start: one line for each thing that is wrong."""
+"""Checks before trials of many hours start: one line for each problem."""
 
+import dataclasses
 import json
 import math
 import os
@@ -8,19 +9,23 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
 from scripts.local.environment import ROOT, available_cores
-from scripts.official import memory
-from scripts.official.checkpoint_size import trial_gb
+from scripts.official import paths, resources
 from scripts.official.command import Node, variables
 from scripts.official.keep import KEPT
 from scripts.official.trial import OfficialTrial
 from workloads import registry
+from workloads.official.facts import RULES
 
+NAMES = (
+    *("benchmark", "version", "gpus", "batch_size", "data", "disk", "cores", "memory", "port"),
+)
+_ASKING = {"benchmark", "version", "gpus", "batch_size"}
 _PROBE = Path(__file__).with_name("probe.py")
 _PROBE_SECONDS = 600
 # PyTorch's code of the other workloads needs a GPU: CUDA streams, batches per GPU.
@@ -38,30 +43,20 @@ Answer = Mapping[str, Any]
 
 
 def check(planned: Sequence[OfficialTrial], node: Node) -> None:
-    """Looks at everything before the first trial starts, and prints what is wrong.
+    """Checks everything before the first trial starts, and prints what is wrong.
 
     UserError naming the checks that failed, after one line on stderr for each problem.
     """
-    left = [name for name in NAMES if name not in node.skip_checks]
-    if not planned or not left:
+    names = [name for name in NAMES if name not in node.skip_checks]
+    if not planned or not names:
         return
     answer: Answer = {}
-    if {"benchmark", "version", "gpus", "batch_size"} & set(left):
+    if _ASKING & set(names):
         try:
             answer = ask(planned, node)
         except UserError as error:
             answer = {"error": str(error)}
-    failed = []
-    for name in left:
-        problems = list(_CHECKS[name](planned, node, answer))
-        for problem in problems:
-            print(f"check {name}: {problem}", file=sys.stderr)
-        failed.extend([name] if problems else [])
-    for warning in _warnings(planned, node, answer):
-        print(f"warning: {warning}", file=sys.stderr)
-    if failed:
-        skip = f"--skip_checks={','.join(failed)}"
-        raise UserError(f"checks failed: {', '.join(failed)} ({skip} starts regardless)")
+    Checks(planned, node, answer).run(names)
 
 
 def names_to_skip(given: Sequence[str]) -> tuple[str, ...]:
@@ -75,7 +70,7 @@ def names_to_skip(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
-    """What the benchmark's Python says of itself, the workloads and the entries; asked once.
+    """Versions, GPUs, workloads and entries as the benchmark's Python sees them (`probe.py`).
 
     UserError if it does not run, does not answer, or cannot import the benchmark or an entry.
     """
@@ -84,12 +79,12 @@ def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
         for trial in planned
     }
     question = {"workloads": _workloads(planned), "modules": modules}
-    paths = list(dict.fromkeys([node.checkout, *(trial.entry.python_path for trial in planned)]))
+    folders = list(dict.fromkeys([node.checkout, *(trial.entry.python_path for trial in planned)]))
     try:
         done = subprocess.run(
             [str(node.python), str(_PROBE), json.dumps(question)],
             cwd=node.checkout,
-            env={**os.environ, **variables(paths, node)},
+            env={**os.environ, **variables(folders, node)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,48 +95,10 @@ def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
     except OSError as error:
         raise UserError(f"{node.python} does not run: {error}") from error
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"{node.python} cannot import the benchmark and the entry: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"{node.python} cannot import the benchmark and the entry: {lines[-1]}")
     answer: Answer = json.loads(done.stdout.splitlines()[-1])
     return answer
-
-
-def _workloads(planned: Sequence[OfficialTrial]) -> list[str]:
-    return list(dict.fromkeys(trial.trial.workload for trial in planned))
-
-
-def _benchmark(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    if "error" in answer:
-        yield answer["error"]
-        return
-    for workload in _workloads(planned):
-        if workload not in answer["workloads"]:
-            yield f"{node.checkout} has no workload {workload}"
-
-
-def _version(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    version = planned[0].version
-    for workload, said in answer.get("workloads", {}).items():
-        facts = registry.official(workload, version)
-        for name in ("max_runtime_seconds", "validation_target", "test_target"):
-            ours, theirs = getattr(facts, name), said[name]
-            if ours is not None and not math.isclose(ours, theirs):
-                yield (
-                    f"{workload}: the registry's {name} in {version} is {ours}, "
-                    f"that of {node.checkout} {theirs}"
-                )
-
-
-def _gpus(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    yield from without_gpus(planned, node)
-    there = answer.get("gpus")
-    if there is None:
-        return
-    if len(there) < node.gpus:
-        yield f"--gpus={node.gpus}, but PyTorch {answer['torch']} sees {len(there)} here"
-    for index, gpu in enumerate(there):
-        if gpu["used_gb"] > _USED_GPU_GB:
-            yield f"GPU {index}, {gpu['name']}, is in use: {gpu['used_gb']:.1f} GB are taken"
 
 
 def without_gpus(planned: Sequence[OfficialTrial], node: Node) -> Iterator[str]:
@@ -151,105 +108,152 @@ def without_gpus(planned: Sequence[OfficialTrial], node: Node) -> Iterator[str]:
             yield f"{workload} does not train on a CPU under PyTorch; --gpus=0 is for mnist"
 
 
-def _batch_size(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    ranks = max(1, node.gpus)
-    for workload, said in answer.get("workloads", {}).items():
-        sizes = {f"training with {entry}": size for entry, size in said["batch_sizes"].items()}
-        for what, size in {**sizes, "evaluation": said["eval_batch_size"]}.items():
-            if size % ranks:
-                yield f"{workload}: the batch size of {what}, {size}, is no multiple of {ranks}"
+def _workloads(planned: Sequence[OfficialTrial]) -> list[str]:
+    return list(dict.fromkeys(trial.trial.workload for trial in planned))
 
 
-def _data(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    del answer
-    from scripts.official import paths
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """The checks of trials on a node, a method each, which yields one sentence for each problem.
 
-    for workload in _workloads(planned):
-        yield from paths.missing(workload, node.data_dir)
+    Attributes:
+      answer: of `ask`, or `error` for why there is none; empty if it was not asked.
+    """
 
+    planned: Sequence[OfficialTrial]
+    node: Node
+    answer: Answer
 
-def _disk(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    del answer
-    there = next(path for path in (node.output, *node.output.parents) if path.exists())
-    free = shutil.disk_usage(there).free / 1e9
-    largest = max(planned, key=trial_gb)
-    size = trial_gb(largest)
-    if free < (KEPT + 1) * size:
-        yield (
-            f"{there} has {free:.1f} GB free; {largest.trial.workload} needs "
-            f"{(KEPT + 1) * size:.1f} for {KEPT + 1} checkpoints of about {size:.1f} GB"
-        )
+    def run(self, names: Sequence[str]) -> None:
+        """Prints problems and warnings; UserError naming the checks that failed."""
+        failed = []
+        for name in names:
+            problems = list(getattr(self, name)())
+            for problem in problems:
+                print(f"check {name}: {problem}", file=sys.stderr)
+            failed.extend([name] if problems else [])
+        for warning in self.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
+        if failed:
+            skip = f"--skip_checks={','.join(failed)}"
+            raise UserError(f"checks failed: {', '.join(failed)} ({skip} starts regardless)")
 
+    @property
+    def _ranks(self) -> int:
+        return max(1, self.node.gpus)
 
-def _cores(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    del planned, answer
-    cores = len(available_cores())
-    if cores < node.gpus:
-        yield (
-            f"{cores} CPU cores are available to {node.gpus} processes, one for each GPU; under "
-            "Slurm, a higher --slurm_cpus gives more, and none of it the whole node"
-        )
+    @property
+    def _classes(self) -> Mapping[str, Any]:
+        """What the benchmark's classes say, by workload."""
+        return self.answer.get("workloads", {})
 
+    def benchmark(self) -> Iterator[str]:
+        if "error" in self.answer:
+            yield self.answer["error"]
+            return
+        for workload in _workloads(self.planned):
+            if workload not in self._classes:
+                yield f"{self.node.checkout} has no workload {workload}"
 
-def _memory(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    del planned, answer
-    needed = _GB_PER_PROCESS * max(1, node.gpus)
-    available = memory.available_gb()
-    if available is not None and available < needed:
-        yield (
-            f"{available:.1f} GB of memory are available; {max(1, node.gpus)} processes need at "
-            f"least {needed:.1f}"
-        )
-    shared = Path("/dev/shm")
-    if node.gpus and shared.is_dir():
-        size = shutil.disk_usage(shared).total / 1e9
-        if size < _SHARED_GB:
+    def version(self) -> Iterator[str]:
+        version = self.planned[0].version
+        for workload, theirs in self._classes.items():
+            facts = registry.official(workload, version)
+            for name in ("max_runtime_seconds", "validation_target", "test_target"):
+                value = getattr(facts, name)
+                if value is not None and not math.isclose(value, theirs[name]):
+                    yield (
+                        f"{workload}: the registry's {name} in {version} is {value}, "
+                        f"that of {self.node.checkout} {theirs[name]}"
+                    )
+
+    def gpus(self) -> Iterator[str]:
+        yield from without_gpus(self.planned, self.node)
+        gpus = self.answer.get("gpus")
+        if gpus is None:
+            return
+        if len(gpus) < self.node.gpus:
+            torch = self.answer["torch"]
+            yield f"--gpus={self.node.gpus}, but PyTorch {torch} sees {len(gpus)} here"
+        for index, gpu in enumerate(gpus):
+            if gpu["used_gb"] > _USED_GPU_GB:
+                yield f"GPU {index}, {gpu['name']}, is in use: {gpu['used_gb']:.1f} GB are taken"
+
+    def batch_size(self) -> Iterator[str]:
+        for workload, row in self._classes.items():
+            sizes = {f"training with {entry}": size for entry, size in row["batch_sizes"].items()}
+            for what, size in {**sizes, "evaluation": row["eval_batch_size"]}.items():
+                if size % self._ranks:
+                    yield (
+                        f"{workload}: the batch size of {what}, {size}, is no multiple of "
+                        f"{self._ranks}"
+                    )
+
+    def data(self) -> Iterator[str]:
+        for workload in _workloads(self.planned):
+            yield from paths.missing(workload, self.node.data_dir)
+
+    def disk(self) -> Iterator[str]:
+        output = self.node.output
+        folder = next(path for path in (output, *output.parents) if path.exists())
+        free = shutil.disk_usage(folder).free / 1e9
+        largest = max(self.planned, key=resources.trial_gb)
+        size = resources.trial_gb(largest)
+        if free < (KEPT + 1) * size:
             yield (
-                f"{shared} has {size:.2f} GB, too few for data loaders; a container gets more with "
-                "--shm-size"
+                f"{folder} has {free:.1f} GB free; {largest.trial.workload} needs "
+                f"{(KEPT + 1) * size:.1f} for {KEPT + 1} checkpoints of about {size:.1f} GB"
             )
 
+    def cores(self) -> Iterator[str]:
+        cores = len(available_cores())
+        if cores < self.node.gpus:
+            yield (
+                f"{cores} CPU cores are available to {self.node.gpus} processes, one for each GPU; "
+                "under Slurm, a higher --slurm_cpus gives more, and none of it the whole node"
+            )
 
-def _port(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    """The ranks meet at a free port of this host, under its own name."""
-    del planned, answer
-    if node.gpus <= 1:
-        return
-    for host in ("localhost", socket.gethostname()):
-        try:
-            with socket.create_server((socket.gethostbyname(host), 0)):
-                pass
-        except OSError as error:
-            yield f"processes cannot meet at {host}: {error.strerror or error}"
+    def memory(self) -> Iterator[str]:
+        needed = _GB_PER_PROCESS * self._ranks
+        available = resources.available_gb()
+        if available < needed:
+            yield (
+                f"{available:.1f} GB of memory are available; {self._ranks} processes need at "
+                f"least {needed:.1f}"
+            )
+        shared = Path("/dev/shm")
+        if self.node.gpus and shared.is_dir():
+            size = shutil.disk_usage(shared).total / 1e9
+            if size < _SHARED_GB:
+                yield (
+                    f"{shared} has {size:.2f} GB, too few for data loaders; a container gets more "
+                    "with --shm-size"
+                )
 
+    def port(self) -> Iterator[str]:
+        """Ranks meet at a free port of this host, under its own name."""
+        for host in ("localhost", socket.gethostname()) if self.node.gpus > 1 else ():
+            try:
+                with socket.create_server((socket.gethostbyname(host), 0)):
+                    pass
+            except OSError as error:
+                yield f"processes cannot meet at {host}: {error.strerror or error}"
 
-_CHECKS: Mapping[str, Callable[[Sequence[OfficialTrial], Node, Answer], Iterator[str]]] = {
-    "benchmark": _benchmark,
-    "version": _version,
-    "gpus": _gpus,
-    "batch_size": _batch_size,
-    "data": _data,
-    "disk": _disk,
-    "cores": _cores,
-    "memory": _memory,
-    "port": _port,
-}
-NAMES = tuple(_CHECKS)
-
-
-def _warnings(planned: Sequence[OfficialTrial], node: Node, answer: Answer) -> Iterator[str]:
-    """What does not keep a trial from running, but makes its times others than the published."""
-    pinned = re.search(r"^TORCH \?= (\S+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    torch = str(answer.get("torch", ""))
-    if pinned and torch and torch.partition("+")[0] != pinned[1]:
-        yield f"PyTorch {torch}, where the benchmark has {pinned[1]}"
-    names = sorted({gpu["name"] for gpu in answer.get("gpus", ())})
-    if node.gpus and names and (node.gpus != 8 or not all("V100" in name for name in names)):
-        yield f"budgets are for 8 V100 GPUs, not for {node.gpus} of {', '.join(names)}"
-    cores = len(available_cores())
-    if node.gpus <= cores < _CORES_PER_GPU * node.gpus:
-        yield (
-            f"{cores} CPU cores for {node.gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "
-            "ranks wait for their data"
-        )
-    del planned
+    def warnings(self) -> Iterator[str]:
+        """What lets a trial run, but makes its times differ from those published."""
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        pinned = re.search(r"^TORCH \?= (\S+)", makefile, re.MULTILINE)
+        torch = str(self.answer.get("torch", ""))
+        if pinned and torch and torch.partition("+")[0] != pinned[1]:
+            yield f"PyTorch {torch}, where the benchmark has {pinned[1]}"
+        rules, gpus = RULES[self.planned[0].version], self.node.gpus
+        names = sorted({gpu["name"] for gpu in self.answer.get("gpus", ())})
+        if gpus and names and (gpus != rules.gpus or any(rules.gpu not in name for name in names)):
+            budgets = f"budgets are for {rules.gpus} {rules.gpu} GPUs"
+            yield f"{budgets}, not for {gpus} of {', '.join(names)}"
+        cores = len(available_cores())
+        if gpus <= cores < _CORES_PER_GPU * gpus:
+            yield (
+                f"{cores} CPU cores for {gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "
+                "ranks wait for their data"
+            )

@@ -1,10 +1,8 @@
-"""What is kept of a trial while the official runner trains it: checkpoints, tables, progress."""
+"""Housekeeping of a trial while the official runner trains it: checkpoints, tables, progress."""
 
-import functools
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +28,53 @@ class Keeper:
         self._metric = f"validation/{trial.facts.metric}"
         self._directory = directory
         self._bar = bar
-        self._changed: dict[str, int] = {}
-        self._told: set[int | None] = set()
+        self._copied: dict[str, int] = {}
+        self._reported: set[int | None] = set()
 
     def look(self) -> None:
         """Prunes checkpoints, copies tables that are whole, and shows the last evaluation.
 
-        What the file system does not allow is told once for each cause, and tried again next time:
-        a trial of many hours must not end for it.
+        What the file system does not allow is reported once for each cause, and tried again next
+        time: a trial of many hours must not end for it.
         """
-        self._attempt(functools.partial(prune, self._directory))
-        for name in (EVALUATIONS, MEASUREMENTS):
-            self._attempt(functools.partial(self._take, name))
+        for act in (
+            lambda: prune(self._directory),
+            lambda: self._back_up(EVALUATIONS),
+            lambda: self._back_up(MEASUREMENTS),
+        ):
+            try:
+                act()
+            except OSError as error:
+                if error.errno not in self._reported:
+                    self._reported.add(error.errno)
+                    print(
+                        f"warning: {self._directory}: {error}; the trial goes on", file=sys.stderr
+                    )
 
-    def _attempt(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except OSError as error:
-            if error.errno not in self._told:
-                self._told.add(error.errno)
-                print(f"warning: {self._directory}: {error}; the trial goes on", file=sys.stderr)
-
-    def _take(self, name: str) -> None:
-        path = self._directory / name
+    def _back_up(self, name: str) -> None:
+        """Copies a table that has changed, if the copy is whole."""
+        path, backups = self._directory / name, self._directory / BACKUP
         try:
             changed = path.stat().st_mtime_ns
-            if self._changed.get(name) == changed:
+            if self._copied.get(name) == changed:
                 return
             rows = read_rows(path)
         except (FileNotFoundError, UserError):  # it is not there yet, or being written just now
             return
         if name == EVALUATIONS and rows:
             self._show(rows[-1])
-        if self._back_up(name, len(rows)):
-            self._changed[name] = changed
-
-    def _back_up(self, name: str, rows: int) -> bool:
-        """Copies a table; whether the copy is whole."""
-        folder = self._directory / BACKUP
-        folder.mkdir(exist_ok=True)
-        copy = folder / f".{name}"
-        shutil.copy2(self._directory / name, copy)
+        backups.mkdir(exist_ok=True)
+        copy = backups / f".{name}"
+        shutil.copy2(path, copy)
         try:
-            whole = len(read_rows(copy)) >= rows
+            is_whole = len(read_rows(copy)) >= len(rows)
         except UserError:
-            whole = False
-        if whole:
-            copy.replace(folder / name)
+            is_whole = False
+        if is_whole:
+            copy.replace(backups / name)
+            self._copied[name] = changed
         else:
             copy.unlink()
-        return whole
 
     def _show(self, row: dict[str, str]) -> None:
         value, seconds = row.get(self._metric) or "nan", float(row.get("score") or 0)
@@ -91,7 +86,7 @@ class Keeper:
 
 def prune(directory: Path) -> None:
     """Removes all but the newest checkpoints, once the last but one of these is whole."""
-    found = checkpoints(directory)
-    if len(found) > KEPT and zipfile.is_zipfile(found[-KEPT]):
-        for old in found[:-KEPT]:
-            old.unlink(missing_ok=True)
+    paths = checkpoints(directory)
+    if len(paths) > KEPT and zipfile.is_zipfile(paths[-KEPT]):
+        for path in paths[:-KEPT]:
+            path.unlink(missing_ok=True)

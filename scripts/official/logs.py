@@ -9,7 +9,6 @@ just then.
 
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,20 @@ from scripts.official.trial import OfficialTrial
 
 BACKUP = "backup"
 LAUNCH = "launch_{}.json"
-_ATTEMPT = "attempt_{}"
 _CHECKPOINT = "checkpoint_"
-_ELSEWHERE = "choose another --experiment_dir, or move the trial's folder away"
+_REMEDY = "choose another --experiment_dir, or move the trial's folder away"
 
 Rows = list[dict[str, str]]
 
 
 def checkpoints(directory: Path) -> list[Path]:
     """The runner's checkpoints, from the first to the last step."""
-    found = (path for path in directory.glob(f"{_CHECKPOINT}*") if path.is_file())
-    return sorted((path for path in found if _step(path) is not None), key=lambda p: _step(p) or 0)
+    paths = (path for path in directory.glob(f"{_CHECKPOINT}*") if path.is_file())
+    return sorted((path for path in paths if path.name[len(_CHECKPOINT) :].isdecimal()), key=_step)
 
 
-def _step(checkpoint: Path) -> int | None:
-    number = checkpoint.name.removeprefix(_CHECKPOINT)
-    return int(number) if number.isdecimal() else None
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(_CHECKPOINT))
 
 
 def read_rows(path: Path) -> Rows:
@@ -79,15 +76,12 @@ def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
 
 
 def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) -> str:
-    facts = trial.facts
-    splits = (("validation", facts.validation_target), ("test", facts.test_target))
-    if all(
-        any(
-            facts.meets(float(row.get(f"{split}/{facts.metric}") or "nan"), target)
-            for row in evaluations
-        )
-        for split, target in splits
-    ):
+    """Why the runner left its training loop."""
+    facts, targets = trial.facts, []
+    for split, target in (("validation", facts.validation_target), ("test", facts.test_target)):
+        values = (float(row.get(f"{split}/{facts.metric}") or "nan") for row in evaluations)
+        targets.append(any(facts.meets(value, target) for value in values))
+    if all(targets):
         return "targets"
     if seconds >= trial.budget_seconds:
         return "time"
@@ -108,37 +102,28 @@ def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     if status is None:
         status = _unrecorded(trial, directory)
     elif status["reason"] != "time" and not read_rows(directory / EVALUATIONS):
-        raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_ELSEWHERE}")
-    if status is not None or checkpoints(directory):
-        _check_points(trial, directory)
-        if status is None or "source" not in status:
-            _check_flags(trial, directory)
+        raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_REMEDY}")
+    if status is None and not checkpoints(directory):
+        return None
+    point, flags = directory / HPARAMS, directory / FLAGS_GIVEN
+    if point.exists() and trial.entry.ruleset == "external":
+        recorded = files.read_json(point)
+        trials.require_same(str(point), recorded, trial.trial.hyperparameters, remedy=_REMEDY)
+    if flags.exists() and (status is None or "source" not in status):
+        trials.require_same(str(flags), files.read_json(flags), trial.recorded(), True, _REMEDY)
     return status
 
 
 def _unrecorded(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     """The status of a trial that has ended and has no status.json."""
-    launch = directory / LAUNCH.format(0)
+    is_ours = (directory / LAUNCH.format(0)).exists()
     try:
-        found = ending(trial, directory)
+        status = ending(trial, directory)
     except UserError:
-        if launch.exists():  # `prepare` mends it
+        if is_ours:  # `prepare` mends it
             return None
         raise
-    return found if found is None or launch.exists() else found | {"source": "logs"}
-
-
-def _check_points(trial: OfficialTrial, directory: Path) -> None:
-    path = directory / HPARAMS
-    if path.exists() and trial.entry.ruleset == "external":
-        recorded = files.read_json(path)
-        trials.require_same(str(path), recorded, trial.trial.hyperparameters, remedy=_ELSEWHERE)
-
-
-def _check_flags(trial: OfficialTrial, directory: Path) -> None:
-    path = directory / FLAGS_GIVEN
-    if path.exists():
-        trials.require_same(str(path), files.read_json(path), trial.recorded(), True, _ELSEWHERE)
+    return status if status is None or is_ours else status | {"source": "logs"}
 
 
 def prepare(trial: OfficialTrial, directory: Path) -> int:
@@ -152,19 +137,14 @@ def prepare(trial: OfficialTrial, directory: Path) -> int:
     Raises:
       UserError: a table is damaged and has no backup; or as `finished`.
     """
-    kept = None
     for checkpoint in reversed(checkpoints(directory)):
         if is_intact(checkpoint):
-            kept = checkpoint
-            break
+            for name in (EVALUATIONS, MEASUREMENTS):
+                _cut(directory, name, _step(checkpoint))
+            return _step(checkpoint)
         checkpoint.rename(directory / f"damaged_{checkpoint.name}")
-    if kept is None:
-        set_aside(directory)
-        return 0
-    step = _step(kept) or 0
-    for name in (EVALUATIONS, MEASUREMENTS):
-        _cut(directory, name, step)
-    return step
+    set_aside(directory)
+    return 0
 
 
 def is_intact(checkpoint: Path) -> bool:
@@ -178,43 +158,34 @@ def is_intact(checkpoint: Path) -> bool:
 
 def set_aside(directory: Path) -> None:
     """Moves what a run without checkpoints left into the first free `attempt_N`."""
-    kept = (LOG, SPACE)
-    left = [p for p in directory.iterdir() if p.name not in kept and not _is_ours(p)]
-    if not left:
-        return
+    stays = (".", "attempt_", LAUNCH.split("{")[0], LOG, SPACE)
+    paths = [path for path in directory.iterdir() if not path.name.startswith(stays)]
     number = 0
-    while (directory / _ATTEMPT.format(number)).exists():
+    while (attempt := directory / f"attempt_{number}").exists():
         number += 1
-    attempt = directory / _ATTEMPT.format(number)
-    attempt.mkdir()
-    for path in left:
+    for path in paths:
+        attempt.mkdir(exist_ok=True)
         path.rename(attempt / path.name)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.name.startswith((".", _ATTEMPT.format(""), LAUNCH.split("{")[0]))
-
-
 def _cut(directory: Path, name: str, step: int) -> None:
-    path, backup = directory / name, directory / BACKUP / name
+    """Removes the rows of a table after `step`, with a copy of it in the backups."""
+    path, backups = directory / name, directory / BACKUP
     try:
         rows = read_rows(path)
     except UserError as error:
-        if not backup.exists():
-            raise UserError(f"{error}; {_ELSEWHERE}") from error
+        if not (backups / name).exists():
+            raise UserError(f"{error}; {_REMEDY}") from error
         path.replace(directory / f"damaged_{name}")
-        shutil.copy2(backup, path)
+        shutil.copy2(backups / name, path)
         rows = read_rows(path)
-    if all(float(row["global_step"]) <= step for row in rows):
+    earlier = [row for row in rows if float(row["global_step"]) <= step]
+    if len(earlier) == len(rows):
         return
-    number = len(list(directory.glob(f"{BACKUP}/{name}.cut_*")))
-    (directory / BACKUP).mkdir(exist_ok=True)
-    shutil.copy2(path, directory / BACKUP / f"{name}.cut_{number}")
-    _write_rows(path, [row for row in rows if float(row["global_step"]) <= step], list(rows[0]))
-
-
-def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
-    if not rows:
+    backups.mkdir(exist_ok=True)
+    number = len(list(backups.glob(f"{name}.cut_*")))
+    shutil.copy2(path, backups / f"{name}.cut_{number}")
+    if earlier:
+        metrics_log.write_csv(path, earlier, list(rows[0]))
+    else:
         path.unlink()
-        return
-    metrics_log.write_csv(path, rows, columns)

@@ -1,12 +1,17 @@
-"""How much disk the official runner's checkpoints of a trial take."""
+"""The disk that a trial's checkpoints take, and the memory that its processes may have here."""
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import psutil
 
 from scripts.benchmark import model_shapes
 from scripts.official.trial import OfficialTrial
 from workloads import registry
+
+_V1, _V2 = "memory.limit_in_bytes", "memory.max"
 
 
 def trial_gb(trial: OfficialTrial) -> float:
@@ -43,3 +48,41 @@ def _factor_numbers(shapes: Iterable[tuple[int, ...]]) -> int:
         left, right = tile.sides
         count += tile.blocks * (left * tile.height**2 + right * tile.width**2)
     return 2 * count
+
+
+def available_gb(root: Path = Path("/")) -> float:
+    """Memory that this process may take, in units of 1e9 bytes.
+
+    The machine's available memory, or the lowest limit of a control group that this process is in,
+    as Slurm and containers set them, if that is less.
+
+    Args:
+      root: of the control groups' files, for tests.
+    """
+    return min([psutil.virtual_memory().available, *_limits(root)]) / 1e9
+
+
+def _limits(root: Path) -> Iterator[int]:
+    """Limits in bytes of all control groups around this process; a group may have none."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except OSError:  # no Linux
+        return
+    mount = root / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            folder, name = mount, _V2
+        elif "memory" in controllers.split(","):
+            folder, name = mount / "memory", _V1
+        else:
+            continue
+        # A container sees its own group as the root, whatever the group's name is outside.
+        below = PurePosixPath(group).relative_to("/")
+        for path in (below, *below.parents):
+            try:
+                limit = (folder / path / name).read_text("utf-8").strip()
+            except OSError:
+                continue
+            if limit.isdecimal():  # else "max"
+                yield int(limit)

@@ -1,14 +1,15 @@
-"""Sizes of checkpoints, against what optimizers that have taken a step hold."""
+"""Sizes of checkpoints, against states of optimizers, and memory, from files as the kernel's."""
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from scripts.benchmark import model_shapes
 from scripts.local.trial import Trial
-from scripts.official.checkpoint_size import checkpoint_gb, trial_gb
+from scripts.official.resources import available_gb, checkpoint_gb, trial_gb
 from scripts.official.trial import OfficialTrial
 from submission.entries.shampoo.submission import MAX_DIM
 from submission.shampoo import Shampoo
@@ -53,8 +54,54 @@ def test_it_is_what_the_optimizer_saves(monkeypatch: pytest.MonkeyPatch, momentu
     )
     numbers = sum(math.prod(shape) for shape in shapes.values())
     checkpoint_gb.cache_clear()
-    found = checkpoint_gb("ogbg", momentum=momentum > 0)
+    size = checkpoint_gb("ogbg", momentum=momentum > 0)
     checkpoint_gb.cache_clear()
     weights = registry.official("ogbg").model.parameters
-    ratio = found / (4 * weights / 1e9) / ((saved + numbers) / numbers)
+    ratio = size / (4 * weights / 1e9) / ((saved + numbers) / numbers)
     assert ratio == pytest.approx(1, rel=0.01)  # but for counters of blocks
+
+
+GB = 10**9
+GROUPS = "5:cpu,cpuacct:/a\n4:memory:/docker/abc\n1:name=systemd:/\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "gb"),
+    [
+        ({}, 64),
+        ({"proc/self/cgroup": "0::/a/b/c\n", "sys/fs/cgroup/a/b/c/memory.max": "max\n"}, 64),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b/c\n",
+                "sys/fs/cgroup/a/b/memory.max": f"{2 * GB}\n",
+                "sys/fs/cgroup/a/memory.max": f"{8 * GB}\n",
+                "sys/fs/cgroup/a/other/memory.max": "1\n",  # of another process
+            },
+            2,
+        ),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{128 * GB}\n"}, 64),
+        # The first version of control groups; a container sees its own group as the root.
+        (
+            {
+                "proc/self/cgroup": GROUPS,
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            64,
+        ),
+        (
+            {
+                "proc/self/cgroup": GROUPS,
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GB}\n",
+            },
+            3,
+        ),
+    ],
+)
+def test_the_lowest_limit_around_the_process_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], gb: int
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * GB))
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert available_gb(tmp_path) == gb

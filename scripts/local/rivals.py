@@ -148,7 +148,7 @@ def _soap_of_ours_refreshes(step: int, interval: int) -> bool:
 
 
 def _is_due() -> Callable[[int, int], bool]:
-    due: Callable[[int, int], bool] = importlib.import_module("submission.shampoo.refresh").is_due
+    due: Callable[[int, int], bool] = importlib.import_module("submission.plan.refresh").is_due
     return due
 
 

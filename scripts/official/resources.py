@@ -40,13 +40,13 @@ def _factor_numbers(shapes: Iterable[tuple[int, ...]]) -> int:
     """Elements of all factors and of their roots, as the entry cuts parameters into blocks."""
     # PyTorch takes seconds to import, which a dry run does not need.
     from submission.entries.shampoo.submission import MAX_DIM
-    from submission.shampoo.blocking import plan
-    from submission.shampoo.config import BlockingConfig
+    from submission.plan.blocking import plan_parameter
+    from submission.plan.options import BlockingConfig
 
     config, count = BlockingConfig(max_dim=MAX_DIM), 0
-    for tile in (tile for shape in shapes for tile in plan(shape, config).tiles):
-        left, right = tile.sides
-        count += tile.blocks * (left * tile.height**2 + right * tile.width**2)
+    for grid in (grid for shape in shapes for grid in plan_parameter(shape, config).grids):
+        left, right = grid.sides
+        count += grid.blocks * (left * grid.height**2 + right * grid.width**2)
     return 2 * count
 
 

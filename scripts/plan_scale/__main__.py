@@ -27,7 +27,8 @@ from scripts.plan_scale import report as plan_scale_report
 from scripts.plan_scale.hardware import HARDWARE, Hardware
 from scripts.plan_scale.model import Question
 from scripts.plan_scale.ranks import World
-from submission.shampoo.config import METHODS, DistributedConfig, ShampooConfig
+from submission.plan.options import METHODS
+from submission.shampoo.config import DistributedConfig, ShampooConfig
 
 FLAGS = flags.FLAGS
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -14,10 +14,11 @@ from scripts.benchmark.counting import Kernel, WorkCount
 from scripts.plan_scale import ranks as plan_scale_ranks
 from scripts.plan_scale.hardware import Hardware
 from scripts.plan_scale.ranks import Rank, World
-from submission.shampoo import blocking, ownership, roots
-from submission.shampoo.blocking import StackLayout
+from submission.plan import blocking, ownership
+from submission.plan.blocking import StackSpec
+from submission.plan.refresh import RefreshSchedule
+from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
-from submission.shampoo.refresh import Line, Schedule
 from submission.shampoo.stack_group import StackGroup
 
 # Per parameter and token; two of them forward (Kaplan et al. 2020, arXiv:2001.08361, 2.1).
@@ -136,7 +137,7 @@ class Owners:
       config: the optimizer's.
     """
 
-    def __init__(self, layouts: Sequence[Sequence[StackLayout]], config: ShampooConfig) -> None:
+    def __init__(self, layouts: Sequence[Sequence[StackSpec]], config: ShampooConfig) -> None:
         self.layouts, self._config = layouts, config
         self._state: dict[tuple[int, int, tuple[bool, bool]], int] = {}
 
@@ -160,14 +161,14 @@ class Owners:
             for owned in self.layouts
         ]
 
-    def _state_of_block(self, layout: StackLayout) -> int:
+    def _state_of_block(self, layout: StackSpec) -> int:
         """Every state tensor has a row per block, so one block tells of all."""
         key = layout.height, layout.width, layout.sides
         if key not in self._state:
-            member = layout.members[0]
-            tile = dataclasses.replace(member.tile, rows=1, columns=1)
+            member = layout.parts[0]
+            tile = dataclasses.replace(member.grid, rows=1, columns=1)
             one = dataclasses.replace(
-                layout, members=(dataclasses.replace(member, tile=tile, offset=0),)
+                layout, parts=(dataclasses.replace(member, grid=tile, offset=0),)
             )
             group = StackGroup(
                 [one], [member.index], self._config, torch.float32, torch.device("meta")
@@ -182,7 +183,7 @@ def _preconditioned(rank: Rank) -> float:
     """The share of all elements that lie in blocks with a factor."""
     totals = {False: 0, True: 0}
     for plan in rank.layout.plans:
-        for tile in plan.tiles:
+        for tile in plan.grids:
             totals[any(tile.sides)] += tile.blocks * tile.height * tile.width
     return totals[True] / sum(totals.values())
 
@@ -195,24 +196,24 @@ def _refresh(question: Question, rank: Rank, owners: Owners) -> dict[str, Any]:
     """
     config = question.config
     plans = rank.layout.plans
-    parts = (part for index, plan in enumerate(plans) for part in blocking.whole(index, plan))
-    line = Line(blocking.stack_layouts(parts))
+    parts = (part for index, plan in enumerate(plans) for part in blocking.parts_of(index, plan))
+    schedule = RefreshSchedule(blocking.stack_specs(parts))
     work: dict[int, tuple[float, float]] = {}
     slowest = [0.0] * config.refresh_interval
     flops = seconds = 0.0
     for layouts in owners.layouts:
-        schedule = Schedule(line.runs(layouts), line.total)
+        of_owner = schedule.restricted_to(layouts)
         for phase in range(config.refresh_interval):
             step = config.refresh_interval + phase
             here = 0.0
-            for turn in schedule.turns(step, config.refresh_interval, config.refresh):
-                layout = layouts[turn.stack]
-                dimension = (layout.height, layout.width)[turn.side]
+            for due in of_owner.due(step, config.refresh_interval, config.refresh):
+                layout = layouts[due.stack]
+                dimension = (layout.height, layout.width)[due.side]
                 exponent = config.exponent or 1 / (2 * sum(layout.sides))
                 if dimension not in work:
                     work[dimension] = _factor_work(question, dimension, exponent)
-                flops += (turn.stop - turn.start) * work[dimension][0]
-                here += (turn.stop - turn.start) * work[dimension][1]
+                flops += (due.stop - due.start) * work[dimension][0]
+                here += (due.stop - due.start) * work[dimension][1]
             seconds += here
             slowest[phase] = max(slowest[phase], here)
     steps = config.refresh_interval * len(owners.layouts)

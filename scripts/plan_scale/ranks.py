@@ -161,7 +161,7 @@ def build(
             raise UserError(f"--group_size: {error}") from error
         for stacks in layout.stacks:
             for stack in stacks.stacks:
-                for member in stack.layout.members:
+                for member in stack.layout.parts:
                     stacks.counters.mark_seen(member)
                 allocate(stack, config)
         count = _step(layout, parameters, config)

@@ -15,7 +15,8 @@ Shampoo (
 )
 """
 
-from .config import BlockingConfig, DistributedConfig, ShampooConfig, StateConfig
+from ..plan.options import BlockingConfig
+from .config import DistributedConfig, ShampooConfig, StateConfig
 from .optimizer import Shampoo
 from .presets import algoperf_winner, kl_shampoo, shampoo, soap
 

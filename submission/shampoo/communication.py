@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .blocking import StackLayout
+from ..plan.blocking import StackSpec
 from .config import DistributedConfig
 from .exchange import (
     Exchange,
@@ -25,13 +25,13 @@ from .exchange import (
 from .numerics import state_dtype
 from .placement import Placement
 from .roster import Roster
-from .stacks import Stack
+from .stacks import Stack, matrix_view, stack_view
 
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
 # The stacks of every owner, in the order of `Placement.owner`.
-Layouts = Sequence[Sequence[StackLayout]]
+Layouts = Sequence[Sequence[StackSpec]]
 
 # Of dimension 0, or where the matrix is one row of its elements, the part that each shard holds:
 # [begin, end) by parameter index and shard.
@@ -68,7 +68,7 @@ class Replicated(Exchange):
         self._group = placement.replica_group
         self._sends_weights = config.communicate == "parameters"
         sent = parameter_dtype if self._sends_weights else _sent_dtype(config, dtype)
-        share = max(sum(map(_elements, each)) for each in layouts)
+        share = max(sum(layout.elements for layout in each) for each in layouts)
         self._flat = torch.zeros(share, dtype=dtype, device=device)
         for stack, buffer in zip(stacks, _split(self._flat, layouts[placement.owner]), strict=True):
             stack.buffer = buffer
@@ -77,9 +77,7 @@ class Replicated(Exchange):
             self._outgoing = torch.zeros(share, dtype=sent, device=device)
         self._own = _views(self._outgoing, layouts[placement.owner])
         self._incoming = torch.zeros(len(layouts), share, dtype=sent, device=device)
-        self._members = [
-            member for layout in layouts for stack in layout for member in stack.members
-        ]
+        self._members = [member for layout in layouts for stack in layout for member in stack.parts]
         self._views = [
             view
             for row, each in zip(self._incoming, layouts, strict=True)
@@ -99,8 +97,8 @@ class Replicated(Exchange):
         if self._outgoing is not self._flat:
             out: Sequence[Tensor] = stack.views
             if self._sends_weights:
-                members = stack.layout.members
-                held = [m.tile.of_matrix(weights[m.index]).to(stack.dtype) for m in members]
+                members = stack.layout.parts
+                held = [matrix_view(m.grid, weights[m.index]).to(stack.dtype) for m in members]
                 out = torch._foreach_sub(held, stack.views)
             torch._foreach_copy_(self._own[number], list(out))
         self._send(int(stack.buffer.storage_offset()) + stack.buffer.numel())
@@ -120,7 +118,7 @@ class Replicated(Exchange):
             if len(self._buckets) > 1:
                 self._incoming[:, start:stop].copy_(into)
         self._started = []
-        targets = [member.tile.of_matrix(weights[member.index]) for member in self._members]
+        targets = [matrix_view(member.grid, weights[member.index]) for member in self._members]
         if self._sends_weights:
             torch._foreach_copy_(targets, self._views)
         else:
@@ -179,31 +177,31 @@ class Piece:
         return part.unflatten(1, (blocks, width))
 
 
-def pieces(layouts: Sequence[StackLayout], held: Held, shard: int) -> Iterator[Piece]:
+def pieces(layouts: Sequence[StackSpec], held: Held, shard: int) -> Iterator[Piece]:
     """What a shard holds of an owner's blocks, in the order of its stacks."""
     for number, layout in enumerate(layouts):
-        for member in layout.members:
+        for member in layout.parts:
             begin, end = held[member.index][shard]
-            tile = member.tile
-            if member.matrix[0] == 1:
-                first, last = max(begin, tile.column), min(end, tile.column + tile.columns)
+            grid = member.grid
+            if member.matrix_shape[0] == 1:
+                first, last = max(begin, grid.column), min(end, grid.column + grid.columns)
                 if first < last:
-                    blocks = member.offset + first - tile.column, last - first
+                    blocks = member.offset + first - grid.column, last - first
                     shape = 1, last - first, 1
                     yield Piece(number, blocks, (0, 1), member.index, 0, first - begin, shape)
                 continue
-            for row in range(tile.rows):
-                top = tile.row + row * tile.height
-                first, last = max(begin, top), min(end, top + tile.height)
+            for row in range(grid.rows):
+                top = grid.row + row * grid.height
+                first, last = max(begin, top), min(end, top + grid.height)
                 if first < last:
                     yield Piece(
                         number,
-                        (member.offset + row * tile.columns, tile.columns),
+                        (member.offset + row * grid.columns, grid.columns),
                         (first - top, last - top),
                         member.index,
                         first - begin,
-                        tile.column,
-                        (last - first, tile.columns, tile.width),
+                        grid.column,
+                        (last - first, grid.columns, grid.width),
                     )
 
 
@@ -342,30 +340,26 @@ def _sent_dtype(config: DistributedConfig, dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype == torch.float64 else config.communication_dtype
 
 
-def _elements(layout: StackLayout) -> int:
-    return layout.blocks * layout.height * layout.width
-
-
 def _total(pieces: Sequence[Piece]) -> int:
     return sum(piece.elements for piece in pieces)
 
 
-def _split(flat: Tensor, layouts: Sequence[StackLayout]) -> list[Tensor]:
+def _split(flat: Tensor, layouts: Sequence[StackSpec]) -> list[Tensor]:
     """The stacks [N, m, n] one after the other in a flat tensor."""
     found, start = [], 0
     for layout in layouts:
-        part = flat.narrow(0, start, _elements(layout))
+        part = flat.narrow(0, start, layout.elements)
         found.append(part.view(layout.blocks, layout.height, layout.width))
-        start += _elements(layout)
+        start += layout.elements
     return found
 
 
-def _views(flat: Tensor, layouts: Sequence[StackLayout]) -> list[list[Tensor]]:
+def _views(flat: Tensor, layouts: Sequence[StackSpec]) -> list[list[Tensor]]:
     """The members' views [rows, m, columns, n] of such a tensor, by stack."""
     return [
         [
-            member.tile.of_stack(stack.narrow(0, member.offset, member.tile.blocks))
-            for member in layout.members
+            stack_view(member.grid, stack.narrow(0, member.offset, member.grid.blocks))
+            for member in layout.parts
         ]
         for layout, stack in zip(layouts, _split(flat, layouts), strict=True)
     ]

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..plan.blocking import StackSpec
 from . import state
-from .blocking import StackLayout
 from .config import StateConfig
 from .kept import Kept
 from .layout import Layout
@@ -109,7 +109,7 @@ def _sent_by(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
     if mine:
         box[0] = _Manifest(
             [[(name, tuple(t.shape), t.dtype) for name, t in table.items()] for table in tables],
-            [[stacks.counters.has_seen(m) for m in s.layout.members] for s in stacks.stacks],
+            [[stacks.counters.has_seen(m) for m in s.layout.parts] for s in stacks.stacks],
         )
     for source, group in _route(placement, owner):
         dist.broadcast_object_list(box, source, group, device=stacks.device)
@@ -140,7 +140,7 @@ def _route(placement: Placement, owner: int) -> Iterator[tuple[int, "ProcessGrou
 
 
 def _shell(
-    layouts: Sequence[StackLayout],
+    layouts: Sequence[StackSpec],
     like: StackGroup,
     config: StateConfig,
     manifest: _Manifest,
@@ -157,7 +157,7 @@ def _shell(
             # A view in another dtype must begin at a multiple of its size.
             tensors[name].copy_(part.clone().view(dtype).view(shape))
             start += len(part)
-        for member, has_seen in zip(stack.layout.members, seen, strict=True):
+        for member, has_seen in zip(stack.layout.parts, seen, strict=True):
             if has_seen:
                 shell.counters.mark_seen(member)
     return shell

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .blocking import Member, StackLayout
+from ..plan.blocking import Part, StackSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Counters:
     """
 
     def __init__(
-        self, layouts: Sequence[StackLayout], dtype: torch.dtype, device: torch.device
+        self, layouts: Sequence[StackSpec], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._layouts = layouts
-        self._members = [member for layout in layouts for member in layout.members]
+        self._members = [member for layout in layouts for member in layout.parts]
         self._sizes = [layout.blocks for layout in layouts]
         self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
         counts = torch.tensor(
-            [m.tile.blocks for m in self._members], dtype=torch.int64, device="cpu"
+            [m.grid.blocks for m in self._members], dtype=torch.int64, device="cpu"
         )
         numbers = torch.arange(len(counts), device="cpu")
         member_of_block = torch.repeat_interleave(numbers, counts)
         self._member_of_block = member_of_block.to(device).view(-1, 1, 1)
-        self._seen: set[Member] = set()
+        self._seen: set[Part] = set()
         self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
 
     def per_stack(self) -> tuple[Tensor, ...]:
@@ -94,7 +94,7 @@ class Counters:
             pattern = tuple(member in news for member in self._members)
             masks = self._split(self._mask(pattern))
             fresh = [
-                mask if any(member in news for member in layout.members) else None
+                mask if any(member in news for member in layout.parts) else None
                 for layout, mask in zip(self._layouts, masks, strict=True)
             ]
         return [
@@ -104,7 +104,7 @@ class Counters:
             )
         ]
 
-    def _note(self, present: tuple[bool, ...]) -> set[Member]:
+    def _note(self, present: tuple[bool, ...]) -> set[Part]:
         """The members that have a gradient for the first time."""
         if len(self._seen) == len(self._members):
             return set()
@@ -113,15 +113,15 @@ class Counters:
         self._seen |= news
         return news
 
-    def _ranges(self, members: set[Member]) -> list[tuple[slice, ...]]:
+    def _ranges(self, members: set[Part]) -> list[tuple[slice, ...]]:
         """The blocks of these members in each stack, adjacent ones as one range."""
         found = []
         for layout in self._layouts:
             ranges: list[slice] = []
-            for member in layout.members if members else ():
+            for member in layout.parts if members else ():
                 if member not in members:
                     continue
-                start, stop = member.offset, member.offset + member.tile.blocks
+                start, stop = member.offset, member.offset + member.grid.blocks
                 if ranges and ranges[-1].stop == start:
                     start = ranges.pop().start
                 ranges.append(slice(start, stop))
@@ -145,11 +145,11 @@ class Counters:
             return [tensor] * len(self._sizes)
         return tensor.split(self._sizes)
 
-    def mark_seen(self, member: Member) -> None:
+    def mark_seen(self, member: Part) -> None:
         """Notes that a member has averaged gradients before, loaded from a checkpoint."""
         self._seen.add(member)
 
-    def has_seen(self, member: Member) -> bool:
+    def has_seen(self, member: Part) -> bool:
         """Whether a member has had a gradient."""
         return member in self._seen
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import blocking
+from ..plan.blocking import plan_parameter
 from .config import StateConfig
 from .layout import Layout
 from .sides import CONDITION, FAILURES, REFRESHES, RESIDUAL
@@ -23,13 +23,13 @@ def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
     """For every parameter of a group its blocks, or why a diagonal method moves it."""
     found = []
     for name, parameter in zip(names(group), group["params"], strict=True):
-        plan = blocking.plan(parameter.shape, config)
+        plan = plan_parameter(parameter.shape, config)
         if plan.reason:
             treatment = f"{_DIAGONALS[config.diagonal]} ({plan.reason})"
         else:
             blocks = [
-                f"{tile.blocks} x [{tile.height}, {tile.width}]{_ONE_SIDE[tile.sides]}"
-                for tile in plan.tiles
+                f"{grid.blocks} x [{grid.height}, {grid.width}]{_ONE_SIDE[grid.sides]}"
+                for grid in plan.grids
             ]
             treatment = f"{_METHODS[config.method]}, {' + '.join(blocks)}"
         found.append(f"{name} {list(parameter.shape)}: {treatment}")
@@ -47,14 +47,14 @@ def health(
         for stacks in layout.stacks if layout else ():
             for stack, which, table in stacks.refresher.health():
                 rows = table.tolist()
-                for member in stack.layout.members:
+                for member in stack.layout.parts:
                     label = labels[member.index]
                     label = f"group {number} {label}" if several else label
                     entry = found.setdefault(
                         f"{label} {('left', 'right')[which]}",
                         {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
                     )
-                    for row in rows[member.offset : member.offset + member.tile.blocks]:
+                    for row in rows[member.offset : member.offset + member.grid.blocks]:
                         entry["residual"] = max(entry["residual"], row[RESIDUAL])
                         entry["condition"] = max(entry["condition"], row[CONDITION])
                         entry["refreshes"] += int(row[REFRESHES])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .config import BASIS_SOLVERS
+from ..plan.options import BASIS_SOLVERS
 from .eigh import (
     MAX_NON_ORTHONORMALITY,
     decompose,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocking import StackLayout
+from ..plan.blocking import StackSpec
 from .config import StateConfig
 from .counters import Tick
 from .preconditioners import Preconditioner
@@ -69,7 +69,7 @@ class EigenvalueCorrected(BasisPreconditioner):
     _with_eigenvalues = False
 
     def __init__(
-        self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
+        self, layout: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(layout, config, dtype, device)
         shape = (layout.blocks, layout.height, layout.width)

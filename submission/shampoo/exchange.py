@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .roster import Roster
+from .stacks import matrix_view
 
 # By parameter index, what this rank holds of gradients or weights, as matrices.
 Matrices = Mapping[int, Tensor]
@@ -130,9 +131,9 @@ def add_decay(updates: list[Tensor], weights: Sequence[Tensor], decay: Tensor) -
 
 
 def regions(rosters: Sequence[Roster], matrices: Matrices) -> list[Tensor]:
-    """The members' parts of their parameters, or of what has their shape, see `Tile.of_matrix`."""
+    """The members' parts of their parameters, or of what has their shape, see `matrix_view`."""
     return [
-        member.tile.of_matrix(matrices[member.index])
+        matrix_view(member.grid, matrices[member.index])
         for roster in rosters
         for member in roster.members
     ]

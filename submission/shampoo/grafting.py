@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .config import Grafting
+from ..plan.options import Grafting
 from .counters import Tick
 from .numerics import tiny
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocking import StackLayout
+from ..plan.blocking import StackSpec
 from .config import StateConfig
 from .counters import Tick, bias_correction
 from .eigenvalue_corrected import BasisPreconditioner
@@ -31,7 +31,7 @@ class KullbackLeibler(BasisPreconditioner):
     _with_eigenvalues = True
 
     def __init__(
-        self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
+        self, layout: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(layout, config, dtype, device)
         self._shape = layout.height, layout.width

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import blocking, communication, ownership
+from ..plan import blocking, ownership
+from ..plan.blocking import ParameterPlan, StackSpec, stack_specs
+from ..plan.options import BlockingConfig
+from ..plan.refresh import RefreshSchedule
+from . import communication
 from .averaging import Averager
-from .blocking import Plan, StackLayout, stack_layouts
-from .config import BlockingConfig, StateConfig
+from .config import StateConfig
 from .exchange import decay_of
 from .numerics import state_dtype
 from .placement import Placement, Placements, local, part_of, rows_of, whole
-from .refresh import Line
 from .stack_group import StackGroup
 
 if TYPE_CHECKING:
@@ -36,10 +38,10 @@ class Layout:
     """
 
     config: StateConfig
-    plans: list[Plan]
+    plans: list[ParameterPlan]
     indices: frozenset[int]
     stacks: list[StackGroup]
-    owned: list[list[list[StackLayout]]]
+    owned: list[list[list[StackSpec]]]
 
     @classmethod
     def of(
@@ -56,7 +58,7 @@ class Layout:
           placements: tells where parameters lie.
           refresh_interval: as expected, for dividing blocks among ranks.
         """
-        plans = [blocking.plan(parameter.shape, config) for parameter in parameters]
+        plans = [blocking.plan_parameter(parameter.shape, config) for parameter in parameters]
         kinds = defaultdict(list)
         for index in sorted(indices):
             parameter = parameters[index]
@@ -64,14 +66,15 @@ class Layout:
             kinds[parameter.device, parameter.dtype, placement].append(index)
         # Frozen parameters aside, but whether or not they have had a gradient yet.
         planned = [i for i, p in enumerate(parameters) if i in indices or p.requires_grad]
-        line = Line(stack_layouts(part for i in planned for part in blocking.whole(i, plans[i])))
+        all_parts = (part for i in planned for part in blocking.parts_of(i, plans[i]))
+        schedule = RefreshSchedule(stack_specs(all_parts))
         stacks, owned = [], []
         for (device, dtype, placement), here in kinds.items():
             rows = [(index, plans[index]) for index in here]
             parts = ownership.assign(rows, placement.owners, refresh_interval)
-            layouts = [stack_layouts(each) for each in parts]
+            layouts = [stack_specs(each) for each in parts]
             own = layouts[placement.owner]
-            group = StackGroup(own, here, config, state_dtype(dtype), device, placement, line)
+            group = StackGroup(own, here, config, state_dtype(dtype), device, placement, schedule)
             held = {index: _held(parameters[index], plans[index], placement) for index in here}
             if placement.groups and placements.config is not None:
                 group.exchange = communication.exchange(
@@ -124,7 +127,7 @@ class Layout:
         return any(stacks.placement.owners > 1 for stacks in self.stacks)
 
 
-def _held(parameter: Tensor, plan: Plan, placement: Placement) -> list[tuple[int, int]]:
+def _held(parameter: Tensor, plan: ParameterPlan, placement: Placement) -> list[tuple[int, int]]:
     """For each shard, its rows [begin, end) of the parameter as a matrix.
 
     Where that is a single row, the columns.
@@ -133,7 +136,7 @@ def _held(parameter: Tensor, plan: Plan, placement: Placement) -> list[tuple[int
         return []
     length = parameter.shape[0]
     rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
-    each = parameter.numel() // length if plan.matrix[0] == 1 else 1
+    each = parameter.numel() // length if plan.matrix_shape[0] == 1 else 1
     return [(begin * each, end * each) for begin, end in rows]
 
 
@@ -181,7 +184,7 @@ class GroupStep:
             if not weight.is_contiguous():  # then there is no view, and this is a copy
                 self._detours.append((weight, matrix))
         for index, weight in self._gathered.items():
-            shape, dtype = layout.plans[index].matrix, state_dtype(weight.dtype)
+            shape, dtype = layout.plans[index].matrix_shape, state_dtype(weight.dtype)
             self._weights[index] = torch.zeros(shape, dtype=dtype, device=weight.device)
             if index in grads:
                 grads[index] = self._put_together(index, grads[index])
@@ -226,11 +229,11 @@ class GroupStep:
         weight.copy_(moved)
 
 
-def _as_matrix(held: Tensor, plan: Plan) -> Tensor:
+def _as_matrix(held: Tensor, plan: ParameterPlan) -> Tensor:
     """What a rank holds of a parameter, as rows of its matrix or, of a single row, columns."""
-    if plan.matrix[0] == 1:
+    if plan.matrix_shape[0] == 1:
         return held.reshape(1, held.numel())
-    return held.reshape(len(held), plan.matrix[1])
+    return held.reshape(len(held), plan.matrix_shape[1])
 
 
 def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:

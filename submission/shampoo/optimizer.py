@@ -7,14 +7,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from ..plan.options import Grafting, Method
 from . import description
-from .config import (
-    DistributedConfig,
-    Grafting,
-    Method,
-    ShampooConfig,
-    StateConfig,
-)
+from .config import DistributedConfig, ShampooConfig, StateConfig
 from .kept import FIXED, OPTIONS
 from .layout import GroupStep, unscale
 from .placement import Placements, all_true, local

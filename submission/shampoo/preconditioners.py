@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocking import StackLayout
+from ..plan.blocking import StackSpec
 from .config import StateConfig
 from .counters import Tick
 from .sides import Carried, Side
@@ -39,7 +39,7 @@ class Preconditioner(abc.ABC):
     exponent: float
 
     def __init__(
-        self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
+        self, layout: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.weight = torch.zeros(layout.blocks, 1, 1, dtype=dtype, device=device)
         dtypes = state_dtypes(config, dtype)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..plan.refresh import RefreshSchedule
 from .counters import Tick
 from .overlap import Background
 from .preconditioners import Preconditioner
-from .refresh import Line, Schedule
 from .sides import Side
 from .stacks import Stack
 from .symmetric import Blocks
@@ -23,16 +23,19 @@ class Refresher:
     Args:
       stacks: all stacks of a group on one device.
       device: theirs.
-      line: of all factors that share a schedule with theirs; None for theirs alone.
+      schedule: of all factors of the parameter group; None for these stacks alone.
     """
 
     def __init__(
-        self, stacks: Sequence[Stack], device: torch.device, line: Line | None = None
+        self,
+        stacks: Sequence[Stack],
+        device: torch.device,
+        schedule: RefreshSchedule | None = None,
     ) -> None:
         self._stacks = stacks
         layouts = [stack.layout for stack in stacks]
-        line = line or Line(layouts)
-        self._schedule = Schedule(line.runs(layouts), line.total)
+        schedule = schedule or RefreshSchedule(layouts)
+        self._schedule = schedule.restricted_to(layouts)
         self._background: Background[Any] = Background(device)
         self._pending: list[tuple[Stack, int, Blocks, Tensor]] = []
 
@@ -68,21 +71,21 @@ class Refresher:
         if not options:
             return
         group = options[0]
-        for turn in self._schedule.turns(
+        for due in self._schedule.due(
             group["refresh_step"], group["refresh_interval"], group["refresh"]
         ):
-            tick = ticks[turn.stack]
-            blocks = slice(turn.start, turn.stop)
+            tick = ticks[due.stack]
+            blocks = slice(due.start, due.stop)
             if any(
-                fresh.start <= turn.start and turn.stop <= fresh.stop for fresh in tick.fresh_blocks
+                fresh.start <= due.start and due.stop <= fresh.stop for fresh in tick.fresh_blocks
             ):
                 continue
-            stack = self._stacks[turn.stack]
+            stack = self._stacks[due.stack]
             if group["refresh_tolerance"] > 0:
-                side = self._side(stack, turn.side)
-                side.check(blocks, options[turn.stack], self._live(stack, tick)[blocks])
+                side = self._side(stack, due.side)
+                side.check(blocks, options[due.stack], self._live(stack, tick)[blocks])
             else:
-                self._do(stack, turn.side, blocks, tick, options[turn.stack])
+                self._do(stack, due.side, blocks, tick, options[due.stack])
 
     def _leftovers(
         self,

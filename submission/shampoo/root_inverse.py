@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocking import StackLayout
+from ..plan.blocking import StackSpec
 from .config import StateConfig
 from .counters import Tick
 from .preconditioners import Preconditioner
@@ -23,7 +23,7 @@ class RootInverse(Preconditioner):
     refreshes_at_first = True
 
     def __init__(
-        self, layout: StackLayout, config: StateConfig, dtype: torch.dtype, device: torch.device
+        self, layout: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(layout, config, dtype, device)
         self.exponent = 1 / (2 * sum(layout.sides))

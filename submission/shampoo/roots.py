@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..plan.options import ROOT_SOLVERS
 from . import newton
-from .config import ROOT_SOLVERS
 from .eigh import decompose, scale_to_unit
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.

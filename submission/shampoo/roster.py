@@ -22,8 +22,8 @@ class Roster:
 
     def __init__(self, stack: Stack, indices: Container[int]) -> None:
         self.stack = stack
-        self.present = [member.index in indices for member in stack.layout.members]
-        self.members = [member for member in stack.layout.members if member.index in indices]
+        self.present = [member.index in indices for member in stack.layout.parts]
+        self.members = [member for member in stack.layout.parts if member.index in indices]
 
     @cached_property
     def views(self) -> list[Tensor]:
@@ -40,7 +40,7 @@ class Roster:
         assert stack.diagonal is not None and stack.diagonal.second is not None
         first, second = (
             [
-                state.narrow(0, member.offset, member.tile.blocks).view(member.matrix)
+                state.narrow(0, member.offset, member.grid.blocks).view(member.matrix_shape)
                 for member in self.members
             ]
             for state in (stack.ensure_first(), stack.diagonal.second)

@@ -7,13 +7,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..plan.blocking import StackSpec
+from ..plan.refresh import RefreshSchedule
 from . import fused
-from .blocking import StackLayout
 from .config import StateConfig
 from .counters import Counters
 from .exchange import Exchange, Local, Matrices, decay_of
 from .placement import LOCAL, Placement
-from .refresh import Line
 from .refreshing import Refresher
 from .roster import Roster
 from .stacks import Stack
@@ -29,7 +29,7 @@ class StackGroup:
       dtype: of all state but what `config` says otherwise of.
       device: of the parameters and all state.
       placement: where the parameters lie.
-      line: of all factors that share a schedule with these; None for these alone.
+      schedule: of all factors of the parameter group; None for these stacks alone.
 
     Attributes:
       exchange: how gradients come and updates go; on one device until another is set.
@@ -37,13 +37,13 @@ class StackGroup:
 
     def __init__(
         self,
-        layouts: Sequence[StackLayout],
+        layouts: Sequence[StackSpec],
         indices: Sequence[int],
         config: StateConfig,
         dtype: torch.dtype,
         device: torch.device,
         placement: Placement = LOCAL,
-        line: Line | None = None,
+        schedule: RefreshSchedule | None = None,
     ) -> None:
         self.indices = tuple(indices)
         self.dtype, self.device, self.placement = dtype, device, placement
@@ -53,7 +53,7 @@ class StackGroup:
             Stack(layout, config, steps, dtype, device)
             for layout, steps in zip(layouts, self.counters.per_stack(), strict=True)
         ]
-        self.refresher = Refresher(self.stacks, device, line)
+        self.refresher = Refresher(self.stacks, device, schedule)
         slots = {index: slot for slot, index in enumerate(indices)}
         self._slots = len(slots)
         self._slot_of_block = {
@@ -69,8 +69,8 @@ class StackGroup:
 
     def _slots_of(self, stack: Stack, slots: Mapping[int, int]) -> Tensor:
         """Which parameter each block belongs to, [N]."""
-        members = stack.layout.members
-        counts = torch.tensor([member.tile.blocks for member in members], device="cpu")
+        members = stack.layout.parts
+        counts = torch.tensor([member.grid.blocks for member in members], device="cpu")
         numbers = torch.tensor([slots[member.index] for member in members], device="cpu")
         return torch.repeat_interleave(numbers, counts).to(self.device)
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..plan.blocking import BlockGrid, StackSpec
 from . import grafting
-from .blocking import StackLayout
 from .config import StateConfig
 from .counters import Tick
 from .eigenvalue_corrected import EigenvalueCorrected
@@ -22,6 +22,21 @@ _METHODS: dict[str, type[Preconditioner]] = {
     "soap": EigenvalueCorrected,
     "kl_shampoo": KullbackLeibler,
 }
+
+
+def matrix_view(grid: BlockGrid, matrix: Tensor) -> Tensor:
+    """The grid's region of a parameter's matrix as a view [rows, m, columns, n]."""
+    down, across = matrix.stride()
+    return matrix.as_strided(
+        (grid.rows, grid.height, grid.columns, grid.width),
+        (grid.height * down, down, grid.width * across, across),
+        matrix.storage_offset() + grid.row * down + grid.column * across,
+    )
+
+
+def stack_view(grid: BlockGrid, blocks: Tensor) -> Tensor:
+    """The grid's blocks [rows * columns, m, n] as a view [rows, m, columns, n]."""
+    return blocks.unflatten(0, (grid.rows, grid.columns)).transpose(1, 2)
 
 
 class Stack:
@@ -39,7 +54,7 @@ class Stack:
 
     def __init__(
         self,
-        layout: StackLayout,
+        layout: StackSpec,
         config: StateConfig,
         steps: Tensor,
         dtype: torch.dtype,
@@ -71,8 +86,8 @@ class Stack:
     def views(self) -> list[Tensor]:
         """One view [rows, m, columns, n] of the buffer for each member of the layout."""
         return [
-            member.tile.of_stack(self.buffer.narrow(0, member.offset, member.tile.blocks))
-            for member in self.layout.members
+            stack_view(member.grid, self.buffer.narrow(0, member.offset, member.grid.blocks))
+            for member in self.layout.parts
         ]
 
     def _zeros(self) -> Tensor:

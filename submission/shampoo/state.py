@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..plan.blocking import Part
 from .averaging import Averager
-from .blocking import Member
 from .counters import Counters
 from .saved import checked
 from .stack_group import StackGroup
-from .stacks import Stack
+from .stacks import Stack, matrix_view, stack_view
 
 # Held once per element of the parameter; everything else but `step` is held once per block.
 _ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")
@@ -22,7 +22,7 @@ def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state
 
     Each parameter that has had a gradient has `step`, a float scalar, and in its own shape
     whichever there are of `exp_avg`, `exp_avg_sq` (of grafting, or of the diagonal method),
-    `basis_sq` (SOAP's) and `momentum_buffer`. For the i-th of its tiles it has `left.i`, `right.i`
+    `basis_sq` (SOAP's) and `momentum_buffer`. For the i-th of its grids it has `left.i`, `right.i`
     and what belongs to them, `left_root.i`, `left_basis.i` and so on, one row per block; symmetric
     matrices are rows of `symmetric.pieces`. Moments of SOAP and KL-Shampoo are in the basis.
     """
@@ -66,7 +66,7 @@ def load(
             stack.restore()
 
 
-def _load_member(stack: Stack, member: Member, parameter: Tensor, entry: Any) -> None:
+def _load_member(stack: Stack, member: Part, parameter: Tensor, entry: Any) -> None:
     make_room(stack, entry)
     for key, rows in _entries(stack, member):
         if key in ("exp_avg", "momentum_buffer") and key not in entry:
@@ -74,7 +74,7 @@ def _load_member(stack: Stack, member: Member, parameter: Tensor, entry: Any) ->
         _load_rows(key, rows, member, parameter, entry.get(key))
 
 
-def _load_moments(stack: Stack, member: Member, parameter: Tensor, entry: Any) -> bool:
+def _load_moments(stack: Stack, member: Part, parameter: Tensor, entry: Any) -> bool:
     """Loads what does not belong to blocks; False where there are no second moments to go on with.
 
     Those of SOAP are what Adam would have, where the identity is the basis.
@@ -104,32 +104,32 @@ def is_ours(name: str) -> bool:
     return name == "step" or name in _ELEMENTWISE or "." in name
 
 
-def _entries(stack: Stack, member: Member) -> Iterator[tuple[str, Tensor]]:
+def _entries(stack: Stack, member: Part) -> Iterator[tuple[str, Tensor]]:
     """Names and rows of all that is saved of a member."""
     for name, tensor in stack.state_tensors().items():
         whole = name == "step" or name in _ELEMENTWISE
-        rows = tensor.narrow(0, member.offset, member.tile.blocks)
+        rows = tensor.narrow(0, member.offset, member.grid.blocks)
         yield name if whole else f"{name}.{member.number}", rows
 
 
-def _save_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, entry: Any) -> None:
+def _save_rows(key: str, rows: Tensor, member: Part, parameter: Tensor, entry: Any) -> None:
     if key == "step":
         entry[key] = rows[0].reshape(()).clone()
     elif key in _ELEMENTWISE:
         # Zero where another rank owns the blocks.
         if key not in entry:
             entry[key] = torch.zeros(parameter.shape, dtype=rows.dtype, device=rows.device)
-        matrix = entry[key].view(member.matrix)
-        member.tile.of_matrix(matrix).copy_(member.tile.of_stack(rows))
-    elif member.tile.blocks == member.total:
+        matrix = entry[key].view(member.matrix_shape)
+        matrix_view(member.grid, matrix).copy_(stack_view(member.grid, rows))
+    elif member.grid.blocks == member.total:
         entry[key] = rows.clone()
     else:
         if key not in entry:
             entry[key] = rows.new_zeros(member.total, *rows.shape[1:])
-        entry[key].narrow(0, member.start, member.tile.blocks).copy_(rows)
+        entry[key].narrow(0, member.start, member.grid.blocks).copy_(rows)
 
 
-def _load_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, value: Any) -> None:
+def _load_rows(key: str, rows: Tensor, member: Part, parameter: Tensor, value: Any) -> None:
     shape: tuple[int, ...] = ()
     if key in _ELEMENTWISE:
         shape = tuple(parameter.shape)
@@ -137,12 +137,12 @@ def _load_rows(key: str, rows: Tensor, member: Member, parameter: Tensor, value:
         shape = (member.total, *rows.shape[1:])
     value = checked(value, key, shape, parameter)
     if key in _ELEMENTWISE:
-        matrix = value.reshape(member.matrix)
-        member.tile.of_stack(rows).copy_(member.tile.of_matrix(matrix))
+        matrix = value.reshape(member.matrix_shape)
+        stack_view(member.grid, rows).copy_(matrix_view(member.grid, matrix))
     elif key == "step":
         rows.copy_(value)
     else:
-        rows.copy_(value.narrow(0, member.start, member.tile.blocks))
+        rows.copy_(value.narrow(0, member.start, member.grid.blocks))
 
 
 def others(entry: Any) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class ParameterState:
 
     def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
         self._parameter, self._averager = parameter, averager
-        self._parts: list[tuple[Stack, Member]] = []
+        self._parts: list[tuple[Stack, Part]] = []
         self.others: dict[str, Any] = {}
 
     @classmethod
@@ -234,8 +234,8 @@ class ParameterState:
         return self._averager.state_tensors(self._parameter) if self._averager else {}
 
 
-def _members(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Member]]:
+def _members(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Part]]:
     for group in stack_groups:
         for stack in group.stacks:
-            for member in stack.layout.members:
+            for member in stack.layout.parts:
                 yield group.counters, stack, member

@@ -13,7 +13,7 @@ from scripts.benchmark import report, root_inputs
 from scripts.benchmark import roots as benchmark_roots
 from scripts.benchmark.roots import EXPONENTS, METHODS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
-from submission.shampoo import reference
+from submission.plan import reference
 from tests.scripts.commands import finish
 
 

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submission.shampoo.blocking import cut, plan, stack_layouts, whole
-from submission.shampoo.config import BlockingConfig
+from submission.plan.blocking import cut, parts_of, plan_parameter, stack_specs
+from submission.plan.options import BlockingConfig
+from submission.shampoo.stacks import matrix_view, stack_view
 
 shapes = st.lists(st.integers(1, 40), min_size=0, max_size=4)
 configs = st.builds(
@@ -28,14 +29,14 @@ def test_cuts_are_even_and_as_few_as_possible(length, block_size):
 
 @given(st.lists(shapes, min_size=1, max_size=5), configs)
 def test_each_element_belongs_to_exactly_one_block(all_shapes, config):
-    plans = [(index, plan(shape, config)) for index, shape in enumerate(all_shapes)]
-    counts = [torch.zeros(p.matrix) for _, p in plans]
-    for layout in stack_layouts(part for each in plans for part in whole(*each)):
+    plans = [(index, plan_parameter(shape, config)) for index, shape in enumerate(all_shapes)]
+    counts = [torch.zeros(p.matrix_shape) for _, p in plans]
+    for layout in stack_specs(part for planned in plans for part in parts_of(*planned)):
         blocks = torch.zeros(layout.blocks, layout.height, layout.width)
-        for member in layout.members:
-            rows = blocks.narrow(0, member.offset, member.tile.blocks)
-            member.tile.of_stack(rows).add_(1)
-            member.tile.of_matrix(counts[member.index]).add_(1)
+        for member in layout.parts:
+            rows = blocks.narrow(0, member.offset, member.grid.blocks)
+            stack_view(member.grid, rows).add_(1)
+            matrix_view(member.grid, counts[member.index]).add_(1)
         assert (blocks == 1).all(), "members overlap in the stack"
     for count, shape in zip(counts, all_shapes, strict=True):
         assert (count == 1).all()
@@ -43,15 +44,15 @@ def test_each_element_belongs_to_exactly_one_block(all_shapes, config):
 
 
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(2, 8))
-def test_a_tile_reads_the_same_block_from_matrix_and_stack(height, width, block_size):
+def test_a_grid_reads_the_same_block_from_matrix_and_stack(height, width, block_size):
     matrix = torch.arange(height * width).view(height, width)
     config = BlockingConfig(block_size=block_size, max_aspect=1e9)
-    for tile in plan((height, width), config).tiles:
-        blocks = torch.empty(tile.blocks, tile.height, tile.width, dtype=matrix.dtype)
-        tile.of_stack(blocks).copy_(tile.of_matrix(matrix))
-        last_row = tile.row + (tile.rows - 1) * tile.height
-        last_column = tile.column + (tile.columns - 1) * tile.width
-        expected = matrix[last_row : last_row + tile.height, last_column : last_column + tile.width]
+    for grid in plan_parameter((height, width), config).grids:
+        blocks = torch.empty(grid.blocks, grid.height, grid.width, dtype=matrix.dtype)
+        stack_view(grid, blocks).copy_(matrix_view(grid, matrix))
+        last_row = grid.row + (grid.rows - 1) * grid.height
+        last_column = grid.column + (grid.columns - 1) * grid.width
+        expected = matrix[last_row : last_row + grid.height, last_column : last_column + grid.width]
         assert torch.equal(blocks[-1], expected)
 
 
@@ -67,18 +68,18 @@ def test_a_tile_reads_the_same_block_from_matrix_and_stack(height, width, block_
     ],
 )
 def test_routes(shape, reason):
-    assert plan(shape, BlockingConfig(max_dim=100)).reason == reason
+    assert plan_parameter(shape, BlockingConfig(max_dim=100)).reason == reason
 
 
 def test_a_slender_block_is_preconditioned_on_its_short_side_and_not_cut_along_the_long_one():
     config = BlockingConfig(block_size=64, max_aspect=8.0)
-    (tile,) = plan((1000, 4), config).tiles
-    assert (tile.height, tile.width, tile.sides) == (1000, 4, (False, True))
-    assert all(tile.sides == (True, True) for tile in plan((1000, 8), config).tiles)
+    (grid,) = plan_parameter((1000, 4), config).grids
+    assert (grid.height, grid.width, grid.sides) == (1000, 4, (False, True))
+    assert all(grid.sides == (True, True) for grid in plan_parameter((1000, 8), config).grids)
 
 
 def test_convolutions_merge_all_but_the_first_dimension():
-    assert plan((16, 3, 5, 5), BlockingConfig()).matrix == (16, 75)
+    assert plan_parameter((16, 3, 5, 5), BlockingConfig()).matrix_shape == (16, 75)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission.shampoo import Shampoo, ShampooConfig, blocking
-from submission.shampoo.reference import ReferenceGroup, cut, due_refreshes
+from submission.plan.blocking import plan_parameter
+from submission.plan.reference import ReferenceGroup, cut, due_refreshes
+from submission.shampoo import Shampoo, ShampooConfig
 
 STEPS = 8
 BASE = {"lr": 0.01, "betas": (0.9, 0.9), "damping": 1e-3, "weight_decay": 0.1}
@@ -228,7 +229,7 @@ def test_staggered_turns_come_once_an_interval_and_cost_about_the_same(interval,
     ),
 )
 def test_parameters_are_cut_into_the_same_blocks(shape, config):
-    plan = blocking.plan(shape, config)
+    plan = plan_parameter(shape, config)
     expected = cut(shape, config)
     if not any(left or right for _, _, left, right in expected):
         assert plan.reason
@@ -236,13 +237,13 @@ def test_parameters_are_cut_into_the_same_blocks(shape, config):
     assert not plan.reason
     found = [
         (
-            slice(tile.row + i * tile.height, tile.row + (i + 1) * tile.height),
-            slice(tile.column + j * tile.width, tile.column + (j + 1) * tile.width),
-            *tile.sides,
+            slice(grid.row + i * grid.height, grid.row + (i + 1) * grid.height),
+            slice(grid.column + j * grid.width, grid.column + (j + 1) * grid.width),
+            *grid.sides,
         )
-        for tile in plan.tiles
-        for i in range(tile.rows)
-        for j in range(tile.columns)
+        for grid in plan.grids
+        for i in range(grid.rows)
+        for j in range(grid.columns)
     ]
     order = lambda area: (area[0].start, area[1].start)  # noqa: E731
     assert sorted(found, key=order) == sorted(expected, key=order)

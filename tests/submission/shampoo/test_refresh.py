@@ -1,5 +1,6 @@
 """Refresh schedules against the rule written out block by block."""
 
+import dataclasses
 from collections import Counter
 from fractions import Fraction
 
@@ -7,29 +8,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission.shampoo.refresh import Run, Schedule, is_due
+from submission.plan.blocking import BlockGrid, Part, StackSpec
+from submission.plan.refresh import RefreshSchedule, is_due
 
-UNITS = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 40)), max_size=8).map(
-    lambda rows: [(i // 2, i % 2, blocks, size) for i, (blocks, size) in enumerate(rows)]
+SIDES = st.sampled_from([(True, True), (True, False), (False, True), (False, False)])
+STACKS = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), SIDES), max_size=4
 )
 
 
-def schedule_of(units):
-    """Of (stack, side, blocks, dimension) in the order of the line."""
-    runs, total = [], 0
-    for stack, side, blocks, dimension in units:
-        runs.append(Run(stack, side, 0, blocks, dimension, total))
-        total += blocks * dimension**3
-    return Schedule(runs, total)
+def specs_of(stacks):
+    """One parameter for each (blocks, height, width, sides)."""
+    specs = []
+    for index, (blocks, height, width, sides) in enumerate(stacks):
+        grid = BlockGrid(0, 0, blocks, 1, height, width, sides)
+        part = Part(index, (blocks * height, width), 0, 0, blocks, grid)
+        specs.append(StackSpec(height, width, sides, (part,)))
+    return specs
 
 
-def blocks_of(turns):
-    return [(turn.stack, turn.side, i) for turn in turns for i in range(turn.start, turn.stop)]
+def schedule_of(stacks):
+    return RefreshSchedule(specs_of(stacks))
 
 
-def phase_of_each_block(units, interval):
+def units_of(stacks):
+    """(stack, side, blocks, dimension) of all factors, in the schedule's order."""
+    return [
+        (number, side, blocks, (height, width)[side])
+        for number, (blocks, height, width, sides) in enumerate(stacks)
+        for side in (0, 1)
+        if sides[side]
+    ]
+
+
+def blocks_of(ranges):
+    return [(each.stack, each.side, i) for each in ranges for i in range(each.start, each.stop)]
+
+
+def phase_of_each_block(stacks, interval):
     """The contract, one block after another."""
-    blocks = [(stack, side, i, d**3) for stack, side, n, d in units for i in range(n)]
+    blocks = [(stack, side, i, d**3) for stack, side, n, d in units_of(stacks) for i in range(n)]
     total = sum(cost for *_, cost in blocks)
     phases, before = {}, 0
     for stack, side, i, cost in blocks:
@@ -39,54 +57,54 @@ def phase_of_each_block(units, interval):
 
 
 @settings(deadline=None)
-@given(UNITS, st.integers(1, 50), st.integers(1, 200))
-def test_staggered_turns_follow_the_rule(units, interval, step):
+@given(STACKS, st.integers(1, 50), st.integers(1, 200))
+def test_staggered_refreshes_follow_the_rule(stacks, interval, step):
     expected = [
         block
-        for block, phase in phase_of_each_block(units, interval).items()
+        for block, phase in phase_of_each_block(stacks, interval).items()
         if (step < interval and step in (1, 2, 4, 8, 16, 32)) or step % interval == phase
     ]
-    assert blocks_of(schedule_of(units).turns(step, interval, "staggered")) == expected
+    assert blocks_of(schedule_of(stacks).due(step, interval, "staggered")) == expected
 
 
 @settings(deadline=None)
-@given(UNITS, st.integers(1, 50), st.integers(1, 200))
-def test_together_is_all_or_nothing(units, interval, step):
-    turns = schedule_of(units).turns(step, interval, "together")
-    everything = list(phase_of_each_block(units, interval))
+@given(STACKS, st.integers(1, 50), st.integers(1, 200))
+def test_together_is_all_or_nothing(stacks, interval, step):
+    ranges = schedule_of(stacks).due(step, interval, "together")
+    everything = list(phase_of_each_block(stacks, interval))
     due = step in (1, 2, 4, 8, 16, 32) if step < interval else step % interval == 0
-    assert blocks_of(turns) == (everything if due else [])
+    assert blocks_of(ranges) == (everything if due else [])
     assert is_due(step, interval) == due
 
 
 @settings(deadline=None)
-@given(UNITS, st.integers(1, 50))
-def test_each_factor_has_one_turn_an_interval_and_work_is_even(units, interval):
-    schedule = schedule_of(units)
-    dimensions = {(stack, side): d for stack, side, _, d in units}
+@given(STACKS, st.integers(1, 50))
+def test_each_factor_is_due_once_an_interval_and_work_is_even(stacks, interval):
+    schedule = schedule_of(stacks)
+    dimensions = {(stack, side): d for stack, side, _, d in units_of(stacks)}
     seen, work = Counter(), []
     for step in range(interval, 2 * interval):
-        turns = schedule.turns(step, interval, "staggered")
-        assert len(turns) == len({(turn.stack, turn.side) for turn in turns})
-        assert all(turn.start < turn.stop for turn in turns)
-        seen.update(blocks_of(turns))
-        work.append(sum(dimensions[s, side] ** 3 for s, side, _ in blocks_of(turns)))
+        ranges = schedule.due(step, interval, "staggered")
+        assert len(ranges) == len({(each.stack, each.side) for each in ranges})
+        assert all(each.start < each.stop for each in ranges)
+        seen.update(blocks_of(ranges))
+        work.append(sum(dimensions[s, side] ** 3 for s, side, _ in blocks_of(ranges)))
     assert set(seen.values()) <= {1}
-    assert seen.total() == sum(blocks for _, _, blocks, _ in units)
-    largest = max((d**3 for *_, blocks, d in units if blocks), default=0)
+    assert seen.total() == sum(blocks for _, _, blocks, _ in units_of(stacks))
+    largest = max((d**3 for *_, blocks, d in units_of(stacks)), default=0)
     assert max(work) <= sum(work) / interval + largest
 
 
 def test_interval_one_refreshes_everything_at_every_step():
-    schedule = schedule_of([(0, 0, 3, 4), (1, 1, 2, 5)])
+    schedule = schedule_of([(3, 4, 6, (True, False)), (2, 6, 5, (False, True))])
     for mode in ("together", "staggered"):
-        assert len({schedule.turns(step, 1, mode) for step in range(1, 6)}) == 1
-        assert len(blocks_of(schedule.turns(3, 1, mode))) == 5
+        assert len({schedule.due(step, 1, mode) for step in range(1, 6)}) == 1
+        assert len(blocks_of(schedule.due(3, 1, mode))) == 5
 
 
 def test_the_interval_may_change_between_steps():
-    schedule = schedule_of([(0, 0, 6, 4)])
-    assert [len(blocks_of(schedule.turns(12, t, "staggered"))) for t in (3, 6, 3, 2)] == [
+    schedule = schedule_of([(6, 4, 7, (True, False))])
+    assert [len(blocks_of(schedule.due(12, t, "staggered"))) for t in (3, 6, 3, 2)] == [
         2,
         1,
         2,
@@ -94,17 +112,38 @@ def test_the_interval_may_change_between_steps():
     ]
 
 
-def test_a_long_stack_costs_one_turn_a_phase():
-    schedule = schedule_of([(0, 0, 10**12, 64)])
-    (turn,) = schedule.turns(107, 100, "staggered")
-    assert (turn.start, turn.stop) == (7 * 10**10, 8 * 10**10)
+def test_a_long_stack_is_one_range_a_phase():
+    schedule = schedule_of([(10**12, 64, 1, (True, False))])
+    (due,) = schedule.due(107, 100, "staggered")
+    assert (due.start, due.stop) == (7 * 10**10, 8 * 10**10)
 
 
 def test_nothing_to_refresh():
-    assert schedule_of([]).turns(5, 4, "staggered") == ()
-    assert schedule_of([(0, 0, 0, 8)]).turns(4, 4, "together") == ()
+    assert schedule_of([]).due(5, 4, "staggered") == ()
+    assert schedule_of([(3, 8, 8, (False, False))]).due(4, 4, "together") == ()
+
+
+def test_a_rank_refreshes_its_blocks_when_the_whole_group_would():
+    specs = specs_of([(6, 4, 7, (True, True))])
+    schedule, grid = RefreshSchedule(specs), specs[0].parts[0].grid
+    seen = []
+    for first, count in ((0, 2), (2, 4)):
+        rows = dataclasses.replace(grid, row=first * 4, rows=count)
+        part = dataclasses.replace(specs[0].parts[0], start=first, grid=rows)
+        owned = schedule.restricted_to([dataclasses.replace(specs[0], parts=(part,))])
+        seen.append(
+            [
+                {(side, i + first) for _, side, i in blocks_of(owned.due(step, 5, "staggered"))}
+                for step in range(5, 10)
+            ]
+        )
+    complete = [
+        {(side, i) for _, side, i in blocks_of(schedule.due(step, 5, "staggered"))}
+        for step in range(5, 10)
+    ]
+    assert [a | b for a, b in zip(*seen, strict=True)] == complete
 
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'sometimes'"):
-        schedule_of([]).turns(1, 1, "sometimes")
+        schedule_of([]).due(1, 1, "sometimes")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.benchmark.tensor_float32 import TensorFloat32
-from submission.shampoo import reference, roots
+from submission.plan import reference
+from submission.shampoo import roots
 
 EIGH, NEWTON, DENMAN_BEAVERS = "eigh", "coupled_newton", "newton_denman_beavers"
 SOLVERS = (EIGH, NEWTON, DENMAN_BEAVERS)

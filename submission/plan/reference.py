@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import BlockingConfig, ShampooConfig
+from .options import BlockingConfig, ShampooOptions
 
 Matrix = NDArray[np.float64]
 LEFT, RIGHT = 0, 1
@@ -148,7 +148,7 @@ class ReferenceShampoo:
       average: EMA of the weights, or schedule-free's z.
     """
 
-    def __init__(self, weight: NDArray[Any], config: ShampooConfig) -> None:
+    def __init__(self, weight: NDArray[Any], config: ShampooOptions) -> None:
         self.weight = np.array(weight, dtype=np.float64)
         self.config = config
         self.steps, self.seen = 0, False
@@ -375,7 +375,7 @@ class ReferenceGroup:
       config: their options, with the peak learning rate; may be replaced between steps.
     """
 
-    def __init__(self, weights: Sequence[NDArray[Any]], config: ShampooConfig) -> None:
+    def __init__(self, weights: Sequence[NDArray[Any]], config: ShampooOptions) -> None:
         self.parameters = [ReferenceShampoo(weight, config) for weight in weights]
         self.config = config
         self.calls, self.peak_lr = 0, float(config.lr)

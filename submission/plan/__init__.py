@@ -1,0 +1,11 @@
+"""What both frameworks share: options, blocking, ownership, refresh schedule and a NumPy reference.
+
+Nothing here imports torch or JAX, and only `reference` needs NumPy. Read `reference` first: it is
+the algorithm, written for one block at a time.
+
+- `options`: every hyperparameter that is a plain value, validated.
+- `blocking`: a parameter becomes a matrix, the matrix blocks, equal blocks a stack.
+- `ownership`: which rank owns which blocks.
+- `refresh`: which factors are refreshed at which step.
+- `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
+"""

@@ -1,0 +1,264 @@
+"""Every hyperparameter that is a plain value, validated; dtypes are strings here.
+
+A framework derives its own configuration from these classes and overrides the dtypes.
+"""
+
+import dataclasses
+import math
+import numbers
+from typing import Any, ClassVar, Literal
+
+Method = Literal["shampoo", "soap", "kl_shampoo"]
+Grafting = Literal["sgd", "adagrad", "rmsprop", "adam"]
+Averaging = Literal["ema", "schedule_free"]
+Oversize = Literal["diagonal", "one_sided"]
+Refresh = Literal["staggered", "together"]
+RootSolver = Literal["auto", "eigh", "coupled_newton", "newton_denman_beavers"]
+BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
+GraftingScope = Literal["block", "layer"]
+DecayMode = Literal["decoupled", "l2", "independent"]
+
+METHODS = ("shampoo", "soap", "kl_shampoo")
+GRAFTINGS = ("sgd", "adagrad", "rmsprop", "adam")
+ROOT_SOLVERS = ("auto", "eigh", "coupled_newton", "newton_denman_beavers")
+BASIS_SOLVERS = ("auto", "eigh", "qr", "cholesky_qr")
+REFRESHES = ("staggered", "together")
+
+
+def check(condition: bool, name: str, value: Any, allowed: str) -> None:
+    """Raises ValueError, naming the option, its value and what is allowed, unless `condition`."""
+    if not condition:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`."""
+    check(value in allowed, name, value, "one of " + ", ".join(map(repr, allowed)))
+
+
+def is_integer(value: Any) -> bool:
+    """Whether `value` is an integer, booleans excluded."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
+
+
+def check_lr(lr: Any) -> None:
+    """Raises ValueError for a learning rate that is no finite number >= 0."""
+    check(_is_finite(lr) and lr >= 0, "lr", lr, "a finite number >= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockingConfig:
+    """How parameters become blocks; fixed for a parameter group once it has taken a step.
+
+    Attributes:
+      block_size: longest edge of a block. Larger blocks see more of a layer's correlations, at
+        block_size**3 for a root (Anil et al. 2020, arXiv:2002.09018, section 3).
+      block_aspect: a long side is cut into parts of at most this many times the block's short side
+        (but a cut is never forced below 128): roots and products cost the cube and the square of
+        the longer edge, for correlations that the short side's gradients show only at low rank.
+      max_dim: a parameter with a longer matricised dimension (an embedding table) is oversize.
+      oversize: what happens to it: "diagonal" leaves all of it to the diagonal method, "one_sided"
+        preconditions the side that is not over `max_dim`, if there is one.
+      max_aspect: a block whose long side exceeds its short side by more than this factor is
+        preconditioned on the short side alone: its long factor would be the average of matrices
+        of much too low a rank, at the cost of the largest root.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+    """
+
+    block_size: int = 1024
+    block_aspect: float = 1.0
+    max_dim: int = 16384
+    oversize: Oversize = "diagonal"
+    max_aspect: float = 32.0
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "max_dim"):
+            value = getattr(self, name)
+            check(is_integer(value) and value >= 2, name, value, "an integer >= 2")
+        for name in ("block_aspect", "max_aspect"):
+            value = getattr(self, name)
+            check(_is_number(value) and value >= 1, name, value, "a number >= 1")
+        check_choice("oversize", self.oversize, ("diagonal", "one_sided"))
+
+
+@dataclasses.dataclass(frozen=True)
+class StateOptions(BlockingConfig):
+    """What state there is; fixed for a parameter group once it has taken a step.
+
+    Attributes:
+      method: "shampoo" multiplies by inverse roots of the factors (Gupta et al. 2018,
+        arXiv:1802.09568); "soap" runs Adam in the factors' eigenbases (Vyas et al. 2024,
+        arXiv:2409.11321); "kl_shampoo" estimates the factors by minimising a Kullback-Leibler
+        divergence (Lin et al. 2025, arXiv:2509.03378).
+      grafting: the diagonal method whose magnitude a direction takes (Agarwal et al. 2020,
+        arXiv:2002.11803): "sgd", "adagrad", "rmsprop", "adam" or None. "auto" is "adam" for
+        shampoo and None for the others, whose scale is right by itself. Parameters without blocks
+        take this method's own step, Adam's where there is none.
+      factor_dtype: of the Kronecker factors: float32, or bfloat16 (rounded stochastically, since
+        most of an average's increments are below its half unit). float64 for float64 parameters.
+      root_dtype: of inverse roots and eigenbases; products with them run in it.
+      averaging: None, "ema" or "schedule_free" (Defazio et al. 2024, arXiv:2405.15682): what
+        weights hold after `optimizer.eval()`.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+    """
+
+    STATE_DTYPES: ClassVar[tuple[Any, ...]] = ("float32", "bfloat16")
+
+    method: Method = "shampoo"
+    grafting: Grafting | Literal["auto"] | None = "auto"
+    factor_dtype: Any = "float32"
+    root_dtype: Any = "float32"
+    averaging: Averaging | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("method", self.method, METHODS)
+        check_choice("grafting", self.grafting, ("auto", *GRAFTINGS, None))
+        check_choice("factor_dtype", self.factor_dtype, self.STATE_DTYPES)
+        check_choice("root_dtype", self.root_dtype, self.STATE_DTYPES)
+        check_choice("averaging", self.averaging, (None, "ema", "schedule_free"))
+
+    @property
+    def graft(self) -> Grafting | None:
+        """The grafting with "auto" resolved."""
+        if self.grafting == "auto":
+            return "adam" if self.method == "shampoo" else None
+        return self.grafting
+
+    @property
+    def diagonal(self) -> Grafting:
+        """The diagonal method of parameters without blocks."""
+        return self.graft or "adam"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShampooOptions(StateOptions):
+    """All hyperparameters of one parameter group.
+
+    Attributes:
+      lr: learning rate, read at every step; a float, or what else the framework allows.
+      betas: EMA weights of the first moment, and of the factors and second moments. A first moment
+        that begins in mid-training, betas[0] having been 0, begins at zero without a correction.
+      eps: added to the root of a second moment.
+      weight_decay: its strength; how it acts is `decay_mode`.
+      decay_mode: "decoupled" shrinks weights by lr * weight_decay per step (Loshchilov & Hutter
+        2019, arXiv:1711.05101); "l2" adds weight_decay * weight to the gradient; "independent"
+        shrinks by weight_decay * lr / peak lr, so that the learning rate's scale does not matter
+        (Wortsman et al. 2023, arXiv:2309.14322); the peak is the lr at construction, which
+        schedulers scale, or OneCycleLR's max_lr.
+      exponent: inverse power of each factor; None is 1/(2*sides) for shampoo, so 1/4 for a matrix
+        with two factors (Gupta et al. 2018) and 1/2 for one preconditioned side, and 1/2 for
+        kl_shampoo. Without meaning for soap.
+      damping: added to a factor as a fraction of its largest eigenvalue.
+      root_solver: how inverse roots are taken, see `inverse_root` of the framework.
+      basis_solver: how eigenbases are taken, see `eigenbasis` of the framework.
+      grafting_scope: norms are matched per "block" or per "layer", that is, parameter.
+      nesterov: look-ahead of every moving average there is: of the first moment, as in NAdam, and
+        of `momentum`.
+      momentum: heavy-ball momentum of the final direction, after grafting.
+      refresh_interval: steps between inverse roots or eigenbases. Within the first interval they
+        are also taken at each power of two, since early factors change fastest.
+      refresh: "staggered" spreads the refreshes over the interval by their cost, so that steps
+        take equally long; "together" does them all in one step.
+      refresh_tolerance: if > 0, a factor's turn is a check, and it is refreshed at the next step
+        only if it has moved by more (Eschenhagen et al. 2025, arXiv:2506.03595).
+      overlap: refresh beside training, on a CUDA side stream or a CPU thread; the result is used
+        from the next step on.
+      factor_interval: factors average every so many gradients.
+      averaging_decay: EMA weight of iterates.
+      averaging_beta: schedule-free interpolation between the average and the fast iterate.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> ShampooOptions(method="soap").graft is None
+    True
+    """
+
+    lr: Any = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decay_mode: DecayMode = "decoupled"
+    exponent: float | None = None
+    damping: float = 1e-6
+    root_solver: RootSolver = "auto"
+    basis_solver: BasisSolver = "auto"
+    grafting_scope: GraftingScope = "block"
+    nesterov: bool = False
+    momentum: float = 0.0
+    refresh_interval: int = 10
+    refresh: Refresh = "staggered"
+    refresh_tolerance: float = 0.0
+    overlap: bool = False
+    factor_interval: int = 1
+    averaging_decay: float = 0.999
+    averaging_beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_lr()
+        check(len(self.betas) == 2, "betas", self.betas, "two numbers in [0, 1)")
+        for beta in self.betas:
+            check(_is_finite(beta) and 0 <= beta < 1, "betas", self.betas, "two numbers in [0, 1)")
+        check(_is_finite(self.eps) and self.eps > 0, "eps", self.eps, "a finite number > 0")
+        for name in ("weight_decay", "refresh_tolerance"):
+            value = getattr(self, name)
+            check(_is_finite(value) and value >= 0, name, value, "a finite number >= 0")
+        for name in ("momentum", "averaging_decay"):
+            value = getattr(self, name)
+            check(_is_finite(value) and 0 <= value < 1, name, value, "a number in [0, 1)")
+        for name in ("damping", "averaging_beta"):
+            value = getattr(self, name)
+            check(_is_finite(value) and 0 < value < 1, name, value, "a number in (0, 1)")
+        for name in ("refresh_interval", "factor_interval"):
+            value = getattr(self, name)
+            check(is_integer(value) and value >= 1, name, value, "an integer >= 1")
+        for name in ("nesterov", "overlap"):
+            check(isinstance(getattr(self, name), bool), name, getattr(self, name), "a boolean")
+        check_choice("decay_mode", self.decay_mode, ("decoupled", "l2", "independent"))
+        check_choice("grafting_scope", self.grafting_scope, ("block", "layer"))
+        check_choice("refresh", self.refresh, REFRESHES)
+        check_choice("root_solver", self.root_solver, ROOT_SOLVERS)
+        check_choice("basis_solver", self.basis_solver, BASIS_SOLVERS)
+        self._check_exponent()
+
+    def _check_lr(self) -> None:
+        check_lr(self.lr)
+
+    def _check_exponent(self) -> None:
+        exponent = self.exponent
+        if exponent is None:
+            return
+        check(
+            _is_finite(exponent) and 0 < exponent <= 1,
+            "exponent",
+            exponent,
+            "None or a number in (0, 1]",
+        )
+        check(self.method != "soap", "exponent", exponent, "None for method 'soap'")
+        if self.method != "shampoo":
+            return
+        power = round(1 / exponent)
+        if self.root_solver == "newton_denman_beavers":
+            check(exponent in (0.25, 0.5), "exponent", exponent, "1/4 or 1/2 for this root_solver")
+        elif self.root_solver == "coupled_newton" or self.refresh_tolerance > 0:
+            what = "root_solver" if self.root_solver == "coupled_newton" else "refresh_tolerance"
+            check(
+                math.isclose(exponent * power, 1),
+                "exponent",
+                exponent,
+                f"1 over an integer for this {what}",
+            )

@@ -1,0 +1,55 @@
+"""`submission.plan`: no framework is imported, and ownership is balanced."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from submission.plan import blocking, ownership
+from submission.plan.options import BlockingConfig, ShampooOptions
+
+SHAPES = [(300, 200), (64,), (1000, 40), (7, 3, 3, 3), (50000,), (90, 90), (20000, 8)]
+
+
+@pytest.mark.parametrize("module", ["options", "blocking", "ownership", "refresh", "reference"])
+def test_no_framework_is_imported(module):
+    code = (
+        f"import sys, json, submission.plan.{module} as _;"
+        "print(json.dumps([m for m in ('torch', 'jax', 'numpy', 'submission.shampoo') "
+        "if m in sys.modules]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert json.loads(found.stdout) == (["numpy"] if module == "reference" else [])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8, 64])
+def test_every_block_has_one_owner_and_no_owner_has_more_than_the_mean_and_one_block(ranks):
+    config = BlockingConfig(block_size=32, max_dim=10000)
+    plans = [(i, blocking.plan_parameter(shape, config)) for i, shape in enumerate(SHAPES)]
+    owned = ownership.assign(plans, ranks)
+    parts = [part for row in owned for part in row]
+    for index, plan in plans:
+        for number, grid in enumerate(plan.grids):
+            mine = [p for p in parts if (p.index, p.number) == (index, number)]
+            assert sum(p.grid.elements for p in mine) == grid.elements
+            spans = sorted((p.start, p.start + p.grid.blocks) for p in mine)
+            if any(grid.sides):
+                assert all(a[1] == b[0] for a, b in pairwise(spans))
+    costs = [
+        sum(
+            p.grid.blocks * ownership.block_cost(p.grid.height, p.grid.width, p.grid.sides, 10)
+            for p in row
+        )
+        for row in owned
+    ]
+    largest = ownership.block_cost(32, 32, (True, True), 10)
+    strip = 100.0 * 2**16
+    assert max(costs) <= sum(costs) / ranks + max(largest, strip)
+
+
+def test_dtypes_are_strings():
+    assert ShampooOptions(factor_dtype="bfloat16").factor_dtype == "bfloat16"
+    with pytest.raises(ValueError, match="factor_dtype must be one of 'float32', 'bfloat16'"):
+        ShampooOptions(factor_dtype="float16")

@@ -30,7 +30,7 @@ from scripts.local import environment, manifest, supervisor
 from scripts.local.environment import ROOT
 from scripts.official import installation
 from scripts.official.entry import find_entry
-from scripts.reference_tests.plan import BATCH_SIZES
+from scripts.reference_tests import BATCH_SIZES
 
 FLAGS = flags.FLAGS
 

@@ -1,6 +1,5 @@
 """Packages of entries: what they hold, that they run far from here, and what is refused."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -15,9 +14,7 @@ import yaml
 from common.cli import UserError
 from scripts.local.environment import ROOT
 from scripts.official.entry import SPACE
-from scripts.package_entry.folder import MANIFEST, Package, compose, module_of, packable, write
-from scripts.package_entry.info import check_info, read_info
-from scripts.package_entry.sources import ELSEWHERE, PROJECT
+from scripts.package_entry import COPY, MANIFEST, Package, compose, module_of, packable, write
 from tests.scripts.commands import finish
 
 ENTRIES = packable(ROOT)
@@ -38,11 +35,6 @@ def dist(packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory)
     return output
 
 
-def module_name(package: Package) -> str:
-    """As the official runner makes it of --submission_path."""
-    return f"{package.home}/submission.py".removesuffix(".py").replace("/", ".")
-
-
 def steps(
     folder: Path, paths: list[Path], modules: dict[str, str], points: dict[str, Any]
 ) -> tuple[dict[str, list[torch.Tensor]], list[str]]:
@@ -59,6 +51,7 @@ def steps(
     return torch.load(folder / "weights.pt"), json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_packages_take_the_same_steps_far_from_this_repository(
     packages: dict[str, Package], dist: Path, tmp_path: Path
 ) -> None:
@@ -66,37 +59,41 @@ def test_packages_take_the_same_steps_far_from_this_repository(
         entry: json.loads(package.contents[SPACE])[0] if SPACE in package.contents else None
         for entry, package in packages.items()
     }
-    here = {entry: module_of(entry) for entry in packages}
-    there = {entry: module_name(package) for entry, package in packages.items()}
-    expected, _ = steps(tmp_path, [ROOT], here, points)
-    paths = [dist]
+    expected, _ = steps(tmp_path, [ROOT], {entry: module_of(entry) for entry in packages}, points)
+    # As the official runner makes it of --submission_path, and as `make official ENTRY=path` does.
+    names = {
+        **{entry: f"{packages[entry].home}/submission".replace("/", ".") for entry in packages},
+        "alone": "shampoo.submission",
+    }
+    points["alone"], expected["alone"] = points["shampoo"], expected["shampoo"]
+    paths = [dist, dist / "submissions/external_tuning"]
     if find_spec("algoperf") is None:  # has the same names
         (tmp_path / "benchmark/algoperf").mkdir(parents=True)
         fallback = (ROOT / "workloads/_spec_fallback.py").read_text()
         (tmp_path / "benchmark/algoperf/spec.py").write_text(fallback)
         paths.append(tmp_path / "benchmark")
-    found, loaded = steps(tmp_path, paths, there, points)
-    ours = {path for path in loaded if Path(path).is_relative_to(ROOT)}
+    packaged, loaded = steps(tmp_path, paths, names, points)
+    repository = [path for path in loaded if Path(path).is_relative_to(ROOT)]
     # The environment may lie within the repository.
-    assert {path for path in ours if not Path(path).is_relative_to(sys.prefix)} == {str(STEPS)}
-    assert [path for path in loaded if Path(path).is_relative_to(dist)]
-    assert set(found) == set(ENTRIES)
-    for entry, weights in found.items():
+    assert {path for path in repository if not Path(path).is_relative_to(sys.prefix)} == {
+        str(STEPS)
+    }
+    assert set(packaged) == set(names)
+    for entry, weights in packaged.items():
         assert all(map(torch.equal, weights, expected[entry])), entry
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_package_imports_nothing_of_this_repository(
-    packages: dict[str, Package], entry: str
-) -> None:
-    for path, data in packages[entry].contents.items():
-        if not path.endswith(".py"):
-            continue
-        for node in ast.walk(ast.parse(data)):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [node.module or ""]
-            assert not {name.partition(".")[0] for name in names} & (ELSEWHERE | {PROJECT}), path
+def test_modules_are_copied_byte_for_byte(packages: dict[str, Package], entry: str) -> None:
+    copies = {
+        path.removeprefix(f"{COPY}/"): data
+        for path, data in packages[entry].contents.items()
+        if path.startswith(COPY)
+    }
+    assert {"__init__.py", f"entries/{entry}/submission.py"} < copies.keys()
+    for path, data in copies.items():
+        assert data == (ROOT / "submission" / path).read_bytes()
+    assert COPY not in sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -120,15 +117,16 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
 
 
 def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None:
-    assert "shampoo/optimizer.py" in packages["shampoo"].contents
-    assert "plan/reference.py" not in packages["shampoo"].contents
-    assert not [path for path in packages["adamw"].contents if path.startswith("shampoo/")]
-    assert "nadamw.py" in packages["nadamw"].contents
-
-
-def test_examples_in_docstrings_import_from_the_package(packages: dict[str, Package]) -> None:
-    text = packages["shampoo"].contents["shampoo/__init__.py"].decode()
-    assert ">>> from submissions.external_tuning.shampoo.shampoo import Shampoo" in text
+    rooms = {
+        entry: {path.split("/")[1] for path in package.contents if path.startswith(f"{COPY}/")}
+        for entry, package in packages.items()
+    }
+    assert rooms["adamw"] == {"__init__.py", "algoperf_api", "entries"}
+    assert {"plan", "shampoo"} < rooms["shampoo"]
+    assert not [path for path in packages["shampoo"].contents if path.endswith("reference.py")]
+    assert f"{COPY}/entries/nadamw/nadamw.py" in packages["nadamw"].contents
+    assert f"{COPY}/entries/shampoo/submission.py" in packages["shampoo_self_tuning"].contents
+    assert not [path for path in packages["shampoo"].contents if "nadamw" in path]
 
 
 def test_the_same_code_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -186,6 +184,25 @@ def test_the_command_line(tmp_path: Path) -> None:
         )
 
 
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository with an entry `e` that imports nothing."""
+    for name, text in {
+        "submission/__init__.py": "",
+        "submission/a.py": "",
+        "submission/entries/__init__.py": "",
+        "submission/entries/e/__init__.py": "",
+        "submission/entries/e/submission.py": "",
+        "submission/entries/e/submission_info.yml": yaml.safe_dump(INFO),
+        f"submission/entries/e/{SPACE}": '[{"learning_rate": 0.1}]',
+        "requirements.txt": "einops==0.8.1  # shapes\n",
+        "LICENSE": "A licence.",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
 INFO = {
     "submission_name": "Name",
     "authors": "A, B",
@@ -197,26 +214,82 @@ INFO = {
 }
 
 
+def copies(tree: Path, code: str) -> set[str]:
+    """The modules in the package of the entry `e` with this code."""
+    (tree / "submission/entries/e/submission.py").write_text(code)
+    contents = compose(tree, "e").contents
+    return {path.removeprefix(f"{COPY}/") for path in contents if path.startswith(COPY)}
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "code",
     [
-        ({"ruleset": "internal"}, "ruleset: 'internal'; allowed: external, self-tuning"),
-        ({"framework": "pytorch"}, "framework: 'pytorch'; allowed: PyTorch, JAX"),
-        ({"version": 1.0}, "version: 1.0 is no text"),
-        ({"authors": " "}, "authors: empty"),
-        ({"description": "number #1"}, "description: must be one line without #"),
-        ({"description": "two\nlines"}, "description: must be one line without #"),
-        ({"licence": "x"}, "licence: unknown; known: submission_name"),
+        "from ... import a",
+        "from ...a import b",
+        "from ..e.submission import c\nfrom ... import a as d",
+        "if TYPE_CHECKING:\n from ...a import b",
+        "def f():\n from ... import a",
     ],
 )
-def test_information_that_the_organisers_would_refuse(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=f"^info.yml: {message}"):
-        check_info(INFO | change, "info.yml")
+def test_imports_of_every_form_are_followed(tree: Path, code: str) -> None:
+    (tree / "submission/a.py").write_text("from . import a\nfrom .b import c")  # and round
+    (tree / "submission/b.py").write_text("from .entries.e import submission")
+    above = {"__init__.py", "entries/__init__.py", "entries/e/__init__.py"}
+    assert copies(tree, code) == {*above, "a.py", "b.py", "entries/e/submission.py"}
 
 
-def test_information_must_be_whole(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="authors: missing"):
-        check_info({k: v for k, v in INFO.items() if k != "authors"}, "x")
-    (tmp_path / "info.yml").write_text("a: [")
-    with pytest.raises(UserError, match="not valid YAML"):
-        read_info(tmp_path / "info.yml")
+def test_a_fallback_beside_the_benchmark_is_not_followed(tree: Path) -> None:
+    code = "try:\n from algoperf import spec\nexcept ImportError:\n from workloads import spec"
+    assert "a.py" not in copies(tree, code)
+
+
+def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
+    copies(tree, "import torch, einops.layers, json")
+    contents = compose(tree, "e").contents
+    assert contents["requirements.txt"].decode().splitlines()[1:] == ["einops==0.8.1"]
+    with pytest.raises(UserError, match=r"pins no version of unpinned.*submission\.py"):
+        copies(tree, "import unpinned")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("submission.py", "\nimport workloads", r"submission.py:2: .* no workloads"),
+        ("submission.py", "from scripts.run import a", "no scripts.run"),
+        ("submission.py", "import submission.a", r":1: .* no submission.a"),
+        (
+            "submission.py",
+            "from .gone import a",
+            ":1: there is no module submission.entries.e.gone",
+        ),
+        (SPACE, "[]", "list of points is empty"),
+        ("submission_info.yml", yaml.safe_dump(INFO | {"ruleset": "self-tuning"}), SPACE),
+        ("submission_info.yml", "a: [", "not valid YAML"),
+        ("submission_info.yml", "authors: A", "submission_name: missing"),
+    ],
+)
+def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, message: str) -> None:
+    (tree / "submission/entries/e" / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        compose(tree, "e")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("ruleset", "internal", "'internal'; allowed: external, self-tuning"),
+        ("framework", "pytorch", "'pytorch'; allowed: PyTorch, JAX"),
+        ("version", 1.0, "1.0 is no text"),
+        ("authors", " ", "empty"),
+        ("description", "number #1", "must be one line without #"),
+        ("description", "two\nlines", "must be one line without #"),
+        ("licence", "x", "unknown; known: submission_name"),
+    ],
+)
+def test_information_that_the_organisers_would_refuse(
+    tree: Path, key: str, value: Any, message: str
+) -> None:
+    path = tree / "submission/entries/e/submission_info.yml"
+    path.write_text(yaml.safe_dump(INFO | {key: value}))
+    with pytest.raises(UserError, match=f"^{path}: {key}: {message}"):
+        compose(tree, "e")

@@ -13,14 +13,12 @@ import psutil
 import pytest
 
 from common.cli import UserError
+from scripts import reference_tests
 from scripts.local.environment import ROOT
-from scripts.package_entry.folder import compose, write
-from scripts.reference_tests import plan, table
-from scripts.reference_tests.run import GIB, Limits, Outcome, watched
+from scripts.package_entry import compose, write
 from tests.scripts.commands import finish
 
 FAKE = Path(__file__).parent / "fake" / "reference_test.py"
-NO_LIMITS = Limits(60, 10 * GIB)
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "submission_runner.py").write_text("")
     (folder / "algoperf").mkdir()
     shutil.copy(ROOT / "workloads/_spec_fallback.py", folder / "algoperf/spec.py")
-    for kind in ("passes", "fails", "hangs", "eats"):
+    for kind in ("passes", "fails", "hangs"):
         shutil.copy(FAKE, folder / f"tests/{kind}.py")
     return folder
 
@@ -47,11 +45,6 @@ def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
 def rows(checkout: Path) -> dict[tuple[str, str], dict[str, str]]:
     with (checkout.parent / "table/reference_tests.csv").open(newline="") as stream:
         return {(row["workload"], row["source"]): row for row in csv.DictReader(stream)}
-
-
-def outcome(checkout: Path, kind: str, limits: Limits = NO_LIMITS) -> Outcome:
-    command = [sys.executable, str(checkout / f"tests/{kind}.py")]
-    return watched(command, checkout, os.environ, checkout.parent / "log.txt", limits)
 
 
 def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> None:
@@ -119,18 +112,25 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
 def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
     package = compose(ROOT, "nadamw", authors="Somebody else")
     folder = write(package, tmp_path, {}, overwrite=False)
-    entry = plan.in_package("nadamw", tmp_path)
-    assert entry.content == plan.in_repository("nadamw").content
-    (folder / "nadamw.py").write_text("")
-    assert plan.in_package("nadamw", tmp_path).content != entry.content
+
+    def fingerprint(packages: Path | None, workload: str = "mnist", commit: str = "a") -> str:
+        _, contents = reference_tests.find("nadamw", packages)
+        return reference_tests.fingerprint(workload, contents, FAKE, commit)
+
+    original = fingerprint(None)
+    assert fingerprint(tmp_path) == original
+    assert len({original, fingerprint(None, "ogbg"), fingerprint(None, commit="b")}) == 3
+    (folder / "implementation/entries/nadamw/nadamw.py").write_text("")
+    assert fingerprint(tmp_path) != original
 
 
-def test_entries_without_hyperparameters_get_no_search_space(tmp_path: Path) -> None:
-    entry = plan.in_repository("shampoo_self_tuning")
-    (case,) = plan.cases(["mnist"], [entry], tmp_path, {})
-    command = case.command(Path("python"), tmp_path)
-    assert "--tuning_search_space=None" in command
-    assert "--submission_path=submission/entries/shampoo_self_tuning/submission.py" in command
+def test_entries_without_hyperparameters_get_no_search_space(checkout: Path) -> None:
+    script = f"--test_script=mnist:{checkout}/tests/passes.py"
+    done = run(checkout, "--workloads=mnist", "--entries=shampoo_self_tuning", script)
+    assert done.returncode == 0, done.stderr
+    log = Path(rows(checkout)["mnist", "repository"]["log"]).read_text()
+    assert "--tuning_search_space=None" in log
+    assert "--submission_path=submission/entries/shampoo_self_tuning/submission.py" in log
 
 
 def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
@@ -156,22 +156,6 @@ def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
     assert not test.is_running()
 
 
-def test_memory_is_that_of_all_processes_together(checkout: Path) -> None:
-    done = outcome(checkout, "eats")
-    assert done.problem == ""
-    assert 300 * 2**20 < done.peak < 420 * 2**20
-
-
-def test_a_process_is_ended_at_its_limit_with_its_children(checkout: Path) -> None:
-    begin, before = time.monotonic(), set(psutil.Process().children(recursive=True))
-    done = outcome(checkout, "eats", Limits(60, 250 * 2**20))
-    assert done.limited
-    assert done.problem.startswith("ended at 0.")
-    assert time.monotonic() - begin < 10
-    left = set(psutil.Process().children(recursive=True)) - before
-    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -192,4 +176,4 @@ def test_a_slip_is_named_in_one_line(checkout: Path, flag: str, message: str) ->
 def test_a_damaged_table_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "reference_tests.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has other columns"):
-        table.read(tmp_path)
+        reference_tests.read(tmp_path)

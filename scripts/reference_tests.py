@@ -1,0 +1,302 @@
+"""Runs the benchmark's own test of a submission on every workload with every entry, as a table.
+
+    python -m scripts.reference_tests --workloads=mnist,ogbg --entries=shampoo,nadamw
+    python -m scripts.reference_tests --entries=shampoo --packaged=dist
+
+Needs the benchmark (`make algoperf`). Takes the entries from this repository, or with --packaged
+from folders that `scripts.package_entry` wrote. A test that has passed is run again only when the
+entry, the benchmark or the test has changed. Writes reference_tests.csv and .md to the output.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+from absl import flags
+
+from common import cli, documents, files, progress
+from common.cli import UserError
+from scripts.local import manifest, supervisor
+from scripts.local.environment import ROOT
+from scripts.local.metrics_log import write_csv
+from scripts.local.supervisor import GIB
+from scripts.official import installation
+from scripts.official.entry import INFO, SUBMISSION, OfficialEntry, find_entry
+from scripts.package_entry import compose, contents_of, packable
+from workloads import registry
+
+FLAGS = flags.FLAGS
+
+NAME = "reference_tests"
+TEST = Path("tests/reference_algorithm_tests.py")
+# Examples per batch, as in the benchmark's own continuous integration (commit 2c90454f).
+BATCH_SIZES = MappingProxyType(
+    {"mnist": 2, "cifar": 2}
+    | {"criteo1tb": 1, "criteo1tb_test": 1, "fastmri": 8, "imagenet_resnet": 2, "imagenet_vit": 2}
+    | {"librispeech_conformer": 2, "librispeech_deepspeech": 2, "ogbg": 8, "wmt": 2}
+)
+_WORKLOADS = [*BATCH_SIZES, "finewebedu_lm"]
+_TOO_LARGE = {"criteo1tb": "; criteo1tb_test is the same model with small tables"}
+_SOURCES = {"repository": "", "package": ", packaged"}
+# Run by the benchmark's Python.
+_DESCRIBE = (
+    "from scripts.local import environment as e; import json; print(json.dumps(e.describe()))"
+)
+_COLUMNS = (
+    *("workload", "entry", "source", "verdict", "seconds", "peak_gib", "batch_size", "test"),
+    *("reason", "log", "fingerprint"),
+)
+
+# Text by column; the `verdict` is "passed", "failed", "stopped" (at a limit) or "not run". The
+# first three columns are the key: a later row takes the place of an earlier one.
+Row = dict[str, str]
+Key = tuple[str, str, str]
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    known = packable(ROOT)
+    flags.DEFINE_list("workloads", _WORKLOADS, "official workloads")
+    flags.DEFINE_list("entries", known, f"of {', '.join(known)}")
+    flags.DEFINE_string("packaged", None, "take the entries from the packages in this folder")
+    flags.DEFINE_list(
+        "test_script", [], "workload:file pairs, tests run in place of the benchmark's own"
+    )
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "device that the test sees")
+    flags.DEFINE_float("timeout", 1800, "seconds for one test", lower_bound=1)
+    flags.DEFINE_float(
+        "memory", None, "GiB for one test; default: four fifths of what is free", lower_bound=0
+    )
+    flags.DEFINE_bool("overwrite", False, "run again what has passed")
+    flags.DEFINE_string("logs", "runs/reference_tests", "folder for what the tests print")
+    flags.DEFINE_string("output", "results/official", "folder for the table")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what is missing, row by row, and prints the table; 1 if a test has failed."""
+    del argv
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a running test, too
+    python, checkout = installation.python(), installation.checkout()
+    scripts = _test_scripts()
+    known = {*BATCH_SIZES, *registry.names("official", "v0.6")}
+    if unknown := [name for name in (*FLAGS.workloads, *scripts) if name not in known]:
+        raise UserError(f"unknown workload {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    packages = Path(FLAGS.packaged) if FLAGS.packaged else None
+    entries = [find(name, packages) for name in FLAGS.entries]
+    if not entries or not FLAGS.workloads:
+        raise UserError("--entries and --workloads must name at least one each")
+    output = files.make_directory(Path(FLAGS.output))
+    rows = read(output)
+    commit = _printed(["git", "rev-parse", "HEAD"], checkout) or "unknown"
+    environment = _printed([str(python), "-c", _DESCRIBE], ROOT)
+    if not environment:
+        raise UserError(f"{python} does not run")
+    settings = {"benchmark_commit": commit, "benchmark_environment": json.loads(environment)}
+    cases = [(workload, *entry) for workload in FLAGS.workloads for entry in entries]
+    failed = False
+    with (
+        manifest.recorded(output, **settings),
+        progress.bar(len(cases), "reference tests", "test") as bar,
+    ):
+        for workload, entry, contents in cases:
+            script = scripts.get(workload, checkout / TEST).absolute()
+            key = (workload, entry.name, "package" if packages else "repository")
+            identity = fingerprint(workload, contents, script, commit)
+            row = rows.get(key, {})
+            if FLAGS.overwrite or (row.get("verdict"), row.get("fingerprint")) != (
+                "passed",
+                identity,
+            ):
+                framework = yaml.safe_load(contents[INFO])["framework"].lower()
+                row = dict(zip(_COLUMNS, key, strict=False)) | {"fingerprint": identity}
+                if workload in BATCH_SIZES:
+                    row |= _tested(key, entry, framework, script, python, checkout)
+                else:
+                    row |= {"verdict": "not run", "reason": _missing(workload, commit)}
+                rows[key] = {column: row.get(column, "") for column in _COLUMNS}
+                write(output, rows)
+            failed |= row["verdict"] == "failed"
+            bar.set_postfix_str(f"({workload}, {entry.name}: {row['verdict']})")
+            bar.update(1)
+    print((output / f"{NAME}.md").read_text("utf-8"))
+    return int(failed)
+
+
+def find(name: str, packages: Path | None) -> tuple[OfficialEntry, Mapping[str, bytes]]:
+    """An entry and the files of its package, which give the same results from either source.
+
+    Args:
+      packages: the folder that packages were written to; None for an entry of this repository.
+
+    Raises:
+      UserError: if the entry cannot be packaged, or there is no package of it.
+    """
+    if packages is None:
+        contents = compose(ROOT, name).contents
+        return find_entry(name), contents
+    infos = sorted(packages.glob(f"submissions/*/{name}/{INFO}"))
+    if not infos:
+        remedy = f"`make package ENTRY={name} OUTPUT={packages}`"
+        raise UserError(f"no package of {name!r} in {packages}: {remedy}")
+    folder = infos[0].parent
+    entry = dataclasses.replace(
+        find_entry(str(folder.absolute())),
+        # Under the name that the organisers import it by.
+        python_path=packages.absolute(),
+        submission_path=(folder / SUBMISSION).relative_to(packages).as_posix(),
+    )
+    return entry, contents_of(folder)
+
+
+def _test_scripts() -> dict[str, Path]:
+    scripts = {}
+    for pair in FLAGS.test_script:
+        workload, colon, path = pair.partition(":")
+        if not colon or not Path(path).is_file():
+            raise UserError(f"--test_script={pair}: give workload:file, of a file that is there")
+        scripts[workload] = Path(path)
+    return scripts
+
+
+def _printed(command: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return done.stdout.strip()
+
+
+def fingerprint(workload: str, contents: Mapping[str, bytes], script: Path, commit: str) -> str:
+    """A hash of all that a result follows from but the machine and installed versions."""
+    facts = [workload, str(BATCH_SIZES.get(workload)), commit]
+    parts = [fact.encode() for fact in facts]
+    for path in sorted(contents.keys() - {INFO, "README.md"}):
+        parts += [path.encode(), contents[path]]
+    parts.append(script.read_bytes() if script.is_file() else b"")
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
+
+
+def _missing(workload: str, commit: str) -> str:
+    if any(workload.startswith(f"{name}_") for name in BATCH_SIZES):
+        return "the benchmark's test has no batch for variants"
+    return f"not in the benchmark at {commit[:8]}"
+
+
+def _tested(
+    key: Key, entry: OfficialEntry, framework: str, script: Path, python: Path, checkout: Path
+) -> Row:
+    """Runs the test; the columns that follow from its end."""
+    workload = key[0]
+    log = Path(FLAGS.logs) / f"{'_'.join(key)}.log"
+    variables = {
+        # Of this repository only what the entry is imported from.
+        "PYTHONPATH": os.pathsep.join(map(str, [checkout, entry.python_path])),
+        "PYTHONDONTWRITEBYTECODE": "1",  # into the checkout or a package
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    if FLAGS.device == "cpu":
+        variables |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    memory = supervisor.most_memory() if FLAGS.memory is None else FLAGS.memory * GIB
+    with tempfile.TemporaryDirectory() as scratch:
+        # The test takes the first point of the search space. Without one it hands the entry an
+        # empty object where the official runner hands it None.
+        command = [
+            *(str(python), str(script)),
+            f"--workload={workload}",
+            f"--framework={framework}",
+            f"--global_batch_size={BATCH_SIZES[workload]}",
+            f"--submission_path={entry.submission_path}",
+            f"--tuning_search_space={entry.space}",
+            f"--log_file={scratch}/metrics.pkl",
+        ]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{shlex.join(command)}\n", "utf-8")
+        done = supervisor.run(
+            command,
+            log,
+            folder=checkout,
+            environment={**os.environ, **variables},
+            limits=supervisor.Limits(FLAGS.timeout, memory),
+        )
+    return {
+        "verdict": "stopped" if done.limited else "failed" if done.problem else "passed",
+        "seconds": f"{done.seconds:.0f}",
+        "peak_gib": f"{done.peak / GIB:.2f}",
+        "batch_size": str(BATCH_SIZES[workload]),
+        "test": script.name,
+        "reason": done.problem + (_TOO_LARGE.get(workload, "") if done.limited else ""),
+        "log": str(log),
+    }
+
+
+def read(output: Path) -> dict[Key, Row]:
+    """The rows of earlier invocations, none if there were none; UserError for another table."""
+    path = output / f"{NAME}.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != _COLUMNS:
+            raise UserError(f"{path} has other columns than {','.join(_COLUMNS)}; move it away")
+        return {(row["workload"], row["entry"], row["source"]): row for row in reader}
+
+
+def write(output: Path, rows: Mapping[Key, Row]) -> None:
+    """Writes both files, workloads in the default order, variants after them by name."""
+    rank = {name: number for number, name in enumerate(_WORKLOADS)}
+    ordered = sorted(
+        rows.values(),
+        key=lambda row: (
+            *(rank.get(row["workload"], len(rank)), row["workload"]),
+            *(row["source"], row["entry"]),
+        ),
+    )
+    write_csv(output / f"{NAME}.csv", ordered, _COLUMNS)
+    files.write_text(output / f"{NAME}.md", _page(ordered))
+
+
+def _page(rows: Sequence[Row]) -> str:
+    columns = sorted({(row["entry"], row["source"]) for row in rows})
+    notes: list[str] = []
+    body: dict[str, list[str]] = {}
+    for row in rows:
+        cells = body.setdefault(row["workload"], ["", *[""] * len(columns)])
+        cells[0] = cells[0] or row["batch_size"]
+        cells[1 + columns.index((row["entry"], row["source"]))] = _cell(row, notes)
+    headers = ["workload", "batch", *(f"{entry}{_SOURCES[source]}" for entry, source in columns)]
+    table = documents.table([[name, *cells] for name, cells in body.items()], headers)
+    text = (
+        "# The benchmark's reference tests\n\n"
+        "Each runs the real model on made-up data: one training step and two evaluations. Seconds "
+        "from the process's start, imports among them; memory is the peak of the process and all "
+        "that it starts. Made by `python -m scripts.reference_tests`; manifest.json says where.\n"
+    )
+    lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
+    return "\n".join([text, table, *(["", *lines] if lines else []), ""])
+
+
+def _cell(row: Row, notes: list[str]) -> str:
+    """A cell of the table; appends what it refers to by number to `notes`."""
+    remarks = [row["reason"]] if row["reason"] else []
+    if row["test"] not in ("", TEST.name):
+        remarks.append(f"Run through {row['test']} in place of the benchmark's own file.")
+    notes += [remark for remark in remarks if remark not in notes]
+    marks = "".join(f" [{notes.index(remark) + 1}]" for remark in remarks)
+    if row["verdict"] == "passed":
+        return f"OK {row['seconds']} s, {row['peak_gib']} GiB{marks}"
+    return f"{row['verdict']}{marks}"
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

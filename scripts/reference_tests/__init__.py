@@ -1,1 +1,0 @@
-"""The benchmark's own test of a submission, on every workload with every entry, as a table."""

@@ -19,7 +19,6 @@ IMAGENET_TORCHVISION := 0.28.0
 
 WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
 ENTRIES := shampoo,adamw,nadamw
-comma := ,
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -71,14 +70,13 @@ notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
 	$(BIN)/python -m analysis.execute
 
 targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
-	$(BIN)/python -m scripts.set_targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))
+	$(BIN)/python -m scripts.tune --mode=targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))
 
 points: $(STAMP)  ## choose each entry's five points anew by quasi-random search (about 30 minutes)
-	$(BIN)/python -m scripts.search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=8 \
+	$(BIN)/python -m scripts.tune --mode=search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=8 \
 	  --ranges=workloads/standin/entry_search_spaces.json $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/search
-	for entry in $(subst $(comma), ,$(ENTRIES)); do $(BIN)/python -m scripts.choose_points --entry=$$entry \
-	  --search=$(RUNS)/search/search.csv --ranges=workloads/standin/entry_search_spaces.json \
-	  --output=workloads/standin/points/$$entry.json || exit; done
+	$(BIN)/python -m scripts.tune --mode=points --entries=$(ENTRIES) --search=$(RUNS)/search/search.csv \
+	  --ranges=workloads/standin/entry_search_spaces.json --output=workloads/standin/points
 
 benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \

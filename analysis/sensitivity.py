@@ -21,7 +21,7 @@ _MEASURED = (*_REQUIRED, "best_step", "steps", "seconds")
 
 
 def read_search(path: Path) -> pd.DataFrame:
-    """A table of `scripts.search`: a row per workload, entry and point, all entries at the same.
+    """A table of `scripts.tune`: a row per workload, entry and point, all entries at the same.
 
     Returns:
       The table with gap (by how much best_validation misses the validation target, as a share of

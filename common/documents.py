@@ -1,6 +1,7 @@
 """Tables in Markdown documents that are written by code, so that they stay true; and their cells.
 
-What stands between `<!--table: name-->` and `<!--/-->` belongs to the code.
+What stands between `<!--table: name-->` and `<!--/-->` belongs to the code: lines of their own, or
+part of a line.
 """
 
 import math
@@ -15,7 +16,7 @@ from common.cli import UserError
 
 UNKNOWN = "–"
 
-_SPAN = re.compile(r"(<!--table: *(\w+)-->\n).*?(<!--/-->)", re.DOTALL)
+_SPAN = re.compile(r"(<!--table: *([\w-]+)-->(\n?)).*?(<!--/-->)", re.DOTALL)
 
 
 def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
@@ -23,14 +24,21 @@ def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
 
     >>> filled("See <!--table: answer-->\\nold\\n<!--/-->.", {"answer": lambda: "42"})
     'See <!--table: answer-->\\n42\\n<!--/-->.'
+    >>> filled("See <!--table: answer-->old<!--/-->.", {"answer": lambda: "42"})
+    'See <!--table: answer-->42<!--/-->.'
     """
 
     def table(match: re.Match[str]) -> str:
         if match[2] not in tables:
             raise UserError(f"unknown table {match[2]!r}; known: {', '.join(tables)}")
-        return f"{match[1]}{tables[match[2]]()}\n{match[3]}"
+        return f"{match[1]}{tables[match[2]]()}{match[3]}{match[4]}"
 
     return _SPAN.sub(table, text)
+
+
+def named(text: str) -> list[str]:
+    """The names of a document's tables, in order."""
+    return [match[2] for match in _SPAN.finditer(text)]
 
 
 def table(

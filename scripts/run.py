@@ -9,14 +9,14 @@ it trains in N processes, which share each batch: on the CPU, or on N GPUs. `tor
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from common import cli, files, progress
-from scripts.local import entries, environment, processes, together
+from scripts.local import entries, environment, together
 from scripts.local import trial as trials
 from scripts.local.lock import locked
 from scripts.local.metrics_log import read_evaluations
@@ -50,7 +50,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the trial that the flags describe; the exit code."""
     del argv
-    processes.apply_process_flags()
+    together.apply_process_flags()
     trial = _trial()
     here = together.place()
     if here.is_main_process and (caveat := registry.caveat(trial.workload)):
@@ -123,7 +123,17 @@ def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict
             for leftover in directory.glob(".*.*"):
                 leftover.unlink()
             bar = shown.enter_context(progress.bar(runner.last_step(trial), trial.name, "step"))
-            started, evaluated = _reports(trial, directory, cores, bar)
+            metric = f"validation/{registry.facts(trial.workload).metric}"
+
+            def started(preemption_count: int, step: int) -> None:
+                bar.n = bar.initial = step
+                flags_given = together.flags_beside("workload")
+                runner.write_settings(trial, directory, preemption_count, flags_given, cores)
+
+            def evaluated(step: int, metrics: dict[str, Any]) -> None:
+                bar.set_postfix_str(f"{metric} {metrics[metric]:.4g}", refresh=False)
+                bar.update(step - bar.n)
+
             hooks = runner.Hooks(started, evaluated, stop.requested)
         try:
             return runner.run_trial(trial, directory, FLAGS.checkpoint_period_seconds, hooks)
@@ -132,49 +142,6 @@ def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict
     if rank == 0:
         print(f"stopped; run the same command again to resume {trial.name}", file=sys.stderr)
     raise stop.exit()
-
-
-def _reports(
-    trial: Trial, directory: Path, cores: Sequence[int], bar: Any
-) -> tuple[Callable[[int, int], None], Callable[[int, dict[str, Any]], None]]:
-    """What `runner.Hooks` are to do when the trial has started, and when it was evaluated."""
-    metric = f"validation/{registry.facts(trial.workload).metric}"
-
-    def started(preemption_count: int, step: int) -> None:
-        bar.n = bar.initial = step
-        files.write_json(directory / trials.HPARAMS, dict(trial.hyperparameters))
-        files.write_json(
-            directory / f"flags_{preemption_count}.json",
-            _flags_given() | trial.settings(),
-        )
-        files.write_json(directory / f"meta_data_{preemption_count}.json", _meta_data(trial, cores))
-
-    def evaluated(step: int, metrics: dict[str, Any]) -> None:
-        bar.set_postfix_str(f"{metric} {metrics[metric]:.4g}", refresh=False)
-        bar.update(step - bar.n)
-
-    return started, evaluated
-
-
-def _flags_given() -> dict[str, Any]:
-    module = FLAGS.find_module_defining_flag("workload")
-    return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(module)}
-
-
-def _meta_data(trial: Trial, cores: Sequence[int]) -> dict[str, Any]:
-    import torch
-
-    facts = vars(registry.facts(trial.workload))
-    cuda = torch.cuda.is_available()
-    return {
-        **{f"workload.{name}": value for name, value in facts.items()},
-        **environment.describe(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "nproc": FLAGS.nproc,
-        "threads": torch.get_num_threads(),
-        "cores": cores,
-        "rng_seed": trial.rng_seed,
-    }
 
 
 if __name__ == "__main__":

@@ -23,19 +23,17 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts import study
-from scripts.compare import table as compare_table
+from scripts.compare import table
 from scripts.compare.chain import Chain
 from scripts.compare.plan import Comparison, read_variants
-from scripts.local import manifest, processes
+from scripts.local import studies, together
 from scripts.local.lock import locked
 from scripts.local.metrics_log import write_csv
-from scripts.local.processes import Failure, Job
-from scripts.set_targets import SCHEDULE_FRACTION
+from scripts.local.plan import SCHEDULE_FRACTION
+from scripts.local.studies import Failure, Job, Machine
 from workloads import registry
 
 FLAGS = flags.FLAGS
-WORKER = (sys.executable, "-m", "scripts.compare.worker")
 
 
 def define_flags() -> None:
@@ -56,8 +54,10 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "folder for the tables", required=True)
     flags.DEFINE_string("logs", None, "folder for the trials (default: OUTPUT/trials)")
     flags.DEFINE_bool("overwrite", False, "start over trials that have files of other settings")
-    study.define_job_flags()
-    flags.adopt_module_key_flags(study)  # so that --help lists them
+    flags.DEFINE_bool("worker", False, "train in this process and write no tables")
+    flags.DEFINE_list("cores", None, "run on these cores only")
+    studies.define_job_flags()
+    flags.adopt_module_key_flags(studies)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,34 +66,42 @@ def main(argv: Sequence[str]) -> int:
     comparison = comparison_from_flags()
     output = Path(FLAGS.output)
     logs = Path(FLAGS.logs) if FLAGS.logs else output / "trials"
-    study.print_caveats(comparison.workloads)
+    chains = chains_of(comparison, logs, FLAGS.overwrite and not FLAGS.dry_run)
+    if FLAGS.worker:
+        return _work(chains)
+    studies.print_caveats(comparison.workloads)
     if FLAGS.dry_run:
-        for chain in chains_of(comparison, logs):
-            done = "complete" if chain.next_trial() is None else "to run  "
+        for chain in chains:
+            done = "to run  " if chain.progress().following else "complete"
             print(f"{done}  {chain.name}")
         return 0
-    failures = run_comparison(
-        comparison, output, logs, study.jobs_from_flags(), FLAGS.threads, FLAGS.overwrite
-    )
-    for failure in failures:
-        reason = f"{failure.reason} (see {failure.job.log})"
-        print(f"failed: {failure.job.name}: {reason}", file=sys.stderr)
-    chains = chains_of(comparison, logs)
-    rows = compare_table.rows_of(chains)
+    failures = run_comparison(chains, output, logs, studies.machine_from_flags())
+    studies.print_failures(failures)
+    rows = table.rows_of(chains)
     write_tables(comparison, chains, rows, output)
-    print(compare_table.markdown(rows))
+    print(table.markdown(rows))
     print(f"wrote {output}/compare.csv, compare.json and compare.md")
     return int(bool(failures))
+
+
+def _work(chains: Sequence[Chain]) -> int:
+    together.apply_process_flags()
+
+    import torch
+
+    from scripts.compare import worker
+
+    torch.set_num_threads(FLAGS.threads)
+    return max(worker.run(chain, together.flags_beside("variants")) for chain in chains)
 
 
 def comparison_from_flags() -> Comparison:
     """What the flags describe; UserError for a mistake in them or in the file."""
     settings, variants = read_variants(Path(FLAGS.variants), FLAGS.only)
     rates = tuple(dict.fromkeys(_rate(text) for text in FLAGS.learning_rates))
-    workloads = tuple(dict.fromkeys(FLAGS.workloads))
-    for name, given in (("learning_rates", rates), ("workloads", workloads)):
-        if not given:
-            raise UserError(f"--{name} is empty")
+    workloads = studies.workloads_from_flags()
+    if not rates:
+        raise UserError("--learning_rates is empty")
     comparison = Comparison(
         settings=settings,
         variants=variants,
@@ -104,7 +112,9 @@ def comparison_from_flags() -> Comparison:
         seed=FLAGS.seed,
         budget_factor=FLAGS.budget_factor,
     )
-    comparison.variant(comparison.baseline)
+    names = [variant.name for variant in variants]
+    if comparison.baseline not in names:
+        raise UserError(f"unknown variant {comparison.baseline!r}; known: {', '.join(names)}")
     for workload in workloads:
         if comparison.budget(workload) < 1:
             raise UserError(f"--budget_factor={FLAGS.budget_factor}: no step on {workload}")
@@ -131,13 +141,7 @@ def chains_of(comparison: Comparison, logs: Path, overwrite: bool = False) -> li
 
 
 def run_comparison(
-    comparison: Comparison,
-    output: Path,
-    logs: Path,
-    jobs: int,
-    threads: int,
-    overwrite: bool = False,
-    command: Sequence[str] = WORKER,
+    chains: Sequence[Chain], output: Path, logs: Path, machine: Machine
 ) -> list[Failure]:
     """Runs the chains that are not complete and records that in the manifest of `output`.
 
@@ -147,51 +151,30 @@ def run_comparison(
     files.make_directory(output)
     files.make_directory(logs)
     with locked(logs, "a comparison"):
-        chains = chains_of(comparison, logs, overwrite)
         for chain in chains:
             chain.forget_failures()
-        left = [chain for chain in chains if chain.next_trial() is not None]
-        if not left:
-            return []
-        plan = logs / "comparison.json"
-        files.write_json(plan, comparison.as_json())
-        settings = {
-            "jobs": jobs,
-            "threads": threads,
-            "cores": processes.core_slots(jobs, threads),
-            "variants_planned": len(chains),
-            "variants_to_run": len(left),
-        }
-        with manifest.recorded(output, **settings) as record:
-            work = [_job(chain, plan, threads, command) for chain in left]
-            done = len(chains) - len(left)
-            failures = processes.run_jobs(work, jobs, threads, done, unit="variant")
-            record["variants_failed"] = len(failures)
-            record["outcome"] = "failed trials" if failures else "complete"
-    return failures
+        left = [chain for chain in chains if chain.progress().following]
+        jobs = [_job(chain) for chain in left]
+        done, seed = len(chains) - len(left), chains[0].comparison.seed
+        return studies.run_recorded(jobs, done, output, machine, seed, unit="variant")
 
 
-def _job(chain: Chain, plan: Path, threads: int, command: Sequence[str]) -> Job:
-    arguments = [
-        *command,
-        f"--comparison={plan}",
-        f"--variant={chain.variant.name}",
-        f"--workload={chain.workload}",
-        f"--logs={chain.logs}",
-        f"--threads={threads}",
-    ]
-    return Job(chain.name, [*arguments, *["--overwrite"] * chain.overwrite], chain.log)
+def _job(chain: Chain) -> Job:
+    """This very command for one chain alone; of two flags of one name the last holds."""
+    name = chain.variant.name
+    choice = [f"--only={name}", f"--baseline={name}", f"--workloads={chain.workload}", "--worker"]
+    return Job(chain.name, [sys.executable, *sys.orig_argv[1:], *choice], chain.log)
 
 
 def write_tables(
     comparison: Comparison,
     chains: Sequence[Chain],
-    rows: Sequence[compare_table.Row],
+    rows: Sequence[table.Row],
     output: Path,
 ) -> None:
     """Writes compare.csv, compare.json and compare.md."""
-    cells = [compare_table.as_cells(row) for row in rows]
-    write_csv(output / "compare.csv", cells, compare_table.COLUMNS)
+    cells = [table.as_cells(row) for row in rows]
+    write_csv(output / "compare.csv", cells, table.COLUMNS)
     trials_run = [
         {
             "workload": chain.workload,
@@ -205,18 +188,18 @@ def write_tables(
             },
         }
         for chain in chains
-        for outcome in [*chain.search(), *chain.chosen()[1:]]
+        for outcome in chain.progress().outcomes()
     ]
     targets = {name: registry.facts(name).validation_target for name in comparison.workloads}
     content = {
-        "comparison": comparison.as_json(),
+        "comparison": dataclasses.asdict(comparison),
         "validation_targets": targets,
         "budgets": {name: comparison.budget(name) for name in comparison.workloads},
         "rows": cells,
         "trials": trials_run,
     }
     files.write_json(output / "compare.json", content)
-    files.write_text(output / "compare.md", compare_table.markdown(rows))
+    files.write_text(output / "compare.md", table.markdown(rows))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ other seeds at the chosen rate, in full.
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +57,25 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a chain has come.
+
+    Attributes:
+      searched: outcomes of the learning rates that have been tried, in that order.
+      chosen: outcomes at the chosen rate, by seed; empty before a rate is chosen.
+      following: the first trial that has not run; None if all have.
+    """
+
+    searched: list[Outcome]
+    chosen: list[Outcome]
+    following: Trial | None
+
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes, each once: the chosen rate's first seed is of the search."""
+        return [*self.searched, *self.chosen[1:]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Chain:
     """A variant on a workload.
 
@@ -87,61 +105,40 @@ class Chain:
         """The workload's."""
         return registry.facts(self.workload)
 
-    def next_trial(self) -> Trial | None:
-        """The first trial that has not run; None if all have. UserError as `outcome_of`."""
-        searched, missing = self._search()
-        if missing is not None:
-            return missing
-        left = (trial for trial in self._repeats(searched) if self._outcome(trial) is None)
-        return next(left, None)
-
-    def leader(self) -> Outcome | None:
-        """The outcome of the best learning rate so far."""
-        return choose(self.search(), self.facts)
-
-    def search(self) -> list[Outcome]:
-        """Outcomes of the learning rates that have been tried, in that order."""
-        return self._search()[0]
-
-    def chosen(self) -> list[Outcome]:
-        """Outcomes at the chosen learning rate so far, by seed; empty if there is none yet."""
-        searched, missing = self._search()
-        if missing is not None:
-            return []
-        found = [self._outcome(trial) for trial in self._repeats(searched)]
-        return [*filter(None, [choose(searched, self.facts), *found])]
-
-    def forget_failures(self) -> None:
-        """Has failed trials run again."""
-        for path in (self.logs / self.variant.name).glob(f"study_*/{self.workload}_*/*/{FAILURE}"):
-            path.unlink()
-
-    def _search(self) -> tuple[list[Outcome], Trial | None]:
-        comparison, outcomes = self.comparison, list[Outcome]()
-        period, useful = self.facts.eval_period_steps, comparison.budget(self.workload)
+    def progress(self) -> Progress:
+        """What has run and what comes next. UserError as `outcome_of`."""
+        comparison, searched = self.comparison, list[Outcome]()
+        period, budget = self.facts.eval_period_steps, comparison.budget(self.workload)
+        useful = budget
         for rate in comparison.learning_rates:
             if useful < 1:
                 break
             trial = comparison.trial(self.variant, self.workload, 0, rate, useful)
             outcome = self._outcome(trial)
             if outcome is None:
-                return outcomes, trial
-            outcomes.append(outcome)
+                return Progress(searched, [], trial)
+            searched.append(outcome)
             if outcome.steps_to_target is not None:
                 # To the last evaluation before: one between two periods would tell the rates apart
                 # by when they were looked at.
                 useful = (outcome.steps_to_target - 1) // period * period
-        return outcomes, None
-
-    def _repeats(self, searched: Sequence[Outcome]) -> list[Trial]:
         best = choose(searched, self.facts)
         if best is None:
-            return []
-        comparison, budget = self.comparison, self.comparison.budget(self.workload)
-        return [
-            comparison.trial(self.variant, self.workload, study, best.learning_rate, budget)
-            for study in range(1, comparison.seeds)
-        ]
+            return Progress(searched, [], None)
+        chosen, missing = [best], list[Trial]()
+        for study in range(1, comparison.seeds):
+            trial = dataclasses.replace(best.trial, study=study, max_steps=budget)
+            outcome = self._outcome(trial)
+            if outcome is None:
+                missing.append(trial)
+            else:
+                chosen.append(outcome)
+        return Progress(searched, chosen, missing[0] if missing else None)
+
+    def forget_failures(self) -> None:
+        """Has failed trials run again."""
+        for path in (self.logs / self.variant.name).glob(f"study_*/{self.workload}_*/*/{FAILURE}"):
+            path.unlink()
 
     def _outcome(self, trial: Trial) -> Outcome | None:
         directory = trial.directory(self.logs)
@@ -176,9 +173,9 @@ def is_hopeless(
     step = curve[-1][0] if curve else 0
     if leader is None or trial.study > 0 or 2 * step < (trial.max_steps or 0):
         return False
-    theirs = best_of([value for at, value in leader.curve if 2 * at <= step], facts)
-    ours = best_of([value for _, value in curve], facts)
-    return math.isfinite(theirs) and not facts.meets(ours, theirs)
+    target = best_of([value for at, value in leader.curve if 2 * at <= step], facts)
+    best = best_of([value for _, value in curve], facts)
+    return math.isfinite(target) and not facts.meets(best, target)
 
 
 def outcome_of(trial: Trial, logs: Path) -> Outcome | None:
@@ -233,12 +230,3 @@ def _seconds_per_step(evaluations: Sequence[Row], column: str) -> float:
     if len(evaluations) == 1:
         return last[column] / last["global_step"]
     return (last[column] - first[column]) / (last["global_step"] - first["global_step"])
-
-
-def median_steps(steps: Sequence[int | None]) -> float:
-    """The median; infinite if half of the trials or more missed the target.
-
-    >>> median_steps([3, None, 1]), median_steps([1, None, None]), median_steps([])
-    (3, inf, inf)
-    """
-    return statistics.median([math.inf if s is None else s for s in steps] or [math.inf])

@@ -13,6 +13,7 @@ against, if that is not the comparison's.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,18 +76,6 @@ class Comparison:
     seed: int
     budget_factor: float
 
-    def variant(self, name: str) -> Variant:
-        """The variant of that name; UserError if there is none."""
-        for variant in self.variants:
-            if variant.name == name:
-                return variant
-        known = ", ".join(variant.name for variant in self.variants)
-        raise UserError(f"unknown variant {name!r}; known: {known}")
-
-    def baseline_of(self, variant: Variant) -> str:
-        """The name of what a variant is measured against."""
-        return variant.baseline or self.baseline
-
     def options(self, variant: Variant) -> dict[str, Any]:
         """The settings that reach an optimizer, with the variant's options in place of its own."""
         settings = dataclasses.asdict(self.settings)
@@ -119,20 +108,6 @@ class Comparison:
             search_space=f"variant {variant.name!r}",
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values from which `from_json` makes the same comparison."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Comparison":
-        """The comparison that `as_json` was called on."""
-        values = dict(content)
-        values["settings"] = Settings(**values["settings"])
-        values["variants"] = tuple(Variant(**variant) for variant in values["variants"])
-        for name in ("workloads", "learning_rates"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
 
 def read_variants(path: Path, only: Sequence[str] = ()) -> tuple[Settings, tuple[Variant, ...]]:
     """Settings and variants of a file, all or those named in `only`; UserError if malformed."""
@@ -164,16 +139,13 @@ def _object(value: Any, path: Path, name: str) -> dict[str, Any]:
 
 
 def _fields(kind: type, values: Any, where: str) -> Any:
-    """`kind(**values)`; UserError naming what lacks or is too much."""
+    """`kind(**values)`; UserError naming a key that is missing or unknown."""
     if not isinstance(values, dict):
         raise UserError(f"{where}: must be an object")
-    fields = dataclasses.fields(kind)
-    if unknown := sorted(set(values) - {field.name for field in fields}):
+    parameters = inspect.signature(kind).parameters
+    if unknown := sorted(set(values) - set(parameters)):
         raise UserError(f"{where}: unknown key {unknown[0]!r}")
-    for field in fields:
-        required = (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        )
-        if required and field.name not in values:
-            raise UserError(f"{where}: lacks {field.name!r}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise UserError(f"{where}: lacks {name!r}")
     return kind(**values)

@@ -3,34 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import documents
-from scripts.compare.chain import NEAR, Chain, Outcome, median_steps
+from scripts.compare.chain import NEAR, Chain, Outcome, Progress
 from workloads.facts import WorkloadFacts
-
-COLUMNS = (
-    "workload",
-    "variant",
-    "optimizer",
-    "options",
-    "baseline",
-    "learning_rate",
-    "at_edge",
-    "seeds",
-    "reached",
-    "steps",
-    "median_steps",
-    "ratio",
-    "ratio_bound",
-    "near_median_steps",
-    "near_ratio",
-    "near_ratio_bound",
-    "best_validation",
-    "milliseconds_per_step",
-    "failures",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,26 +53,26 @@ class Row:
     failures: str
 
 
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
 def rows_of(chains: Sequence[Chain]) -> list[Row]:
     """A row per chain, in their order."""
-    chosen = {(chain.workload, chain.variant.name): chain.chosen() for chain in chains}
-    return [_row(chain, chosen) for chain in chains]
+    progress = {(chain.workload, chain.variant.name): chain.progress() for chain in chains}
+    return [_row(chain, progress) for chain in chains]
 
 
-def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
+def _row(chain: Chain, progress: Mapping[tuple[str, str], Progress]) -> Row:
     comparison, variant, workload = chain.comparison, chain.variant, chain.workload
-    outcomes = chosen[workload, variant.name]
-    baseline = comparison.baseline_of(variant)
-    theirs, budget = chosen.get((workload, baseline), []), comparison.budget(workload)
-    median, near = (median_steps(steps) for steps in _steps(outcomes))
-    (ratio, bound), (near_ratio, near_bound) = (
-        ratio_of(mine, median_steps(their_steps), budget)
-        for mine, their_steps in zip((median, near), _steps(theirs), strict=True)
-    )
+    own, baseline = progress[workload, variant.name], variant.baseline or comparison.baseline
+    outcomes, budget = own.chosen, comparison.budget(workload)
+    against = progress[workload, baseline].chosen if (workload, baseline) in progress else []
+    median, near = median_steps(outcomes), median_steps(outcomes, near=True)
+    ratio, bound = ratio_of(median, median_steps(against), budget)
+    near_ratio, near_bound = ratio_of(near, median_steps(against, near=True), budget)
     rate = outcomes[0].learning_rate if outcomes else math.nan
     grid = comparison.learning_rates
-    everything = {id(outcome): outcome for outcome in [*chain.search(), *outcomes[1:]]}.values()
-    failures = dict.fromkeys(outcome.failure for outcome in everything if outcome.failure)
+    failures = dict.fromkeys(outcome.failure for outcome in own.outcomes() if outcome.failure)
     return Row(
         workload=workload,
         variant=variant.name,
@@ -113,19 +91,15 @@ def _row(chain: Chain, chosen: dict[tuple[str, str], list[Outcome]]) -> Row:
         near_ratio=near_ratio,
         near_ratio_bound=near_bound,
         best_validation=_best(outcomes, chain.facts),
-        milliseconds_per_step=documents.median(
-            [outcome.milliseconds_per_step for outcome in outcomes]
-        ),
+        milliseconds_per_step=documents.median(o.milliseconds_per_step for o in outcomes),
         failures="; ".join(failures),
     )
 
 
-def _steps(outcomes: Sequence[Outcome]) -> tuple[list[int | None], list[int | None]]:
-    """Steps to the target and to the value near it."""
-    return (
-        [outcome.steps_to_target for outcome in outcomes],
-        [outcome.steps_to_near for outcome in outcomes],
-    )
+def median_steps(outcomes: Sequence[Outcome], near: bool = False) -> float:
+    """Median steps to the target, or near it; infinite if half of the trials or more missed it."""
+    steps = [outcome.steps_to_near if near else outcome.steps_to_target for outcome in outcomes]
+    return documents.median([math.inf if s is None else s for s in steps] or [math.inf])
 
 
 def ratio_of(median: float, against: float, budget: int) -> tuple[float, str]:
@@ -144,12 +118,9 @@ def ratio_of(median: float, against: float, budget: int) -> tuple[float, str]:
 
 def _best(outcomes: Sequence[Outcome], facts: WorkloadFacts) -> float:
     keys = [facts.sort_key(outcome.best) for outcome in outcomes]
-    key = documents.median([math.inf if math.isnan(key) else key for key in keys])
+    key = documents.median(math.inf if math.isnan(key) else key for key in keys)
     # `sort_key` is its own inverse.
     return facts.sort_key(key) if math.isfinite(key) else math.nan
-
-
-_NUMBERS = ("learning_rate", "ratio", "near_ratio", "best_validation", "milliseconds_per_step")
 
 
 def as_cells(row: Row) -> dict[str, Any]:
@@ -160,29 +131,8 @@ def as_cells(row: Row) -> dict[str, Any]:
     }
 
 
-def from_cells(cells: dict[str, str]) -> Row:
-    """The row that `as_cells` made these of, as `csv` reads them."""
-    values: dict[str, Any] = dict(cells)
-    for name in _NUMBERS:
-        values[name] = float(cells[name] or "nan")
-    for name in ("median_steps", "near_median_steps"):
-        values[name] = float(cells[name] or "inf")
-    values["at_edge"] = cells["at_edge"] == "True"
-    values |= {name: int(cells[name]) for name in ("seeds", "reached")}
-    return Row(**values)
-
-
-def ratio_text(row: Row) -> str:
-    """The ratio to the target for people, such as "0.93" or "> 1.50"."""
-    return _ratio(row.ratio, row.ratio_bound)
-
-
-def near_ratio_text(row: Row) -> str:
-    """The ratio to the value near the target for people."""
-    return _ratio(row.near_ratio, row.near_ratio_bound)
-
-
-def _ratio(ratio: float, bound: str) -> str:
+def ratio_text(ratio: float, bound: str) -> str:
+    """A ratio for people, such as "0.93" or "> 1.50"."""
     return f"{bound} {documents.number(ratio, '.2f')}".strip()
 
 
@@ -194,40 +144,36 @@ def _steps_text(row: Row, median: float) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """A table of ratios over workloads, and one of all numbers per workload."""
-    workloads = list(dict.fromkeys(row.workload for row in rows))
-    by = {(row.variant, row.workload): row for row in rows}
-    summary = []
-    for variant in dict.fromkeys(row.variant for row in rows):
-        found = [by[variant, workload] for workload in workloads if (variant, workload) in by]
-        cells = {
-            row.workload: f"{_steps_text(row, row.median_steps)} ({ratio_text(row)})"
-            for row in found
-        }
-        summary.append({"variant": variant, "against": found[0].baseline, **cells})
-    parts = ["Median steps to the target (ratio to the baseline's).", documents.table(summary)]
-    for workload in workloads:
-        table = [
-            {
-                "variant": row.variant,
-                "rate": documents.number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
-                "reached": f"{row.reached} of {row.seeds}",
-                "steps per seed": row.steps,
-                "median": _steps_text(row, row.median_steps),
-                "ratio": ratio_text(row),
-                "near": _steps_text(row, row.near_median_steps),
-                "near ratio": near_ratio_text(row),
-                "best validation": documents.number(row.best_validation, ".5g"),
-                "CPU ms per step": documents.number(row.milliseconds_per_step, ".1f"),
-                "failures": row.failures,
-            }
-            for row in rows
-            if row.workload == workload
-        ]
-        if not any(row["failures"] for row in table):
-            for row in table:
-                del row["failures"]
+    summary: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells = summary.setdefault(row.variant, {"variant": row.variant, "against": row.baseline})
+        ratio = ratio_text(row.ratio, row.ratio_bound)
+        cells[row.workload] = f"{_steps_text(row, row.median_steps)} ({ratio})"
+    title = "Median steps to the target (ratio to the baseline's)."
+    parts = [title, documents.table(summary.values())]
+    for workload in dict.fromkeys(row.workload for row in rows):
+        table = [_cells(row) for row in rows if row.workload == workload]
+        if not any(cells["failures"] for cells in table):
+            for cells in table:
+                del cells["failures"]
         parts += [f"## {workload}", documents.table(table)]
     return "\n\n".join([*parts, _LEGEND])
+
+
+def _cells(row: Row) -> dict[str, str]:
+    return {
+        "variant": row.variant,
+        "rate": documents.number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
+        "reached": f"{row.reached} of {row.seeds}",
+        "steps per seed": row.steps,
+        "median": _steps_text(row, row.median_steps),
+        "ratio": ratio_text(row.ratio, row.ratio_bound),
+        "near": _steps_text(row, row.near_median_steps),
+        "near ratio": ratio_text(row.near_ratio, row.near_ratio_bound),
+        "best validation": documents.number(row.best_validation, ".5g"),
+        "CPU ms per step": documents.number(row.milliseconds_per_step, ".1f"),
+        "failures": row.failures,
+    }
 
 
 _LEGEND = f"""\

@@ -1,59 +1,91 @@
-"""Runs one variant on one workload for `scripts.compare`: all its trials, in one process.
+"""Runs the trials of a chain, all in one process.
 
-One process, because starting Python, torch and the data costs as much as a hundred steps.
+One process, because starting Python, torch and the data costs as much as a hundred steps. A trial
+is an ordinary one of `runner.run_trial`, in the ordinary folder, whose submission is a rival and
+which ends as soon as the comparison has its answer.
 """
 
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from absl import flags
+import torch
+from torch import nn
 
-from common import cli, files
+from common import files
 from common.cli import UserError
-from scripts.compare.chain import FAILURE, Chain, is_hopeless
-from scripts.compare.plan import Comparison
-from scripts.local import processes
-from scripts.local import trial as trials
+from scripts.compare.chain import FAILURE, Chain, choose, is_hopeless
+from scripts.local import environment, rivals, runner
 from scripts.local.lock import locked
+from scripts.local.runner import Evaluations
 from scripts.local.trial import Trial
-
-FLAGS = flags.FLAGS
-
-
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_string("comparison", None, "comparison.json of scripts.compare", required=True)
-    flags.DEFINE_string("variant", None, "variant to train with", required=True)
-    flags.DEFINE_string("workload", None, "workload to train", required=True)
-    flags.DEFINE_string("logs", None, "folder of all trials", required=True)
-    flags.DEFINE_bool("overwrite", False, "start over trials that have files of other settings")
-    processes.define_flags()
-    flags.adopt_module_key_flags(processes)  # so that --help lists them
+from submission.algoperf_api import pytorch as api
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the chain; 1 if a trial failed."""
-    del argv
-    processes.apply_process_flags()
-    comparison = Comparison.from_json(files.read_json(Path(FLAGS.comparison)))
-    variant = comparison.variant(FLAGS.variant)
-    chain = Chain(comparison, variant, FLAGS.workload, Path(FLAGS.logs), FLAGS.overwrite)
+class Submission:
+    """The functions of the API for the optimizer that a trial's point names."""
 
-    import torch
+    get_batch_size = staticmethod(api.get_batch_size)
+    data_selection = staticmethod(api.data_selection)
+    update_params = staticmethod(api.update_params)
+    prepare_for_eval = staticmethod(api.prepare_for_eval)
 
-    torch.set_num_threads(FLAGS.threads)
-    return run(chain)
+    @staticmethod
+    def init_optimizer_state(
+        workload: Any, model_params: nn.Module, model_state: Any, hyperparameters: Any, rng: Any
+    ) -> dict[str, Any]:
+        """The optimizer and its schedule; raises as `make_optimizer`."""
+        del model_state, rng
+        optimizer = make_optimizer(list(model_params.parameters()), hyperparameters)
+        return api.optimizer_state(workload, optimizer, hyperparameters)
 
 
-def run(chain: Chain) -> int:
-    """Runs what is left of a chain; 1 if a trial failed. A failed trial does not end it."""
+def make_optimizer(params: list[nn.Parameter], point: Any) -> torch.optim.Optimizer:
+    """The optimizer of a point of `Comparison.trial`.
+
+    Raises:
+      UserError: if it is not installed, or nothing is known by its name.
+      TypeError, ValueError: for an option that it lacks or that is out of range.
+    """
+    available = rivals.available()
+    if point.optimizer not in available:
+        reason = rivals.absent().get(point.optimizer, f"known: {', '.join(available)}")
+        raise UserError(f"there is no optimizer {point.optimizer!r} here; {reason}")
+    options = dict(point.options)
+    shared = {name: options.pop(name) for name in ("eps", "weight_decay", "block_size", "nesterov")}
+    chosen = rivals.RivalOptions(
+        lr=point.learning_rate,
+        betas=tuple(options.pop("betas")),
+        interval=options.pop("refresh_interval"),
+        **shared,
+        ours=with_dtypes(options),
+    )
+    if chosen.ours and not point.optimizer.startswith("ours_"):
+        raise ValueError(f"{point.optimizer} has no option {min(chosen.ours)!r} here")
+    return available[point.optimizer].make(params, chosen)
+
+
+def with_dtypes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with dtypes in place of their names."""
+    return {
+        name: getattr(torch, value) if name.endswith("_dtype") else value
+        for name, value in options.items()
+    }
+
+
+def run(chain: Chain, flags: Mapping[str, Any]) -> int:
+    """Runs what is left of a chain; 1 if a trial failed. A failed trial does not end it.
+
+    Args:
+      flags: of the command line, for the trials' files.
+    """
     failed = 0
-    while (trial := chain.next_trial()) is not None:
+    while (trial := chain.progress().following) is not None:
         directory = files.make_directory(trial.directory(chain.logs))
         with locked(directory, "this trial"):
-            failure = _run_trial(chain, trial, directory)
+            failure = _run_trial(chain, trial, directory, flags)
         rate = trial.hyperparameters["learning_rate"]
         print(f"{trial.name}, rate {rate:g}: {failure or 'complete'}", flush=True)
         if failure:
@@ -62,29 +94,20 @@ def run(chain: Chain) -> int:
     return int(failed > 0)
 
 
-def _run_trial(chain: Chain, trial: Trial, directory: Path) -> str:
+def _run_trial(chain: Chain, trial: Trial, directory: Path, flags: Mapping[str, Any]) -> str:
     """Trains and evaluates; returns why it failed, or nothing.
 
     There are no checkpoints: a trial takes seconds, and not every rival's state can be restored.
     """
-    from scripts.compare.submission import Evaluations, Submission
-    from scripts.local import runner
-
-    facts, leader = chain.facts, chain.leader()
-    metric = f"validation/{facts.metric}"
-
-    def hopeless(evaluations: Evaluations) -> bool:
-        curve = [(step, values[metric]) for step, values in evaluations]
-        return is_hopeless(trial, curve, leader, facts)
 
     def started(preemption_count: int, step: int) -> None:
-        del preemption_count, step
-        files.write_json(directory / trials.HPARAMS, dict(trial.hyperparameters))
-        files.write_json(directory / trials.FLAGS_GIVEN, trial.settings())
+        del step
+        cores = environment.available_cores()
+        runner.write_settings(trial, directory, preemption_count, flags, cores)
 
+    hooks = runner.Hooks(started, decided=_decided(chain, trial))
     try:
-        hooks, submission = runner.Hooks(started), Submission(hopeless)
-        runner.run_trial(trial, directory, math.inf, hooks, lambda name: submission)
+        runner.run_trial(trial, directory, math.inf, hooks, lambda entry: Submission)
     except Exception as error:  # an optimizer may raise anything
         traceback.print_exc()
         line = (str(error).splitlines() or [""])[0]
@@ -93,6 +116,20 @@ def _run_trial(chain: Chain, trial: Trial, directory: Path) -> str:
     return ""
 
 
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)
+def _decided(chain: Chain, trial: Trial) -> Callable[[Evaluations], bool]:
+    """Whether more steps of a trial can tell nothing more.
+
+    So it is if the last value met the validation target or is not finite, or the trial is hopeless.
+    """
+    facts, leader = chain.facts, choose(chain.progress().searched, chain.facts)
+
+    def decided(evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> bool:
+        curve = [(step, metrics[f"validation/{facts.metric}"]) for step, metrics in evaluations]
+        value = curve[-1][1]
+        return (
+            not math.isfinite(value)
+            or facts.meets(value, facts.validation_target)
+            or is_hopeless(trial, curve, leader, facts)
+        )
+
+    return decided

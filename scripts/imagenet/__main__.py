@@ -17,7 +17,7 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts.local import environment, processes, together
+from scripts.local import environment, together
 from scripts.local import trial as trials
 from scripts.local.lock import locked
 
@@ -52,7 +52,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs the experiment that the flags describe; the exit code."""
     del argv
-    processes.apply_process_flags()
+    together.apply_process_flags()
     here = together.place()
     experiment = _experiment()
     directory = files.make_directory(experiment.directory(Path(FLAGS.output)))
@@ -67,7 +67,7 @@ def _experiment() -> "Experiment":
         raise UserError(f"--data_dir={FLAGS.data_dir}: generated images take none")
     if not generated and not FLAGS.data_dir:
         raise UserError("--data_dir is missing: where ImageNet lies; or give --data=generated")
-    # After `processes.apply_process_flags`, since these import torch.
+    # After `together.apply_process_flags`, since these import torch.
     from scripts.imagenet import config as configs
     from scripts.imagenet.data import Source
     from scripts.imagenet.experiment import Experiment

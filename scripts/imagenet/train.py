@@ -152,7 +152,7 @@ class Trainer:
                 )
                 if stop or since_last >= self.checkpoint_period_seconds:
                     break
-        self.clock.settle()
+        self.clock.add_slowest()
         return stop > 0
 
     def update(self, images: Tensor, labels: Tensor) -> None:

@@ -13,7 +13,7 @@ class SubmissionClock:
     """Accumulates wall and process CPU seconds of the blocks it is `running` in.
 
     Attributes:
-      wall, cpu: seconds up to the last `settle`, of each block on the rank that took longest.
+      wall, cpu: seconds up to the last `add_slowest`, of each block on the rank that took longest.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class SubmissionClock:
         finally:
             self._block = now() - wall, time.process_time() - cpu
 
-    def settle(self, *values: float) -> tuple[float, ...]:
+    def add_slowest(self, *values: float) -> tuple[float, ...]:
         """Counts the last block, once, and returns the values' maxima over the ranks.
 
         A collective: one for the time and what else the ranks must agree on after each step.

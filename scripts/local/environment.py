@@ -30,6 +30,15 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def core_slots(jobs: int, threads: int) -> list[list[int]]:
+    """The cores of each of `jobs` parallel processes; shared only if there are too few."""
+    cores = available_cores()
+    return [
+        sorted({cores[(slot * threads + index) % len(cores)] for index in range(threads)})
+        for slot in range(jobs)
+    ]
+
+
 def _versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:

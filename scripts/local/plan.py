@@ -13,6 +13,20 @@ from workloads import search_space
 # Trial numbers by (entry, workload).
 Choice = Mapping[tuple[str, str], Sequence[int]]
 
+# Schedules of baselines end at this share of the step budget, so that there is room to be slower.
+SCHEDULE_FRACTION = 0.75
+
+
+def all_points(
+    workloads: Sequence[str], points: Mapping[str, Sequence[search_space.Point]]
+) -> Choice:
+    """Every point of every entry on every workload."""
+    return {
+        (entry, workload): range(1, len(points[entry]) + 1)
+        for workload in workloads
+        for entry in points
+    }
+
 
 def trials_of(
     studies: Sequence[int],
@@ -31,32 +45,31 @@ def trials_of(
       choice: trial numbers by entry and workload, in the order of the plan's workloads.
       max_steps: step budgets by workload, where not the step hint.
     """
+    for (entry, _), numbers in choice.items():
+        for number in numbers:
+            if not 1 <= number <= len(points[entry]):
+                raise UserError(
+                    f"trial {number}: entry {entry!r} has points 1 to {len(points[entry])}"
+                )
     workloads = list(dict.fromkeys(workload for _, workload in choice))
-    planned = []
-    for study in studies:
-        for workload in workloads:
-            chosen = {entry: choice.get((entry, workload), ()) for entry in points}
-            for number in sorted({number for numbers in chosen.values() for number in numbers}):
-                for entry in points:
-                    if number not in chosen[entry]:
-                        continue
-                    if not 1 <= number <= len(points[entry]):
-                        raise UserError(
-                            f"trial {number}: entry {entry!r} has points 1 to {len(points[entry])}"
-                        )
-                    planned.append(
-                        Trial(
-                            workload=workload,
-                            entry=entry,
-                            study=study,
-                            trial=number,
-                            hyperparameters=points[entry][number - 1],
-                            seed=seed,
-                            max_steps=(max_steps or {}).get(workload),
-                            ignore_targets=ignore_targets,
-                        )
-                    )
-    return planned
+    most = max((number for numbers in choice.values() for number in numbers), default=0)
+    return [
+        Trial(
+            workload=workload,
+            entry=entry,
+            study=study,
+            trial=number,
+            hyperparameters=points[entry][number - 1],
+            seed=seed,
+            max_steps=(max_steps or {}).get(workload),
+            ignore_targets=ignore_targets,
+        )
+        for study in studies
+        for workload in workloads
+        for number in range(1, most + 1)
+        for entry in points
+        if number in choice.get((entry, workload), ())
+    ]
 
 
 def best_trials(

@@ -10,36 +10,42 @@ to a target then depend on the seed alone, not on the machine.
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from common import files
-from scripts.local import checkpoint, entries, ranks, trial_state
+from scripts.local import checkpoint, entries, environment, ranks, trial_state
 from scripts.local.clock import now
 from scripts.local.metrics_log import MetricsLog
-from scripts.local.trial import CHECKPOINT, STATUS, Trial, require_same
+from scripts.local.trial import CHECKPOINT, HPARAMS, STATUS, Trial, require_same
 from scripts.local.trial_state import TrialState
 from workloads import prng, registry, spec
 from workloads.standin import replicas
 
+Evaluations = Sequence[tuple[int, Mapping[str, Any]]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What a trial reports to, and asks, between two steps; never on the clock.
+    """What a trial calls between two steps; never on the clock.
 
-    Rank 0 reports; all ranks ask.
+    Rank 0 calls the first two, all ranks the others.
 
     Attributes:
       started: called with the preemption count and the first step, once a resume has succeeded.
       evaluated: called with the step and the evaluation's metrics.
       stop_requested: whether to save a checkpoint now and raise `Stopped`.
+      decided: whether the trial may end here, given (step, metrics) of all evaluations so far.
     """
 
     started: Callable[[int, int], None] = lambda preemption_count, step: None
     evaluated: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None
     stop_requested: Callable[[], bool] = lambda: False
+    decided: Callable[[Evaluations], bool] = lambda evaluations: False
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -81,10 +87,7 @@ def run_trial(
     if first:
         hooks.started(state.preemption_count, state.global_step)
         state.log.write()
-
-    run = _Run(trial, state, directory, checkpoint_period_seconds, hooks)
-    reason = run.train()
-
+    reason = _Run(trial, state, saved, checkpoint_period_seconds, hooks).train()
     score = state.train_state["accumulated_submission_time"]
     status = {
         "status": "complete",
@@ -100,6 +103,37 @@ def run_trial(
     return status
 
 
+def write_settings(
+    trial: Trial,
+    directory: Path,
+    preemption_count: int,
+    flags: Mapping[str, Any],
+    cores: Sequence[int],
+) -> None:
+    """Writes hparams.json, flags_N.json and meta_data_N.json of a trial that has started.
+
+    Args:
+      flags: of the command line.
+      cores: that the trial may use, all ranks together.
+    """
+    cuda = torch.cuda.is_available()
+    meta_data = {
+        **{
+            f"workload.{name}": value
+            for name, value in vars(registry.facts(trial.workload)).items()
+        },
+        **environment.describe(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "nproc": replicas.count(),
+        "threads": torch.get_num_threads(),
+        "cores": cores,
+        "rng_seed": trial.rng_seed,
+    }
+    files.write_json(directory / HPARAMS, dict(trial.hyperparameters))
+    files.write_json(directory / f"flags_{preemption_count}.json", {**flags, **trial.settings()})
+    files.write_json(directory / f"meta_data_{preemption_count}.json", meta_data)
+
+
 class _Run:
     """One process's share of a trial."""
 
@@ -107,7 +141,7 @@ class _Run:
         self,
         trial: Trial,
         state: TrialState,
-        directory: Path,
+        checkpoint_path: Path,
         checkpoint_period_seconds: float,
         hooks: Hooks,
     ) -> None:
@@ -115,7 +149,7 @@ class _Run:
         self.last_step = last_step(trial)
         self.ignore_targets = trial.ignore_targets
         self.state = state
-        self.checkpoint_path = directory / CHECKPOINT
+        self.checkpoint_path = checkpoint_path
         self.checkpoint_period_seconds = checkpoint_period_seconds
         self.hooks = hooks
         self.started_at = self.checkpointed_at = now()
@@ -123,7 +157,7 @@ class _Run:
         self.needs_train_state = "train_state" in update_params.parameters
 
     def train(self) -> str:
-        """Steps until the trial ends; returns why: targets, time, submission or steps."""
+        """Steps until the trial ends; returns why: targets, decided, time, submission or steps."""
         state, train_state = self.state, self.state.train_state
         (train_state["last_step_end_time"],) = ranks.maximum(time.time())
         while True:
@@ -141,6 +175,8 @@ class _Run:
                 self.evaluate(eval_rng)
                 if self.targets_met() and not self.ignore_targets:
                     return "targets"
+                if self.hooks.decided(state.eval_results):
+                    return "decided"
                 if train_state["training_complete"]:
                     return "submission" if ended_by_submission else "steps"
                 since_last, train_state["last_step_end_time"] = ranks.maximum(
@@ -159,13 +195,12 @@ class _Run:
           Whether the submission declared the training complete, and whether any rank is to stop.
         """
         state, complete = self.state, False
-        workload, submission = state.workload, state.submission
-        optional: dict[str, Any] = {}
+        submission, optional = state.submission, {}
         if self.needs_train_state:
             optional["train_state"] = MappingProxyType(state.train_state)
         with state.clock.running():
             batch = submission.data_selection(
-                workload,
+                state.workload,
                 state.input_queue,
                 state.optimizer_state,
                 state.model,
@@ -175,24 +210,11 @@ class _Run:
                 data_rng,
             )
             try:
-                state.optimizer_state, state.model, state.model_state = submission.update_params(
-                    workload=workload,
-                    current_param_container=state.model,
-                    current_params_types=workload.model_params_types,
-                    model_state=state.model_state,
-                    hyperparameters=state.hyperparameters,
-                    batch=batch,
-                    loss_type=workload.loss_type,
-                    optimizer_state=state.optimizer_state,
-                    eval_results=state.eval_results,
-                    global_step=state.global_step,
-                    rng=update_rng,
-                    **optional,
-                )
+                self.call(submission.update_params, batch=batch, rng=update_rng, **optional)
             except spec.TrainingCompleteError:
                 complete = True
         state.global_step += 1
-        stop, state.train_state["last_step_end_time"] = state.clock.settle(
+        stop, state.train_state["last_step_end_time"] = state.clock.add_slowest(
             self.hooks.stop_requested(), time.time()
         )
         state.train_state["accumulated_submission_time"] = state.clock.wall
@@ -201,30 +223,34 @@ class _Run:
     def prepare_for_eval(self, rng: prng.Key) -> None:
         """The submission's timed preparation, if it has one."""
         state = self.state
-        prepare = getattr(state.submission, "prepare_for_eval", None)
-        if prepare is None:
+        if not hasattr(state.submission, "prepare_for_eval"):
             return
         with state.clock.running():
-            state.optimizer_state, state.model, state.model_state = prepare(
-                workload=state.workload,
-                current_param_container=state.model,
-                current_params_types=state.workload.model_params_types,
-                model_state=state.model_state,
-                hyperparameters=state.hyperparameters,
-                loss_type=state.workload.loss_type,
-                optimizer_state=state.optimizer_state,
-                eval_results=state.eval_results,
-                global_step=state.global_step,
-                rng=rng,
-            )
-        state.clock.settle()
+            self.call(state.submission.prepare_for_eval, rng=rng)
+        state.clock.add_slowest()
         state.train_state["accumulated_submission_time"] = state.clock.wall
+
+    def call(self, function: Callable[..., Any], **more: Any) -> None:
+        """Calls a function of the API with what all get, and takes over what it returns."""
+        state = self.state
+        state.optimizer_state, state.model, state.model_state = function(
+            workload=state.workload,
+            current_param_container=state.model,
+            current_params_types=state.workload.model_params_types,
+            model_state=state.model_state,
+            hyperparameters=state.hyperparameters,
+            loss_type=state.workload.loss_type,
+            optimizer_state=state.optimizer_state,
+            eval_results=state.eval_results,
+            global_step=state.global_step,
+            **more,
+        )
 
     def evaluate(self, rng: prng.Key) -> None:
         """Evaluates all splits on rank 0, tells the others, and writes the logs; off the clock."""
         state, train_state = self.state, self.state.train_state
         metrics, train_state["last_eval_time"] = ranks.from_first(
-            lambda: (self.measured(rng), time.time())
+            lambda: (self.measure(rng), time.time())
         )
         for goal, reached in (
             ("validation_goal_reached", state.workload.has_reached_validation_target),
@@ -240,7 +266,7 @@ class _Run:
             self.hooks.evaluated(state.global_step, metrics)
         self.count_logging(start)
 
-    def measured(self, rng: prng.Key) -> dict[str, float]:
+    def measure(self, rng: prng.Key) -> dict[str, float]:
         """The metrics of all splits, and the times so far, this evaluation's included."""
         state, train_state = self.state, self.state.train_state
         start = now()

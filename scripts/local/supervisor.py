@@ -5,7 +5,7 @@
 
 `run` waits for one command: it samples the memory of the process and of its descendants, ends all
 of them at a limit, and says how it went. `Child` is one running command, for whoever waits for
-several at a time (`scripts.local.processes.run_jobs`). In both cases
+several at a time (`scripts.local.studies.run_jobs`). In both cases
 
 - output goes to the end of a log, from which the reason of a failure is taken (`log_errors`);
 - the process has a session of its own, so Ctrl-C reaches its parent alone, which ends it in order;

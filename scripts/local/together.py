@@ -4,14 +4,15 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 from absl import flags
 
 from common.cli import UserError
-from scripts.local import processes, supervisor
+from scripts.local import supervisor
+from scripts.local.environment import available_cores, core_slots
 
 FLAGS = flags.FLAGS
 # Set by torch's launcher, `torchrun`'s or ours, in the processes that it starts.
@@ -21,15 +22,56 @@ FromFirst = Callable[[Callable[[], Any]], Any]
 
 
 def define_flags() -> None:
-    """Declares how many processes train together, and the flags of `processes`."""
+    """Declares how many processes train together, and what they may use of the machine."""
     flags.DEFINE_integer(
         "nproc", None, "processes that train together (default: 1, or torchrun's)", lower_bound=1
     )
     flags.DEFINE_float(
         "rank_timeout_seconds", 300.0, "how long these wait for one another", lower_bound=1.0
     )
-    processes.define_flags()
-    flags.adopt_module_key_flags(processes)  # so that --help lists them
+    define_process_flags()
+
+
+def define_process_flags() -> None:
+    """Declares how many threads and which cores a process uses."""
+    flags.DEFINE_integer("threads", 1, "PyTorch threads", lower_bound=1)
+    flags.DEFINE_list("cores", None, "run on these cores only")
+
+
+def flags_beside(name: str) -> dict[str, Any]:
+    """Names and values of the key flags of the command line that declares this one."""
+    module = FLAGS.find_module_defining_flag(name)
+    return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(module)}
+
+
+def apply_process_flags() -> None:
+    """Pins cores and thread counts as the flags say; call before torch or NumPy are imported.
+
+    Raises:
+      UserError: for cores that are none, or not available.
+    """
+    if FLAGS.cores:
+        _pin_to_cores(_numbers(FLAGS.cores))
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
+
+
+def _numbers(cores: Sequence[str]) -> list[int]:
+    try:
+        return [int(core) for core in cores]
+    except ValueError as error:
+        raise UserError(f"--cores={','.join(cores)}: give whole numbers") from error
+
+
+def _pin_to_cores(cores: Sequence[int]) -> None:
+    """Restricts this process to `cores`, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:
+        allowed = ",".join(map(str, available_cores()))
+        given = ",".join(map(str, cores))
+        raise UserError(f"--cores={given}: cores available here: {allowed}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +126,8 @@ def run(here: Place, take_part: Callable[[FromFirst], None]) -> int:
         return 0
     supervisor.end_with_parent()
     if FLAGS.cores:
-        shares = processes.core_slots(FLAGS.nproc, FLAGS.threads)
-        processes.pin_to_cores(shares[int(os.environ["LOCAL_RANK"])])
+        shares = core_slots(FLAGS.nproc, FLAGS.threads)
+        _pin_to_cores(shares[int(os.environ["LOCAL_RANK"])])
     from scripts.local import ranks
 
     with ranks.joined(FLAGS.rank_timeout_seconds):

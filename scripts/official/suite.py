@@ -12,7 +12,7 @@ from absl import flags
 
 from common.cli import UserError
 from scripts.local import plan as plans
-from scripts.local.processes import Failure, Job
+from scripts.local.studies import Failure, Job
 from scripts.local.trial import LOG
 from scripts.official import checks, installation, slurm
 from scripts.official.command import Node, command

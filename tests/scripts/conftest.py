@@ -9,7 +9,7 @@ import pytest
 
 import submission.entries
 from scripts.local import entries
-from scripts.study import Machine
+from scripts.local.studies import Machine
 from workloads import registry
 
 FAKE = Path(__file__).parent / "fake"

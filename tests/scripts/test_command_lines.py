@@ -16,8 +16,7 @@ MACHINE = {"jobs", "nproc", "threads", "seed", "checkpoint_period_seconds", "dry
     ("name", "flags"),
     [
         ("study", PLAN | MACHINE | {"studies", "first_study", "trials", "best_from"}),
-        ("search", PLAN | MACHINE | {"ranges", "trials", "ignore_targets"}),
-        ("set_targets", MACHINE | {"workloads", "trials", "seeds", "ranges", "output", "logs"}),
+        ("tune", PLAN | MACHINE | {"mode", "ranges", "trials", "seeds", "search", "points"}),
     ],
 )
 def test_help_lists_all_flags(name: str, flags: set[str]) -> None:

@@ -15,7 +15,6 @@ from torch import nn
 
 from common.cli import UserError
 from scripts.compare import chain as compare_chain
-from scripts.compare import submission as compare_submission
 from scripts.compare import table as compare_table
 from scripts.compare import worker as compare_worker
 from scripts.compare.chain import Outcome
@@ -71,16 +70,16 @@ def test_a_rate_gets_fewer_steps_than_the_best_before_it_took(tmp_path: Path) ->
     for study in (1, 2):
         repeat = following(chain)
         assert (rate_of(repeat), repeat.study, repeat.max_steps) == (0.01, study, 40)
-        assert chain.chosen()[0].steps_to_target == 15
+        assert chain.progress().chosen[0].steps_to_target == 15
         pretend(chain, repeat, {20: 0.4, 40: 0.46})
-    assert chain.next_trial() is None
-    assert [outcome.steps_to_target for outcome in chain.chosen()] == [15, 20, 20]
+    assert chain.progress().following is None
+    assert [outcome.steps_to_target for outcome in chain.progress().chosen] == [15, 20, 20]
 
 
 def test_no_rate_is_tried_that_could_not_be_faster(tmp_path: Path) -> None:
     chain = chain_of(tmp_path, seeds=1)
     pretend(chain, following(chain), {5: 0.3})
-    assert chain.next_trial() is None
+    assert chain.progress().following is None
 
 
 def test_without_the_target_the_best_last_value_counts(tmp_path: Path) -> None:
@@ -98,9 +97,13 @@ def test_failed_trials_are_passed_over_until_forgotten(tmp_path: Path) -> None:
         folder = following(chain).directory(tmp_path)
         folder.mkdir(parents=True)
         (folder / "failure.json").write_text(json.dumps({"failure": f"reason {index}"}))
-    assert chain.next_trial() is None
-    assert chain.chosen() == []
-    assert [outcome.failure for outcome in chain.search()] == ["reason 0", "reason 1", "reason 2"]
+    assert chain.progress().following is None
+    assert chain.progress().chosen == []
+    assert [outcome.failure for outcome in chain.progress().searched] == [
+        "reason 0",
+        "reason 1",
+        "reason 2",
+    ]
     chain.forget_failures()
     assert rate_of(following(chain)) == 0.1
 
@@ -111,7 +114,7 @@ def test_files_of_other_settings_are_refused_or_overwritten(tmp_path: Path) -> N
     changed = dataclasses.replace(SETTINGS, weight_decay=0.5)
     other = chain_of(tmp_path, settings=changed)
     with pytest.raises(UserError, match=r"--overwrite"):
-        other.next_trial()
+        other.progress()
     other = dataclasses.replace(other, overwrite=True)
     assert rate_of(following(other)) == 0.1
     pretend_folder = following(other).directory(tmp_path)
@@ -148,15 +151,15 @@ def test_near_is_on_the_worse_side() -> None:
 
 def test_a_chain_trains_to_the_target_and_is_not_repeated(tmp_path: Path) -> None:
     chain = chain_of(tmp_path, learning_rates=(0.01, 0.3), seeds=2)
-    assert compare_worker.run(chain) == 0
-    slow, fast = chain.search()
+    assert compare_worker.run(chain, {}) == 0
+    slow, fast = chain.progress().searched
     assert slow.steps_to_target is None and slow.steps == 40
     assert fast.steps_to_target is not None and fast.steps_to_target < 40
-    assert fast.final <= 0.45 and fast.steps <= fast.steps_to_target + 1
-    assert [rate_of(outcome.trial) for outcome in chain.chosen()] == [0.3, 0.3]
-    assert all(outcome.milliseconds_per_step > 0 for outcome in [slow, *chain.chosen()])
+    assert fast.final <= 0.45 and fast.steps == fast.steps_to_target
+    assert [rate_of(outcome.trial) for outcome in chain.progress().chosen] == [0.3, 0.3]
+    assert all(outcome.milliseconds_per_step > 0 for outcome in [slow, *chain.progress().chosen])
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert compare_worker.run(chain) == 0
+    assert compare_worker.run(chain, {}) == 0
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert not list(tmp_path.rglob(trials.CHECKPOINT))
 
@@ -171,9 +174,8 @@ def test_a_variant_trains_as_the_entry_does(tmp_path: Path) -> None:
         "warmup_factor": 0.1,
     }
     entry = dataclasses.replace(trial, hyperparameters=point)
-    submission = compare_submission.Submission()
     losses = []
-    for each, load in ((trial, lambda name: submission), (entry, entries.load)):
+    for each, load in ((trial, lambda name: compare_worker.Submission), (entry, entries.load)):
         folder = tmp_path / str(len(losses))
         folder.mkdir()
         runner.run_trial(each, folder, math.inf, runner.Hooks(), load)
@@ -204,15 +206,15 @@ def test_failures_are_recorded_and_end_no_chain(
 
     optimizers(monkeypatch, fragile=make)
     chain = chain_of(tmp_path, Variant("fragile", "fragile"), seeds=2)
-    assert compare_worker.run(chain) == 1
-    failures = [outcome.failure for outcome in chain.search()]
+    assert compare_worker.run(chain, {}) == 1
+    failures = [outcome.failure for outcome in chain.progress().searched]
     assert failures == ["ArithmeticError: the root", "", "ArithmeticError: the root"]
-    assert [rate_of(outcome.trial) for outcome in chain.chosen()] == [0.01, 0.01]
+    assert [rate_of(outcome.trial) for outcome in chain.progress().chosen] == [0.01, 0.01]
     (row,) = compare_table.rows_of([chain])
     assert (row.failures, row.seeds, row.reached) == ("ArithmeticError: the root", 2, 0)
 
     missing = chain_of(tmp_path, Variant("lion", "lion"))
-    assert compare_worker.run(missing) == 1
+    assert compare_worker.run(missing, {}) == 1
     (row,) = compare_table.rows_of([missing])
     assert row.seeds == 0 and "no optimizer 'lion' here" in row.failures
     assert "failed" in compare_table.markdown([row])
@@ -229,11 +231,11 @@ def test_a_value_that_is_not_finite_ends_a_trial(
 
     optimizers(monkeypatch, broken=lambda params, options: Broken(params, lr=options.lr))
     chain = chain_of(tmp_path, Variant("broken", "broken"), seeds=2, learning_rates=(0.1,))
-    assert compare_worker.run(chain) == 0
-    (outcome,) = chain.search()
-    assert outcome.steps <= 6
+    assert compare_worker.run(chain, {}) == 0
+    (outcome,) = chain.progress().searched
+    assert outcome.steps == 5
     assert math.isnan(outcome.final) and math.isnan(outcome.best)
-    assert chain.chosen() == []
+    assert chain.progress().chosen == []
 
 
 def test_an_average_is_what_is_evaluated(tmp_path: Path) -> None:
@@ -243,8 +245,8 @@ def test_an_average_is_what_is_evaluated(tmp_path: Path) -> None:
         chain = chain_of(
             tmp_path, Variant(name, "ours_shampoo", options), seeds=1, learning_rates=(0.01,)
         )
-        assert compare_worker.run(chain) == 0
-        (outcome,) = chain.search()
+        assert compare_worker.run(chain, {}) == 0
+        (outcome,) = chain.progress().searched
         curves.append([value for _, value in outcome.curve])
     plain, average = curves
     assert plain[-1] < plain[0] - 0.1
@@ -268,10 +270,10 @@ def test_options_replace_settings_and_reach_ours_alone() -> None:
     with pytest.MonkeyPatch.context() as patch:
         optimizers(patch, ours_x=make, other=make)
         given = {"betas": [0.5, 0.6], "refresh_interval": 3, "root_dtype": "bfloat16"}
-        compare_submission.make_optimizer(weights, point("ours_x", **given, damping=0.1))
-        compare_submission.make_optimizer(weights, point("other", eps=0.5))
+        compare_worker.make_optimizer(weights, point("ours_x", **given, damping=0.1))
+        compare_worker.make_optimizer(weights, point("other", eps=0.5))
         with pytest.raises(ValueError, match="no option 'damping'"):
-            compare_submission.make_optimizer(weights, point("other", damping=0.1))
+            compare_worker.make_optimizer(weights, point("other", damping=0.1))
     ours, other = seen
     assert (ours.lr, ours.betas, ours.interval, ours.block_size) == (0.1, (0.5, 0.6), 3, 64)
     assert ours.ours == {"root_dtype": torch.bfloat16, "damping": 0.1}

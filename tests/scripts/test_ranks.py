@@ -134,8 +134,8 @@ def agreed(rank: int) -> Any:
     clock = SubmissionClock()
     with clock.running():
         time.sleep(0.1 * rank)
-    settled = clock.settle(rank, -rank)
-    clock.settle()
+    settled = clock.add_slowest(rank, -rank)
+    clock.add_slowest()
     return settled, ranks.from_first(lambda: ("rank", rank)), clock.wall
 
 

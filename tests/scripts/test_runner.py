@@ -108,7 +108,7 @@ def sleeping_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("time.sleep", sleep)
     for module in ("clock", "runner"):
-        monkeypatch.setattr(f"scripts.{module}.now", lambda: seconds)
+        monkeypatch.setattr(f"scripts.local.{module}.now", lambda: seconds)
 
 
 @pytest.mark.usefixtures("sleeping_time")

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from common.cli import UserError
-from scripts import study
-from scripts.local import environment, plan
+from scripts.local import environment, plan, studies
 from scripts.local.lock import locked
+from scripts.local.studies import Machine
 from scripts.local.trial import Trial, is_complete
-from scripts.study import Machine
 from tests.scripts.commands import FAKE_MAIN, finish_fake
 
 Write = Callable[[str, Any], Path]
@@ -47,20 +46,20 @@ def started(output: Path) -> list[str]:
 def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machine) -> None:
     planned, spaces = planned_with(write_json, RATES)
     output = tmp_path / "out"
-    assert study.run_study(planned, spaces, output, machine) == []
+    assert studies.run_study(planned, spaces, output, machine) == []
     assert all(is_complete(trial, output) for trial in planned)
     assert sorted(started(output)) == sorted(
         trial.directory(Path()).as_posix() for trial in planned
     )
     manifest = (output / "manifest.json").read_bytes()
-    assert study.run_study(planned, spaces, output, machine) == []
+    assert studies.run_study(planned, spaces, output, machine) == []
     assert len(started(output)) == len(planned)
     assert (output / "manifest.json").read_bytes() == manifest
 
 
 def test_each_job_has_its_own_cores(tmp_path: Path, write_json: Write, machine: Machine) -> None:
     planned, spaces = planned_with(write_json, RATES)
-    study.run_study(planned, spaces, tmp_path / "out", machine)
+    studies.run_study(planned, spaces, tmp_path / "out", machine)
     lines = (tmp_path / "out" / "runs.txt").read_text().splitlines()
     used = {line.split("cores=")[1] for line in lines}
     cores = environment.available_cores()
@@ -73,9 +72,9 @@ def test_only_what_is_missing_runs_and_the_manifest_grows(
 ) -> None:
     planned, spaces = planned_with(write_json, RATES)
     output = tmp_path / "out"
-    study.run_study(planned[:4], spaces, output, machine)
+    studies.run_study(planned[:4], spaces, output, machine)
     (planned[1].directory(output) / "status.json").unlink()
-    study.run_study(planned, spaces, output, machine)
+    studies.run_study(planned, spaces, output, machine)
     assert sorted(started(output)[4:]) == sorted(
         planned[index].directory(Path()).as_posix() for index in (1, 4, 5)
     )
@@ -91,10 +90,10 @@ def test_failed_trials_are_reported_and_the_others_run(
 ) -> None:
     planned, spaces = planned_with(write_json, [0.5, 0.02], ("fake_sgd",))
     output = tmp_path / "out"
-    failures = study.run_study(planned, spaces, output, machine)
+    failures = studies.run_study(planned, spaces, output, machine)
     assert [failure.reason for failure in failures] == ["RuntimeError: the loss exploded"]
     capsys.readouterr()
-    assert study.report(failures, planned, output) == 1
+    assert studies.report(failures, len(planned), output) == 1
     log = planned[0].directory(output) / "log.txt"
     assert f"RuntimeError: the loss exploded (see {log})" in capsys.readouterr().err
     assert is_complete(planned[1], output)
@@ -109,14 +108,14 @@ def test_a_damaged_manifest_or_a_running_study_stops_it(
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json"):
-        study.run_study(planned, spaces, tmp_path, machine)
+        studies.run_study(planned, spaces, tmp_path, machine)
     assert manifest.read_text() == "{"
     manifest.unlink()
     with (
         locked(tmp_path, "a study"),
         pytest.raises(UserError, match="another process is running a study"),
     ):
-        study.run_study(planned, spaces, tmp_path, machine)
+        studies.run_study(planned, spaces, tmp_path, machine)
     assert not (tmp_path / "runs.txt").exists()
 
 
@@ -124,12 +123,12 @@ def test_a_checkpoint_left_beside_a_complete_trial_is_removed(
     tmp_path: Path, write_json: Write, machine: Machine
 ) -> None:
     planned, spaces = planned_with(write_json, RATES[:1])
-    study.run_study(planned, spaces, tmp_path, machine)
+    studies.run_study(planned, spaces, tmp_path, machine)
     leftover = planned[0].directory(tmp_path) / "checkpoint.pt"
     leftover.touch()
-    study.print_plan(planned, tmp_path)
+    studies.print_plan(planned, tmp_path)
     assert leftover.exists()
-    study.run_study(planned, spaces, tmp_path, machine)
+    studies.run_study(planned, spaces, tmp_path, machine)
     assert not leftover.exists()
     assert len(started(tmp_path)) == 2
 
@@ -138,24 +137,24 @@ def test_a_dry_run_creates_nothing(
     tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planned, spaces = planned_with(write_json, RATES)
-    study.run_study(planned[:2], spaces, tmp_path / "out", machine)
-    study.print_plan(planned, tmp_path / "out")
+    studies.run_study(planned[:2], spaces, tmp_path / "out", machine)
+    studies.print_plan(planned, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "6 trials, 2 complete, 4 to run"
     assert [line.split()[0] for line in lines[:-1]] == ["complete"] * 2 + ["to"] * 4
-    study.print_plan(planned, tmp_path / "other")
+    studies.print_plan(planned, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 HANG = """
 import sys
 from pathlib import Path
-from scripts import study
+from scripts.local import studies
 from scripts.local import plan
 points = {"fake_sgd": [{"learning_rate": 0.7}]}
 planned = plan.trials_of([0], points, {("fake_sgd", "fake"): [1]}, 0)
-machine = study.Machine(jobs=1, command=(sys.executable, sys.argv[1]))
-study.run_study(planned, {"fake_sgd": Path(sys.argv[2])}, Path(sys.argv[3]), machine)
+machine = studies.Machine(jobs=1, command=(sys.executable, sys.argv[1]))
+studies.run_study(planned, {"fake_sgd": Path(sys.argv[2])}, Path(sys.argv[3]), machine)
 """
 
 
@@ -253,5 +252,5 @@ def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) ->
 def test_machine_limits_are_kept_by_trials(write_json: Write, machine: Machine) -> None:
     planned, spaces = planned_with(write_json, RATES)
     short = dataclasses.replace(planned[0], max_steps=5, ignore_targets=True)
-    command = study._job(short, spaces["fake_sgd"], Path("out"), machine).command
+    command = studies._job(short, spaces["fake_sgd"], Path("out"), machine).command
     assert {"--max_steps=5", "--ignore_targets", "--threads=1"} <= set(command)

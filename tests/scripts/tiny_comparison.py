@@ -114,7 +114,7 @@ def pretend(chain: Chain, trial: Trial, curve: dict[int, float]) -> None:
 
 
 def following(chain: Chain) -> Trial:
-    trial = chain.next_trial()
+    trial = chain.progress().following
     assert trial is not None
     return trial
 

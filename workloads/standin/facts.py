@@ -1,6 +1,6 @@
-"""The stand-in workloads' facts: sizes chosen here, targets as `scripts.set_targets` found them.
+"""The stand-in workloads' facts: sizes chosen here, targets as `scripts.tune` found them.
 
-Targets live in `targets.json`, which only `scripts.set_targets` writes. Importing does not read it.
+Targets live in `targets.json`, which only `scripts.tune` writes. Importing does not read it.
 """
 
 import dataclasses

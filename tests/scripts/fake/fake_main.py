@@ -29,10 +29,10 @@ def register() -> None:
 if __name__ == "__main__":
     register()
     from common import cli
-    from scripts import study
+    from scripts.local import studies
 
     # Trials that a study starts shall know the fakes too.
-    study.RUN = (sys.executable, str(Path(__file__)), "run")
+    studies.RUN = (sys.executable, str(Path(__file__)), "run")
     module = importlib.import_module(f"scripts.{sys.argv.pop(1)}")
     module.define_flags()
     cli.run(module.main)

@@ -9,15 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from common.cli import UserError
-from scripts import choose_points, search, set_targets, study
-from scripts.choose_points import MISS, Outcome
-from scripts.search import Search
+from scripts import tune
+from scripts.local import search_table
+from scripts.local.environment import ROOT
+from scripts.local.search_table import MISS
+from scripts.local.studies import Machine
+from scripts.local.trial import Trial
 from workloads import registry, search_space
 
 Write = Callable[[str, Any], Path]
+Points = dict[str, list[search_space.Point]]
+RANGES_FILE = ROOT / "workloads" / "standin" / "entry_search_spaces.json"
 RANGES = {"learning_rate": {"min": 1e-4, "max": 0.4, "scaling": "log"}}
 
 pytestmark = pytest.mark.usefixtures("fakes")
@@ -29,9 +35,10 @@ def two_workloads(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
     monkeypatch.setitem(registry._ALL, "fake2", second)
 
 
-def small_search(count: int = 4, **changes: Any) -> Search:
-    ranges = {"fake_sgd": RANGES, "fake_adam": RANGES}
-    return Search(("fake", "fake2"), ranges, count, seed=0, **changes)
+def small_search(count: int = 4) -> tuple[list[Trial], Points]:
+    """Trials of both entries on both workloads, and the entries' points."""
+    points = tune.drawn({"fake_sgd": RANGES, "fake_adam": RANGES}, count)
+    return tune.search_trials(("fake", "fake2"), points, seed=0), points
 
 
 def table_of(path: Path) -> list[dict[str, str]]:
@@ -43,12 +50,10 @@ def best_value(rate: float, study_index: int = 0) -> float:
     return abs(math.log10(rate) + 2) + study_index / 100
 
 
-def test_rows_say_best_value_and_first_step_at_the_target(
-    tmp_path: Path, machine: study.Machine
-) -> None:
-    wanted = small_search(8)
-    assert wanted.run(tmp_path, machine) == 0
-    rows, problems = search.rows_of(wanted.trials(), tmp_path)
+def test_rows_say_best_value_and_first_step_at_the_target(tmp_path: Path, machine: Machine) -> None:
+    planned, points = small_search(8)
+    assert tune.run(planned, points, tmp_path, machine) == 0
+    rows, problems = search_table.rows_of(planned, tmp_path)
     assert problems == []
     assert len(rows) == 32
     met = 0
@@ -61,37 +66,37 @@ def test_rows_say_best_value_and_first_step_at_the_target(
         assert row["steps_to_target"] == (steps if best <= 0.35 else "")
         met += best <= 0.35
     assert 0 < met < 32
-    unset, _ = search.rows_of(wanted.trials(), tmp_path, targets=False)
+    unset, _ = search_table.rows_of(planned, tmp_path, targets=False)
     assert {row["steps_to_target"] for row in unset} == {""}
 
 
-def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: study.Machine) -> None:
-    assert small_search(2).run(tmp_path, machine) == 0
-    assert small_search(3).run(tmp_path, machine) == 0
+def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: Machine) -> None:
+    for count in (2, 3):
+        assert tune.run(*small_search(count), tmp_path, machine) == 0
     started = (tmp_path / "runs.txt").read_text().splitlines()
     assert len(started) == len(set(started)) == 12
-    other = Search(("fake",), {"fake_sgd": {"learning_rate": {"feasible_points": [1]}}}, 2, 0)
+    other = tune.drawn({"fake_sgd": {"learning_rate": {"feasible_points": [1]}}}, 2)
     with pytest.raises(UserError, match="other ranges"):
-        other.run(tmp_path, machine)
+        tune.run([], other, tmp_path, machine)
 
 
-def test_damaged_logs_are_left_out_and_named(tmp_path: Path, machine: study.Machine) -> None:
-    wanted = small_search(1)
-    wanted.run(tmp_path, machine)
-    damaged = wanted.trials()[0].directory(tmp_path) / "eval_measurements.csv"
+def test_damaged_logs_are_left_out_and_named(tmp_path: Path, machine: Machine) -> None:
+    planned, points = small_search(1)
+    tune.run(planned, points, tmp_path, machine)
+    damaged = planned[0].directory(tmp_path) / "eval_measurements.csv"
     damaged.write_text("global_step,score,validation/loss\n1")
-    rows, problems = search.rows_of(wanted.trials(), tmp_path)
+    rows, problems = search_table.rows_of(planned, tmp_path)
     assert len(rows) == 3
     assert len(problems) == 1 and str(damaged) in problems[0]
 
 
 def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
     path = tmp_path / "search.csv"
-    empty = dict.fromkeys(search.COLUMNS, 1)
+    empty = dict.fromkeys(search_table.COLUMNS, 1)
     a = empty | {"workload": "fake", "entry": "x", "a": 0.5}
     b = empty | {"workload": "fake", "entry": "y", "b": 0.1}
-    search.write_table(path, [a, b])
-    search.write_table(path, [b | {"b": 0.2}])
+    search_table.write_table(path, [a, b])
+    search_table.write_table(path, [b | {"b": 0.2}])
     rows = {row["entry"]: row for row in table_of(path)}
     assert (rows["x"]["a"], rows["x"]["b"]) == ("0.5", "")
     assert (rows["y"]["a"], rows["y"]["b"]) == ("", "0.2")
@@ -100,74 +105,81 @@ def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
 def test_best_evaluation_skips_what_is_not_finite() -> None:
     facts = registry.facts("fake")
     rows = [{"validation/loss": value} for value in (math.nan, 2.0, 1.0, 1.0, -math.inf)]
-    assert search.best_evaluation(rows, facts, "validation") is rows[2]
+    assert search_table.best_evaluation(rows, facts, "validation") is rows[2]
     upward = dataclasses.replace(facts, direction="max")
-    assert search.best_evaluation(rows, upward, "validation") is rows[1]
-    assert search.best_evaluation(rows[:1], facts, "validation") is None
+    assert search_table.best_evaluation(rows, upward, "validation") is rows[1]
+    assert search_table.best_evaluation(rows[:1], facts, "validation") is None
 
 
 def test_the_choice_is_greedy_over_workloads() -> None:
-    costs = {"a": [0.9, 0.2, MISS, 0.5], "b": [0.8, MISS, 0.1, 0.5]}
-    outcomes = {
-        workload: {n: Outcome(cost, 0.0) for n, cost in enumerate(of, start=1)}
-        for workload, of in costs.items()
-    }
+    costs = pd.DataFrame({"a": [0.9, 0.2, MISS, 0.5], "b": [0.8, MISS, 0.1, 0.5]}, [1, 2, 3, 4])
     # Alone, 4 costs 0.5 in the mean; with 2, b still costs 0.5; with 3, a does: 0.30 < 0.35.
-    assert choose_points.choose(outcomes, 3) == [4, 3, 2]
+    assert search_table.choose(costs, 0 * costs, 3) == [4, 3, 2]
 
 
 def test_equal_costs_are_told_apart_by_rank_then_number() -> None:
-    outcomes = {
-        "a": {1: Outcome(MISS, 0.5), 2: Outcome(MISS, 0.0), 3: Outcome(MISS, 0.0)},
-    }
-    assert choose_points.choose(outcomes, 3) == [2, 3, 1]
+    ranks = pd.DataFrame({"a": [0.5, 0.0, 0.0]}, [1, 2, 3])
+    assert search_table.choose(0 * ranks + MISS, ranks, 3) == [2, 3, 1]
 
 
-def test_outcomes_of_a_table(tmp_path: Path) -> None:
+def test_costs_and_ranks_of_a_table(tmp_path: Path) -> None:
     path = tmp_path / "search.csv"
-    base = dict.fromkeys(search.COLUMNS, 0) | {"workload": "fake", "entry": "x"}
+    base = dict.fromkeys(search_table.COLUMNS, 0) | {"workload": "fake", "entry": "x"}
     rows = [
         base | {"trial": 1, "steps_to_target": 12, "best_validation": 0.1},
         base | {"trial": 2, "steps_to_target": "", "best_validation": math.nan},
         base | {"trial": 3, "steps_to_target": "", "best_validation": 0.3},
         base | {"trial": 1, "entry": "y"},
     ]
-    search.write_table(path, rows)
-    outcomes = choose_points.read_outcomes(path, "x")["fake"]
-    assert [outcomes[n].cost for n in (1, 2, 3)] == [0.5, MISS, MISS]
-    assert [outcomes[n].rank for n in (1, 2, 3)] == pytest.approx([0, 2 / 3, 1 / 3])
+    search_table.write_table(path, rows)
+    costs, ranks = search_table.costs_and_ranks(path, "x")
+    assert costs["fake"].to_dict() == {1: 0.5, 2: MISS, 3: MISS}
+    assert ranks["fake"].to_dict() == pytest.approx({1: 0, 2: 2 / 3, 3: 1 / 3})
     with pytest.raises(UserError, match="no rows for entry 'z'"):
-        choose_points.read_outcomes(path, "z")
-    search.write_table(path, [base | {"trial": 1, "workload": "fake2"}])
+        search_table.costs_and_ranks(path, "z")
+    search_table.write_table(path, [base | {"trial": 1, "workload": "fake2"}])
     with pytest.raises(UserError, match="lacks trial 2 of 'x' on 'fake2'"):
-        choose_points.read_outcomes(path, "x")
+        search_table.costs_and_ranks(path, "x")
 
 
-def test_points_must_be_those_of_the_search(tmp_path: Path, machine: study.Machine) -> None:
-    wanted = small_search(3)
-    wanted.run(tmp_path, machine)
+def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None:
+    table = ROOT / "results" / "search" / "search.csv"
+    for entry in ("shampoo", "adamw", "nadamw"):
+        costs, ranks = search_table.costs_and_ranks(table, entry)
+        chosen = search_table.choose(costs, ranks, 5)
+        ranges = search_space.ranges_by_entry(RANGES_FILE, [entry])[entry]
+        points = search_space.draw(ranges, 8)
+        search_table.check_points(table, entry, points)
+        committed = json.loads((RANGES_FILE.parent / "points" / f"{entry}.json").read_text())
+        assert [points[number - 1] for number in chosen] == committed
+
+
+def test_points_must_be_those_of_the_search(tmp_path: Path, machine: Machine) -> None:
+    planned, points = small_search(3)
+    tune.run(planned, points, tmp_path, machine)
     path = tmp_path / "search.csv"
-    search.write_table(path, search.rows_of(wanted.trials(), tmp_path)[0])
-    choose_points.check_drawn(path, "fake_sgd", search_space.draw(RANGES, 3))
+    search_table.write_table(path, search_table.rows_of(planned, tmp_path)[0])
+    search_table.check_points(path, "fake_sgd", points["fake_sgd"])
     other = {"learning_rate": {"min": 1e-4, "max": 0.3, "scaling": "log"}}
     with pytest.raises(UserError, match="trial 1 of 'fake_sgd' has learning_rate="):
-        choose_points.check_drawn(path, "fake_sgd", search_space.draw(other, 3))
+        search_table.check_points(path, "fake_sgd", search_space.draw(other, 3))
 
 
 def test_targets_are_medians_over_seeds_of_the_best_point(
-    tmp_path: Path, write_json: Write, machine: study.Machine
+    tmp_path: Path, write_json: Write, machine: Machine
 ) -> None:
     ranges = write_json("ranges.json", {"fake_sgd": RANGES, "fake_adam": RANGES})
-    wanted = set_targets.target_search(("fake", "fake2"), ranges, count=4, seed=0)
-    assert wanted.max_steps == {"fake": 18, "fake2": 18}
+    points = tune.drawn(tune.target_ranges(ranges), 4)
+    planned = tune.target_search(("fake", "fake2"), points, seed=0)
+    assert {trial.max_steps for trial in planned} == {18}
     targets_file = write_json("targets.json", {"other": {"validation_target": 1.0}})
     output = tmp_path / "tables"
     output.mkdir()
     logs = tmp_path / "logs"
-    code = set_targets.set_targets(wanted, 3, logs, output, targets_file, machine)
+    code = tune.set_targets(planned, points, 3, logs, output, targets_file, machine)
     assert code == 0
 
-    rates = [point["learning_rate"] for point in wanted.points()["fake_sgd"]]
+    rates = [point["learning_rate"] for point in points["fake_sgd"]]
     best = min(rates, key=best_value)
     targets = json.loads(targets_file.read_text())
     assert set(targets) == {"other", "fake", "fake2"}
@@ -187,35 +199,35 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
 
     before = len((logs / "runs.txt").read_text().splitlines())
     assert before == 16 + 6
-    assert set_targets.set_targets(wanted, 3, logs, output, targets_file, machine) == 0
+    assert tune.set_targets(planned, points, 3, logs, output, targets_file, machine) == 0
     assert len((logs / "runs.txt").read_text().splitlines()) == before
 
 
-def test_logs_without_a_test_metric_are_named(tmp_path: Path, machine: study.Machine) -> None:
-    wanted = small_search(1)
-    wanted.run(tmp_path, machine)
-    planned = wanted.trials()[:1]
+def test_logs_without_a_test_metric_are_named(tmp_path: Path, machine: Machine) -> None:
+    planned, points = small_search(1)
+    tune.run(planned, points, tmp_path, machine)
     path = planned[0].directory(tmp_path) / "eval_measurements.csv"
     path.write_text(path.read_text().replace("test/loss", "test/ppl"))
     with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'test/loss'"):
-        set_targets.targets_from(planned, tmp_path, registry.facts("fake"))
+        tune.targets_from(planned[:1], tmp_path, registry.facts("fake"))
 
 
 def test_no_target_is_set_after_a_failure(
-    tmp_path: Path, write_json: Write, machine: study.Machine
+    tmp_path: Path, write_json: Write, machine: Machine
 ) -> None:
     failing = {"learning_rate": {"feasible_points": [0.5]}}
     ranges = write_json("ranges.json", {"fake_sgd": failing})
-    wanted = set_targets.target_search(("fake",), ranges, count=1, seed=0)
+    points = tune.drawn(tune.target_ranges(ranges), 1)
+    planned = tune.target_search(("fake",), points, seed=0)
     targets_file = tmp_path / "targets.json"
     output = tmp_path / "tables"
     output.mkdir()
-    assert set_targets.set_targets(wanted, 1, tmp_path, output, targets_file, machine) == 1
+    assert tune.set_targets(planned, points, 1, tmp_path, output, targets_file, machine) == 1
     assert not targets_file.exists()
 
 
 def test_the_shipped_ranges_are_sound_and_name_no_challenger() -> None:
-    algorithms = list(json.loads(set_targets.RANGES.read_text()))
+    algorithms = list(json.loads(tune.RANGES.read_text()))
     assert algorithms == ["adamw", "nadamw", "nesterov"]
-    ranges = search_space.ranges_by_entry(set_targets.RANGES, algorithms)
+    ranges = search_space.ranges_by_entry(tune.RANGES, algorithms)
     assert all(len(search_space.draw(of, 3)) == 3 for of in ranges.values())

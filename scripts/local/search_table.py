@@ -1,0 +1,142 @@
+"""The table of a search, search.csv, and the choice of a short list of points from it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common.cli import UserError
+from scripts.local.metrics_log import Row, read_csv, read_evaluations, write_csv
+from scripts.local.trial import Trial
+from workloads import registry
+from workloads.facts import WorkloadFacts
+from workloads.search_space import Point
+
+TABLE = "search.csv"
+COLUMNS = (
+    *("workload", "entry", "trial"),
+    *("best_validation", "best_step", "steps_to_target", "steps", "seconds"),
+)
+# What a point costs that does not reach the target, where the step hint costs 1.
+MISS = 2.0
+
+
+def rows_of(
+    planned: Sequence[Trial], output: Path, targets: bool = True
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row per finished trial, and a line for each trial whose log cannot be used.
+
+    Args:
+      targets: whether to look for the first step that met the validation target.
+    """
+    rows, problems = [], []
+    for trial in planned:
+        facts = registry.facts(trial.workload)
+        metric = f"validation/{facts.metric}"
+        try:
+            evaluations = read_evaluations(trial.directory(output), [metric])
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        best = best_evaluation(evaluations, facts, "validation")
+        target = facts.validation_target if targets else None
+        met = (row["global_step"] for row in evaluations if facts.meets(row[metric], target))
+        rows.append(
+            {
+                "workload": trial.workload,
+                "entry": trial.entry,
+                "trial": trial.trial,
+                "best_validation": best[metric] if best else math.nan,
+                "best_step": int(best["global_step"]) if best else "",
+                "steps_to_target": next(map(int, met), ""),
+                "steps": int(evaluations[-1]["global_step"]),
+                "seconds": evaluations[-1]["score"],
+                **trial.hyperparameters,
+            }
+        )
+    return rows, problems
+
+
+def best_evaluation(evaluations: Sequence[Row], facts: WorkloadFacts, split: str) -> Row | None:
+    """The first evaluation with the best finite value of the target's metric, if there is one."""
+    name = f"{split}/{facts.metric}"
+    finite = [row for row in evaluations if math.isfinite(row[name])]
+    return min(finite, key=lambda row: facts.sort_key(row[name]), default=None)
+
+
+def write_table(
+    path: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = ("workload", "entry")
+) -> None:
+    """Writes search.csv; rows that it holds already for other values of `key` stay."""
+    written = {tuple(row[name] for name in key) for row in rows}
+    present = read_csv(path, COLUMNS) if path.exists() else []
+    others = [
+        {name: value for name, value in row.items() if value != ""}
+        for row in present
+        if tuple(row[name] for name in key) not in written
+    ]
+    write_csv(path, [*others, *rows], COLUMNS)
+
+
+def costs_and_ranks(path: Path, entry: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cost and rank of each point on each workload, with a row per trial and a column per workload.
+
+    The cost is that of the steps to the target, or MISS; the rank is the share of the searched
+    points with a better validation value, from 0 to 1. UserError if a workload lacks some points.
+    """
+    costs: dict[str, dict[int, float]] = {}
+    keys: dict[str, dict[int, float]] = {}
+    for line, row in enumerate(read_csv(path, COLUMNS), start=2):
+        if row["entry"] != entry:
+            continue
+        facts = registry.facts(row["workload"])
+        try:
+            trial, best = int(row["trial"]), float(row["best_validation"])
+            cost = float(row["steps_to_target"] or MISS * facts.step_hint) / facts.step_hint
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: line {line}: {error}") from error
+        costs.setdefault(facts.name, {})[trial] = cost
+        key = facts.sort_key(best) if math.isfinite(best) else math.inf
+        keys.setdefault(facts.name, {})[trial] = key
+    if not costs:
+        raise UserError(f"{path} has no rows for entry {entry!r}")
+    table = pd.DataFrame(costs).sort_index()
+    for workload in table.columns[table.isna().any()]:
+        missing = table.index[table[workload].isna()].min()
+        raise UserError(f"{path} lacks trial {missing} of {entry!r} on {workload!r}")
+    return table, (pd.DataFrame(keys).rank(method="min") - 1) / len(table)
+
+
+def choose(costs: pd.DataFrame, ranks: pd.DataFrame, count: int) -> list[int]:
+    """The numbers of `count` points, in the order in which they were chosen."""
+    chosen: list[int] = []
+
+    def score(number: int) -> tuple[float, float, float, int]:
+        together = [*chosen, number]
+        by_cost, by_rank = (mean(table.loc[together].min()) for table in (costs, ranks))
+        return by_cost, by_rank, mean(ranks.loc[number]), number
+
+    while len(chosen) < count:
+        chosen.append(min((number for number in costs.index if number not in chosen), key=score))
+    return [int(number) for number in chosen]
+
+
+def check_points(path: Path, entry: str, points: Sequence[Point]) -> None:
+    """UserError if the search used other points than these."""
+    for row in read_csv(path, COLUMNS):
+        if row["entry"] != entry:
+            continue
+        for name, value in points[int(row["trial"]) - 1].items():
+            if row.get(name) != str(value):
+                raise UserError(
+                    f"{path}: trial {row['trial']} of {entry!r} has {name}={row.get(name)}, "
+                    f"the ranges give {value}; pass the --ranges of that search"
+                )
+
+
+def mean(values: Iterable[float]) -> float:
+    """The exactly rounded mean, which does not depend on the order: equal costs must be equal."""
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)

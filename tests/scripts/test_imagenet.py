@@ -67,7 +67,7 @@ def test_a_run_learns(alone: Alone) -> None:
     }
     assert ended.code == 0, ended.errors
     assert f"{name}, seed 0: complete, top-1 accuracy {accuracy:.4f} after 6 ep" in ended.out
-    names = {"config.json", "log.csv", "meta_data_0.json", "model.pt", "status.json"}
+    names = {".lock", "config.json", "log.csv", "meta_data_0.json", "model.pt", "status.json"}
     assert {path.name for path in folder.iterdir()} == names
 
     run = experiment(name)

@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs what is missing, row by row, and prints the table; 1 if a test has failed."""
     del argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a running test, too
-    python, checkout = installation.python(), installation.checkout()
+    checkout, python = installation.find()
     scripts = _test_scripts()
     known = {*BATCH_SIZES, *registry.names("official", "v0.6")}
     if unknown := [name for name in (*FLAGS.workloads, *scripts) if name not in known]:

@@ -67,7 +67,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Measures workload by workload and prints the table; 1 if one could not be measured."""
     del argv
-    python, checkout = installation.python(), installation.checkout()
+    checkout, python = installation.find()
     if unknown := [name for name in FLAGS.workloads if name not in BATCH_SIZES]:
         raise UserError(f"unknown workload {unknown[0]!r}; known: {', '.join(BATCH_SIZES)}")
     output = files.make_directory(Path(FLAGS.output))

@@ -89,8 +89,8 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.check:
         return request.check()
     if FLAGS.dry_run:
-        python, checkout = installation.default_python(), installation.default_checkout()
-        print(request.command(python, checkout).shell())
+        places = installation.default_checkout(), installation.default_python()
+        print(request.command(*places).shell())
         return 0
     return request.set_up()
 
@@ -140,7 +140,7 @@ class Request:
     def _setup(self) -> SetUp:
         return self._data.setups[self.framework]
 
-    def command(self, python: Path, checkout: Path) -> Command:
+    def command(self, checkout: Path, python: Path) -> Command:
         """The script with its flags, run by the benchmark's Python from its checkout.
 
         Raises:
@@ -198,7 +198,7 @@ class Request:
                 f"--accept_licence is missing: a person must {setup.accept}; give the flag once "
                 "done"
             )
-        command = self.command(installation.python(), installation.checkout())
+        command = self.command(*installation.find())
         if absent := [tool for tool in setup.tools if shutil.which(tool) is None]:
             raise UserError(
                 f"the set-up calls programs that are not installed: {', '.join(absent)}"

@@ -5,6 +5,7 @@
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from common.cli import UserError
@@ -18,28 +19,31 @@ _REMEDY = "`make algoperf` makes it"
 
 def default_checkout() -> Path:
     """The checkout's folder, which may be missing: $ALGOPERF_DIR, else that of `make algoperf`."""
-    given = os.environ.get(DIRECTORY)
-    return Path(given).expanduser().absolute() if given else ROOT / ".algorithmic-efficiency"
+    return _place(DIRECTORY, ".algorithmic-efficiency")
 
 
 def default_python() -> Path:
     """The benchmark's Python, which may be missing: $ALGOPERF_PYTHON, else that of `make`."""
-    given = os.environ.get(INTERPRETER)
+    return _place(INTERPRETER, ".venv-algoperf/bin/python")
+
+
+def _place(variable: str, default: str) -> Path:
     # A virtual environment's python is a link that must not be resolved.
-    return Path(given).expanduser().absolute() if given else ROOT / ".venv-algoperf/bin/python"
+    given = os.environ.get(variable)
+    return Path(given).expanduser().absolute() if given else ROOT / default
 
 
-def checkout() -> Path:
-    """The benchmark's checkout, absolute; UserError if it is not there."""
-    directory = default_checkout()
+def problems() -> Iterator[str]:
+    """One sentence if the checkout is missing, one if the Python is."""
+    directory, interpreter = default_checkout(), default_python()
     if not (directory / RUNNER).is_file():
-        raise UserError(f"no {RUNNER} in {directory}: {_REMEDY}, or set ${DIRECTORY}")
-    return directory
-
-
-def python() -> Path:
-    """The Python that has `algoperf`, absolute; UserError if it is not there."""
-    interpreter = default_python()
+        yield f"no {RUNNER} in {directory}: {_REMEDY}, or set ${DIRECTORY}"
     if not interpreter.is_file() or not os.access(interpreter, os.X_OK):
-        raise UserError(f"no Python at {interpreter}: {_REMEDY}, or set ${INTERPRETER}")
-    return interpreter
+        yield f"no Python at {interpreter}: {_REMEDY}, or set ${INTERPRETER}"
+
+
+def find() -> tuple[Path, Path]:
+    """The benchmark's checkout and the Python that has `algoperf`; UserError if one is missing."""
+    for problem in problems():
+        raise UserError(problem)
+    return default_checkout(), default_python()

@@ -4,6 +4,7 @@ Each is a process of its own, for several in one run out of memory on some workl
 a tuning study are drawn here, since the runner shuffles what it draws from ranges without a seed.
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from workloads.official.facts import NEWEST, VERSIONS
 from workloads.search_space import Point
 
 FLAGS = flags.FLAGS
-_OWN_SPACE = "workload"
+_WORKLOAD_SPACE = "workload"
 
 
 def define_flags() -> None:
@@ -67,28 +68,27 @@ def trials_from_flags(
         raise UserError(f"--entries={','.join(given_entries)}: two are of the same name")
     compiles = FLAGS.gpus > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
     planned = []
-    for study in studies:
-        for workload in workloads:
-            registry.official(workload, FLAGS.version)
-            points = {name: _points(entry, workload) for name, entry in entries.items()}
-            chosen = {
-                (name, workload): numbers or range(1, len(listed) + 1)
-                for name, (listed, _) in points.items()
-            }
-            listed = {name: listed for name, (listed, _) in points.items()}
-            limits = {workload: FLAGS.max_global_steps} if FLAGS.max_global_steps else None
-            for trial in plans.trials_of([study], listed, chosen, seed, limits):
-                all_points, drawn = points[trial.entry]
-                planned.append(
-                    OfficialTrial(
-                        trial=trial,
-                        entry=entries[trial.entry],
-                        count=len(all_points),
-                        drawn=tuple(all_points) if drawn else None,
-                        version=FLAGS.version,
-                        torch_compile=compiles,
-                    )
+    for study, workload in itertools.product(studies, workloads):
+        registry.official(workload, FLAGS.version)
+        spaces = {name: _points(entry, workload) for name, entry in entries.items()}
+        points = {name: listed for name, (listed, _) in spaces.items()}
+        chosen = {
+            (name, workload): numbers or range(1, len(listed) + 1)
+            for name, listed in points.items()
+        }
+        limits = {workload: FLAGS.max_global_steps} if FLAGS.max_global_steps else None
+        for trial in plans.trials_of([study], points, chosen, seed, limits):
+            listed, drawn = spaces[trial.entry]
+            planned.append(
+                OfficialTrial(
+                    trial=trial,
+                    entry=entries[trial.entry],
+                    count=len(listed),
+                    drawn=tuple(listed) if drawn else None,
+                    version=FLAGS.version,
+                    torch_compile=compiles,
                 )
+            )
     return planned
 
 
@@ -99,7 +99,7 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
         return entry.points(), False
     if entry.space is None:
         raise UserError(f"--search_space={given}: {entry.name} tunes itself and takes no points")
-    if given == _OWN_SPACE:
+    if given == _WORKLOAD_SPACE:
         return search_spaces.draw(workload, entry.name, FLAGS.points), True
     path = Path(given)
     return check_points(search_space.points(path, FLAGS.points), path), True
@@ -107,21 +107,13 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
 
 def node_from_flags(output: str) -> Node:
     """The node as the flags describe it; what a dry run lacks of the benchmark, it only says."""
-    found = []
-    for find, default in (
-        (installation.checkout, installation.default_checkout),
-        (installation.python, installation.default_python),
-    ):
-        try:
-            found.append(find())
-        except UserError as error:
-            if not FLAGS.dry_run:
-                raise
-            print(f"note: {error}", file=sys.stderr)
-            found.append(default())
+    for problem in installation.problems():
+        if not FLAGS.dry_run:
+            raise UserError(problem)
+        print(f"note: {problem}", file=sys.stderr)
     return Node(
-        checkout=found[0],
-        python=found[1],
+        checkout=installation.default_checkout(),
+        python=installation.default_python(),
         gpus=FLAGS.gpus,
         data_dir=Path(FLAGS.data_dir).expanduser().absolute(),
         output=Path(output).expanduser().absolute(),
@@ -152,31 +144,26 @@ def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
 
 
 def _left(planned: Sequence[OfficialTrial], node: Node) -> list[OfficialTrial]:
-    return [trial for trial in planned if not _is_complete(trial, node)]
+    return [trial for trial in planned if _state(trial, node) != "complete"]
 
 
-def _is_complete(trial: OfficialTrial, node: Node) -> bool:
+def _state(trial: OfficialTrial, node: Node) -> str:
     try:
-        return describe(trial, node) == "complete"
-    except UserError:  # said when its turn comes
-        return False
+        return describe(trial, node)
+    except UserError as error:
+        return f"refused: {error}"
 
 
 def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
     """Per trial a comment and the exact command, ready for a shell; creates nothing."""
     for problem in checks.without_gpus(planned, node):
         print(f"note: {problem}", file=sys.stderr)
-    done = 0
     for trial in planned:
-        try:
-            state = describe(trial, node)
-        except UserError as error:
-            state = f"refused: {error}"
-        done += state == "complete"
-        print(f"# {trial.trial.name}: {state}")
+        print(f"# {trial.trial.name}: {_state(trial, node)}")
         if trial.drawn is not None and (space := trial.space(node.output)):
             print(f"# {space} will hold the points; this one: {dict(trial.trial.hyperparameters)}")
         print(command(trial, node).shell())
-    print(f"# {len(planned)} trials, {done} complete, {len(planned) - done} to run")
+    left = _left(planned, node)
+    print(f"# {len(planned)} trials, {len(planned) - len(left)} complete, {len(left)} to run")
     if FLAGS.slurm:
-        slurm.print_plan(_left(planned, node), node)
+        slurm.print_plan(left, node)

@@ -229,7 +229,7 @@ print("parsed")
 
 def test_official_runner_parses_every_command(tmp_path: Path) -> None:
     try:
-        checkout, python = installation.checkout(), installation.python()
+        checkout, python = installation.find()
     except UserError as error:
         pytest.skip(f"algoperf is not installed: its flags cannot be asked ({error})")
     on = node(checkout=checkout, python=python, output=tmp_path)

@@ -17,7 +17,13 @@ from scripts.official.keep import Keeper, prune
 from scripts.official.trial import OfficialTrial
 from tests.scripts.official.fakes import GOOD, Place, make_entry, make_trial
 
-HEADER = "accumulated_submission_time,global_step,preemption_count,score,test/accuracy,validation/accuracy"  # noqa: E501
+HEADER = (
+    "accumulated_submission_time,global_step,preemption_count,score,"
+    "test/accuracy,validation/accuracy"
+)
+TABLES = ("eval_measurements.csv", "measurements.csv")
+Evaluation = tuple[int, float, float]
+LATE: list[Evaluation] = [(1, 1.0, 0.1), (9, 11.0, 0.98)]
 
 
 @pytest.fixture
@@ -32,126 +38,104 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def evaluations(*rows: tuple[int, float, float]) -> str:
+def evaluations(*rows: Evaluation) -> str:
     lines = [f"{seconds},{step},0,{seconds},{quality},{quality}" for step, seconds, quality in rows]
     return "\n".join([HEADER, *lines]) + "\n"
 
 
 def write(
     folder: Path,
-    rows: Sequence[tuple[int, float, float]],
+    rows: Sequence[Evaluation],
     end: tuple[int, float] | None = None,
     checkpoints: Sequence[int] = (),
+    ours: bool = False,
     **flags: Any,
 ) -> None:
-    """Files as the runner leaves them."""
-    (folder / "eval_measurements.csv").write_text(evaluations(*rows))
+    """Files as the runner leaves them; `ours`: started by `scripts.official`."""
     last = f",{end[0]},0,{end[1]},,\n" if end else ""
-    (folder / "measurements.csv").write_text(evaluations(*rows) + last)
+    for name, text in zip(TABLES, ("", last), strict=True):
+        (folder / name).write_text(evaluations(*rows) + text)
     (folder / "hparams.json").write_text(json.dumps({"learning_rate": GOOD}))
     (folder / "flags_0.json").write_text(json.dumps(flags))
+    if ours:
+        (folder / "launch_0.json").write_text("{}")
     for step in checkpoints:
         with zipfile.ZipFile(folder / f"checkpoint_{step}", "w") as archive:
             archive.writestr("state", "weights" * 100)
 
 
 @pytest.mark.parametrize(
-    ("rows", "end", "reason"),
+    ("quality", "end", "max_steps", "reason"),
     [
-        ([(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), "targets"),
-        ([(1, 1.0, 0.1), (9, 11.0, 0.5)], (20, 60.0), "time"),
-        ([(1, 1.0, 0.1), (9, 11.0, 0.5)], (9, 11.0), "submission"),
-        ([(1, 1.0, 0.1), (9, 11.0, 0.98)], None, None),
+        (0.98, (9, 11.0), None, "targets"),
+        (0.5, (20, 60.0), None, "time"),
+        (0.5, (9, 11.0), None, "submission"),
+        (0.5, (9, 11.0), 9, "steps"),
+        (0.98, None, None, None),
     ],
 )
 def test_logs_made_elsewhere(
-    trial: OfficialTrial,
+    tmp_path: Path,
     folder: Path,
-    rows: list[tuple[int, float, float]],
+    quality: float,
     end: tuple[int, float] | None,
+    max_steps: int | None,
     reason: str | None,
 ) -> None:
-    write(folder, rows, end, checkpoints=[] if reason is None else [9], rng_seed=1)
-    found = logs.finished(trial, folder)
-    assert (found and found["reason"]) == reason
-    if found is not None and end is not None:
-        assert found["global_step"] == end[0]
-        assert found["accumulated_submission_time"] == end[1]
-        assert found["source"] == "logs"
+    inner = Trial("mnist", "toy", 0, 1, {"learning_rate": GOOD}, max_steps=max_steps)
+    trial = make_trial(make_entry(tmp_path / "toy", [GOOD]), trial=inner)
+    write(folder, [(1, 1.0, 0.1), (9, 11.0, quality)], end, [9] if end else [], rng_seed=1)
+    status = logs.finished(trial, folder)
+    if end is None:
+        assert status is None
+        return
+    assert status is not None
+    assert (status["reason"], status["source"]) == (reason, "logs")
+    assert (status["global_step"], status["accumulated_submission_time"]) == end
 
 
-def test_logs_made_elsewhere_keep_their_checkpoints(
-    tmp_path: Path, trial: OfficialTrial, folder: Path
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_trial_that_ended_is_complete_and_checkpoints_of_others_stay(
+    tmp_path: Path, trial: OfficialTrial, folder: Path, ours: bool
 ) -> None:
-    write(folder, [(1, 1.0, 0.98)], (1, 1.0), checkpoints=[1], rng_seed=1)
-    place = Place(tmp_path)
-    for _ in range(2):
-        assert "already complete (targets)" in run.complete(trial, place.node())
-    assert (folder / "checkpoint_1").exists()
-    assert json.loads((folder / "status.json").read_text())["source"] == "logs"
-
-
-def test_a_trial_of_ours_killed_after_its_final_row_is_complete(
-    tmp_path: Path, trial: OfficialTrial, folder: Path
-) -> None:
-    write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), [9], **trial.recorded())
-    (folder / "launch_0.json").write_text("{}")
+    write(folder, LATE, (9, 11.0), [9], ours, **trial.recorded())
     node = Place(tmp_path).node()  # without a checkout: nothing can be run
     assert run.describe(trial, node) == "complete"
     for _ in range(2):
         assert "already complete (targets) at step 9" in run.complete(trial, node)
-    assert "source" not in json.loads((folder / "status.json").read_text())
-    assert not logs.checkpoints(folder)
+    assert ("source" in json.loads((folder / "status.json").read_text())) == (not ours)
+    assert (folder / "checkpoint_9").exists() == (not ours)
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, ours: bool) -> None:
-    write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.98)], (9, 11.0), [9], **trial.recorded())
+    write(folder, LATE, (9, 11.0), [9], ours, **trial.recorded())
     table = folder / "measurements.csv"
     table.write_text(table.read_text()[:-4])
     if ours:
-        (folder / "launch_0.json").write_text("{}")
         assert logs.finished(trial, folder) is None  # it is mended from its backup
     else:
         with pytest.raises(UserError, match=r"measurements\.csv is damaged"):
             logs.finished(trial, folder)
 
 
-def test_a_final_row_of_another_seed_is_refused(trial: OfficialTrial, folder: Path) -> None:
-    write(folder, [(9, 11.0, 0.98)], (9, 11.0), **trial.recorded() | {"rng_seed": 7})
-    (folder / "launch_0.json").write_text("{}")
-    with pytest.raises(UserError, match=r"flags_0.json was written with rng_seed=7, not"):
-        logs.finished(trial, folder)
-
-
-def test_max_global_steps_end_a_trial(tmp_path: Path, folder: Path) -> None:
-    made = make_trial(make_entry(tmp_path / "toy", [GOOD]))
-    short = make_trial(
-        tmp_path / "toy", trial=Trial("mnist", "toy", 0, 1, {"learning_rate": GOOD}, max_steps=9)
-    )
-    write(folder, [(9, 11.0, 0.5)], (9, 11.0))
-    for trial, reason in ((made, "submission"), (short, "steps")):
-        found = logs.finished(trial, folder)
-        assert found is not None
-        assert found["reason"] == reason
-
-
-def test_other_hyperparameters_are_refused(trial: OfficialTrial, folder: Path) -> None:
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
-    (folder / "hparams.json").write_text('{"learning_rate": 0.2}')
-    with pytest.raises(UserError, match=r"hparams.json was written with learning_rate=0.2, not"):
-        logs.finished(trial, folder)
-
-
+@pytest.mark.parametrize("end", [None, (9, 11.0)])
 @pytest.mark.parametrize(
     ("name", "value"),
     [("rng_seed", 7), ("torch_compile", True), ("max_global_steps", 5), ("workload", "cifar")],
 )
 def test_another_trial_is_refused(
-    trial: OfficialTrial, folder: Path, name: str, value: object
+    trial: OfficialTrial, folder: Path, name: str, value: object, end: tuple[int, float] | None
 ) -> None:
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded() | {name: value})
+    write(folder, LATE, end, [9], True, **trial.recorded() | {name: value})
     with pytest.raises(UserError, match=f"flags_0.json was written with {name}={value!r}, not"):
+        logs.finished(trial, folder)
+
+
+def test_other_hyperparameters_are_refused(trial: OfficialTrial, folder: Path) -> None:
+    write(folder, LATE, checkpoints=[1], **trial.recorded())
+    (folder / "hparams.json").write_text('{"learning_rate": 0.2}')
+    with pytest.raises(UserError, match=r"hparams.json was written with learning_rate=0.2, not"):
         logs.finished(trial, folder)
 
 
@@ -163,36 +147,30 @@ def test_goes_on_from_the_last_whole_checkpoint(trial: OfficialTrial, folder: Pa
     assert logs.finished(trial, folder) is None
     assert logs.prepare(trial, folder) == 5
     assert (folder / "damaged_checkpoint_9").exists()
-    for name in ("eval_measurements.csv", "measurements.csv"):
+    for name in TABLES:
         assert (folder / name).read_text() == evaluations(*rows[:2])
         assert (folder / "backup" / f"{name}.cut_0").read_text() == evaluations(*rows)
 
 
-def test_altered_weights_are_no_checkpoint(trial: OfficialTrial, folder: Path) -> None:
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
-    path = folder / "checkpoint_1"
-    path.write_bytes(path.read_bytes().replace(b"weights", b"Weights", 1))
-    assert logs.prepare(trial, folder) == 0
-    assert (folder / "attempt_0" / "damaged_checkpoint_1").exists()
-
-
-def test_without_a_checkpoint_all_begins_anew(trial: OfficialTrial, folder: Path) -> None:
+def test_without_a_whole_checkpoint_all_begins_anew(trial: OfficialTrial, folder: Path) -> None:
     for number in range(2):
-        write(folder, [(1, 1.0, 0.1)], **trial.recorded())
-        (folder / "log.txt").write_text("said")
+        write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
+        path = folder / "checkpoint_1"
+        path.write_bytes(path.read_bytes().replace(b"weights", b"Weights", 1))
+        (folder / "log.txt").write_text("text")
         assert logs.prepare(trial, folder) == 0
         left = {"attempt_0", "attempt_1"} if number else {"attempt_0"}
         assert {path.name for path in folder.iterdir()} == {"log.txt", *left}
-    kept = folder / "attempt_1" / "eval_measurements.csv"
-    assert kept.read_text() == evaluations((1, 1.0, 0.1))
+    attempt = folder / "attempt_1"
+    assert (attempt / "eval_measurements.csv").read_text() == evaluations((1, 1.0, 0.1))
+    assert (attempt / "damaged_checkpoint_1").exists()
 
 
 @pytest.mark.parametrize("text", ["", HEADER, evaluations((1, 1.0, 0.1), (5, 2.0, 0.3))[:-4]])
 def test_a_damaged_table_is_named_or_restored(
     trial: OfficialTrial, folder: Path, text: str
 ) -> None:
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
-    (folder / "launch_0.json").write_text("{}")
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], ours=True, **trial.recorded())
     table = folder / "eval_measurements.csv"
     table.write_text(text)
     with pytest.raises(UserError, match=r"eval_measurements\.csv is damaged"):
@@ -206,30 +184,30 @@ def test_a_damaged_table_is_named_or_restored(
 
 class Bar:
     n = 0
-    said = ""
+    text = ""
 
     def update(self, n: int) -> None:
         self.n += n
 
     def set_postfix_str(self, text: str) -> None:
-        self.said = text
+        self.text = text
 
 
 def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> None:
-    bar = Bar()
+    bar, whole = Bar(), evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
     keeper = Keeper(trial, folder, bar)
     keeper.look()  # nothing is there yet
     write(folder, [(1, 1.0, 0.1), (5, 12.5, 0.2)])
     keeper.look()
-    assert (bar.n, bar.said) == (12, "step 5, validation/accuracy 0.2")
+    assert (bar.n, bar.text) == (12, "step 5, validation/accuracy 0.2")
     backup = folder / "backup" / "eval_measurements.csv"
-    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+    assert backup.read_text() == whole
     (folder / "eval_measurements.csv").write_text(HEADER)
     keeper.look()
-    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+    assert backup.read_text() == whole
 
 
-def test_a_full_disk_does_not_end_the_trial(
+def test_what_the_file_system_refuses_does_not_end_the_trial(
     trial: OfficialTrial,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -239,40 +217,23 @@ def test_a_full_disk_does_not_end_the_trial(
         target.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    bar = Bar()
-    keeper = Keeper(trial, folder, bar)
-    write(folder, [(1, 1.0, 0.1), (5, 12.5, 0.2)])
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copy2", full)
-        for _ in range(3):
-            keeper.look()
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert told[0].startswith(f"warning: {folder}: [Errno 28] No space left on device")
-    assert bar.said == "step 5, validation/accuracy 0.2"
-    backup = folder / "backup" / "eval_measurements.csv"
-    assert not backup.exists()
-    keeper.look()  # there is space again
-    assert backup.read_text() == evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
-
-
-def test_checkpoints_that_cannot_be_removed_do_not_end_the_trial(
-    trial: OfficialTrial,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
     def stale(path: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.ESTALE, "Stale file handle", str(path))
 
-    keeper = Keeper(trial, folder, Bar())
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1, 5, 9])
+    keeper, backup = Keeper(trial, folder, Bar()), folder / "backup" / "eval_measurements.csv"
+    write(folder, LATE, checkpoints=[1, 5, 9])
     with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copy2", full)
         patched.setattr(Path, "unlink", stale)
-        keeper.look()
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert (folder / "backup" / "eval_measurements.csv").exists()
+        for _ in range(3):
+            keeper.look()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # one for each cause
+    for line, cause in zip(lines, ("Stale file handle", "No space left on device"), strict=True):
+        assert line.startswith(f"warning: {folder}: ") and cause in line
+    assert not backup.exists()
     keeper.look()
+    assert backup.read_text() == evaluations(*LATE)
     assert len(logs.checkpoints(folder)) == 2
 
 

@@ -48,9 +48,9 @@ def names(suite: str | None = None, version: str | None = None) -> list[str]:
       UserError: for an unknown version.
     """
     official = _official(version)
-    there = [name for name in _ALL if name not in OFFICIAL[NEWEST]] + list(official)
+    known = [name for name in _ALL if name not in OFFICIAL[NEWEST]] + list(official)
     suites = {"standin": STANDINS, "official": official}
-    return [name for name in there if suite is None or name in suites.get(suite, ())]
+    return [name for name in known if suite is None or name in suites.get(suite, ())]
 
 
 def facts(name: str, version: str | None = None) -> WorkloadFacts:

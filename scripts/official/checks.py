@@ -157,14 +157,14 @@ class Checks:
 
     def version(self) -> Iterator[str]:
         version = self.planned[0].version
-        for workload, theirs in self._classes.items():
+        for workload, row in self._classes.items():
             facts = registry.official(workload, version)
             for name in ("max_runtime_seconds", "validation_target", "test_target"):
                 value = getattr(facts, name)
-                if value is not None and not math.isclose(value, theirs[name]):
+                if value is not None and not math.isclose(value, row[name]):
                     yield (
                         f"{workload}: the registry's {name} in {version} is {value}, "
-                        f"that of {self.node.checkout} {theirs[name]}"
+                        f"that of {self.node.checkout} {row[name]}"
                     )
 
     def gpus(self) -> Iterator[str]:

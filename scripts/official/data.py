@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from absl import flags
@@ -75,16 +76,14 @@ def main(argv: Sequence[str]) -> int:
     if not FLAGS.data_dir:
         raise UserError("--data_dir is missing: the root under which the data are, or are to be")
     root = Path(FLAGS.data_dir).expanduser().absolute()
+    names = ("framework", "skip_download", "interactive_deletion", "accept_licence")
+    options: Any = {name: FLAGS[name].value for name in (*names, "skip_space_check")}
     request = Request(
         FLAGS.workload,
         root,
         Path(FLAGS.temp_dir).expanduser().absolute() if FLAGS.temp_dir else root / "tmp",
-        framework=FLAGS.framework,
         urls={flag: FLAGS[flag].value or "" for flag in _URLS},
-        skip_download=FLAGS.skip_download,
-        interactive_deletion=FLAGS.interactive_deletion,
-        licence_accepted=FLAGS.accept_licence,
-        space_checked=not FLAGS.skip_space_check,
+        **options,
     )
     if FLAGS.check:
         return request.check()
@@ -102,11 +101,9 @@ class Request:
     Attributes:
       workload: official, base or variant.
       root, temporary: the script's `--data_dir` and `--temp_dir`, absolute.
-      framework: `pytorch` or `jax`.
       urls: addresses that the person has, by the script's flag.
-      skip_download, interactive_deletion: the script's flags of these names.
-      licence_accepted: whether the person says that the data's terms are accepted.
-      space_checked: whether the disk must have what the set-up takes.
+      framework, skip_download, interactive_deletion, accept_licence, skip_space_check: as the flags
+        of these names.
 
     Raises:
       UserError: as `paths.runner_flags`, and for a directory that a shell would not read as one
@@ -116,12 +113,12 @@ class Request:
     workload: str
     root: Path
     temporary: Path
-    framework: str = "pytorch"
     urls: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    framework: str = "pytorch"
     skip_download: bool = False
     interactive_deletion: bool = True
-    licence_accepted: bool = False
-    space_checked: bool = True
+    accept_licence: bool = False
+    skip_space_check: bool = False
 
     def __post_init__(self) -> None:
         paths.tree_of(self.workload, self.framework)
@@ -193,7 +190,7 @@ class Request:
         """
         setup = self._setup
         print(self._description(), flush=True)
-        if setup.accept and not self.licence_accepted:
+        if setup.accept and not self.accept_licence:
             raise UserError(
                 f"--accept_licence is missing: a person must {setup.accept}; give the flag once "
                 "done"
@@ -203,7 +200,7 @@ class Request:
             raise UserError(
                 f"the set-up calls programs that are not installed: {', '.join(absent)}"
             )
-        if self.space_checked:
+        if not self.skip_space_check:
             self._check_space()
         if setup.flag == "imagenet":
             _raise_open_files()

@@ -108,5 +108,5 @@ def describe(trial: OfficialTrial, node: Node) -> str:
     directory = trial.directory(node.output)
     if logs.finished(trial, directory) is not None:
         return "complete"
-    found = logs.checkpoints(directory)
-    return f"resumes from {found[-1].name}" if found else "to run"
+    checkpoints = logs.checkpoints(directory)
+    return f"resumes from {checkpoints[-1].name}" if checkpoints else "to run"

@@ -127,7 +127,7 @@ def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
 
     UserError if a check of the node or of its data has failed.
     """
-    checks.check(_left(planned, node), node)
+    checks.check(_incomplete(planned, node), node)
     failures = []
     for trial in planned:
         try:
@@ -140,10 +140,10 @@ def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
 
 def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
     """Submits what is not complete to Slurm, a job per trial; UserError where there is none."""
-    slurm.submit(_left(planned, node), node)
+    slurm.submit(_incomplete(planned, node), node)
 
 
-def _left(planned: Sequence[OfficialTrial], node: Node) -> list[OfficialTrial]:
+def _incomplete(planned: Sequence[OfficialTrial], node: Node) -> list[OfficialTrial]:
     return [trial for trial in planned if _state(trial, node) != "complete"]
 
 
@@ -163,7 +163,8 @@ def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
         if trial.drawn is not None and (space := trial.space(node.output)):
             print(f"# {space} will hold the points; this one: {dict(trial.trial.hyperparameters)}")
         print(command(trial, node).shell())
-    left = _left(planned, node)
-    print(f"# {len(planned)} trials, {len(planned) - len(left)} complete, {len(left)} to run")
+    incomplete = _incomplete(planned, node)
+    complete = len(planned) - len(incomplete)
+    print(f"# {len(planned)} trials, {complete} complete, {len(incomplete)} to run")
     if FLAGS.slurm:
-        slurm.print_plan(left, node)
+        slurm.print_plan(incomplete, node)

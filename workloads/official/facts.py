@@ -116,9 +116,9 @@ def _rows(version: str) -> Mapping[str, OfficialFacts]:
         if base not in budgets:
             continue
         for name, change in {base: {}, **shared.get("variants", {})}.items():
-            own = change | {"base": base} if name != base else {}
-            layers = (shared, budgets[base], own, budgets.get(name, {}))
-            rows[name] = _row(name, version, layers, (own or shared).get("notes", ()))
+            variant = change | {"base": base} if name != base else {}
+            layers = (shared, budgets[base], variant, budgets.get(name, {}))
+            rows[name] = _row(name, version, layers, (variant or shared).get("notes", ()))
     return MappingProxyType(rows)
 
 

@@ -255,7 +255,7 @@ class StandinWorkload(spec.Workload, abc.ABC):
             logits, _ = self.model_fn(
                 params, batch, model_state, spec.ForwardPassMode.EVAL, rng, False
             )
-            found = self.summed_metrics(logits, batch) | {"valid": batch["weights"].sum()}
-            sums = {key: sums.get(key, 0.0) + value.double() for key, value in found.items()}
+            metrics = self.summed_metrics(logits, batch) | {"valid": batch["weights"].sum()}
+            sums = {key: sums.get(key, 0.0) + value.double() for key, value in metrics.items()}
         valid = sums.pop("valid").item()
         return self.finish_metrics({key: value.item() / valid for key, value in sums.items()})

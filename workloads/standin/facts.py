@@ -64,11 +64,11 @@ def read_targets(path: Path) -> dict[str, dict[str, Any]]:
     content = files.read_json(path) if path.exists() else {}
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: it is not an object of workloads")
-    for name, found in content.items():
-        if not isinstance(found, dict):
+    for name, targets in content.items():
+        if not isinstance(targets, dict):
             raise UserError(f"{path} is damaged: {name} is not an object")
         for key in ("validation_target", "test_target"):
-            if not isinstance(found.get(key), float | int | None):
+            if not isinstance(targets.get(key), float | int | None):
                 raise UserError(f"{path} is damaged: {key} of {name} is not a number")
     return content
 
@@ -78,11 +78,11 @@ def _rows(targets_file: Path) -> dict[str, WorkloadFacts]:
     targets = read_targets(targets_file)
     rows = {}
     for row in _SIZES:
-        found = targets.get(row.name, {})
+        target = targets.get(row.name, {})
         rows[row.name] = dataclasses.replace(
             row,
-            validation_target=found.get("validation_target"),
-            test_target=found.get("test_target"),
+            validation_target=target.get("validation_target"),
+            test_target=target.get("test_target"),
         )
     return rows
 
@@ -110,11 +110,12 @@ def caveat(name: str) -> str | None:
     """What makes the targets of a stand-in inexact on this machine, None if nothing is known to."""
     if name not in _DATA_OF_PYTHON:
         return None
-    there = read_targets(TARGETS_FILE).get(name, {}).get("python_version")
-    here = platform.python_version()
-    if there in (None, here):
+    recorded = read_targets(TARGETS_FILE).get(name, {}).get("python_version")
+    version = platform.python_version()
+    if recorded in (None, version):
         return None
     return (
         f"{name} is made of the text of Python's own library: its targets were set on Python "
-        f"{there}, this is {here}, so steps to target do not compare with those measured there"
+        f"{recorded}, this is {version}, so steps to target do not compare with those measured "
+        "there"
     )

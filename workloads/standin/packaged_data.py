@@ -11,8 +11,8 @@ from common.cli import UserError
 
 def locate(package: str, relative_path: str) -> Path:
     """The path of a file inside a package; UserError if package or file is missing."""
-    found = importlib.util.find_spec(package)
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / relative_path
         if path.is_file():
             return path

@@ -48,8 +48,8 @@ def dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     """
     if count() == 1 or not training:
         return F.dropout(x, rate, training)
-    whole = F.dropout(x.new_ones(count() * len(x), *x.shape[1:]), rate, training)
-    return x * whole[rows(len(whole))]
+    mask = F.dropout(x.new_ones(count() * len(x), *x.shape[1:]), rate, training)
+    return x * mask[rows(len(mask))]
 
 
 def replicate(

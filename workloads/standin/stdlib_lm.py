@@ -41,13 +41,13 @@ def _digest(name: str) -> bytes:
 def corpus_files(root: Path, byte_budget: int = BYTE_BUDGET) -> list[tuple[str, bytes]]:
     """Relative path and content of the corpus' files, up to `byte_budget` bytes in all."""
     paths = [path.relative_to(root) for path in root.rglob("*.py")]
-    kept = [
+    names = [
         path.as_posix()
         for path in paths
         if not EXCLUDED & set(path.parts) and not path.name.startswith("_sysconfigdata")
     ]
     files, total = [], 0
-    for name in sorted(kept, key=_digest):
+    for name in sorted(names, key=_digest):
         content = (root / name).read_bytes()
         total += len(content)
         if total > byte_budget:

@@ -45,10 +45,10 @@ def make_entry(folder: Path, rates: list[float] | None) -> Path:
 
 def make_trial(entry: Path, number: int = 1, **changes: Any) -> OfficialTrial:
     """A trial of such an entry on mnist."""
-    found = find_entry(str(entry))
-    points = found.points()
-    trial = Trial("mnist", found.name, 0, number, points[number - 1])
-    made = OfficialTrial(trial, found, len(points), torch_compile=False)
+    official = find_entry(str(entry))
+    points = official.points()
+    trial = Trial("mnist", official.name, 0, number, points[number - 1])
+    made = OfficialTrial(trial, official, len(points), torch_compile=False)
     return dataclasses.replace(made, **changes)
 
 
@@ -74,6 +74,10 @@ class Place:
     def folder(self, entry: str = "toy", number: int = 1, study: int = 0) -> Path:
         return self.output / entry / f"study_{study}" / "mnist_pytorch" / f"trial_{number}"
 
+    def status(self, **of: Any) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads((self.folder(**of) / "status.json").read_text())
+        return status
+
     def command(self, script: str, *flags: str) -> list[str]:
         return [sys.executable, "-m", f"scripts.{script}", *flags]
 
@@ -90,23 +94,13 @@ class Place:
         }
 
     def finish(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            cwd=environment.ROOT,
-            env=self.variables(),
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        place: dict[str, Any] = {"cwd": environment.ROOT, "env": self.variables()}
+        return subprocess.run(command, **place, capture_output=True, text=True, timeout=100)
 
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            command,
-            cwd=environment.ROOT,
-            env=self.variables(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        place: dict[str, Any] = {"cwd": environment.ROOT, "env": self.variables()}
+        nowhere = subprocess.DEVNULL
+        return subprocess.Popen(command, **place, stdout=nowhere, stderr=nowhere)
 
 
 def wait_for(is_there: Callable[[], object]) -> None:
@@ -119,12 +113,12 @@ def wait_for(is_there: Callable[[], object]) -> None:
 
 def processes_with(word: str, path: Path) -> list[int]:
     """The processes whose command line has this word, and one that names the path."""
-    found = []
+    pids = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:  # it has ended
             continue
-        if word in words and any(str(path) in other for other in words):
-            found.append(int(file.parent.name))
-    return found
+        if word in words and any(str(path) in argument for argument in words):
+            pids.append(int(file.parent.name))
+    return pids

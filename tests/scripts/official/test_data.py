@@ -64,7 +64,7 @@ def set_free(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
 
 def wish(workload: str, root: Path, **changes: Any) -> Request:
     """A request that lacks nothing."""
-    whole = Request(workload, root, root / "tmp", urls=URLS, licence_accepted=True)
+    whole = Request(workload, root, root / "tmp", urls=URLS, accept_licence=True)
     return dataclasses.replace(whole, **changes)
 
 
@@ -195,7 +195,7 @@ def test_terms_must_be_accepted_by_a_person(
     workload: str, benchmark: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="--accept_licence is missing: a person must "):
-        wish(workload, benchmark, licence_accepted=False).set_up()
+        wish(workload, benchmark, accept_licence=False).set_up()
     assert registry.official(workload).data.setups["pytorch"].licence in capfd.readouterr().out
     assert not (benchmark / "called").exists()
 
@@ -222,7 +222,7 @@ def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> N
     set_free(monkeypatch, 508)
     assert request.set_up() == 1
     set_free(monkeypatch, 0)
-    assert dataclasses.replace(request, space_checked=False).set_up() == 1
+    assert dataclasses.replace(request, skip_space_check=True).set_up() == 1
 
 
 def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:

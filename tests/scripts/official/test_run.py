@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.local import trial as trials
 from tests.scripts.official.fakes import (
     BREAKS_AT_THE_END,
     FAILS,
@@ -35,6 +34,14 @@ def steps(folder: Path) -> list[float]:
     return [float(row.split(",")[column]) for row in rows[1:]]
 
 
+def hanging(place: Place) -> list[str]:
+    """A command whose runner waits after its first evaluation."""
+    make(place.root / "toy", [GOOD])
+    place.output.mkdir()
+    (place.output / "hang").touch()
+    return place.official(SKIP)
+
+
 def runners(place: Place) -> list[int]:
     return processes_with("submission_runner.py", place.output)
 
@@ -43,9 +50,7 @@ def test_fresh_then_left_alone(place: Place) -> None:
     make(place.root / "toy", [GOOD, SLOW])
     done = place.finish(place.official(SKIP))
     assert done.returncode == 0, done.stderr
-    first, second = (trials.read_status(place.folder(number=number)) for number in (1, 2))
-    assert first is not None
-    assert second is not None
+    first, second = (place.status(number=number) for number in (1, 2))
     assert (first["reason"], first["global_step"]) == ("targets", 30)
     assert (second["reason"], second["global_step"]) == ("time", 30)
     assert steps(place.folder()) == [10, 20, 30]
@@ -62,10 +67,7 @@ def test_fresh_then_left_alone(place: Place) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
-    make(place.root / "toy", [GOOD])
-    place.output.mkdir()
-    (place.output / "hang").touch()
-    command = place.official(SKIP)
+    command = hanging(place)
     process = place.start(command)
     wait_for(lambda: (place.folder() / "checkpoint_10").exists())
     assert len(runners(place)) == 1
@@ -79,8 +81,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     done = place.finish(command)
     assert done.returncode == 0, done.stderr
     assert "goes on from step 10" in done.stderr
-    status = trials.read_status(place.folder())
-    assert status is not None
+    status = place.status()
     assert (status["preemption_count"], status["reason"]) == (1, "targets")
     assert steps(place.folder()) == [10, 20, 30]
     assert (place.folder() / "flags_1.json").exists()
@@ -88,10 +89,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
 
 
 def test_a_second_process_is_refused(place: Place) -> None:
-    make(place.root / "toy", [GOOD])
-    place.output.mkdir()
-    (place.output / "hang").touch()
-    process = place.start(place.official(SKIP))
+    process = place.start(hanging(place))
     try:
         wait_for(lambda: (place.folder() / "checkpoint_10").exists())
         done = place.finish(place.official(SKIP))
@@ -128,8 +126,7 @@ def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     said = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
     assert said in done.stdout
-    status = trials.read_status(place.folder())
-    assert status is not None
+    status = place.status()
     assert (status["reason"], status["exit_code"]) == ("targets", 1)
     assert not list(place.folder().glob("checkpoint_*"))
     again = place.finish(place.official(SKIP))
@@ -141,8 +138,7 @@ def test_self_tuning(place: Place) -> None:
     make(place.root / "toy", None)
     done = place.finish(place.official(SKIP, "--runner_flag=--profile", "--max_global_steps=20"))
     assert done.returncode == 0, done.stderr
-    status = trials.read_status(place.folder())
-    assert status is not None
+    status = place.status()
     assert (status["reason"], status["global_step"]) == ("steps", 20)
     flags = json.loads((place.folder() / "flags_0.json").read_text())
     assert flags["tuning_ruleset"] == "self"
@@ -150,6 +146,7 @@ def test_self_tuning(place: Place) -> None:
     assert flags["profile"] is True
 
 
+@pytest.mark.slow
 def test_points_drawn_from_ranges_are_given_as_a_list(place: Place) -> None:
     make(place.root / "toy", [SLOW])
     ranges = {"learning_rate": {"min": 0.01, "max": 0.1, "scaling": "log"}}
@@ -192,6 +189,7 @@ def test_study_of_several_entries(place: Place) -> None:
     assert seeds["toy", 0] == seeds["rival", 0] != seeds["toy", 1] == seeds["rival", 1]
 
 
+@pytest.mark.slow
 def test_two_ranks(place: Place) -> None:
     make(place.root / "toy", [GOOD])
     done = place.finish(place.official(SKIP, "--gpus=2"))

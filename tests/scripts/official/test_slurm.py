@@ -11,7 +11,6 @@ import pytest
 import submitit
 
 from scripts.local import environment
-from scripts.local import trial as trials
 from scripts.official import checks, slurm
 from scripts.official.command import Node
 from tests.scripts.official.fakes import (
@@ -47,6 +46,7 @@ def unchecked(place: Place) -> Node:
     return dataclasses.replace(place.node(), skip_checks=checks.NAMES)
 
 
+@pytest.mark.slow
 def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(environment.ROOT))
     entry = make_entry(place.root / "toy", [GOOD, GOOD])
@@ -67,10 +67,7 @@ def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     assert [text.split(";")[0].split(" after")[0] for text in said] == [
         f"toy on mnist, study 0, trial {number}: complete (targets) at step 30" for number in (1, 2)
     ]
-    for folder in folders:
-        status = trials.read_status(folder)
-        assert status is not None
-        assert status["preemption_count"] == 1
+    assert [place.status(number=number)["preemption_count"] for number in (1, 2)] == [1, 1]
 
 
 def test_a_failed_trial_fails_its_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +102,7 @@ def planned_script(text: str) -> list[str]:
     return [line.removeprefix("# ") for line in lines[lines.index("# #!/bin/bash") :]]
 
 
+@pytest.mark.slow
 def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -> None:
     make_entry(place.root / "toy", [GOOD, GOOD, GOOD])
     skip = "--skip_checks=all"
@@ -144,6 +142,7 @@ def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -
     assert not place.folder(number=2).exists()
 
 
+@pytest.mark.slow
 def test_one_trial_is_no_array_and_none_is_nothing(place: Place, submitted: Path) -> None:
     make_entry(place.root / "toy", [GOOD])
     command = place.official("--skip_checks=all", "--slurm", "--slurm_cpus=48")

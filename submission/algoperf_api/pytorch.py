@@ -1,8 +1,8 @@
 """The PyTorch training step behind AlgoPerf's submission functions.
 
-An entry names an optimizer and its numbers, and takes everything else from here. The functions'
-signatures are the benchmark's (v0.6); `hyperparameters` is a namedtuple of one tuning point, or in
-the self-tuning ruleset None, which an entry replaces by its own numbers (`with_hyperparameters`).
+An entry makes an optimizer and takes the functions of the API from here. Their signatures are the
+benchmark's (v0.6). `hyperparameters` is a namedtuple of one tuning point, or in the self-tuning
+ruleset None, which an entry replaces by numbers of its own (`with_hyperparameters`).
 """
 
 import functools
@@ -17,42 +17,49 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .batch_sizes import get_batch_size, get_shampoo_batch_size
+from .batch_sizes import get_batch_size as get_batch_size
+from .batch_sizes import get_shampoo_batch_size as get_shampoo_batch_size
 from .schedules import WarmupCosineLR
 
-try:  # first, since the benchmark's own tests put another `workloads` package on the path
+try:  # first: the benchmark's own tests put another `workloads` package on the path
     from algoperf import spec
 except ImportError:
     from workloads import spec
-
-__all__ = [
-    "consolidate",
-    "data_selection",
-    "get_batch_size",
-    "get_shampoo_batch_size",
-    "optimizer_state",
-    "prepare_for_eval",
-    "update_params",
-    "with_hyperparameters",
-]
 
 # The benchmark's logger rewrites its whole file within the timed step.
 _LOGGED_STEPS_PER_RUN = 40
 
 
+def initializer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., Any]:
+    """The `init_optimizer_state` of an entry.
+
+    Args:
+      make_optimizer: called with the model's parameters and the hyperparameters.
+    """
+
+    def init_optimizer_state(
+        workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
+    ) -> dict[str, Any]:
+        """The entry's optimizer and its schedule, as `optimizer_state` returns them."""
+        optimizer = make_optimizer(model_params.parameters(), hyperparameters)
+        return optimizer_state(workload, optimizer, hyperparameters)
+
+    return init_optimizer_state
+
+
 def optimizer_state(
     workload: spec.Workload, optimizer: torch.optim.Optimizer, hyperparameters: Any
 ) -> dict[str, Any]:
-    """What `init_optimizer_state` returns: the optimizer and its warm-up and cosine schedule.
+    """An optimizer and its warm-up and cosine schedule, under "optimizer" and "scheduler".
 
-    Reads from `hyperparameters`: `warmup_factor`; `step_hint_factor`, the schedule's length as a
-    fraction of the workload's step hint (1 if absent); and `budget_factor`, the part of the
-    external ruleset's time budget by which the schedule has ended even if machines are slower
-    than the hint supposes (no bound if absent).
+    Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule;
+    `step_hint_factor`, the schedule's length as a fraction of the workload's step hint (1 if
+    absent); and `budget_factor`, the part of the external ruleset's time budget after which the
+    schedule has ended even on machines that are slower than the hint supposes (no bound if absent).
     """
     steps = int(getattr(hyperparameters, "step_hint_factor", 1.0) * workload.step_hint)
     budget = getattr(hyperparameters, "budget_factor", math.inf)
-    # Not looked at where no bound is asked for: 0 times infinity would be no number.
+    # The budget is read only for a bound; without one, 0 times infinity would be no number.
     seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
     scheduler = WarmupCosineLR(optimizer, steps, hyperparameters.warmup_factor, seconds)
     return {"optimizer": optimizer, "scheduler": scheduler}
@@ -69,8 +76,6 @@ def data_selection(
     rng: Any,
 ) -> dict[str, Any]:
     """The next batch of the queue."""
-    del workload, optimizer_state, current_param_container, model_state
-    del hyperparameters, global_step, rng
     return next(input_queue)
 
 
@@ -98,21 +103,18 @@ def update_params(
       `(optimizer_state, model, model_state)`.
 
     Raises:
-      TrainingCompleteError: if the learning rate has come to 0: no later step moves a weight.
+      TrainingCompleteError: if the learning rate has reached 0: no later step moves a weight.
     """
-    del current_params_types, loss_type, eval_results
     if all(group["lr"] == 0 for group in optimizer_state["optimizer"].param_groups):
         raise spec.TrainingCompleteError
     model = _with_averaged_gradients(current_param_container)
     model.train()
-    _call_if_there(optimizer_state["optimizer"], "train")
+    _call_if_present(optimizer_state["optimizer"], "train")
     optimizer_state["optimizer"].zero_grad(set_to_none=True)
 
-    dropout = (
-        {"dropout_rate": hyperparameters.dropout_rate}
-        if hasattr(hyperparameters, "dropout_rate")
-        else {}
-    )
+    dropout = {}
+    if hasattr(hyperparameters, "dropout_rate"):
+        dropout["dropout_rate"] = hyperparameters.dropout_rate
     logits, model_state = workload.model_fn(
         params=model,
         augmented_and_preprocessed_input_batch=batch,
@@ -122,24 +124,25 @@ def update_params(
         update_batch_norm=True,
         **dropout,
     )
-    loss = _mean_loss(
-        workload.loss_fn(
-            label_batch=batch["targets"],
-            logits_batch=logits,
-            mask_batch=batch.get("weights"),
-            label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
-        )
+    losses = workload.loss_fn(
+        label_batch=batch["targets"],
+        logits_batch=logits,
+        mask_batch=batch.get("weights"),
+        label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
     )
+    # Ranks may differ in their numbers of valid examples. The mean of this loss over the ranks is
+    # that over all valid examples; so are the gradients, which DistributedDataParallel averages.
+    loss = losses["summed"] / _mean_over_ranks(losses["n_valid_examples"])
     loss.backward()
 
     period = max(workload.step_hint // _LOGGED_STEPS_PER_RUN, 1)
-    logged = global_step % period == 0  # on every rank, though one of them has the logger
+    logged = global_step % period == 0  # on every rank, since the mean loss is a collective
     grad_clip = getattr(hyperparameters, "grad_clip", None)
     if grad_clip is not None or logged:
         max_norm = float("inf") if grad_clip is None else grad_clip
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm=max_norm)
     optimizer_state["optimizer"].step()
-    if train_state:  # whose seconds are the slowest rank's, on every rank
+    if train_state:  # its seconds are the slowest rank's, on every rank
         optimizer_state["scheduler"].observe(train_state["accumulated_submission_time"])
     optimizer_state["scheduler"].step()
     if logged:
@@ -150,25 +153,25 @@ def update_params(
 
 
 def with_hyperparameters(function: Callable[..., Any], point: Any) -> Callable[..., Any]:
-    """`function` of the API, given `point` whatever `hyperparameters` it is called with.
+    """`function` of the API with `point` in place of the `hyperparameters` of each call.
 
-    The signature, which the runner inspects, stays the same.
+    The signature stays the same: the runner inspects it.
     """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def given_point(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        given.arguments["hyperparameters"] = point
-        return function(*given.args, **given.kwargs)
+    def with_point(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        call.arguments["hyperparameters"] = point
+        return function(*call.args, **call.kwargs)
 
-    return given_point
+    return with_point
 
 
 def _with_averaged_gradients(model: nn.Module) -> nn.Module:
-    """The model, wrapped in DistributedDataParallel again where the runner has taken that away.
+    """The model, wrapped in DistributedDataParallel again if the runner has unwrapped it.
 
-    It does on restoring a checkpoint: without it each rank would train on its own rows alone. A
+    The runner does so on restoring a checkpoint; each rank would then train on its rows alone. A
     compiled model keeps its wrapper.
     """
     inner = getattr(model, "_orig_mod", model)
@@ -178,17 +181,8 @@ def _with_averaged_gradients(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _mean_loss(loss: dict[str, Tensor]) -> Tensor:
-    """A loss whose mean over the ranks is the mean over the global batch's valid examples.
-
-    So is its gradient's, which DistributedDataParallel takes. Each rank may hold another number
-    of valid examples.
-    """
-    return loss["summed"] / _mean_over_ranks(loss["n_valid_examples"])
-
-
 def _mean_over_ranks(value: Tensor) -> Tensor:
-    """Not differentiable; `value` itself without `torch.distributed`."""
+    """The mean, not differentiable; `value` itself without `torch.distributed`."""
     if not _distributed():
         return value
     total = value.detach().clone()
@@ -212,39 +206,34 @@ def prepare_for_eval(
     global_step: int,
     rng: Any,
 ) -> tuple[dict[str, Any], nn.Module, Any]:
-    """Ends what runs beside training, and lets evaluation read averages where there are any.
+    """Waits for the optimizer's side work and puts averages, if it keeps any, into the model.
 
-    Nothing may run in the untimed evaluation; the next `update_params` puts the weights back.
-    The runner may save a checkpoint after it, on rank 0 alone, so state is consolidated there,
-    unless it was told to save none: this is on the clock.
+    Nothing may run beside the untimed evaluation. The next `update_params` restores the weights.
+    The runner saves a checkpoint after the evaluation, on rank 0 alone, so all state is brought to
+    rank 0 first; not if the runner saves none, because this is on the clock.
     """
-    del workload, current_params_types, hyperparameters, loss_type, eval_results, global_step, rng
-    _call_if_there(optimizer_state["optimizer"], "finish")
-    _call_if_there(optimizer_state["optimizer"], "eval")
-    if _saves_checkpoints():
+    _call_if_present(optimizer_state["optimizer"], "finish")
+    _call_if_present(optimizer_state["optimizer"], "eval")
+    # `--nosave_checkpoints`, as in the organisers' runs, is a flag of the official runner alone.
+    flags = absl.flags.FLAGS
+    if not flags.is_parsed() or "save_checkpoints" not in flags or flags.save_checkpoints:
         consolidate(optimizer_state)
     return optimizer_state, current_param_container, model_state
 
 
-def _saves_checkpoints() -> bool:
-    """False where the official runner has `--nosave_checkpoints`, as in the organisers' runs."""
-    flags = absl.flags.FLAGS
-    return not flags.is_parsed() or "save_checkpoints" not in flags or flags.save_checkpoints
-
-
 def consolidate(optimizer_state: dict[str, Any]) -> None:
-    """Brings to rank 0 what other ranks hold of the state; its `state_dict` works then.
+    """Brings state that other ranks own to rank 0, so that `state_dict` works there.
 
-    A collective that every rank must join. Optimizers with the same state on all ranks, and those
-    on one device, are left alone.
+    A collective that every rank must join. Nothing happens to optimizers that have the same state
+    on all ranks, or without `torch.distributed`.
     """
     if _distributed():
         for part in optimizer_state.values():
-            _call_if_there(part, "consolidate_state_dict", to=0)
+            _call_if_present(part, "consolidate_state_dict", to=0)
 
 
-def _call_if_there(part: Any, name: str, **arguments: Any) -> None:
-    """Calls what optimizers with averages or work of their own have, and torch's have not."""
+def _call_if_present(part: Any, name: str, **arguments: Any) -> None:
+    """Calls an optional method, which torch's optimizers lack."""
     method = getattr(part, name, None)
     if method is not None:
         method(**arguments)

@@ -5,32 +5,21 @@ from typing import Any
 import torch
 
 from ...algoperf_api import pytorch as api
-from ...algoperf_api.pytorch import (
-    data_selection,
-    get_batch_size,
-    prepare_for_eval,
-    update_params,
-)
-
-__all__ = [
-    "data_selection",
-    "get_batch_size",
-    "init_optimizer_state",
-    "prepare_for_eval",
-    "update_params",
-]
 
 
-def init_optimizer_state(
-    workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
-) -> dict[str, Any]:
-    """AdamW, the baseline that time-to-target is compared with, and its schedule."""
-    del model_state, rng
-    optimizer = torch.optim.AdamW(
-        model_params.parameters(),
+def make_optimizer(parameters: Any, hyperparameters: Any) -> torch.optim.Optimizer:
+    """torch's fused AdamW with a tuning point's learning rate, betas and weight decay."""
+    return torch.optim.AdamW(
+        parameters,
         lr=hyperparameters.learning_rate,
         betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
         weight_decay=hyperparameters.weight_decay,
         fused=True,
     )
-    return api.optimizer_state(workload, optimizer, hyperparameters)
+
+
+get_batch_size = api.get_batch_size
+init_optimizer_state = api.initializer(make_optimizer)
+data_selection = api.data_selection
+update_params = api.update_params
+prepare_for_eval = api.prepare_for_eval

@@ -45,15 +45,18 @@ class NAdamW(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Called on loading; a runner may have moved all of a checkpoint to the GPU."""
+        """Brings step counts, which each step reads, to the CPU; called on loading.
+
+        A runner may have moved an entire checkpoint to the GPU.
+        """
         super().__setstate__(state)
-        for held in self.state.values():
-            if isinstance(held.get("step"), torch.Tensor):
-                held["step"] = held["step"].cpu()  # read at every step, which must not wait for it
+        for moments in self.state.values():
+            if isinstance(moments.get("step"), torch.Tensor):
+                moments["step"] = moments["step"].cpu()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes one step; returns what the closure returned, or None."""
+        """Takes one step; returns the closure's loss, or None without a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -2,19 +2,10 @@
 
 import types
 
-from ...algoperf_api.pytorch import data_selection, prepare_for_eval, with_hyperparameters
-from ..shampoo import submission as shampoo
-from ..shampoo.submission import get_batch_size
+from ...algoperf_api import pytorch as api
+from ..shampoo.submission import make_optimizer
 
-__all__ = [
-    "data_selection",
-    "get_batch_size",
-    "init_optimizer_state",
-    "prepare_for_eval",
-    "update_params",
-]
-
-# Without a dropout rate each workload has its own default.
+# A point without a dropout rate leaves each workload its default.
 POINT = types.SimpleNamespace(
     learning_rate=0.001308209823469072,
     one_minus_beta1=0.02686663061,
@@ -28,5 +19,9 @@ POINT = types.SimpleNamespace(
     exponent=0.25,
     refresh_interval=100,
 )
-init_optimizer_state = with_hyperparameters(shampoo.init_optimizer_state, POINT)
-update_params = with_hyperparameters(shampoo.update_params, POINT)
+
+get_batch_size = api.get_shampoo_batch_size
+init_optimizer_state = api.with_hyperparameters(api.initializer(make_optimizer), POINT)
+data_selection = api.data_selection
+update_params = api.with_hyperparameters(api.update_params, POINT)
+prepare_for_eval = api.prepare_for_eval

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 import submission
-from submission.algoperf_api import batch_sizes
 from submission.algoperf_api import pytorch as api
 from submission.entries.shampoo.submission import MAX_DIM
 from tests import training_ranks
@@ -37,22 +36,21 @@ def point_of(entry, number=1):
 class Watched:
     """A workload that remembers what was asked of it."""
 
-    def __init__(self, **own):
-        self._own = {
+    def __init__(self):
+        self._values = {
             "step_hint": 40,
             "max_allowed_runtime_sec": 100,
             "metrics_logger": None,
             "model_fn": self._model_fn,
             "loss_fn": self._loss_fn,
-            **own,
         }
         self._asked = set()
 
     def __getattr__(self, name):
         self._asked.add(name)
-        if name not in self._own:
+        if name not in self._values:
             raise AttributeError(name)
-        return self._own[name]
+        return self._values[name]
 
     @staticmethod
     def _model_fn(params, augmented_and_preprocessed_input_batch, model_state, **given):
@@ -77,42 +75,28 @@ def make_model():
     return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
 
 
-def train(
-    entry,
-    workload,
-    model,
-    steps=4,
-    seconds_per_step=0.0,
-    types_of_parameters=None,
-    rows=slice(None),
-):
+def train(entry, workload, model, steps=4, seconds_per_step=0.0, kinds=None, rows=slice(None)):
     """Weights after some steps on these rows of each batch, and the optimizer's state."""
     module, point = module_of(entry), point_of(entry)
     state = module.init_optimizer_state(workload, model, None, point, None)
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
-        batch = {
-            "inputs": torch.randn(8, 6, generator=generator)[rows].to(
-                next(model.parameters()).dtype
-            ),
-            "targets": torch.randint(0, 3, (8,), generator=generator)[rows],
-        }
-        train_state = types.MappingProxyType(
-            {"accumulated_submission_time": (step + 1) * seconds_per_step}
-        )
+        inputs = torch.randn(8, 6, generator=generator)[rows].to(next(model.parameters()).dtype)
+        targets = torch.randint(0, 3, (8,), generator=generator)[rows]
+        seconds = {"accumulated_submission_time": (step + 1) * seconds_per_step}
         state, model, _ = module.update_params(
             workload=workload,
             current_param_container=model,
-            current_params_types=types_of_parameters,
+            current_params_types=kinds,
             model_state=None,
             hyperparameters=point,
-            batch=batch,
+            batch={"inputs": inputs, "targets": targets},
             loss_type=None,
             optimizer_state=state,
             eval_results=[],
             global_step=step,
             rng=None,
-            train_state=train_state,
+            train_state=types.MappingProxyType(seconds),
         )
     return [parameter.detach().clone() for parameter in model.parameters()], state
 
@@ -126,57 +110,38 @@ def test_an_entry_looks_at_nothing_of_the_workload_but_its_budgets(entry):
     workload = Watched()
     weights, _ = train(entry, workload, make_model())
     assert {"model_fn", "loss_fn", "step_hint"} <= workload._asked <= ALLOWED
-    other, _ = train(
-        entry, Librispeech(), make_model(), types_of_parameters={"weight": "EMBEDDING"}
-    )
+    other, _ = train(entry, Librispeech(), make_model(), kinds={"weight": "EMBEDDING"})
     assert_same(weights, other)
 
 
 def test_no_workload_is_named_but_in_the_table_of_batch_sizes():
-    root = Path(submission.__path__[0])
     names = re.compile("|".join({row.base or name for name, row in official().items()}))
-    reached = [
-        *(root / "entries").rglob("*.py"),
-        *(root / "algoperf_api").glob("*.py"),
-        *(root / "shampoo").glob("*.py"),
-    ]
-    for path in reached:
+    for path in Path(submission.__path__[0]).rglob("*.py"):
         if path.name != "batch_sizes.py":
-            found = names.findall(_without_docstrings(path.read_text()))
-            assert not found, f"{path} names {found}"
+            code = re.sub(r'"""(?s:.*?)"""', "", path.read_text())
+            assert not names.findall(code), path
 
 
 def official():
     return {name: registry.official(name) for name in registry.names("official")}
 
 
-def _without_docstrings(text):
-    return re.sub(r'"""(?s:.*?)"""', "", text)
+def batch_size(function, name, row):
+    """As the runner asks for it."""
+    try:
+        return function(name)
+    except ValueError as error:
+        assert f"no batch size for workload '{name}'" in str(error)
+        return function(row.base)
 
 
 def test_the_baselines_batches_are_the_benchmarks_and_shampoos_the_winners():
+    speech = {"librispeech_conformer": 200, "librispeech_deepspeech": 224}
     for name, row in official().items():
-        try:
-            batch = api.get_batch_size(name)
-        except ValueError:  # as the runner does
-            batch = api.get_batch_size(row.base)
-        assert batch == row.model.batch_size, name
-        if name in batch_sizes._SHAMPOO_BATCH_SIZES and "librispeech" not in name:
-            assert api.get_shampoo_batch_size(name) == batch
-    assert api.get_shampoo_batch_size("librispeech_conformer") == 200
-    assert api.get_shampoo_batch_size("librispeech_deepspeech") == 224
-    for variant in ("librispeech_conformer_gelu", "wmt_post_ln", "nonesuch"):
-        with pytest.raises(ValueError, match=f"no batch size for workload '{variant}'"):
-            api.get_shampoo_batch_size(variant)
-
-
-def test_an_8_gpu_node_divides_every_batch():
-    for name in official():
-        for function in (api.get_batch_size, api.get_shampoo_batch_size):
-            try:
-                assert function(name) % 8 == 0
-            except ValueError:
-                assert official()[name].base
+        assert batch_size(api.get_batch_size, name, row) == row.model.batch_size, name
+        expected = speech.get(row.base or name, row.model.batch_size)
+        assert batch_size(api.get_shampoo_batch_size, name, row) == expected, name
+        assert expected % 8 == row.model.batch_size % 8 == 0, "8 GPUs share it"
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -240,6 +205,7 @@ def trained_by_ranks(rank, entry, world):
     return train(entry, Watched(), model, rows=slice(rank, None, world))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ["shampoo", "shampoo_self_tuning"])
 def test_eight_ranks_take_the_steps_of_one(entry):
     alone, _ = train(entry, Watched(), make_model().double())

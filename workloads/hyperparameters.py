@@ -1,7 +1,7 @@
 """The hyperparameters that each algorithm reads, and their possible values."""
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,34 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "adamw": _COMMON,
 }
 
-_Possible = tuple[str, Callable[[Any], bool]]
-_UP_TO_10: _Possible = "a number in (0, 10]", lambda value: 0 < value <= 10
-_SHARE: _Possible = "a number in (0, 1]", lambda value: 0 < value <= 1
-_RATE: _Possible = "a number in [0, 1)", lambda value: 0 <= value < 1
-# Up to the longest budget, three times the external one (self-tuning, v0.5).
-_FACTOR: _Possible = "a number in (0, 3]", lambda value: 0 < value <= 3
-POSSIBLE: Mapping[str, _Possible] = {
-    "learning_rate": _UP_TO_10,
+# Intervals as in mathematics. Factors go up to the longest budget, three times the external one.
+_SHARE, _RATE, _FACTOR = "a number in (0, 1]", "a number in [0, 1)", "a number in (0, 3]"
+POSSIBLE: Mapping[str, str] = {
+    "learning_rate": "a number in (0, 10]",
     "one_minus_beta1": _SHARE,
     "one_minus_beta2": _SHARE,
-    "weight_decay": ("a number in [0, 10]", lambda value: 0 <= value <= 10),
+    "weight_decay": "a number in [0, 10]",
     "warmup_factor": _RATE,
     "step_hint_factor": _FACTOR,
     "budget_factor": _FACTOR,
     "label_smoothing": _RATE,
     "dropout_rate": _RATE,
-    "grad_clip": ("a number in (0, inf)", lambda value: value > 0),
-    "nesterov": ("true or false", lambda value: True),
-    "refresh_interval": ("an integer from 1", lambda value: isinstance(value, int) and value >= 1),
+    "grad_clip": "a number in (0, inf)",
+    "nesterov": "true or false",
+    "refresh_interval": "an integer in [1, inf)",
     "exponent": _SHARE,
     "momentum": _RATE,
 }
-# A range would hold values between.
-_LISTED = ("nesterov", "refresh_interval")
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    kind, _, interval = POSSIBLE[name].partition(" in ")
+    if not interval or isinstance(value, bool):
+        return not interval and isinstance(value, bool)
+    low, high = map(float, interval[1:-1].split(","))
+    above = value > low or (interval[0] == "[" and value == low)
+    below = value < high or (interval[-1] == "]" and value == high)
+    return above and below and (kind == "a number" or isinstance(value, int))
 
 
 def check(
@@ -77,10 +81,11 @@ def check(
             if name not in values:
                 raise UserError(f"{place}: {name}: missing; {algorithm} needs it")
             for value in values[name]:
-                allowed, is_possible = POSSIBLE[name]
-                if isinstance(value, bool) != (name == "nesterov") or not is_possible(value):
-                    given = reprlib.repr(value)
-                    raise UserError(f"{place}: {name}: {given} is impossible; allowed: {allowed}")
+                if not _is_possible(name, value):
+                    raise UserError(
+                        f"{place}: {name}: {reprlib.repr(value)} is impossible; allowed: "
+                        f"{POSSIBLE[name]}"
+                    )
                 if model is not None and name in ignored and value != 0:
                     raise UserError(
                         f"{place}: {name}: {value} is ignored by {model.title}; give 0 only"
@@ -95,13 +100,11 @@ def _values(
         for number, point in enumerate(space, start=1):
             yield f"{where}: point {number}", {name: [value] for name, value in point.items()}
         return
-    for name in _LISTED:
+    for name in ("nesterov", "refresh_interval"):
         if "min" in space.get(name, ()):
             raise UserError(f"{where}: {name}: a range has values between; give feasible_points")
-    yield (
-        where,
-        {
-            name: spec.get("feasible_points") or [spec["min"], spec["max"]]
-            for name, spec in space.items()
-        },
-    )
+    ends = {
+        name: spec.get("feasible_points") or [spec["min"], spec["max"]]
+        for name, spec in space.items()
+    }
+    yield where, ends

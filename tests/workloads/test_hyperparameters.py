@@ -51,8 +51,8 @@ def test_points_and_ranges_of_known_values_pass() -> None:
         ({"step_hint_factor": 0}, "(0, 3]"),
         ({"grad_clip": 0}, "(0, inf)"),
         ({"nesterov": 1}, "true or false"),
-        ({"refresh_interval": 0}, "an integer from 1"),
-        ({"refresh_interval": 1.5}, "an integer from 1"),
+        ({"refresh_interval": 0}, "an integer in [1, inf)"),
+        ({"refresh_interval": 1.5}, "an integer in [1, inf)"),
         ({"beta1": 0.9}, "unknown to shampoo; known: learning_rate"),
     ],
 )

@@ -5,7 +5,7 @@
 A test fails where a document is not up to date.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +33,10 @@ def main(argv: Sequence[str]) -> None:
         print(f"wrote {document}")
 
 
-def _targets() -> str:
-    """Base workloads: data, model, metric and targets, which all versions share."""
-    return table(
-        {
-            "workload": row.name,
-            "data": row.dataset,
-            "on disk": _size(row.data.size_gib),
-            "model": row.model.title,
-            "parameters": _millions(row.model.parameters),
-            "metric": f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
-            "target": number(row.validation_target, "g"),
-            "test target": number(row.test_target, "g"),
-            "batch": row.model.batch_size,
-            "dropout": number(row.model.dropout_rate, "g"),
-            "label smoothing": "heeded" if row.model.smooths_labels else "ignored",
-        }
-        for row in _rows()
-        if not row.base
-    )
-
-
 def _budgets() -> str:
     """Base workloads: what each version grants."""
     rows = []
-    for base in (row for row in _rows() if not row.base):
+    for base in _bases():
         cells: dict[str, str] = {"workload": base.name}
         for version in VERSIONS:
             steps = external = self_tuning = "–"
@@ -72,23 +51,6 @@ def _budgets() -> str:
             }
         rows.append(cells | {"evaluated every": f"{base.eval_period_seconds:,} s"})
     return table(rows)
-
-
-def _variants() -> str:
-    """Variants: what differs from their base."""
-    held_out = ruleset("v0.5").held_out
-    return table(
-        {
-            "variant": row.name,
-            "target": number(row.validation_target, "g"),
-            "test target": number(row.test_target, "g"),
-            "parameters": _millions(row.model.parameters),
-            "batch": row.model.batch_size,
-            "scored": "v0.5" if row.name in held_out.get(row.base, ()) else "–",
-        }
-        for row in _rows()
-        if row.base
-    )
 
 
 def _notes() -> str:
@@ -114,49 +76,6 @@ def _spaces() -> str:
         else:
             rows.append({"workload": name} | {key: _range(spec) for key, spec in ranges.items()})
     return table(rows)
-
-
-def _downloads() -> str:
-    """Per data set: sizes, and what the set-up script needs."""
-    return table(
-        {
-            "workload": names,
-            "data set": data.title,
-            "download": _size(setup.download_gib),
-            "on the way, `--data_dir`": _size(setup.data_gib),
-            "`--temp_dir`": _size(setup.temp_gib or None),
-            "at the end": _size(data.size_gib),
-            "files": "–" if data.files is None else f"{data.files:,}",
-            "programs": ", ".join(setup.tools) or "–",
-        }
-        for names, data, setup in _setups()
-    )
-
-
-def _licences() -> str:
-    """Per data set: owner, terms, and what a person must do."""
-    return table(
-        {
-            "data set": data.title,
-            "from": setup.owner,
-            "licence": setup.licence,
-            "a person must first": setup.accept or "–",
-            "flags to bring": "<br>".join(f"`--{flag}`" for flag in setup.urls) or "–",
-        }
-        for _, data, setup in _setups()
-    )
-
-
-def _leftovers() -> str:
-    """Per data set: what the set-up asks, and what a person may delete afterwards."""
-    return table(
-        {
-            "data set": data.title,
-            "it asks": setup.prompts or "nothing",
-            "may be deleted afterwards": setup.leftovers,
-        }
-        for _, data, setup in _setups()
-    )
 
 
 def _trees() -> str:
@@ -187,13 +106,17 @@ def _counted(tree: Tree) -> Iterator[str]:
 def _setups() -> Iterator[tuple[str, DataSet, SetUp]]:
     """Data sets with the names of their base workloads, set up for PyTorch."""
     for data in DATASETS.values():
-        names = [row.name for row in _rows() if row.data is data and not row.base]
+        names = [row.name for row in _bases() if row.data is data]
         if data.setups:
             yield ", ".join(names), data, data.setups["pytorch"]
 
 
 def _rows() -> list[OfficialFacts]:
     return [registry.official(name) for name in registry.names("official", NEWEST)]
+
+
+def _bases() -> list[OfficialFacts]:
+    return [row for row in _rows() if not row.base]
 
 
 def _range(spec: Mapping[str, Any]) -> str:
@@ -217,15 +140,70 @@ def _size(gib: float | None) -> str:
     return f"{gib:,.4g} GiB" if gib >= 1 else f"{gib * 1_024:.3g} MiB"
 
 
+# What all versions share of base workloads, with their data, model, metric and targets.
+_TARGETS: Mapping[str, Callable[[OfficialFacts], Any]] = {
+    "workload": lambda row: row.name,
+    "data": lambda row: row.dataset,
+    "on disk": lambda row: _size(row.data.size_gib),
+    "model": lambda row: row.model.title,
+    "parameters": lambda row: _millions(row.model.parameters),
+    "metric": lambda row: f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
+    "target": lambda row: number(row.validation_target, "g"),
+    "test target": lambda row: number(row.test_target, "g"),
+    "batch": lambda row: row.model.batch_size,
+    "dropout": lambda row: number(row.model.dropout_rate, "g"),
+    "label smoothing": lambda row: "heeded" if row.model.smooths_labels else "ignored",
+}
+# What differs in a variant from its base.
+_VARIANTS: Mapping[str, Callable[[OfficialFacts], Any]] = {
+    "variant": lambda row: row.name,
+    "target": lambda row: number(row.validation_target, "g"),
+    "test target": lambda row: number(row.test_target, "g"),
+    "parameters": lambda row: _millions(row.model.parameters),
+    "batch": lambda row: row.model.batch_size,
+    "scored": lambda row: "v0.5" if row.name in ruleset("v0.5").held_out.get(row.base, ()) else "–",
+}
+_Data = tuple[str, DataSet, SetUp]
+# Sizes, and what the set-up script needs.
+_DOWNLOADS: Mapping[str, Callable[[_Data], Any]] = {
+    "workload": lambda row: row[0],
+    "data set": lambda row: row[1].title,
+    "download": lambda row: _size(row[2].download_gib),
+    "on the way, `--data_dir`": lambda row: _size(row[2].data_gib),
+    "`--temp_dir`": lambda row: _size(row[2].temp_gib or None),
+    "at the end": lambda row: _size(row[1].size_gib),
+    "files": lambda row: "–" if row[1].files is None else f"{row[1].files:,}",
+    "programs": lambda row: ", ".join(row[2].tools) or "–",
+}
+# Owner, terms, and what a person must do.
+_LICENCES: Mapping[str, Callable[[_Data], Any]] = {
+    "data set": lambda row: row[1].title,
+    "from": lambda row: row[2].owner,
+    "licence": lambda row: row[2].licence,
+    "a person must first": lambda row: row[2].accept or "–",
+    "flags to bring": lambda row: "<br>".join(f"`--{flag}`" for flag in row[2].urls) or "–",
+}
+# What the set-up asks, and what a person may delete afterwards.
+_LEFTOVERS: Mapping[str, Callable[[_Data], Any]] = {
+    "data set": lambda row: row[1].title,
+    "it asks": lambda row: row[2].prompts or "nothing",
+    "may be deleted afterwards": lambda row: row[2].leftovers,
+}
+
+
+def _cells(rows: Iterable[Any], columns: Mapping[str, Callable[[Any], Any]]) -> str:
+    return table({name: cell(row) for name, cell in columns.items()} for row in rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
-    "targets": _targets,
+    "targets": lambda: _cells(_bases(), _TARGETS),
     "budgets": _budgets,
-    "variants": _variants,
+    "variants": lambda: _cells((row for row in _rows() if row.base), _VARIANTS),
     "notes": _notes,
     "spaces": _spaces,
-    "downloads": _downloads,
-    "licences": _licences,
-    "leftovers": _leftovers,
+    "downloads": lambda: _cells(_setups(), _DOWNLOADS),
+    "licences": lambda: _cells(_setups(), _LICENCES),
+    "leftovers": lambda: _cells(_setups(), _LEFTOVERS),
     "trees": _trees,
 }
 

@@ -31,38 +31,36 @@ def path(workload: str, algorithm: str) -> Path:
     base = registry.official(workload).base_name
     if algorithm not in ALGORITHMS:
         raise UserError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
-    found = ROOT / base / f"{algorithm}.json"
-    if not found.exists():
+    file = ROOT / base / f"{algorithm}.json"
+    if not file.exists():
         raise UserError(f"{workload} has no search space; those have: {', '.join(workloads())}")
-    return found
+    return file
 
 
-def load(workload: str, algorithm: str, file: Path | None = None) -> list[Point] | Ranges:
+def load(workload: str, algorithm: str) -> list[Point] | Ranges:
     """A validated search space: points, or ranges to draw from.
 
     Args:
       workload: official; what its model ignores may not be tuned.
       algorithm: one of ALGORITHMS.
-      file: another file than the workload's own.
 
     Raises:
-      UserError: naming the file and the key that is wrong.
+      UserError: as `path`, or naming the file and the key that is wrong.
     """
-    file = path(workload, algorithm) if file is None else file
+    file = path(workload, algorithm)
     space = search_space.load(file)
     hyperparameters.check(space, algorithm, file, registry.official(workload).model)
     return space
 
 
-def draw(workload: str, algorithm: str, count: int, file: Path | None = None) -> list[Point]:
+def draw(workload: str, algorithm: str, count: int) -> list[Point]:
     """The first `count` points of `load`: always the same, and the start of those of a larger draw.
 
     UserError as `load`, and for a list of fewer points.
     """
-    space = load(workload, algorithm, file)
+    space = load(workload, algorithm)
     if isinstance(space, dict):
         return search_space.draw(space, count)
     if count > len(space):
-        held = path(workload, algorithm) if file is None else file
-        raise UserError(f"{held} has {len(space)} points, not {count}")
+        raise UserError(f"{path(workload, algorithm)} has {len(space)} points, not {count}")
     return space[:count]

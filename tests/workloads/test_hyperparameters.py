@@ -3,7 +3,6 @@
 import importlib
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import torch
 from torch import nn
 
 from common.cli import UserError
+from scripts.local import entries
 from workloads import registry, search_space
 from workloads.hyperparameters import OPTIONAL, POSSIBLE, REQUIRED, check
 
-ENTRIES = Path(__file__).parents[2] / "submission" / "entries"
-POINTS = Path(__file__).parents[2] / "workloads" / "standin" / "points"
 POINT: dict[str, float] = {
     "learning_rate": 1e-3,
     "one_minus_beta1": 0.1,
@@ -23,46 +21,51 @@ POINT: dict[str, float] = {
     "weight_decay": 0.1,
     "warmup_factor": 0.05,
 }
+SHAMPOO = POINT | {"nesterov": True, "refresh_interval": 20}
 RANGE = {"min": 1e-4, "max": 1e-2, "scaling": "log"}
 
 
-def ranges(**changes: Any) -> dict[str, Any]:
-    return {name: {"feasible_points": [value]} for name, value in POINT.items()} | changes
+def ranges(point: Mapping[str, float], **changes: Any) -> dict[str, Any]:
+    return {name: {"feasible_points": [value]} for name, value in point.items()} | changes
+
+
+def model_of(workload: str) -> Any:
+    return registry.official(workload).model
 
 
 def test_points_and_ranges_of_known_values_pass() -> None:
     check([POINT, POINT | {"step_hint_factor": 0.6, "grad_clip": 1.0}], "adamw", "here")
-    check(ranges(learning_rate=RANGE), "nadamw", "here")
-    check([POINT | {"nesterov": True, "refresh_interval": 1}], "shampoo", "here")
+    check(ranges(POINT, learning_rate=RANGE), "nadamw", "here")
+    check([SHAMPOO | {"refresh_interval": 1}], "shampoo", "here")
+    resnet, conformer = model_of("imagenet_resnet"), model_of("librispeech_conformer")
+    check([POINT | {"label_smoothing": 0.1, "dropout_rate": 0.0}], "adamw", "here", resnet)
+    check([POINT | {"label_smoothing": 0.0, "dropout_rate": 0.1}], "adamw", "here", conformer)
 
 
 @pytest.mark.parametrize(
-    ("change", "allowed"),
+    ("name", "value", "allowed"),
     [
-        ({"learning_rate": 0.0}, "(0, 10]"),
-        ({"learning_rate": 11}, "(0, 10]"),
-        ({"learning_rate": True}, "a number"),
-        ({"one_minus_beta1": 0}, "(0, 1]"),
-        ({"one_minus_beta2": 1.1}, "(0, 1]"),
-        ({"weight_decay": -0.1}, "[0, 10]"),
-        ({"warmup_factor": 1}, "[0, 1)"),
-        ({"label_smoothing": 1.0}, "[0, 1)"),
-        ({"dropout_rate": -1e-9}, "[0, 1)"),
-        ({"step_hint_factor": 0}, "(0, 3]"),
-        ({"grad_clip": 0}, "(0, inf)"),
-        ({"nesterov": 1}, "true or false"),
-        ({"refresh_interval": 0}, "an integer in [1, inf)"),
-        ({"refresh_interval": 1.5}, "an integer in [1, inf)"),
-        ({"beta1": 0.9}, "unknown to shampoo; known: learning_rate"),
+        ("learning_rate", 0.0, "(0, 10]"),
+        ("learning_rate", 11, "(0, 10]"),
+        ("learning_rate", True, "a number"),
+        ("one_minus_beta1", 0, "(0, 1]"),
+        ("one_minus_beta2", 1.1, "(0, 1]"),
+        ("weight_decay", -0.1, "[0, 10]"),
+        ("warmup_factor", 1, "[0, 1)"),
+        ("label_smoothing", 1.0, "[0, 1)"),
+        ("dropout_rate", -1e-9, "[0, 1)"),
+        ("step_hint_factor", 0, "(0, 3]"),
+        ("grad_clip", 0, "(0, inf)"),
+        ("nesterov", 1, "true or false"),
+        ("refresh_interval", 0, "an integer in [1, inf)"),
+        ("refresh_interval", 1.5, "an integer in [1, inf)"),
+        ("beta1", 0.9, "unknown to shampoo; known: learning_rate"),
     ],
 )
-def test_an_impossible_value_is_named(change: Mapping[str, float], allowed: str) -> None:
-    good = POINT | {"nesterov": True, "refresh_interval": 20}
-    ((name, value),) = change.items()
-    lists = {key: {"feasible_points": [one]} for key, one in good.items()}
+def test_an_impossible_value_is_named(name: str, value: float, allowed: str) -> None:
     for space, place in (
-        ([good, good | change], "a/file.json: point 2"),
-        (lists | {name: {"feasible_points": [value]}}, "a/file.json"),
+        ([SHAMPOO, SHAMPOO | {name: value}], "a/file.json: point 2"),
+        (ranges(SHAMPOO, **{name: {"feasible_points": [value]}}), "a/file.json"),
     ):
         with pytest.raises(UserError) as error:
             check(space, "shampoo", "a/file.json")
@@ -70,53 +73,37 @@ def test_an_impossible_value_is_named(change: Mapping[str, float], allowed: str)
         assert allowed in str(error.value)
 
 
-def test_both_ends_of_a_range_must_be_possible() -> None:
-    for end in ({"min": -0.1}, {"max": 1.0}):
-        dropout = {"min": 0.0, "max": 0.5, "scaling": "linear"} | end
-        with pytest.raises(UserError, match=r"dropout_rate: .* is impossible"):
-            check(ranges(dropout_rate=dropout), "adamw", "here")
-
-
-@pytest.mark.parametrize("name", ["nesterov", "refresh_interval"])
-def test_what_has_no_values_between_is_no_range(name: str) -> None:
-    space = ranges(nesterov={"feasible_points": [True]}, refresh_interval={"feasible_points": [1]})
-    check(space, "shampoo", "here")
-    space[name] = {"min": 1, "max": 50, "scaling": "linear"}
-    with pytest.raises(UserError, match=f"here: {name}: a range has values between; give feasible"):
-        check(space, "shampoo", "here")
+@pytest.mark.parametrize(
+    ("changes", "workload", "facts"),
+    [
+        ({"dropout_rate": RANGE | {"min": -0.1}}, None, "dropout_rate: -0.1 is impossible"),
+        ({"dropout_rate": RANGE | {"max": 1.0}}, None, "dropout_rate: 1.0 is impossible"),
+        ({"nesterov": RANGE}, None, "nesterov: a range has values between"),
+        ({"refresh_interval": RANGE}, None, "refresh_interval: a range has values between"),
+        ({"dropout_rate": RANGE}, "imagenet_resnet", "dropout_rate: .* ignored by ResNet-50"),
+        ({"label_smoothing": RANGE}, "wmt", ""),
+        ({"label_smoothing": RANGE}, "fastmri", "label_smoothing: .* ignored by U-Net"),
+    ],
+)
+def test_ranges_are_refused_by_name(
+    changes: dict[str, Any], workload: str | None, facts: str
+) -> None:
+    space, model = ranges(SHAMPOO, **changes), model_of(workload) if workload else None
+    if not facts:
+        check(space, "shampoo", "here", model)
+        return
+    with pytest.raises(UserError, match=f"here: {facts}"):
+        check(space, "shampoo", "here", model)
 
 
 @pytest.mark.parametrize("name", POINT)
 def test_a_missing_hyperparameter_is_named(name: str) -> None:
     rest = {key: value for key, value in POINT.items() if key != name}
-    with pytest.raises(UserError, match=f"here: point 2: {name}: missing; adamw needs it"):
-        check([POINT, rest], "adamw", "here")
-    with pytest.raises(UserError, match=f"here: {name}: missing"):
-        check({key: {"feasible_points": [0.5]} for key in rest}, "adamw", "here")
-
-
-def test_an_unknown_algorithm_is_named() -> None:
+    for space, place in (([POINT, rest], "here: point 2"), (ranges(rest), "here")):
+        with pytest.raises(UserError, match=f"{place}: {name}: missing; adamw needs it"):
+            check(space, "adamw", "here")
     with pytest.raises(UserError, match="unknown algorithm 'sgd'; known: shampoo, nadamw, adamw"):
         check([POINT], "sgd", "here")
-
-
-def test_what_a_model_ignores_may_not_be_tuned() -> None:
-    resnet, conformer = (
-        registry.official(name).model for name in ("imagenet_resnet", "librispeech_conformer")
-    )
-    check([POINT | {"label_smoothing": 0.1, "dropout_rate": 0.0}], "adamw", "here", resnet)
-    check([POINT | {"label_smoothing": 0.0, "dropout_rate": 0.1}], "adamw", "here", conformer)
-    with pytest.raises(UserError, match=r"dropout_rate: 0.1 is ignored by ResNet-50; give 0 only"):
-        check([POINT | {"dropout_rate": 0.1}], "adamw", "here", resnet)
-    with pytest.raises(UserError, match=r"label_smoothing: 0.2 is ignored by Conformer"):
-        smoothing = {"feasible_points": [0.0, 0.2]}
-        check(ranges(label_smoothing=smoothing), "adamw", "here", conformer)
-
-
-@pytest.mark.parametrize("algorithm", REQUIRED)
-def test_the_entry_s_own_points_pass_official_and_on_stand_ins(algorithm: str) -> None:
-    for file in (ENTRIES / algorithm / "tuning_search_space.json", POINTS / f"{algorithm}.json"):
-        check(search_space.load(file), algorithm, file)
 
 
 class Recorder:
@@ -133,13 +120,13 @@ class Recorder:
 
 
 @pytest.mark.parametrize("algorithm", REQUIRED)
-def test_an_entry_reads_what_is_known_and_nothing_else(algorithm: str) -> None:
+def test_an_entry_reads_what_is_known_and_its_points_pass(algorithm: str) -> None:
+    file = entries.folder(algorithm) / "tuning_search_space.json"
+    points = search_space.points(file)
+    for path in (file, entries.standin_points_file(algorithm)):
+        check(search_space.load(path), algorithm, path)
     entry = importlib.import_module(f"submission.entries.{algorithm}.submission")
-    file = ENTRIES / algorithm / "tuning_search_space.json"
-    own = search_space.load(file)
-    assert isinstance(own, list)
-    recorder = Recorder(own[0])
-    model = nn.Linear(4, 3)
+    recorder, model = Recorder(points[0]), nn.Linear(4, 3)
     workload = types.SimpleNamespace(
         step_hint=100,
         max_allowed_runtime_sec=60,
@@ -155,11 +142,4 @@ def test_an_entry_reads_what_is_known_and_nothing_else(algorithm: str) -> None:
     entry.update_params(
         workload, model, None, None, recorder, batch, None, state, [], 0, None, train_state={}
     )
-    assert set(REQUIRED[algorithm]) <= recorder.asked
-    assert recorder.asked == {*REQUIRED[algorithm], *OPTIONAL[algorithm]}
-
-
-def test_every_name_has_possible_values() -> None:
-    assert set(POSSIBLE) == {
-        name for of in (REQUIRED, OPTIONAL) for names in of.values() for name in names
-    }
+    assert recorder.asked == {*REQUIRED[algorithm], *OPTIONAL[algorithm]} <= set(POSSIBLE)

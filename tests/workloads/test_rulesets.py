@@ -2,7 +2,7 @@ import pytest
 
 from common.cli import UserError
 from workloads import registry
-from workloads.rulesets import Ruleset, ruleset
+from workloads.rulesets import ruleset
 
 
 @pytest.mark.parametrize(
@@ -23,24 +23,20 @@ def test_rules_of_each_version(version, name, studies, trials, factor):
     assert hash(rules) == hash(ruleset(version, name)) and rules == ruleset(version, name)
 
 
-def test_official_versions_score_eight_base_workloads():
+def test_eight_base_workloads_are_scored_and_v05_holds_variants_out():
     for version in ("v0.5", "v0.6"):
         rules = ruleset(version)
-        assert len(rules.base_workloads) == 8
+        assert len(rules.base_workloads) == 8 and "finewebedu_lm" not in rules.base_workloads
         assert all(registry.facts(name, version).base == "" for name in rules.base_workloads)
-    assert "finewebedu_lm" not in ruleset("v0.6").base_workloads
-
-
-def test_only_v05_holds_workloads_out():
+        for base, variants in rules.held_out.items():
+            assert [registry.facts(name, version).base for name in variants] == [base]
+    unvaried = {"imagenet_vit", "librispeech_deepspeech"}
     rules = ruleset("v0.5", "self_tuning")
-    assert set(rules.held_out) == set(rules.base_workloads) - {
-        "imagenet_vit",
-        "librispeech_deepspeech",
-    }
-    for base, variants in rules.held_out.items():
-        assert [registry.facts(name, "v0.5").base for name in variants] == [base]
+    assert set(rules.held_out) == set(rules.base_workloads) - unvaried
     assert len(rules.workloads) == 14
     assert ruleset("v0.6").held_out == ruleset("standin").held_out == {}
+    with pytest.raises(TypeError):
+        rules.held_out["ogbg"] = ()
 
 
 def test_budgets_are_those_of_the_version():
@@ -61,18 +57,15 @@ def test_stand_ins_have_their_own_rules():
     assert rules.budget_seconds("mnist_vit") == registry.facts("mnist_vit").max_runtime_seconds
 
 
-def test_what_is_unknown_is_named():
-    with pytest.raises(UserError, match=r"version 'v0.7'; known: v0.5, v0.6, standin"):
-        ruleset("v0.7")
-    with pytest.raises(UserError, match="no ruleset 'open'; it has external, self_tuning"):
-        ruleset("v0.6", "open")
-    with pytest.raises(UserError, match="standin has no ruleset 'self_tuning'; it has external"):
-        ruleset("standin", "self_tuning")
-    with pytest.raises(UserError, match=r"unknown workload 'finewebedu_lm' in v0\.5"):
-        ruleset("v0.5").budget_seconds("finewebedu_lm")
-
-
-def test_rules_are_fixed():
-    rules: Ruleset = ruleset("v0.5")
-    with pytest.raises(TypeError):
-        rules.held_out["ogbg"] = ()  # type: ignore[index]
+@pytest.mark.parametrize(
+    ("version", "name", "facts"),
+    [
+        ("v0.7", "external", "version 'v0.7'; known: v0.5, v0.6, standin"),
+        ("v0.6", "open", "no ruleset 'open'; it has external, self_tuning"),
+        ("standin", "self_tuning", "standin has no ruleset 'self_tuning'; it has external"),
+        ("v0.5", "external", r"unknown workload 'finewebedu_lm' in v0\.5"),
+    ],
+)
+def test_what_is_unknown_is_named(version, name, facts):
+    with pytest.raises(UserError, match=facts):
+        ruleset(version, name).budget_seconds("finewebedu_lm")

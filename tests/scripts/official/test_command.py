@@ -3,7 +3,6 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -63,39 +62,33 @@ def test_torchrun_understands_the_launcher() -> None:
     assert not any("overwrite" in word for word in given)
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
-def test_one_process_without_torchrun(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    given = words(trials_of("mnist", "adamw")[0], node(gpus))
-    assert given[1] == f"CUDA_VISIBLE_DEVICES={'0' if gpus else ''}"
-    assert given[2:4] == ["/p y/bin/python", "submission_runner.py"]
-
-
 def test_as_many_gpus_are_visible_as_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     trial = trials_of("ogbg", "adamw")[0]
+    for gpus, devices in ((0, ""), (1, "0")):
+        given = words(trial, node(gpus))
+        assert given[1] == f"CUDA_VISIBLE_DEVICES={devices}"
+        assert given[2:4] == ["/p y/bin/python", "submission_runner.py"]  # without torchrun
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert command(trial, node(2)).variables["CUDA_VISIBLE_DEVICES"] == "4,5"
     with pytest.raises(UserError, match="--gpus=8: CUDA_VISIBLE_DEVICES=4,5,6,7 has 4"):
         command(trial, node(8))
 
 
 def test_seeds_depend_on_study_and_workload_only() -> None:
-    seeds = {
-        (workload, study): OfficialTrial(
-            Trial(workload, "adamw", study, 1, {}), find_entry("adamw"), 5
-        ).rng_seed
-        for workload in ("wmt", "ogbg")
-        for study in range(50)
-    }
-    assert len(set(seeds.values())) == 100
-    assert all(0 < seed < 2**31 - 1 for seed in seeds.values())
+    entry, seeds = find_entry("adamw"), set()
+    for workload in ("wmt", "ogbg"):
+        for study in range(50):
+            seeds.add(OfficialTrial(Trial(workload, "adamw", study, 1, {}), entry, 5).rng_seed)
+    assert len(seeds) == 100
+    assert all(0 < seed < 2**31 - 1 for seed in seeds)
     assert len({trial.rng_seed for name in ENTRIES for trial in trials_of("wmt", name)}) == 1
 
 
-def test_no_seed_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    for raw in (0, 2**31 - 2, 2**62):
-        monkeypatch.setattr(Trial, "rng_seed", raw)
-        assert 0 < trials_of("wmt", "adamw")[0].rng_seed < 2**31 - 1
+@pytest.mark.parametrize("seed", [0, 2**31 - 2, 2**62])
+def test_no_seed_is_zero(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(Trial, "rng_seed", seed)
+    assert 0 < trials_of("wmt", "adamw")[0].rng_seed < 2**31 - 1
 
 
 def test_packaged_entry_is_imported_from_its_parent(tmp_path: Path) -> None:
@@ -146,59 +139,56 @@ def test_flags_of_ours_cannot_be_given(flag: str) -> None:
 
 
 def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
-    flags = ("--workload=fastmri", "--entry=shampoo", "--search_space=workload", "--points=2")
+    nowhere = tmp_path / "nowhere"
     done = finish(
-        "-m",
-        "scripts.official",
-        *flags,
-        f"--experiment_dir={tmp_path / 'logs'}",
-        f"--data_dir={tmp_path / 'data'}",
-        "--dry_run",
-        "--slurm",
-        "--slurm_partition=gpu",
-        "--slurm_option=constraint=v100",
-        ALGOPERF_DIR=str(tmp_path / "nowhere"),
-        ALGOPERF_PYTHON=str(tmp_path / "nowhere" / "python"),
+        *("-m", "scripts.official", "--workload=fastmri", "--entry=shampoo", "--dry_run"),
+        *("--search_space=workload", "--points=2", f"--experiment_dir={tmp_path / 'logs'}"),
+        *("--slurm", "--slurm_partition=gpu", "--slurm_option=constraint=v100"),
+        ALGOPERF_DIR=str(nowhere),
+        ALGOPERF_PYTHON=str(nowhere / "python"),
     )
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["note", "note"]
     commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert len(commands) == 2
-    assert all(line.startswith(f"cd {tmp_path / 'nowhere'} && PYTHONPATH=") for line in commands)
+    assert all(line.startswith(f"cd {nowhere} && PYTHONPATH=") for line in commands)
     assert "# #SBATCH --partition=gpu" in done.stdout
     assert "# #SBATCH --array=0-1%2" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("script", "flags", "fact"),
     [
-        (("--suite=official", "--jobs=2"), "--jobs is for --suite=standin"),
-        (("--gpus=4",), "--gpus is for --suite=official"),
-        (("--suite=official", "--trials=best"), "allowed: all, or numbers from 1"),
-        (("--suite=official", "--workloads=mnist_vit"), "mnist_vit is no official workload"),
-        (("--suite=official", "--workloads=wmt", "--trials=6"), "trial 6: entry 'adamw' has"),
+        ("study", "--suite=official --entries=adamw --jobs=2", "--jobs is for --suite=standin"),
+        ("study", "--entries=adamw --gpus=4", "--gpus is for --suite=official"),
+        ("study", "--suite=official --entries=adamw --trials=best", "allowed: all, or numbers"),
         (
-            ("--suite=official", "--slurm", "--slurm_option=-x"),
+            "study",
+            "--suite=official --entries=adamw --workloads=mnist_vit",
+            "mnist_vit is no official workload",
+        ),
+        ("official", "--workload=wmt --entry=adamw --trial=6", "trial 6: entry 'adamw' has"),
+        (
+            "official",
+            "--workload=wmt --entry=adamw --slurm --slurm_option=-x",
             "--slurm_option=-x: give name=value",
         ),
-        (("--suite=official", "--skip_checks=none"), "--skip_checks=none: allowed: all"),
+        ("official", "--workload=wmt --entry=adamw --skip_checks=none", "allowed: all"),
+        (
+            "official",
+            "--workload=wmt --entry=shampoo_self_tuning --search_space=workload",
+            "tunes itself and takes no points",
+        ),
     ],
 )
-def test_study_refuses_in_one_line(tmp_path: Path, flags: Sequence[str], message: str) -> None:
-    fixed = ("--entries=adamw", f"--output={tmp_path / 'logs'}", "--dry_run")
-    done = finish("-m", "scripts.study", *fixed, *flags)
+def test_flags_are_refused_in_one_line(tmp_path: Path, script: str, flags: str, fact: str) -> None:
+    output = "experiment_dir" if script == "official" else "output"
+    place = f"--{output}={tmp_path / 'logs'}"
+    done = finish("-m", f"scripts.{script}", *flags.split(), place, "--dry_run")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-
-
-def test_self_tuning_takes_no_points() -> None:
-    flags = ("--workload=wmt", "--entry=shampoo_self_tuning", "--search_space=workload")
-    done = finish("-m", "scripts.official", *flags, "--dry_run")
-    assert done.returncode == 2
-    assert "tunes itself and takes no points" in done.stderr
+    assert len(errors) == 1 and fact in errors[0]
 
 
 PARSE = """

@@ -22,7 +22,7 @@ from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
 from workloads import registry, search_space
 from workloads.official import search_spaces
-from workloads.official.facts import NEWEST, VERSIONS
+from workloads.official.facts import NEWEST, RULES, VERSIONS
 from workloads.search_space import Point
 
 FLAGS = flags.FLAGS
@@ -31,7 +31,9 @@ _WORKLOAD_SPACE = "workload"
 
 def define_flags() -> None:
     """Declares what the official runner needs besides workloads, entries and studies."""
-    flags.DEFINE_integer("gpus", 8, "GPUs that train a trial together; 0: CPU, mnist only", 0)
+    flags.DEFINE_integer(
+        "gpus", None, "that train a trial together (default: the version's); 0: CPU, mnist only", 0
+    )
     flags.DEFINE_string("data_dir", "~/data", "root of the data sets, as `make data` makes it")
     flags.DEFINE_enum("version", NEWEST, VERSIONS, "of the benchmark, for targets and budgets")
     flags.DEFINE_string(
@@ -66,7 +68,7 @@ def trials_from_flags(
     entries = {entry.name: entry for entry in map(find_entry, given_entries)}
     if len(entries) < len(given_entries):
         raise UserError(f"--entries={','.join(given_entries)}: two are of the same name")
-    compiles = FLAGS.gpus > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
+    compiles = _gpus() > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
     planned = []
     for study, workload in itertools.product(studies, workloads):
         registry.official(workload, FLAGS.version)
@@ -105,6 +107,12 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
     return check_points(search_space.points(path, FLAGS.points), path), True
 
 
+def _gpus() -> int:
+    """GPUs that train a trial together: of --gpus, else those that the budgets are for."""
+    gpus: int | None = FLAGS.gpus
+    return RULES[FLAGS.version].gpus if gpus is None else gpus
+
+
 def node_from_flags(output: str) -> Node:
     """The node as the flags describe it; what a dry run lacks of the benchmark, it only says."""
     for problem in installation.problems():
@@ -114,7 +122,7 @@ def node_from_flags(output: str) -> Node:
     return Node(
         checkout=installation.default_checkout(),
         python=installation.default_python(),
-        gpus=FLAGS.gpus,
+        gpus=_gpus(),
         data_dir=Path(FLAGS.data_dir).expanduser().absolute(),
         output=Path(output).expanduser().absolute(),
         runner_flags=tuple(FLAGS.runner_flag),

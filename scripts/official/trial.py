@@ -7,7 +7,7 @@ from common import files
 from scripts.local.trial import FRAMEWORK, Trial
 from scripts.official.entry import SPACE, OfficialEntry
 from workloads import rulesets
-from workloads.official.facts import OfficialFacts
+from workloads.official.facts import NEWEST, OfficialFacts
 from workloads.registry import official
 from workloads.search_space import Point
 
@@ -32,7 +32,7 @@ class OfficialTrial:
     entry: OfficialEntry
     count: int
     drawn: tuple[Point, ...] | None = None
-    version: str = "v0.6"
+    version: str = NEWEST
     torch_compile: bool = True
 
     @property

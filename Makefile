@@ -46,7 +46,7 @@ format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff format .
 
 test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
 	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw --studies=3 \

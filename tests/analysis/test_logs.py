@@ -86,7 +86,7 @@ def test_damaged_file_is_reported_and_the_rest_used(
     assert path.read_bytes() == content
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     start=st.floats(0, 1),
     length=st.integers(0, 60),

@@ -47,7 +47,7 @@ def pools(draw: st.DrawFn) -> tuple[pd.DataFrame, Ruleset]:
     return pd.DataFrame(rows, index=pd.Index(names, name="workload"), columns=columns), rules
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pools())
 def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset]) -> None:
     times, rules = pool
@@ -64,7 +64,7 @@ def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset])
             assert found.rho[submission].iloc[row] == reference.rho(ratios, tau)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pools(), st.floats(0.01, 100))
 def test_scores_are_bounded_and_know_no_unit(
     pool: tuple[pd.DataFrame, Ruleset], unit: float

@@ -189,7 +189,7 @@ metrics = st.one_of(st.just(math.nan), st.floats(0, 1), st.just(0.9))
 trial_values = st.lists(metrics, min_size=1, max_size=6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=6), min_size=1, max_size=9))
 def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]) -> None:
     target = FACTS["mnist_vit"].validation_target

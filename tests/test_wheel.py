@@ -1,0 +1,107 @@
+"""The wheel has the optimizer alone, under one name, and works where nothing else is."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import submission.shampoo
+
+ROOT = Path(__file__).parents[1]
+BUILD = "import setuptools.build_meta as meta, sys; print(meta.build_wheel(sys.argv[1]))"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what it is made of, since setuptools leaves files behind."""
+    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "submission", source / "submission")
+    subprocess.run(
+        [sys.executable, "-c", BUILD, str(output)], cwd=source, check=True, capture_output=True
+    )
+    (path,) = output.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_one_name_and_one_dependency(site: Path) -> None:
+    names = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
+    assert names == {"stacked_shampoo"}
+    (metadata,) = site.glob("*.dist-info/METADATA")
+    fields = Parser().parsestr(metadata.read_text())
+    requirements = fields.get_all("Requires-Dist")
+    assert [text for text in requirements if "extra" not in text] == ["torch>=2.5"]
+    assert "harness" in fields.get_all("Provides-Extra")
+    assert (site / "stacked_shampoo" / "py.typed").exists()
+
+
+def test_every_module_is_in_it(site: Path) -> None:
+    for installed, folder in (("torch", "shampoo"), ("plan", "plan")):
+        modules = {
+            path.relative_to(ROOT / "submission" / folder)
+            for path in (ROOT / "submission" / folder).rglob("*.py")
+        }
+        packed = site / "stacked_shampoo" / installed
+        assert {path.relative_to(packed) for path in packed.rglob("*.py")} == modules
+
+
+def run(site: Path, code: str) -> str:
+    """What `code` prints in an isolated Python that finds the wheel, and nothing of ours."""
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
+    command = [sys.executable, "-I", "-c", code]
+    return subprocess.run(command, cwd="/", check=True, capture_output=True, text=True).stdout
+
+
+STEP = """
+import torch
+torch.manual_seed(0)
+torch.set_num_threads(1)
+weight = torch.nn.Parameter(torch.randn(6, 4))
+optimizer = Shampoo([weight], lr=0.1, refresh_interval=2)
+for _ in range(5):
+    optimizer.zero_grad()
+    weight.square().sum().backward()
+    optimizer.step()
+print(weight.detach().numpy().tobytes().hex())
+"""
+
+
+def test_takes_the_steps_of_the_repository(site: Path) -> None:
+    here = subprocess.run(
+        [sys.executable, "-c", "from submission.shampoo import Shampoo" + STEP],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert run(site, "from stacked_shampoo import Shampoo" + STEP) == here
+
+
+def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site: Path) -> None:
+    loaded = (
+        "print([name for name in ('torch', 'jax', 'numpy', 'submission') if name in sys.modules])"
+    )
+    assert run(site, f"import stacked_shampoo, stacked_shampoo.plan; {loaded}") == "[]\n"
+    frameworks = "print([name for name in ('jax', 'pandas', 'submission') if name in sys.modules])"
+    assert run(site, f"from stacked_shampoo import Shampoo; {frameworks}") == "[]\n"
+
+
+def test_exports_the_names_of_the_repository() -> None:
+    installed = importlib.import_module("submission.installed")
+    assert installed.__all__ == submission.shampoo.__all__
+    with pytest.raises(AttributeError, match="Shampo'"):
+        _ = installed.Shampo

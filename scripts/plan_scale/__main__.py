@@ -11,9 +11,11 @@ launches and the host's own time, latency of messages, contention and what overl
 refreshes, and all that AdamW under the same mesh does too, such as averaging gradients.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from absl import flags
@@ -21,9 +23,7 @@ from absl import flags
 from common import cli, files, progress
 from common.cli import UserError
 from scripts.benchmark import model_shapes
-from scripts.plan_scale import figure as plan_scale_figure
-from scripts.plan_scale import model as plan_scale_model
-from scripts.plan_scale import report as plan_scale_report
+from scripts.plan_scale import model, report
 from scripts.plan_scale.hardware import HARDWARE, Hardware
 from scripts.plan_scale.model import Question
 from scripts.plan_scale.ranks import World
@@ -32,6 +32,11 @@ from submission.shampoo.config import DistributedConfig, ShampooConfig
 
 FLAGS = flags.FLAGS
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Fields of `Hardware` by the flags that replace them.
+_FIGURES = {
+    **{f"{name}_flops": name for name in ("float32", "tensor_float32", "bfloat16")},
+    **{f"{name}_bandwidth": name for name in ("memory", "link", "network")},
+}
 
 
 def define_flags() -> None:
@@ -51,18 +56,15 @@ def define_flags() -> None:
     flags.DEFINE_integer("group_size", None, "ranks that share ownership; default: all")
     flags.DEFINE_integer("buckets", DistributedConfig.buckets, "pieces of updates, under DDP")
     flags.DEFINE_enum("hardware", "h100", list(HARDWARE), "of each rank, eight to a node")
-    for name in ("float32", "tensor_float32", "bfloat16"):
-        flags.DEFINE_float(
-            f"{name}_flops", None, "peak operations per second; default: the maker's"
-        )
-    for name in ("memory", "link", "network"):
-        flags.DEFINE_float(f"{name}_bandwidth", None, "bytes per second; default: the maker's")
+    for name in _FIGURES:
+        what = "peak operations" if name.endswith("flops") else "bytes"
+        flags.DEFINE_float(name, None, f"{what} per second; default: the maker's")
     flags.DEFINE_bool("tf32", False, "products of float32 on tensor cores")
     flags.DEFINE_float("efficiency", 0.5, "fraction of peaks that kernels reach; an assumption")
     flags.DEFINE_integer("tokens", 8192, "per rank and step, for language models", lower_bound=1)
     flags.DEFINE_float("step_ms", None, "forward and backward pass, where they are known")
     flags.DEFINE_bool("sweep", False, "plan all models over worlds, instead of one")
-    flags.DEFINE_string("output", "results/scaling", "with --sweep: folder for table and figure")
+    flags.DEFINE_string("output", "runs/scaling", "with --sweep: folder for table and figure")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,29 +78,28 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--model: {FLAGS.model or 'none'} given; allowed: {allowed}")
     question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh), FLAGS.max_dim)
     title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
-    print(plan_scale_report.one(title, question, plan_scale_model.answer(question)))
+    print(report.one(title, question, model.answer(question)))
     return 0
 
 
 def _sweep(output: Path) -> None:
-    cases = plan_scale_report.cases()
+    cases = report.cases()
     rows = []
     with progress.bar(len(cases), "plans") as bar:
-        for model, size, mesh, max_dim in cases:
-            question = _question(model, World.of(size, mesh), max_dim)
-            plan = plan_scale_model.answer(question)
-            rows.append({"model": model, "world": size, "mesh": mesh, **plan})
+        for name, size, mesh, max_dim in cases:
+            plan = model.answer(_question(name, World.of(size, mesh), max_dim))
+            rows.append({"model": name, "world": size, "mesh": mesh, **plan})
             bar.update(1)
-    settings = {"hardware": FLAGS.hardware, "efficiency": FLAGS.efficiency, "method": FLAGS.method}
-    settings |= {"refresh_interval": FLAGS.refresh_interval, "tokens": FLAGS.tokens}
+    names = ("hardware", "efficiency", "method", "refresh_interval", "tokens")
+    settings = {name: FLAGS[name].value for name in names}
     path = output / "plans.json"
     files.write_json(path, {"settings": settings, "rows": rows})
-    files.write_text(path.with_suffix(".md"), plan_scale_report.table(settings, rows))
-    plan_scale_figure.write(output / "plans.png", rows)
+    files.write_text(path.with_suffix(".md"), report.table(settings, rows))
+    report.draw(output / "plans.png", rows)
     print(f"wrote {path}, plans.md and plans.png")
 
 
-def _question(model: str, world: World, max_dim: int) -> Question:
+def _question(name: str, world: World, max_dim: int) -> Question:
     if not 0 < FLAGS.efficiency <= 1:
         raise UserError(f"--efficiency: {FLAGS.efficiency} given; allowed: in (0, 1]")
     if FLAGS.step_ms is not None and not FLAGS.step_ms > 0:
@@ -121,7 +122,7 @@ def _question(model: str, world: World, max_dim: int) -> Question:
     except ValueError as error:
         raise UserError(f"--{error}") from error
     return Question(
-        model=model,
+        model=name,
         world=world,
         config=config,
         distributed=distributed,
@@ -135,16 +136,14 @@ def _question(model: str, world: World, max_dim: int) -> Question:
 
 
 def _hardware() -> Hardware:
-    given = {f"{name}_flops": name for name in ("float32", "tensor_float32", "bfloat16")}
-    given |= {f"{name}_bandwidth": name for name in ("memory", "link", "network")}
-    found = {}
-    for flag, name in given.items():
+    figures: dict[str, Any] = {}
+    for flag, name in _FIGURES.items():
         value = FLAGS[flag].value
         if value is not None:
             if not (value > 0 and math.isfinite(value)):
                 raise UserError(f"--{flag}: {value} given; allowed: a finite number above 0")
-            found[name] = value
-    return HARDWARE[FLAGS.hardware].with_figures(found)
+            figures[name] = value
+    return dataclasses.replace(HARDWARE[FLAGS.hardware], **figures)
 
 
 if __name__ == "__main__":

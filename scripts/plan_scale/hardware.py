@@ -2,8 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 import torch
 
@@ -36,11 +34,6 @@ class Hardware:
     network: float
     source: str
 
-    def with_figures(self, given: Mapping[str, float]) -> "Hardware":
-        """The same with some figures replaced, by name."""
-        changes: dict[str, Any] = {**given}
-        return dataclasses.replace(self, **changes)
-
     def seconds(self, kernels: Iterable[Kernel], efficiency: float, with_tf32: bool) -> float:
         """Of kernels one after the other, each bound by its products or by memory.
 
@@ -50,44 +43,40 @@ class Hardware:
           efficiency: the fraction of the peaks that is reached.
           with_tf32: whether float32 products run on tensor cores.
         """
-        rates = {
-            torch.bfloat16: self.bfloat16,
-            torch.float32: self.tensor_float32 if with_tf32 else self.float32,
-        }
-        total = 0.0
-        for kernel in kernels:
-            products = kernel.flops / rates.get(kernel.dtype, self.float32)
-            total += max(products, kernel.bytes / self.memory)
-        return total / efficiency
+        float32 = self.tensor_float32 if with_tf32 else self.float32
+        rates = {torch.bfloat16: self.bfloat16, torch.float32: float32}
+        times = (
+            max(kernel.flops / rates.get(kernel.dtype, self.float32), kernel.bytes / self.memory)
+            for kernel in kernels
+        )
+        return sum(times, start=0.0) / efficiency
 
     def sending_seconds(self, sent: Mapping[tuple[int, ...], int]) -> float:
         """Of messages one after the other, by the ranks of their groups.
 
         A group of several nodes is as fast as the network.
         """
-        return sum(
-            size
-            / (self.link if len({rank // RANKS_PER_NODE for rank in ranks}) == 1 else self.network)
-            for ranks, size in sent.items()
-        )
+        seconds = 0.0
+        for ranks, size in sent.items():
+            in_one_node = len({rank // RANKS_PER_NODE for rank in ranks}) == 1
+            seconds += size / (self.link if in_one_node else self.network)
+        return seconds
 
 
 # `network` is one InfiniBand port for each accelerator, as in the maker's own nodes: NDR with
 # 400 Gb/s, HDR with 200 Gb/s; for V100 EDR with 100 Gb/s for every second one.
-HARDWARE: Mapping[str, Hardware] = MappingProxyType(
-    {
-        "h100": Hardware(
-            *("H100 SXM 80 GB", 67e12, 494.7e12, 989.4e12, 3.35e12, 80e9, 450e9, 50e9),
-            "NVIDIA H100 Tensor Core GPU data sheet; NVLink 900 GB/s in both directions",
-        ),
-        "a100": Hardware(
-            *("A100 SXM 80 GB", 19.5e12, 156e12, 312e12, 2.039e12, 80e9, 300e9, 25e9),
-            "NVIDIA A100 80GB Tensor Core GPU data sheet; NVLink 600 GB/s in both directions",
-        ),
-        # No tensor cores for float32 or bfloat16.
-        "v100": Hardware(
-            *("V100 SXM2 16 GB", 15.7e12, 15.7e12, 15.7e12, 0.9e12, 16e9, 150e9, 6.25e9),
-            "NVIDIA V100 Tensor Core GPU data sheet; NVLink 300 GB/s in both directions",
-        ),
-    }
-)
+HARDWARE: Mapping[str, Hardware] = {
+    "h100": Hardware(
+        *("H100 SXM 80 GB", 67e12, 494.7e12, 989.4e12, 3.35e12, 80e9, 450e9, 50e9),
+        "NVIDIA H100 Tensor Core GPU data sheet; NVLink 900 GB/s in both directions",
+    ),
+    "a100": Hardware(
+        *("A100 SXM 80 GB", 19.5e12, 156e12, 312e12, 2.039e12, 80e9, 300e9, 25e9),
+        "NVIDIA A100 80GB Tensor Core GPU data sheet; NVLink 600 GB/s in both directions",
+    ),
+    # No tensor cores for float32 or bfloat16.
+    "v100": Hardware(
+        *("V100 SXM2 16 GB", 15.7e12, 15.7e12, 15.7e12, 0.9e12, 16e9, 150e9, 6.25e9),
+        "NVIDIA V100 Tensor Core GPU data sheet; NVLink 300 GB/s in both directions",
+    ),
+}

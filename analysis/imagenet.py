@@ -3,137 +3,219 @@
 python -m analysis.imagenet --runs=runs/imagenet --output=runs/imagenet/report
 """
 
+import dataclasses
 import math
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import flags
-from tabulate import tabulate
+from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.imagenet_figure import accuracy_curves
-from analysis.imagenet_runs import Run, label, read_runs, reference
-from analysis.texts import UNKNOWN, ratio_text
-from common import cli, files
+from analysis.curves import median_curve
+from analysis.texts import NOT_REACHED, ratio_text
+from common import cli, documents, files
 from common.cli import UserError
 
-REPORT = "report.md"
-TABLE = "runs.csv"
-FIGURE = "imagenet"
+_COLUMNS = ["epoch", "step", "seconds", "train_loss", "validation_loss"]
+_COLUMNS += ["validation_accuracy", "lr"]
 _MEANING = (
     "Top-1 accuracy is that of the whole validation set after an epoch; time is that of training, "
     "loading of images included, without evaluation. Ratios are of the first times at which that "
     "accuracy was met."
 )
-_UNKNOWN = (math.nan, math.nan)
 # In these, runs of one comparison may differ.
 _FREE = frozenset({"name", "seed", "optimizer", "epochs", "lr", "warmup_epochs", "milestones"})
+# The first part of a run, whose rise would flatten all the rest of the figure.
+_RISE = 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run's folder, as `scripts.imagenet` writes it.
+
+    Attributes:
+      settings: its config.json.
+      log: one row per epoch, with the columns of log.csv and `hours` of training.
+      finished: whether it has come to its end.
+      machine: devices that it ran on.
+    """
+
+    settings: dict[str, Any]
+    log: pd.DataFrame
+    finished: bool
+    machine: str
+
+    @property
+    def name(self) -> str:
+        return str(self.settings["name"])
+
+    def reaches(self, accuracy: float | None) -> tuple[float, float]:
+        """Epochs and hours until the accuracy is first met after an epoch.
+
+        Infinite if the whole run has not met it, NaN where that is not known yet.
+        """
+        if accuracy is None:
+            return math.nan, math.nan
+        met = self.log[self.log["validation_accuracy"] >= accuracy]
+        if met.empty:
+            never = math.inf if self.finished else math.nan
+            return never, never
+        return float(met["epoch"].iloc[0]), float(met["hours"].iloc[0])
+
+
+def label(name: str) -> str:
+    """A run's name as people write it.
+
+    >>> label("sgd"), label("shampoo_50")
+    ('Nesterov SGD', 'shampoo_50')
+    """
+    return style.label(_entry(name))
+
+
+def _entry(name: str) -> str:
+    return "nesterov" if name == "sgd" else name
+
+
+def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """Every run under `folder` that has been evaluated, by name and seed, and what is unusable."""
+    runs, problems = [], []
+    for path in sorted(folder.glob("*/seed_*")):
+        try:
+            runs.append(_read(path))
+        except UserError as error:
+            problems.append(str(error))
+    return sorted(runs, key=lambda run: (run.name, run.settings["seed"])), problems
+
+
+def _read(folder: Path) -> Run:
+    settings = files.read_json(folder / "config.json")
+    if not isinstance(settings, dict) or not {"name", "seed", "data", "epochs"} <= set(settings):
+        raise UserError(f"{folder / 'config.json'} does not say what was trained")
+    path = folder / "log.csv"
+    if not path.exists():
+        raise UserError(f"{folder}: no epoch has been evaluated yet")
+    try:
+        log = pd.read_csv(path)[_COLUMNS].astype(float)
+    except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors, too
+        raise UserError(f"{path} is damaged: {error}") from error
+    if log["epoch"].tolist() != list(range(1, len(log) + 1)) or log.empty:
+        raise UserError(f"{path} is damaged: its epochs are not 1, 2, 3, and so on")
+    if not (log["seconds"].diff().iloc[1:] > 0).all() or not path.read_bytes().endswith(b"\n"):
+        raise UserError(f"{path} is damaged: its seconds do not increase, or a line is cut off")
+    finished = (folder / "status.json").exists()
+    if finished and len(log) != settings["epochs"]:
+        raise UserError(f"{path} has {len(log)} epochs of {settings['epochs']}, all done")
+    facts = [files.read_json(meta_data) for meta_data in folder.glob("meta_data_*.json")]
+    machines = {f"{fact.get('nproc')} x {fact.get('device')}" for fact in facts}
+    machine = " and ".join(sorted(machines)) or "an unknown machine"
+    return Run(settings, log.assign(hours=log["seconds"] / 3600), finished, machine)
+
+
+def reference(runs: Sequence[Run], baseline: str) -> float | None:
+    """The baseline's final accuracy, the median over its finished seeds; None if there is none."""
+    own = [run for run in runs if run.name == baseline and run.finished]
+    return float(np.median([r.log["validation_accuracy"].iloc[-1] for r in own])) if own else None
 
 
 def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
     """One row per run.
 
-    Args:
-      runs: as `read_runs` finds them.
-      baseline: the run whose final accuracy is the mark for all.
-
     Returns:
       run, seed, epochs (evaluated), planned_epochs, finished, final_accuracy (NaN while
       unfinished), best_accuracy, best_epoch, hours (of training), epochs_to_reference,
-      hours_to_reference (inf if a finished run has not got there, NaN where it is not known),
-      epochs_ratio, hours_ratio (of those two to the baseline's own, the median over its seeds).
+      hours_to_reference (to `reference`; inf if a finished run has not got there, NaN where it is
+      not known), epochs_ratio, hours_ratio (of those two to the baseline's median).
     """
     mark = reference(runs, baseline)
-    own = [run.reaches(mark) for run in runs if run.name == baseline and run.finished]
-    epochs, hours = (
-        (statistics.median(each) for each in zip(*own, strict=True)) if own else _UNKNOWN
-    )
     rows = []
     for run in runs:
         accuracy = run.log["validation_accuracy"]
-        best = run.log.loc[accuracy.idxmax()] if accuracy.notna().any() else None
-        reached = run.reaches(mark)
+        best = accuracy.idxmax() if accuracy.notna().any() else None
+        epochs, hours = run.reaches(mark)
         rows.append(
             {
                 "run": run.name,
-                "seed": run.seed,
+                "seed": run.settings["seed"],
                 "epochs": len(run.log),
                 "planned_epochs": run.settings["epochs"],
                 "finished": run.finished,
                 "final_accuracy": accuracy.iloc[-1] if run.finished else math.nan,
-                "best_accuracy": math.nan if best is None else best["validation_accuracy"],
-                "best_epoch": math.nan if best is None else best["epoch"],
+                "best_accuracy": math.nan if best is None else accuracy[best],
+                "best_epoch": math.nan if best is None else run.log["epoch"][best],
                 "hours": run.log["hours"].iloc[-1],
-                "epochs_to_reference": reached[0],
-                "hours_to_reference": reached[1],
-                "epochs_ratio": reached[0] / epochs if math.isfinite(epochs) else math.nan,
-                "hours_ratio": reached[1] / hours if math.isfinite(hours) else math.nan,
+                "epochs_to_reference": epochs,
+                "hours_to_reference": hours,
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    own = table[(table["run"] == baseline) & table["finished"]]
+    for unit in ("epochs", "hours"):
+        base = own[f"{unit}_to_reference"].median()
+        ratios = table[f"{unit}_to_reference"] / (base if math.isfinite(base) else math.nan)
+        table[f"{unit}_ratio"] = ratios
+    return table
 
 
 def table(summarised: pd.DataFrame, baseline: str, fmt: str = "pipe") -> str:
     """The summary for people, accuracies in percent."""
+    base = label(baseline)
     rows = []
     for row in summarised.to_dict("records"):
-        cells: dict[str, Any] = {
-            "run": label(row["run"]),
-            "seed": row["seed"],
-            "epochs": f"{row['epochs']} of {row['planned_epochs']}",
-            "final top-1": _percent(row["final_accuracy"]),
-            "best top-1 (epoch)": _percent(row["best_accuracy"]),
-            "training": _hours(row["hours"]),
-            f"epochs to {label(baseline)}'s final": _count(row["epochs_to_reference"]),
-            "time to it": _hours(row["hours_to_reference"]),
-            f"epochs / {label(baseline)}": ratio_text(row["epochs_ratio"]),
-            f"time / {label(baseline)}": ratio_text(row["hours_ratio"]),
-        }
+        best = documents.number(row["best_accuracy"], ".2%")
         if not math.isnan(row["best_epoch"]):
-            cells["best top-1 (epoch)"] += f" ({row['best_epoch']:.0f})"
-        rows.append(cells)
-    align = ["left", *["right"] * (len(rows[0]) - 1)]
-    return str(tabulate(rows, "keys", fmt, colalign=align, disable_numparse=True))
+            best += f" ({row['best_epoch']:.0f})"
+        rows.append(
+            {
+                "run": label(row["run"]),
+                "seed": row["seed"],
+                "epochs": f"{row['epochs']} of {row['planned_epochs']}",
+                "final top-1": documents.number(row["final_accuracy"], ".2%"),
+                "best top-1 (epoch)": best,
+                "training": _hours(row["hours"]),
+                f"epochs to {base}'s final": _reached(row["epochs_to_reference"]),
+                "time to it": _hours(row["hours_to_reference"]),
+                f"epochs / {base}": ratio_text(row["epochs_ratio"]),
+                f"time / {base}": ratio_text(row["hours_ratio"]),
+            }
+        )
+    return documents.table(rows, fmt=fmt, left=1)
 
 
-def _percent(value: float) -> str:
-    return UNKNOWN if math.isnan(value) else f"{100 * value:.2f}%"
-
-
-def _count(value: float) -> str:
-    return UNKNOWN if math.isnan(value) else "not reached" if math.isinf(value) else f"{value:.0f}"
+def _reached(value: float) -> str:
+    return NOT_REACHED if math.isinf(value) else documents.number(value, ".0f")
 
 
 def _hours(value: float) -> str:
-    if math.isnan(value) or math.isinf(value):
-        return _count(value)
+    if not math.isfinite(value):
+        return _reached(value)
     return f"{value:.2f} h" if value >= 0.1 else f"{3600 * value:.1f} s"
 
 
 def remarks(runs: Sequence[Run], baseline: str) -> list[str]:
     """What a reader must know before comparing the runs."""
-    told = []
-    for run in runs:
-        if not run.finished:
-            planned = run.settings["epochs"]
-            told.append(f"{run.title} is unfinished: {len(run.log)} of {planned} epochs.")
+    notes = [
+        f"{label(run.name)}, seed {run.settings['seed']} is unfinished: {len(run.log)} of "
+        f"{run.settings['epochs']} epochs."
+        for run in runs
+        if not run.finished
+    ]
     if reference(runs, baseline) is None:
-        told.append(f"No run of {label(baseline)} has finished: nothing to measure the others by.")
+        notes.append(f"No run of {label(baseline)} has finished: nothing to measure the others by.")
     if not {run.name for run in runs} - {baseline}:
-        told.append(f"There is no run but {label(baseline)}'s: nothing is compared.")
-    machines = {run.machine for run in runs}
-    if len(machines) > 1:
-        told.append(f"Times are not comparable: {'; '.join(sorted(machines))}.")
-    first = runs[0].settings
-    for name in sorted(first.keys() - _FREE):
-        values = {str(run.settings.get(name)) for run in runs}
-        if len(values) > 1:
-            told.append(f"The runs differ in {name}: {', '.join(sorted(values))}.")
-    return told
+        notes.append(f"There is no run but {label(baseline)}'s: nothing is compared.")
+    if len(machines := {run.machine for run in runs}) > 1:
+        notes.append(f"Times are not comparable: {'; '.join(sorted(machines))}.")
+    values = {
+        name: sorted({str(run.settings.get(name)) for run in runs})
+        for name in sorted(runs[0].settings.keys() - _FREE)
+    }
+    unlike = {name: texts for name, texts in values.items() if len(texts) > 1}
+    return notes + [f"The runs differ in {name}: {', '.join(unlike[name])}." for name in unlike]
 
 
 def title(runs: Sequence[Run]) -> str:
@@ -141,6 +223,66 @@ def title(runs: Sequence[Run]) -> str:
     if all(run.settings["data"] == "imagenet" for run in runs):
         return "ResNet-50 on ImageNet"
     return "A ResNet on generated images: no ImageNet result"
+
+
+def accuracy_curves(runs: Sequence[Run], baseline: str) -> Figure:
+    """Top-1 accuracy over epochs on the left, over hours (or seconds) of training on the right.
+
+    The line across is the baseline's final accuracy, a mark where a run's median first meets it.
+    Of several seeds the median is drawn, of the finished ones if there are any.
+    """
+    names = list(dict.fromkeys(run.name for run in runs))
+    looks = style.entry_styles(map(_entry, names))
+    mark = reference(runs, baseline)
+    long = max(run.log["hours"].iloc[-1] for run in runs) > 0.5
+    time = ("hours", "training time (h)") if long else ("seconds", "training time (s)")
+    with style.context(**{"font.size": 8}):
+        figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+        figure.suptitle(title(runs), fontsize=9)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, (column, text) in ((left, ("epoch", "epochs")), (right, time)):
+            for name in names:
+                same = [run for run in runs if run.name == name]
+                look = looks[_entry(name)]
+                x, y = _median([run for run in same if run.finished] or same, column)
+                axes.plot(x, y, color=look.color, linestyle=look.line, label=_legend(same))
+                if mark is not None and (met := np.flatnonzero(y >= 100 * mark)).size:
+                    axes.plot(x[met[0]], y[met[0]], color=look.color, marker=look.marker)
+            if mark is not None:
+                final = f"{label(baseline)}'s final accuracy"
+                axes.axhline(100 * mark, color=style.INK, linewidth=0.9, zorder=1, label=final)
+            axes.set_xlim(left=0)
+            axes.set_xlabel(text)
+            axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
+        left.set_ylabel("validation top-1 accuracy (%)")
+        risen = [_percent(r)[math.ceil(_RISE * r.settings["epochs"]) - 1 :] for r in runs]
+        low, high = np.nanmin(values := np.concatenate(risen)), np.nanmax(values)
+        margin = 0.05 * max(high - low, 1.0)
+        left.set_ylim(low - margin, high + margin)
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
+    return figure
+
+
+def _percent(run: Run) -> np.ndarray:
+    return 100 * run.log["validation_accuracy"].to_numpy()
+
+
+def _median(runs: Sequence[Run], column: str) -> tuple[np.ndarray, np.ndarray]:
+    # Cut to the shortest: else the last accuracy of an unfinished run would count as its final one.
+    length = min(len(run.log) for run in runs)
+    return median_curve(
+        [(run.log[column].to_numpy()[:length], _percent(run)[:length]) for run in runs]
+    )
+
+
+def _legend(runs: Sequence[Run]) -> str:
+    parts = [label(runs[0].name), f"{runs[0].settings['epochs']} epochs"]
+    if len(runs) > 1:
+        parts.append(f"{len(runs)} seeds")
+    if unfinished := sum(not run.finished for run in runs):
+        parts.append(f"{unfinished} unfinished")
+    return ", ".join(parts)
 
 
 def write_report(folder: Path, output: Path, baseline: str = "sgd") -> tuple[str, list[Path]]:
@@ -154,25 +296,23 @@ def write_report(folder: Path, output: Path, baseline: str = "sgd") -> tuple[str
     """
     runs, problems = read_runs(folder)
     if not runs:
-        reasons = "; ".join(map(str, problems)) or "no folders NAME/seed_N"
+        reasons = "; ".join(problems) or "no folders NAME/seed_N"
         raise UserError(f"--runs={folder}: no run to report on: {reasons}")
     summarised = summary(runs, baseline)
-    told = [*remarks(runs, baseline), *map(str, problems)]
+    notes = [*remarks(runs, baseline), *problems]
     files.make_directory(output)
-    figure = accuracy_curves(runs, reference(runs, baseline), baseline, title(runs))
-    pictures = style.save(figure, output, FIGURE)
-    machines = "; ".join(sorted({run.machine for run in runs}))
-    parts = [
+    pictures = style.save(accuracy_curves(runs, baseline), output, "imagenet")
+    page = [
         f"# {title(runs)}",
         table(summarised, baseline),
-        f"Trained on {machines}. {_MEANING}",
-        f"![top-1 accuracy]({FIGURE}.png)",
-        *(f"- {remark}" for remark in told),
+        f"Trained on {'; '.join(sorted({run.machine for run in runs}))}. {_MEANING}",
+        "![top-1 accuracy](imagenet.png)",
+        *(f"- {note}" for note in notes),
     ]
-    files.write_text(output / REPORT, "\n\n".join(parts) + "\n")
-    files.write_text(output / TABLE, summarised.to_csv(index=False))
-    shown = "\n".join([table(summarised, baseline, "simple"), *(f"note: {each}" for each in told)])
-    return shown, [output / REPORT, output / TABLE, *pictures]
+    files.write_text(output / "report.md", "\n\n".join(page) + "\n")
+    files.write_text(output / "runs.csv", summarised.to_csv(index=False))
+    shown = [table(summarised, baseline, "simple"), *(f"note: {note}" for note in notes)]
+    return "\n".join(shown), [output / "report.md", output / "runs.csv", *pictures]
 
 
 def define_flags() -> None:

@@ -22,8 +22,7 @@ from scripts.local import trial as trials
 from scripts.local.lock import locked
 
 if TYPE_CHECKING:
-    from scripts.imagenet.experiment import Experiment
-    from scripts.local.runner import Hooks
+    from scripts.imagenet.train import Experiment
 
 FLAGS = flags.FLAGS
 SETTINGS = "config.json"
@@ -70,21 +69,18 @@ def _experiment() -> "Experiment":
     # After `together.apply_process_flags`, since these import torch.
     from scripts.imagenet import config as configs
     from scripts.imagenet.data import Source
-    from scripts.imagenet.experiment import Experiment
+    from scripts.imagenet.train import Experiment
 
     path = configs.find(FLAGS.config)
     config = configs.read(path)
-    folder = None if generated else Path(FLAGS.data_dir)
+    workers = FLAGS.workers
     if FLAGS.smoke:
-        config = config.shrunk()
-    source = Source(folder, FLAGS.generated_images, _workers(FLAGS.smoke))
+        config, workers = config.shrunk(), workers or 0
+    elif workers is None:
+        workers = max(len(environment.available_cores()) // FLAGS.nproc - 1, 0)
+    folder = None if generated else Path(FLAGS.data_dir)
+    source = Source(folder, FLAGS.generated_images, workers)
     return Experiment(path.stem, config, source, FLAGS.seed)
-
-
-def _workers(smoke: bool) -> int:
-    if FLAGS.workers is not None:
-        return int(FLAGS.workers)
-    return 0 if smoke else max(len(environment.available_cores()) // FLAGS.nproc - 1, 0)
 
 
 def _take_part(
@@ -134,57 +130,39 @@ def _run(experiment: "Experiment", directory: Path, rank: int) -> dict[str, Any]
 
     torch.set_num_threads(FLAGS.threads)
     stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
-    period = 60 * FLAGS.checkpoint_period_minutes
+    hooks = runner.Hooks(stop_requested=stop.requested)
     with contextlib.ExitStack() as shown:
-        hooks = runner.Hooks(stop_requested=stop.requested)
         if rank == 0:
-            hooks = _reports(experiment, directory, stop, shown)
+            for leftover in directory.glob(".*.*"):
+                leftover.unlink()
+            bar = progress.bar(experiment.config.epochs, experiment.name, "epoch")
+            shown.enter_context(bar)
+
+            def started(preemptions: int, step: int) -> None:
+                del step
+                files.write_json(directory / SETTINGS, experiment.settings())
+                meta_data = {
+                    **environment.describe(),
+                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                    "nproc": FLAGS.nproc,
+                    "threads": torch.get_num_threads(),
+                    "data_dir": FLAGS.data_dir,
+                }
+                files.write_json(directory / f"meta_data_{preemptions}.json", meta_data)
+
+            def evaluated(step: int, row: dict[str, Any]) -> None:
+                del step
+                bar.set_postfix_str(f"top-1 {row['validation_accuracy']:.4f}", refresh=False)
+                bar.update(row["epoch"] - bar.n)
+
+            hooks = runner.Hooks(started, evaluated, stop.requested)
         try:
-            return train.run(experiment, directory, period, hooks)
+            return train.run(experiment, directory, 60 * FLAGS.checkpoint_period_minutes, hooks)
         except runner.Stopped:
             pass
     if rank == 0:
         print("stopped; run the same command again to resume", file=sys.stderr)
     raise stop.exit()
-
-
-def _reports(
-    experiment: "Experiment",
-    directory: Path,
-    stop: together.StopSignals,
-    shown: contextlib.ExitStack,
-) -> "Hooks":
-    """The hooks of rank 0: what it writes at the start, and a bar of epochs."""
-    from scripts.local import runner
-
-    for leftover in directory.glob(".*.*"):
-        leftover.unlink()
-    bar = shown.enter_context(progress.bar(experiment.config.epochs, experiment.name, "epoch"))
-
-    def started(preemptions: int, step: int) -> None:
-        del step
-        files.write_json(directory / SETTINGS, experiment.settings())
-        files.write_json(directory / f"meta_data_{preemptions}.json", _meta_data())
-
-    def evaluated(step: int, row: dict[str, Any]) -> None:
-        del step
-        bar.set_postfix_str(f"top-1 {row['validation_accuracy']:.4f}", refresh=False)
-        bar.update(row["epoch"] - bar.n)
-
-    return runner.Hooks(started, evaluated, stop.requested)
-
-
-def _meta_data() -> dict[str, Any]:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        **environment.describe(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "nproc": FLAGS.nproc,
-        "threads": torch.get_num_threads(),
-        "data_dir": FLAGS.data_dir,
-    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""What is trained, how long and with what: one JSON file, refused wherever it says nothing."""
+"""The recipe of a run: a JSON file, its optimizer, and the learning rate at every step."""
 
+import bisect
 import dataclasses
 import itertools
 import json
@@ -8,13 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from common import files
 from common.cli import UserError
-from scripts.imagenet.methods import check_method
+from submission.algoperf_api.schedules import WarmupCosine
+from submission.shampoo import Shampoo, ShampooConfig
 
 CONFIGS = Path(__file__).parent / "configs"
-DECAYS = ("cosine", "step")
-PRECISIONS = ("float32", "bfloat16", "float16")
+_OPTIONS = {
+    "sgd": ("momentum", "dampening", "nesterov", "weight_decay"),
+    # JSON has no dtypes, and averaged weights would need batch statistics of their own.
+    "shampoo": tuple(
+        field.name
+        for field in dataclasses.fields(ShampooConfig)
+        if not field.name.startswith("averaging") and not field.name.endswith("dtype")
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +43,8 @@ class Config:
       milestones: epochs of those steps.
       label_smoothing: weight of the uniform distribution in the training targets.
       decay_vectors: whether biases and the normalisation's parameters decay as well.
-      precision: of activations and of the products in the network, under autocast where it is not
-        float32. Weights, gradients and the optimizer's state are float32.
+      precision: "float32", "bfloat16" or "float16": of activations and of the products in the
+        network, under autocast. Weights, gradients and the optimizer's state are float32.
       depths: residual blocks of the four stages.
       width: channels of the stem.
       classes: labels.
@@ -58,41 +70,53 @@ class Config:
     image_size: int = 224
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "width"):
-            self._check(name, _whole(getattr(self, name), 1), "an integer >= 1")
-        self._check("classes", _whole(self.classes, 2), "an integer >= 2")
-        self._check("image_size", _whole(self.image_size, 32), "an integer >= 32")
-        self._check("lr", _number(self.lr) and 0 < self.lr < float("inf"), "a finite number > 0")
-        known = _number(self.warmup_epochs) and 0 <= self.warmup_epochs < self.epochs
-        self._check("warmup_epochs", known, f"a number in [0, {self.epochs}), the epochs")
-        known = _number(self.label_smoothing) and 0 <= self.label_smoothing < 1
-        self._check("label_smoothing", known, "a number in [0, 1)")
-        self._check("decay_vectors", isinstance(self.decay_vectors, bool), "true or false")
-        for name, allowed in (("decay", DECAYS), ("precision", PRECISIONS)):
-            self._check(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
-        for name, kind in (("milestones", _number), ("depths", _whole)):
+        least = {"epochs": 1, "batch_size": 1, "width": 1, "classes": 2, "image_size": 32}
+        for name, value in least.items():
+            self._check(name, _is_integer(getattr(self, name), value), f"an integer >= {value}")
+        self._check("lr", _is_number(self.lr) and 0 < self.lr < float("inf"), "a finite number > 0")
+        for name, end in (("warmup_epochs", self.epochs), ("label_smoothing", 1)):
             value = getattr(self, name)
-            known = isinstance(value, list | tuple) and all(map(kind, value))
-            self._check(name, known, "a list of numbers")
+            self._check(name, _is_number(value) and 0 <= value < end, f"a number in [0, {end})")
+        self._check("decay_vectors", isinstance(self.decay_vectors, bool), "true or false")
+        for name, *allowed in (
+            ("decay", "cosine", "step"),
+            ("precision", "float32", "bfloat16", "float16"),
+        ):
+            self._check(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        for name, kind in (("milestones", _is_number), ("depths", _is_integer)):
+            value = getattr(self, name)
+            is_list = isinstance(value, list | tuple) and all(map(kind, value))
+            self._check(name, is_list, "a list of numbers")
             object.__setattr__(self, name, tuple(value))
-        known = len(self.depths) == 4 and min(self.depths) >= 1
-        self._check("depths", known, "four integers >= 1")
-        self._check_milestones()
-        self._check("optimizer", isinstance(self.optimizer, Mapping), "an object")
-        check_method(self.optimizer, self.lr)
-
-    def _check_milestones(self) -> None:
+        self._check("depths", len(self.depths) == 4 and min(self.depths) >= 1, "four integers >= 1")
         times = self.milestones
         if self.decay == "cosine":
             self._check("milestones", not times, "left out where decay is cosine")
-            return
-        rising = all(a < b for a, b in itertools.pairwise(times))
-        within = bool(times) and self.warmup_epochs <= times[0] and times[-1] < self.epochs
-        self._check("milestones", rising and within, "increasing epochs between warm-up and end")
+        else:
+            rising = all(a < b for a, b in itertools.pairwise(times))
+            inside = bool(times) and self.warmup_epochs <= times[0] and times[-1] < self.epochs
+            self._check("milestones", rising and inside, "increasing epochs from warm-up to end")
+        self._check("optimizer", isinstance(self.optimizer, Mapping), "an object")
+        self._check_optimizer()
 
     def _check(self, name: str, condition: bool, allowed: str) -> None:
         if not condition:
             raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
+
+    def _check_optimizer(self) -> None:
+        name = self.optimizer.get("name")
+        if name not in _OPTIONS:
+            allowed = ", ".join(_OPTIONS)
+            raise ValueError(f"optimizer.name must be one of {allowed}, got {name!r}")
+        for key in self.optimizer.keys() - {"name"}:
+            if key not in _OPTIONS[name]:
+                allowed = ", ".join(_OPTIONS[name])
+                hint = "; lr is a key beside optimizer" if key == "lr" else ""
+                raise ValueError(f"optimizer.{key} is no option of {name}: {allowed}{hint}")
+        try:
+            self.build_optimizer(nn.ParameterList([nn.Parameter(torch.zeros(1, 1))]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"optimizer: {error}") from error
 
     def plain(self) -> dict[str, Any]:
         """The values as JSON holds them."""
@@ -123,12 +147,31 @@ class Config:
             image_size=32,
         )
 
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of a model's parameters, at the peak learning rate."""
+        options = {key: value for key, value in self.optimizer.items() if key != "name"}
+        parameters = list(model.parameters())
+        no_decay = {} if self.decay_vectors else {"weight_decay": 0.0}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim <= 1], **no_decay},
+        ]
+        make = torch.optim.SGD if self.optimizer["name"] == "sgd" else Shampoo
+        return make(groups, lr=self.lr, **options)
 
-def _number(value: Any) -> bool:
+    def lr_factor(self, step: int, steps_per_epoch: int) -> float:
+        """Fraction of the peak learning rate at a step counted from 0."""
+        warmup_steps = round(self.warmup_epochs * steps_per_epoch)
+        if self.decay == "cosine" or step < warmup_steps:
+            return WarmupCosine(warmup_steps, self.epochs * steps_per_epoch)(step)
+        return float(10.0 ** -bisect.bisect_right(self.milestones, step / steps_per_epoch))
+
+
+def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _whole(value: Any, least: int = 0) -> bool:
+def _is_integer(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -155,12 +198,12 @@ def read(path: Path) -> Config:
     values = files.read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a JSON object")
-    fields = dataclasses.fields(Config)
-    for name in values.keys() - {field.name for field in fields}:
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for name in values.keys() - fields:
         raise UserError(f"{path}: unknown key {name!r}")
-    for field in fields:
-        if field.default is dataclasses.MISSING and field.name not in values:
-            raise UserError(f"{path}: key {field.name!r} is missing")
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in values:
+            raise UserError(f"{path}: key {name!r} is missing")
     try:
         return Config(**values)
     except ValueError as error:

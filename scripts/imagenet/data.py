@@ -29,7 +29,6 @@ Batches = DataLoader[tuple[Tensor, Tensor]]
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # He et al. 2019, section 2.1: a validation image is the middle 224 pixels of 256.
 _MARGIN = 256 / 224
-_FOLDERS = ("train", "val")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +79,8 @@ class Order(Sampler[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         self._shard.set_epoch(self.epoch)
-        taken = itertools.islice(self._shard, self.first_step * self._share, len(self))
-        return ((self.epoch, index) for index in taken)
+        indices = itertools.islice(self._shard, self.first_step * self._share, len(self))
+        return ((self.epoch, index) for index in indices)
 
 
 class Generated(Dataset[tuple[Tensor, int]]):
@@ -144,36 +143,35 @@ def loaders(source: Source, config: Config, seed: int) -> tuple[Batches, Order, 
         is larger than the training set, or does not divide evenly among the ranks.
     """
     rows = replicas.rows(config.batch_size)
-    size = rows.stop - rows.start
-    train, validation = _datasets(source, config, seed)
+    train, validation = datasets(source, config, seed)
     order = Order(len(train), config.batch_size, seed)
     if order.steps == 0:
         raise UserError(
             f"batch_size={config.batch_size} is more than there are training images, {len(train)}"
         )
-    shared: dict[str, Any] = {
-        "batch_size": size,
+    settings: dict[str, Any] = {
+        "batch_size": rows.stop - rows.start,
         "num_workers": source.workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": source.workers > 0,
     }
-    share = range(replicas.rank(), len(validation), replicas.count())
-    examples: Any = [(0, index) for index in share]
+    share: Any = [(0, i) for i in range(replicas.rank(), len(validation), replicas.count())]
     return (
-        DataLoader(train, sampler=order, **shared),
+        DataLoader(train, sampler=order, **settings),
         order,
-        DataLoader(validation, sampler=examples, **shared),
+        DataLoader(validation, sampler=share, **settings),
     )
 
 
-def _datasets(source: Source, config: Config, seed: int) -> tuple[Any, Any]:
+def datasets(source: Source, config: Config, seed: int) -> tuple[Any, Any]:
+    """The training and the validation images, by (epoch, index); errors as of `loaders`."""
     if source.folder is None:
         count = source.generated
         return (
             Generated(count, config, part=0, mirrors=True),
             Generated(-(-count // 3), config, part=1, mirrors=False),
         )
-    for name in _FOLDERS:
+    for name in ("train", "val"):
         if not (source.folder / name).is_dir():
             raise UserError(
                 f"--data_dir={source.folder}: has no folder {name!r}; docs/imagenet.md says how "
@@ -185,31 +183,31 @@ def _datasets(source: Source, config: Config, seed: int) -> tuple[Any, Any]:
             "--data_dir: reading images takes torchvision, which is not installed; `pip install "
             f"torchvision torch=={release}` finds the one that goes with this torch"
         )
-    folders = [_folder(source.folder / name, config, name == "train") for name in _FOLDERS]
-    if folders[0].classes != folders[1].classes:
-        raise UserError(f"--data_dir={source.folder}: train and val have different classes")
-    return Augmented(folders[0], seed), Augmented(folders[1], seed)
+    from torchvision import transforms
 
-
-def _folder(path: Path, config: Config, training: bool) -> Any:
-    from torchvision import datasets, transforms
-
+    # Goyal et al. 2017, section 5.1, after Szegedy et al. 2015, with torchvision's defaults.
     size = config.image_size
-    # Goyal et al. 2017, section 5.1, after Szegedy et al. 2015; torchvision's defaults are theirs.
-    crop = (
-        [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
-        if training
-        else [transforms.Resize(round(_MARGIN * size)), transforms.CenterCrop(size)]
-    )
-    prepare = transforms.Compose(
-        [*crop, transforms.ToTensor(), transforms.Normalize(_MEAN, _DEVIATION)]
-    )
+    crop = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
+    middle = [transforms.Resize(round(_MARGIN * size)), transforms.CenterCrop(size)]
+    train = _folder(source.folder / "train", config, crop)
+    validation = _folder(source.folder / "val", config, middle)
+    if train.classes != validation.classes:
+        raise UserError(f"--data_dir={source.folder}: train and val have different classes")
+    return Augmented(train, seed), Augmented(validation, seed)
+
+
+def _folder(path: Path, config: Config, crop: list[Any]) -> Any:
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    to_tensor = [transforms.ToTensor(), transforms.Normalize(_MEAN, _DEVIATION)]
     try:
-        folder = datasets.ImageFolder(str(path), prepare)
+        folder = ImageFolder(str(path), transforms.Compose([*crop, *to_tensor]))
     except FileNotFoundError as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise UserError(f"--data_dir: {first_line}") from error
     if len(folder.classes) != config.classes:
-        found = len(folder.classes)
-        raise UserError(f"{path} has {found} classes, the configuration {config.classes}")
+        raise UserError(
+            f"{path} has {len(folder.classes)} classes, the configuration {config.classes}"
+        )
     return folder

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
-# Channels that leave a block, in those of its 3x3 convolution.
-_EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut."""
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; `width` channels become `4 * width`."""
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        outputs = _EXPANSION * width
+        outputs = 4 * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
@@ -32,7 +30,6 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(shortcut, norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From [batch, inputs, height, width] to four times `width` channels."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(x)))
@@ -40,14 +37,14 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet of bottleneck blocks; as it stands, ResNet-50 for ImageNet.
+    """A ResNet of bottleneck blocks; by default ResNet-50 for ImageNet.
 
     Convolutions begin as in He et al. 2015 (arXiv:1502.01852), the last layer as normal numbers of
     deviation 0.01, and the scale that ends each block as 0, so that it begins as its shortcut
     (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
 
     Args:
-      depths: blocks of the four stages.
+      depths: blocks of each stage.
       width: channels of the stem.
       classes: logits.
       norm: makes the normalisation of so many channels.
@@ -70,13 +67,9 @@ class ResNet(nn.Module):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
                 blocks.append(Bottleneck(inputs, width << stage, stride, norm))
-                inputs = _EXPANSION * (width << stage)
+                inputs = 4 * (width << stage)
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.fc = nn.Linear(inputs, classes)
-        self._stages = [f"layer{stage + 1}" for stage in range(len(depths))]
-        self._initialise()
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -88,7 +81,8 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From images [batch, 3, height, width] to logits [batch, classes]."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
-        for stage in self._stages:
-            x = self.get_submodule(stage)(x)
+        for name, stage in self.named_children():
+            if name.startswith("layer"):
+                x = stage(x)
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits

@@ -5,21 +5,20 @@ over its own share of a batch, and evaluation takes the running statistics of ra
 under DistributedDataParallel.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import files
-from scripts.imagenet import methods
 from scripts.imagenet.config import Config
-from scripts.imagenet.data import loaders
-from scripts.imagenet.evaluation import evaluate, of_ranks
-from scripts.imagenet.experiment import Experiment
+from scripts.imagenet.data import Source, loaders
 from scripts.imagenet.resnet import ResNet
 from scripts.local import checkpoint, ranks
 from scripts.local.clock import SubmissionClock
@@ -33,6 +32,39 @@ LOG = "log.csv"
 MODEL = "model.pt"
 COLUMNS = ("epoch", "step", "seconds", "train_loss", "validation_loss", "validation_accuracy", "lr")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that determines a run on a given machine and version.
+
+    Attributes:
+      name: the configuration's.
+      seed: of the initial weights, the images' order and their augmentation.
+    """
+
+    name: str
+    config: Config
+    source: Source
+    seed: int = 0
+
+    def directory(self, output: Path) -> Path:
+        """The folder of the run's files."""
+        return output / self.name / f"seed_{self.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the files record of the run; one that differs is another run."""
+        run = {"name": self.name, "seed": self.seed, "data": self.source.name}
+        return run | self.config.plain()
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What a snapshot must have been made with, for this process to go on as it would have."""
+        process = {
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "nproc": replicas.count(),
+        }
+        return {"settings": self.settings(), "process": process}
 
 
 def run(
@@ -50,9 +82,9 @@ def run(
     saved = directory / CHECKPOINT
     snapshot = checkpoint.load(saved) if saved.exists() else None
     if snapshot is not None:
-        for part, wanted in experiment.identity().items():
+        for part, values in experiment.identity().items():
             where = f"cannot resume from checkpoint {saved}: it"
-            require_same(where, snapshot.get(part), wanted, remedy="choose another --output")
+            require_same(where, snapshot.get(part), values, remedy="choose another --output")
     trainer = Trainer(experiment, directory, checkpoint_period_seconds, hooks)
     if snapshot is not None:
         try:
@@ -94,11 +126,10 @@ class Trainer:
         checkpoint_period_seconds: float,
         hooks: Hooks,
     ) -> None:
-        self.experiment, self.config = experiment, experiment.config
-        self.directory, self.hooks = directory, hooks
+        self.experiment, self.directory, self.hooks = experiment, directory, hooks
         self.checkpoint_period_seconds = checkpoint_period_seconds
-        config = self.config
-        self.training, self.order, self.validation = loaders(
+        self.config = config = experiment.config
+        self.batches, self.order, self.validation = loaders(
             experiment.source, config, experiment.seed
         )
         self.device = torch.device("cpu")
@@ -108,13 +139,9 @@ class Trainer:
         torch.manual_seed(experiment.seed)
         self.model = build_model(config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        edge = config.image_size
-        self.replica = replicas.replicate(
-            self.model,
-            lambda: torch.zeros(2, 3, edge, edge, device=self.device),
-            normalises_shares=True,
-        )
-        self.optimizer = methods.build(config, self.model)
+        example = torch.zeros(2, 3, config.image_size, config.image_size, device=self.device)
+        self.replica = replicas.replicate(self.model, lambda: example, normalises_shares=True)
+        self.optimizer = config.build_optimizer(self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.clock = SubmissionClock()
@@ -125,20 +152,20 @@ class Trainer:
     def train(self) -> None:
         """Takes all steps that are left; Stopped if a rank was asked to stop."""
         steps = self.order.steps
-        while self.step < self.config.epochs * steps:
+        last_step = self.config.epochs * steps
+        while self.step < last_step:
             self.order.epoch, self.order.first_step = divmod(self.step, steps)
-            batches = iter(self.training)
-            while True:
+            batches = iter(self.batches)
+            ended = False
+            while not ended:
                 stop = self.advance(batches)
                 ended = self.step % steps == 0
                 if ended:
-                    self.report()
-                if not ended or self.step < self.config.epochs * steps:
+                    self.evaluate()
+                if self.step < last_step:
                     self.save()
-                if stop and self.step < self.config.epochs * steps:
-                    raise Stopped
-                if ended:
-                    break
+                    if stop:
+                        raise Stopped
 
     def advance(self, batches: Iterable[tuple[Tensor, Tensor]]) -> bool:
         """Steps to the epoch's end, or until a checkpoint is due; whether any rank is to stop."""
@@ -146,7 +173,7 @@ class Trainer:
         self.model.train()
         with self.clock.running():
             for images, labels in batches:
-                self.update(*self.moved(images, labels))
+                self.update(*self.to_device(images, labels))
                 stop, since_last = ranks.maximum(
                     self.hooks.stop_requested(), time.monotonic() - self.saved_at
                 )
@@ -157,13 +184,11 @@ class Trainer:
 
     def update(self, images: Tensor, labels: Tensor) -> None:
         """One optimizer step on this rank's share of a batch; the host does not wait for it."""
-        config = self.config
-        factor = methods.lr_factor(config, self.step, self.order.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * factor
+            group["lr"] = self.config.lr * self.config.lr_factor(self.step, self.order.steps)
         with self.autocast():
             logits = self.replica(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -171,7 +196,7 @@ class Trainer:
         self.loss_sum += loss.detach()
         self.step += 1
 
-    def moved(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def to_device(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A batch on the device, in the model's memory format."""
         return (
             images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
@@ -183,13 +208,12 @@ class Trainer:
         dtype = _DTYPES[self.config.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
-    def report(self) -> None:
-        """Evaluates at the end of an epoch, and logs it."""
+    def evaluate(self) -> None:
+        """Evaluates at the end of an epoch, and logs it; a collective."""
         steps = self.order.steps
-        train_loss = float(torch.stack(of_ranks(self.loss_sum)).mean()) / steps
+        train_loss = float(torch.stack(_gathered(self.loss_sum)).mean()) / steps
         self.loss_sum.zero_()
-        with self.autocast():
-            loss, accuracy = evaluate(self.model, (self.moved(*each) for each in self.validation))
+        loss, accuracy = self.validate()
         row = {
             "epoch": self.step // steps,
             "step": self.step,
@@ -197,24 +221,46 @@ class Trainer:
             "train_loss": train_loss,
             "validation_loss": loss,
             "validation_accuracy": accuracy,
-            "lr": self.config.lr * methods.lr_factor(self.config, self.step - 1, steps),
+            "lr": self.config.lr * self.config.lr_factor(self.step - 1, steps),
         }
         self.rows.append(row)
         if replicas.rank() == 0:
             write_csv(self.directory / LOG, self.rows, COLUMNS)
             self.hooks.evaluated(self.step, row)
 
+    @torch.no_grad()
+    def validate(self) -> tuple[float, float]:
+        """Mean cross entropy and top-1 accuracy over the validation set; a collective.
+
+        Each image counts once. The loss is without label smoothing. Leaves the model in evaluation
+        mode, with the buffers of rank 0.
+        """
+        if replicas.count() > 1:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
+        self.model.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for batch in self.validation:
+            images, labels = self.to_device(*batch)
+            with self.autocast():
+                logits = self.model(images)
+                losses = F.cross_entropy(logits, labels, reduction="none")
+            right = (logits.argmax(dim=1) == labels).sum()
+            sums += torch.stack([losses.double().sum(), right, right.new_tensor(len(labels))])
+        loss, right, count = torch.stack(_gathered(sums)).sum(0).tolist()
+        return loss / count, right / count
+
     def save(self) -> None:
         """Writes the checkpoint; a collective."""
         consolidate({"optimizer": self.optimizer})
-        loss_sums = of_ranks(self.loss_sum)
+        loss_sums = _gathered(self.loss_sum)
         if replicas.rank() == 0:
             snapshot = {
                 **self.experiment.identity(),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "loss_sums": [float(each) for each in loss_sums],
+                "loss_sums": [float(loss_sum) for loss_sum in loss_sums],
                 "clock": {"wall": self.clock.wall, "cpu": self.clock.cpu},
                 "rows": self.rows,
                 "step": self.step,
@@ -225,9 +271,8 @@ class Trainer:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Continues where `snapshot` was taken; raises whatever a misfit part raises."""
-        self.model.load_state_dict(snapshot["model"])
-        self.optimizer.load_state_dict(snapshot["optimizer"])
-        self.scaler.load_state_dict(snapshot["scaler"])
+        for name in ("model", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(snapshot[name])
         self.loss_sum.fill_(snapshot["loss_sums"][replicas.rank()])
         self.clock.wall, self.clock.cpu = snapshot["clock"]["wall"], snapshot["clock"]["cpu"]
         self.rows = list(snapshot["rows"])
@@ -238,3 +283,13 @@ class Trainer:
 def build_model(config: Config) -> nn.Module:
     """The configured network, drawn from torch's random state."""
     return ResNet(config.depths, config.width, config.classes)
+
+
+def _gathered(value: Tensor) -> list[Tensor]:
+    """`value` of every rank, on the CPU; a collective."""
+    local = value.cpu()
+    if replicas.count() == 1:
+        return [local]
+    values = [torch.empty_like(local) for _ in range(replicas.count())]
+    dist.all_gather(values, local)
+    return values

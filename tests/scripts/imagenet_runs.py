@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from scripts.imagenet import config as configs
 from scripts.imagenet import train
 from scripts.imagenet.data import Source
-from scripts.imagenet.experiment import Experiment
 from scripts.imagenet.resnet import ResNet
+from scripts.imagenet.train import Experiment
 from scripts.local.runner import Hooks, Stopped
 from tests import training_ranks
 
@@ -41,37 +41,41 @@ def short(name: str, **changes: Any) -> Experiment:
     return dataclasses.replace(run, source=Source(None, generated=160))
 
 
-@dataclasses.dataclass(frozen=True)
-class How:
-    """How a run is carried out.
+def run_ranks(
+    world: int,
+    run: Experiment,
+    folder: Path,
+    checkpoint_period_seconds: float = 1e9,
+    stop: tuple[int, int] | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> dict[str, Any] | None:
+    """The status that all of `world` ranks return, or None if they stopped.
 
-    Attributes:
-      checkpoint_period_seconds: a checkpoint after every step if 0.
+    Args:
       stop: rank and step at which that rank is asked to stop.
       prepare: called first, in each rank's process.
     """
-
-    checkpoint_period_seconds: float = 1e9
-    stop: tuple[int, int] | None = None
-    prepare: Callable[[], None] | None = None
-
-
-def on(world: int, run: Experiment, folder: Path, how: How = How()) -> dict[str, Any] | None:
-    """The status that all of `world` ranks return, or None if they stopped."""
     folder.mkdir(exist_ok=True)
-    found = training_ranks.run(world, _take_part, run, folder, how)
-    assert all(each == found[0] for each in found)
-    status: dict[str, Any] | None = found[0]
-    return status
+    arguments = (run, folder, checkpoint_period_seconds, stop, prepare)
+    status, *others = training_ranks.run(world, _take_part, *arguments)
+    assert all(other == status for other in others)
+    return status  # type: ignore[no-any-return]
 
 
-def _take_part(rank: int, run: Experiment, folder: Path, how: How) -> dict[str, Any] | None:
+def _take_part(
+    rank: int,
+    run: Experiment,
+    folder: Path,
+    checkpoint_period_seconds: float,
+    stop: tuple[int, int] | None,
+    prepare: Callable[[], None] | None,
+) -> dict[str, Any] | None:
     steps = iter(range(1, 1000))
-    hooks = Hooks(stop_requested=lambda: (rank, next(steps)) == how.stop)
-    if how.prepare is not None:
-        how.prepare()
+    hooks = Hooks(stop_requested=lambda: (rank, next(steps)) == stop)
+    if prepare is not None:
+        prepare()
     try:
-        return train.run(run, folder, how.checkpoint_period_seconds, hooks)
+        return train.run(run, folder, checkpoint_period_seconds, hooks)
     except Stopped:
         return None
 
@@ -105,22 +109,12 @@ def in_float64_as_two_ranks() -> None:
     ).start()
 
 
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """What a command that has ended leaves to its shell."""
-
-    code: Any
-    out: str
-    errors: str
+def finish(*flags: str) -> tuple[Any, str, str]:
+    """`python -m scripts.imagenet` as one process, to its end: exit code, output, errors."""
+    return training_ranks.run(1, _main, flags)[0]  # type: ignore[no-any-return]
 
 
-def finish(*flags: str) -> Ended:
-    """`python -m scripts.imagenet` with these flags, as one process, to its end."""
-    ended: Ended = training_ranks.run(1, _main, flags)[0]
-    return ended
-
-
-def _main(rank: int, arguments: tuple[str, ...]) -> Ended:
+def _main(rank: int, arguments: tuple[str, ...]) -> tuple[Any, str, str]:
     del rank
     from common import cli
     from scripts.imagenet import __main__ as command
@@ -134,19 +128,15 @@ def _main(rank: int, arguments: tuple[str, ...]) -> Ended:
             cli.run(command.main)
         except SystemExit as end:
             code = end.code
-    return Ended(code, out.getvalue(), errors.getvalue())
+    return code, out.getvalue(), errors.getvalue()
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
     """The log without its times, which no two runs share."""
     with (folder / train.LOG).open(newline="") as stream:
-        found = [
-            {key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)
-        ]
-    assert list(found[0]) == list(train.COLUMNS)
-    for row in found:
-        del row["seconds"]
-    return found
+        log = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(stream)]
+    assert tuple(log[0]) == train.COLUMNS
+    return [{name: row[name] for name in row if name != "seconds"} for row in log]
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -158,7 +148,4 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def assert_same(first: Path, second: Path) -> None:
     """Two runs took the same steps and have bitwise the same weights."""
     assert rows(first) == rows(second)
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]), name
+    torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)

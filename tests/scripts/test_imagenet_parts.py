@@ -14,7 +14,7 @@ from PIL import Image
 from common.cli import UserError
 from scripts.benchmark import model_shapes
 from scripts.imagenet import config as configs
-from scripts.imagenet import data, methods
+from scripts.imagenet import data
 from scripts.imagenet.resnet import Bottleneck, ResNet
 from submission.shampoo import Shampoo
 from tests import training_ranks
@@ -64,18 +64,14 @@ def test_the_two_recipes_differ_in_optimizer_and_length_alone() -> None:
         ({"epochs": 2.5}, "epochs must be an integer >= 1, got 2.5"),
         ({"batch_size": True}, "batch_size must be an integer >= 1, got True"),
         ({"warmup_epochs": 90}, r"warmup_epochs must be a number in \[0, 90\)"),
-        ({"label_smoothing": 1}, "label_smoothing must be"),
-        ({"decay_vectors": 0}, "decay_vectors must be true or false, got 0"),
         ({"precision": "half"}, "precision must be one of float32, bfloat16, float16, got 'half'"),
         ({"milestones": [30]}, "milestones must be left out where decay is cosine"),
-        ({"decay": "step"}, "milestones must be increasing epochs between warm-up and end"),
         ({"decay": "step", "milestones": [60, 30]}, "milestones must be increasing"),
         ({"depths": [3, 4, 6]}, "depths must be four integers >= 1"),
         ({"optimizer": "sgd"}, "optimizer must be an object"),
-        ({"optimizer": {"name": "adam"}}, "optimizer.name must be one of shampoo, sgd"),
+        ({"optimizer": {"name": "adam"}}, "optimizer.name must be one of sgd, shampoo"),
         ({"optimizer": {"name": "sgd", "betas": [0, 0.9]}}, "optimizer.betas is no option of sgd"),
-        ({"optimizer": {"name": "sgd", "lr": 1}}, "optimizer.lr is the key lr"),
-        ({"optimizer": {"name": "sgd", "nesterov": True}}, "optimizer: Nesterov momentum requires"),
+        ({"optimizer": {"name": "sgd", "lr": 1}}, "optimizer.lr is .*lr is a key beside optimizer"),
         ({"optimizer": {"name": "shampoo", "averaging": "ema"}}, "optimizer.averaging is no opt"),
         ({"optimizer": {"name": "shampoo", "momentum": 2}}, "optimizer: momentum must be a number"),
     ],
@@ -94,7 +90,7 @@ def test_a_missing_key_and_a_missing_file_are_named(write_json: WriteJson) -> No
     del values["epochs"]
     with pytest.raises(UserError, match=r"own\.json: key 'epochs' is missing"):
         configs.read(write_json("own.json", values))
-    with pytest.raises(UserError, match=r"give a \.json file or one of sgd, shampoo"):
+    with pytest.raises(UserError, match=r"--config=adam: give a \.json file or one of sgd, sh"):
         configs.find("adam")
 
 
@@ -106,7 +102,7 @@ def test_configurations_survive_json() -> None:
 def test_only_matrices_decay_and_vectors_take_the_grafted_step() -> None:
     for config, kind in ((SHAMPOO, Shampoo), (SGD, torch.optim.SGD)):
         model = ResNet((1, 1, 1, 1), 8, 4)
-        optimizer = methods.build(config.shrunk(), model)
+        optimizer = config.shrunk().build_optimizer(model)
         assert type(optimizer) is kind
         matrices, vectors = optimizer.param_groups
         assert matrices["weight_decay"] > 0 and vectors["weight_decay"] == 0
@@ -114,7 +110,7 @@ def test_only_matrices_decay_and_vectors_take_the_grafted_step() -> None:
         assert 1 not in {p.ndim for p in matrices["params"]}
         count = len(matrices["params"]) + len(vectors["params"])
         assert count == len(list(model.parameters()))
-    assert "SGD (vector)" in repr(methods.build(SHAMPOO.shrunk(), model))
+    assert "SGD (vector)" in repr(SHAMPOO.shrunk().build_optimizer(model))
 
 
 def test_both_decay_weights_at_the_same_rate() -> None:
@@ -123,7 +119,7 @@ def test_both_decay_weights_at_the_same_rate() -> None:
     for config in (SHAMPOO, SGD):
         weight = torch.nn.Parameter(torch.ones(4, 4))
         model = torch.nn.ParameterList([weight])
-        optimizer = methods.build(config, model)
+        optimizer = config.build_optimizer(model)
         for _ in range(200):
             weight.grad = torch.zeros_like(weight)
             optimizer.step()
@@ -133,13 +129,13 @@ def test_both_decay_weights_at_the_same_rate() -> None:
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [SGD.lr * methods.lr_factor(SGD, step, 10) for step in range(900)]
+    rates = [SGD.lr * SGD.lr_factor(step, 10) for step in range(900)]
     assert rates[0] == pytest.approx(0.4 / 50)
     assert rates[49] == rates[50] == 0.4 == max(rates)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[50:]))
     assert 0 < rates[-1] < 1e-5
     steps = configs.Config(**SGD.plain() | {"decay": "step", "milestones": [30, 60, 80]})
-    found = [methods.lr_factor(steps, 10 * epoch, 10) for epoch in (4, 5, 29, 30, 60, 80, 89)]
+    found = [steps.lr_factor(10 * epoch, 10) for epoch in (4, 5, 29, 30, 60, 80, 89)]
     assert found == pytest.approx([41 / 50, 1, 1, 0.1, 0.01, 0.001, 0.001])
 
 
@@ -226,7 +222,7 @@ def test_images_are_read_and_augmented_by_seed_epoch_and_index(tmp_path: Path) -
     assert epochs[0].shape == (32, 3, 32, 32)
     assert torch.equal(epochs[0], epochs[1]), "images depend on who loads them"
     assert not torch.equal(epochs[0], epochs[2])
-    first = data._datasets(source, config, 0)[0]
+    first = data.datasets(source, config, 0)[0]
     assert not torch.equal(first[0, 2][0], first[1, 2][0]), "two epochs, one augmentation"
     assert torch.equal(first[0, 2][0], first[0, 2][0])
     torch.set_rng_state(state)

@@ -118,8 +118,12 @@ def _read(folder: Path) -> Run:
 
 def reference(runs: Sequence[Run], baseline: str) -> float | None:
     """The baseline's final accuracy, the median over its finished seeds; None if there is none."""
-    own = [run for run in runs if run.name == baseline and run.finished]
-    return float(np.median([r.log["validation_accuracy"].iloc[-1] for r in own])) if own else None
+    finished = [run for run in runs if run.name == baseline and run.finished]
+    return (
+        float(np.median([r.log["validation_accuracy"].iloc[-1] for r in finished]))
+        if finished
+        else None
+    )
 
 
 def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
@@ -153,9 +157,9 @@ def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    own = table[(table["run"] == baseline) & table["finished"]]
+    base_rows = table[(table["run"] == baseline) & table["finished"]]
     for unit in ("epochs", "hours"):
-        base = own[f"{unit}_to_reference"].median()
+        base = base_rows[f"{unit}_to_reference"].median()
         ratios = table[f"{unit}_to_reference"] / (base if math.isfinite(base) else math.nan)
         table[f"{unit}_ratio"] = ratios
     return table
@@ -325,8 +329,8 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     """Writes the report that the flags describe."""
     del argv
-    given = flags.FLAGS
-    shown, written = write_report(Path(given.runs), Path(given.output), given.baseline)
+    values = flags.FLAGS
+    shown, written = write_report(Path(values.runs), Path(values.output), values.baseline)
     print(shown)
     for path in written:
         print(path, file=sys.stderr)

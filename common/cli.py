@@ -1,5 +1,6 @@
 """What every command line of this project shares: clear errors, no tracebacks for a user's slip."""
 
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,31 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return 128 + signal.SIGPIPE
 
     app.run(guarded, flags_parser=parse)
+
+
+def names(flag: str, given: Sequence[str] | None, allowed: Sequence[str]) -> list[str]:
+    """The distinct values of a list flag; UserError for none, and for one that is not allowed."""
+    values = list(dict.fromkeys(given or []))
+    unknown = [name for name in values if name not in allowed]
+    if unknown or not values:
+        problem = ", ".join(unknown) or "none given"
+        raise UserError(f"--{flag}: {problem}; allowed: {', '.join(allowed)}")
+    return values
+
+
+def numbers(flag: str, given: Sequence[str], least: float, integers: bool = False) -> list[float]:
+    """The finite numbers of a list flag; UserError for none, and for others."""
+    try:
+        values = [float(text) for text in given]
+    except ValueError:
+        values = []
+    good = [n for n in values if math.isfinite(n) and n >= least and (not integers or n % 1 == 0)]
+    if not values or len(good) < len(values):
+        kind = "integers" if integers else "numbers"
+        raise UserError(
+            f"--{flag}: {','.join(given) or 'nothing'} given; allowed: {kind} >= {least}"
+        )
+    return good
 
 
 def fail(message: str) -> NoReturn:

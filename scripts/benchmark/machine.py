@@ -48,12 +48,12 @@ class LoadMeter:
     def report(self) -> dict[str, float]:
         """`seconds` since the start, `load_average` of one minute, `others_cpu_share` in [0, 1]."""
         seconds = time.monotonic() - self._start[0]
-        others = _busy_seconds() - time.process_time() - self._start[1]
+        other_seconds = _busy_seconds() - time.process_time() - self._start[1]
         available = seconds * len(environment.available_cores())
         return {
             "seconds": seconds,
             "load_average": psutil.getloadavg()[0],
-            "others_cpu_share": min(1.0, max(0.0, others / available)) if available else 0.0,
+            "others_cpu_share": min(1.0, max(0.0, other_seconds / available)) if available else 0.0,
         }
 
 

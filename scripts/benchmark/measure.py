@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
       optimizers: those to measure, by name.
-      absent: those asked for that cannot be built here, with the reason.
+      absent: those asked for that this environment cannot build, with the reason.
       intervals: refresh intervals to amortise over.
       options: of all optimizers; `interval` is the number of steps in a cycle, of which the last
         one refreshes.
@@ -64,9 +64,9 @@ class Plan:
     def groups(self, parameters: int) -> list[list[str]]:
         """Optimizers to interleave, each group with the ones that ratios are taken to."""
         anchors = [n for n in (rivals.BASELINE, rivals.REFERENCE) if n in self.optimizers]
-        others = [name for name in self.optimizers if name not in anchors]
+        compared = [name for name in self.optimizers if name not in anchors]
         room = max(1, int(self.memory / (4 * parameters) / _COPIES) - len(anchors))
-        return [anchors + others[i : i + room] for i in range(0, max(1, len(others)), room)]
+        return [anchors + compared[i : i + room] for i in range(0, max(1, len(compared)), room)]
 
 
 def measure(network: str, plan: Plan) -> dict[str, Any]:
@@ -147,13 +147,13 @@ def _measure_group(
             bar.update()
             if rows[name]["failure"]:
                 del running[name]
-    seen = load.report()
+    load_report = load.report()
     for name, stepped in running.items():
         with _recorded_failure(rows[name], plan):
             rows[name] |= stepped.memory()
         for kind, times in samples[name].items():
             rows[name][kind] = summaries(times) if times else None
-    return rows, seen
+    return rows, load_report
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def staggering(
       and the 99th percentile over the median of each clock.
 
     Raises:
-      UserError: if our optimizer cannot be built here.
+      UserError: if this environment cannot build our optimizer.
     """
     if (rival := rivals.available().get(_STAGGERED)) is None:
         raise UserError(f"--staggering needs {_STAGGERED}: {rivals.absent()[_STAGGERED]}")

@@ -30,7 +30,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from common import cli, documents, files
-from common.cli import UserError
 from common.documents import number
 from scripts.benchmark import model_shapes
 from scripts.benchmark.machine import LoadMeter
@@ -65,12 +64,12 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Measures what the flags describe."""
     del argv
-    networks, modes = _known("networks", model_shapes.NETWORKS), _known("modes", MODES)
-    if not FLAGS.worlds or not all(text.isdecimal() and int(text) > 1 for text in FLAGS.worlds):
-        raise UserError(f"--worlds: {','.join(FLAGS.worlds)!r}; allowed: integers above 1, as 2,4")
+    networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
+    modes = cli.names("modes", FLAGS.modes, MODES)
+    worlds = cli.numbers("worlds", FLAGS.worlds, 2, integers=True)
     output = files.make_directory(Path(FLAGS.output))
     load, rows = LoadMeter(), []
-    for world in map(int, FLAGS.worlds):
+    for world in map(int, worlds):
         of_ranks = _launch(world, networks, modes, FLAGS.block_size, FLAGS.repeats)
         cases = itertools.product(networks, modes)
         for (network, mode), *times in zip(cases, *of_ranks, strict=True):
@@ -85,16 +84,6 @@ def main(argv: Sequence[str]) -> int:
     files.write_text(output / "ranks.md", table(settings, rows))
     print(f"wrote {output / 'ranks.json'} and ranks.md")
     return 0
-
-
-def _known(flag: str, allowed: Sequence[str]) -> list[str]:
-    given = list(dict.fromkeys(FLAGS[flag].value or []))
-    unknown = [name for name in given if name not in allowed]
-    if unknown or not given:
-        raise UserError(
-            f"--{flag}: {', '.join(unknown) or 'none given'}; allowed: {', '.join(allowed)}"
-        )
-    return given
 
 
 def _launch(world: int, *arguments: Any) -> list[Any]:

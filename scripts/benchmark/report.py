@@ -104,7 +104,7 @@ def _network(result: Row) -> list[str]:
         for what in ("operators", "kernels", "synchronisations")
         for kind in ("plain", "refresh")
     ]
-    others: dict[str, Column] = {
+    memory: dict[str, Column] = {
         "optimizer": "optimizer",
         "state MiB": lambda row: number(row["state_bytes"] / _MIB),
         "workspace MiB": lambda row: number(row["workspace_bytes"] / _MIB),
@@ -126,7 +126,7 @@ def _network(result: Row) -> list[str]:
         *("", "Milliseconds:", "", columns(rows, times), ""),
         *("Ratios, within one group of interleaved optimizers:", "", columns(rows, ratios), ""),
         "Memory beside weights and gradients, and what a step dispatches:",
-        *("", columns(rows, others)),
+        *("", columns(rows, memory)),
         *(
             f"\n- {row['optimizer']}: {row['failure'] or 'not here: ' + row['absent']}"
             for row in result["rows"]
@@ -142,9 +142,9 @@ def _quartiles(row: Row) -> str:
 
 def _load(machine: Row, names: str) -> str:
     share = machine["others_cpu_share"]
-    others = "unknown" if share is None else f"{share:.0%}"
+    other_cpu = "unknown" if share is None else f"{share:.0%}"
     return (
-        f"{names}: {machine['seconds']:.0f} s, CPU share of other processes {others}, "
+        f"{names}: {machine['seconds']:.0f} s, CPU share of other processes {other_cpu}, "
         f"load average {number(machine['load_average'], '.1f')}"
     )
 

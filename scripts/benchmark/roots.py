@@ -22,7 +22,6 @@ from absl import flags
 from torch import Tensor
 
 from common import cli, files, progress
-from common.cli import UserError
 from scripts.benchmark import machine, report, root_inputs
 from scripts.benchmark.clock import summary, timed
 from scripts.benchmark.machine import LoadMeter
@@ -106,8 +105,8 @@ def main(argv: Sequence[str]) -> None:
     """Measures what the flags describe."""
     del argv
     device = machine.device(FLAGS.device)
-    sizes = [int(size) for size in numbers("sizes", FLAGS.sizes, 2, integers=True)]
-    conditions = {name: numbers(name, getattr(FLAGS, name), 1) for name in _CONDITIONS}
+    sizes = [int(size) for size in cli.numbers("sizes", FLAGS.sizes, 2, integers=True)]
+    conditions = {name: cli.numbers(name, getattr(FLAGS, name), 1) for name in _CONDITIONS}
     torch.set_num_threads(FLAGS.threads)
     output = files.make_directory(Path(FLAGS.output))
     graded = [
@@ -125,8 +124,8 @@ def main(argv: Sequence[str]) -> None:
 
         def measured(inputs: Sequence[RootInput], damping: float, repeat: bool) -> list[Row]:
             return [
-                _accuracy(given, exponent, damping, method, device, repeat, bar)
-                for given in inputs
+                _accuracy(root_input, exponent, damping, method, device, repeat, bar)
+                for root_input in inputs
                 for exponent, method in pairs
             ]
 
@@ -147,23 +146,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"wrote {path} and {path.with_suffix('.md').name}")
 
 
-def numbers(flag: str, given: Sequence[str], least: float, integers: bool = False) -> list[float]:
-    """The finite numbers of a flag; UserError for others and for none."""
-    try:
-        values = [float(text) for text in given]
-    except ValueError:
-        values = []
-    good = [n for n in values if math.isfinite(n) and n >= least and (not integers or n % 1 == 0)]
-    if not values or len(good) < len(values):
-        kind = "integers" if integers else "numbers"
-        raise UserError(
-            f"--{flag}: {','.join(given) or 'nothing'} given; allowed: {kind} >= {least}"
-        )
-    return good
-
-
 def _accuracy(
-    given: RootInput,
+    root_input: RootInput,
     exponent: float,
     damping: float,
     method: Method,
@@ -176,14 +160,14 @@ def _accuracy(
     `error` is that of the root; `gradient_error` that of its product with a matrix whose columns
     have covariance A; with `repeat`, `repeated_error` that of the root that training gets.
     """
-    bar.set_postfix_str(f"({given.name}, {method.name})")
-    matrices = given.matrix[None].to(device)
+    bar.set_postfix_str(f"({root_input.name}, {method.name})")
+    matrices = root_input.matrix[None].to(device)
     result = method(matrices, exponent, damping)
-    exact = given.power(-exponent, damping)
-    gradient = given.gradient()
+    exact = root_input.power(-exponent, damping)
+    gradient = root_input.gradient()
     root = result.roots[0].double().cpu()
     row: Row = {
-        "input": given.name,
+        "input": root_input.name,
         "size": len(exact),
         "exponent": exponent,
         "damping": damping,

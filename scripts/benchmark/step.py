@@ -82,13 +82,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _plan(device: torch.device, time_limit: float) -> Plan:
-    networks = tuple(dict.fromkeys(FLAGS.networks))
-    unknown = [name for name in networks if name not in model_shapes.NETWORKS]
-    if unknown or not networks:
-        raise UserError(
-            f"--networks: {', '.join(unknown) or 'none given'}; "
-            f"allowed: {', '.join(model_shapes.NETWORKS)}"
-        )
+    networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
     available, absent = rivals.available(), rivals.absent()
     names = [rivals.BASELINE, *(FLAGS.optimizers or [*available, *absent])]
     names = list(dict.fromkeys(names))
@@ -96,14 +90,10 @@ def _plan(device: torch.device, time_limit: float) -> Plan:
         raise UserError(
             f"--optimizers: unknown {', '.join(unknown)}; known: {', '.join([*available, *absent])}"
         )
-    intervals = FLAGS.intervals
-    if not intervals or not all(text.isdecimal() and int(text) > 0 for text in intervals):
-        raise UserError(
-            f"--intervals: {','.join(intervals)!r}; allowed: positive integers, as 1,10,100"
-        )
+    intervals = cli.numbers("intervals", FLAGS.intervals, 1, integers=True)
     memory = FLAGS.memory
     return Plan(
-        networks=networks,
+        networks=tuple(networks),
         optimizers={name: available[name] for name in names if name in available},
         absent={name: absent[name] for name in names if name in absent},
         intervals=tuple(dict.fromkeys(map(int, intervals))),

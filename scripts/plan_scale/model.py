@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scripts.benchmark import model_shapes
 from scripts.benchmark.counting import Kernel, WorkCount
-from scripts.plan_scale import ranks as plan_scale_ranks
 from scripts.plan_scale.hardware import Hardware
-from scripts.plan_scale.ranks import Rank, World
+from scripts.plan_scale.ranks import Rank, World, allocate, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
@@ -54,6 +52,10 @@ class Question:
     tokens: int = 8192
     step_seconds: float | None = None
 
+    def seconds(self, kernels: Iterable[Kernel]) -> float:
+        """Modelled time of kernels one after the other."""
+        return self.hardware.seconds(kernels, self.efficiency, self.with_tf32)
+
 
 def answer(question: Question) -> dict[str, Any]:
     """The plan, as JSON values: bytes, operations and seconds of one rank and one step.
@@ -65,37 +67,45 @@ def answer(question: Question) -> dict[str, Any]:
       UserError: if `group_size` does not fit the world.
     """
     shapes = list(model_shapes.shapes(question.model).values())
-    first = _build(question, shapes, 0)
-    owners = Owners(first.layout.owned[0], question.config)
-    built = {0: first}
-    for number in (_largest(owners.costs), _largest(owners.states)):
-        if number not in built and len(built) * len(owners.costs) < _ENOUGH:
-            built[number] = _build(question, shapes, number)
+
+    def build(number: int) -> Rank:
+        return build_rank(
+            question.world,
+            shapes,
+            question.parameter_dtype,
+            question.config,
+            question.distributed,
+            number,
+        )
+
+    built = {0: build(0)}
+    specs = built[0].layout.owned[0]
+    costs, states = owner_costs(specs, question.config), owner_states(specs, question.config)
+    for number in (costs.index(max(costs)), states.index(max(states))):
+        if number not in built and len(built) * len(costs) < _ENOUGH:
+            built[number] = build(number)
     ranks = built.values()
     fullest = max(ranks, key=lambda rank: sum(rank.memory.values()))
-    hardware, efficiency = question.hardware, question.efficiency
-    refresh = _refresh(question, first, owners)
+    refresh = _refresh(question, built[0], specs)
+    sending_seconds = question.hardware.sending_seconds
     seconds = {
-        "step": max(
-            hardware.seconds(rank.count.kernels, efficiency, question.with_tf32) for rank in ranks
-        ),
+        "step": max(question.seconds(rank.count.kernels) for rank in ranks),
         "refresh": refresh["seconds_slowest"],
-        "communication": max(hardware.sending_seconds(rank.count.sent) for rank in ranks),
+        "communication": max(sending_seconds(rank.count.sent) for rank in ranks),
     }
-    held = max(rank.memory["weights"] for rank in ranks)
-    elements = held // question.parameter_dtype.itemsize
+    weights = max(rank.memory["weights"] for rank in ranks)
+    elements = weights // question.parameter_dtype.itemsize
     # One pass that reads weights, gradients and both moments and writes all but the gradients.
-    adamw_bytes = 3 * held + 4 * 4 * elements
-    adamw = hardware.seconds([Kernel(0, adamw_bytes, torch.float32)], efficiency, False)
+    adamw = question.seconds([Kernel(0, 3 * weights + 4 * 4 * elements, torch.float32)])
     return {
         "parameters": sum(map(math.prod, shapes)),
-        "preconditioned": _preconditioned(first),
-        "owners": len(owners.costs),
+        "preconditioned": _preconditioned(built[0]),
+        "owners": len(costs),
         "memory": fullest.memory,
         "memory_total": sum(fullest.memory.values()),
-        "adamw_memory_total": 2 * held + 2 * 4 * elements,
-        "state": {"max": max(owners.states), "mean": sum(owners.states) / len(owners.states)},
-        "balance": max(owners.costs) * len(owners.costs) / sum(owners.costs),
+        "adamw_memory_total": 2 * weights + 2 * 4 * elements,
+        "state": {"max": max(states), "mean": sum(states) / len(states)},
+        "balance": max(costs) * len(costs) / sum(costs),
         "flops": max(rank.count.flops for rank in ranks),
         "bytes": max(rank.count.bytes for rank in ranks),
         "bytes_sent": max(rank.bytes_sent for rank in ranks),
@@ -114,109 +124,73 @@ def overhead(plan: Mapping[str, Any]) -> float | None:
     return float((seconds["total"] - seconds["adamw"]) / (training + seconds["adamw"]))
 
 
-def _build(question: Question, shapes: Sequence[tuple[int, ...]], number: int) -> Rank:
-    return plan_scale_ranks.build(
-        question.world,
-        shapes,
-        question.parameter_dtype,
-        question.config,
-        question.distributed,
-        number,
-    )
+def owner_costs(specs: Sequence[Sequence[StackSpec]], config: ShampooConfig) -> list[float]:
+    """Costs of each owner's blocks (`ownership.block_cost`) by the stacks of every owner."""
+
+    def cost(spec: StackSpec) -> float:
+        interval = config.refresh_interval
+        return ownership.block_cost(spec.height, spec.width, spec.sides, interval)
+
+    return [sum(spec.blocks * cost(spec) for spec in owned) for owned in specs]
 
 
-def _largest(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)
+def owner_states(specs: Sequence[Sequence[StackSpec]], config: ShampooConfig) -> list[int]:
+    """Bytes of each owner's state, by the stacks of every owner."""
+    sizes: dict[tuple[int, int, tuple[bool, bool]], int] = {}
 
-
-class Owners:
-    """What each owner has to hold and to do.
-
-    Args:
-      layouts: the stacks of every owner.
-      config: the optimizer's.
-    """
-
-    def __init__(self, layouts: Sequence[Sequence[StackSpec]], config: ShampooConfig) -> None:
-        self.layouts, self._config = layouts, config
-        self._state: dict[tuple[int, int, tuple[bool, bool]], int] = {}
-
-    @cached_property
-    def costs(self) -> list[float]:
-        """Of each owner's blocks, see `ownership.block_cost`."""
-        interval = self._config.refresh_interval
-        return [
-            sum(
-                each.blocks * ownership.block_cost(each.height, each.width, each.sides, interval)
-                for each in owned
-            )
-            for owned in self.layouts
-        ]
-
-    @cached_property
-    def states(self) -> list[int]:
-        """Bytes of each owner's state."""
-        return [
-            sum(each.blocks * self._state_of_block(each) for each in owned)
-            for owned in self.layouts
-        ]
-
-    def _state_of_block(self, layout: StackSpec) -> int:
-        """Every state tensor has a row per block, so one block tells of all."""
-        key = layout.height, layout.width, layout.sides
-        if key not in self._state:
-            member = layout.parts[0]
-            tile = dataclasses.replace(member.grid, rows=1, columns=1)
-            one = dataclasses.replace(
-                layout, parts=(dataclasses.replace(member, grid=tile, offset=0),)
-            )
-            group = StackGroup(
-                [one], [member.index], self._config, torch.float32, torch.device("meta")
-            )
-            plan_scale_ranks.allocate(group.stacks[0], self._config)
+    def block_bytes(spec: StackSpec) -> int:
+        # Every state tensor has a row per block, so one block tells of all.
+        key = spec.height, spec.width, spec.sides
+        if key not in sizes:
+            part = spec.parts[0]
+            grid = dataclasses.replace(part.grid, rows=1, columns=1)
+            one = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
+            group = StackGroup([one], [part.index], config, torch.float32, torch.device("meta"))
+            allocate(group.stacks[0], config)
             tensors = group.stacks[0].state_tensors().values()
-            self._state[key] = sum(tensor.numel() * tensor.itemsize for tensor in tensors)
-        return self._state[key]
+            sizes[key] = sum(tensor.nbytes for tensor in tensors)
+        return sizes[key]
+
+    return [sum(spec.blocks * block_bytes(spec) for spec in owned) for owned in specs]
 
 
 def _preconditioned(rank: Rank) -> float:
     """The share of all elements that lie in blocks with a factor."""
-    totals = {False: 0, True: 0}
-    for plan in rank.layout.plans:
-        for tile in plan.grids:
-            totals[any(tile.sides)] += tile.blocks * tile.height * tile.width
-    return totals[True] / sum(totals.values())
+    grids = [grid for plan in rank.layout.plans for grid in plan.grids]
+    with_factors = sum(grid.elements for grid in grids if any(grid.sides))
+    return with_factors / sum(grid.elements for grid in grids)
 
 
-def _refresh(question: Question, rank: Rank, owners: Owners) -> dict[str, Any]:
+def _refresh(
+    question: Question, rank: Rank, specs: Sequence[Sequence[StackSpec]]
+) -> dict[str, Any]:
     """Operations and seconds of refreshes per step: a rank's mean, and the slowest rank's.
 
     In a step all wait for the rank with the most to do, so its time is what counts; the schedule
     is the optimizer's own.
     """
-    config = question.config
-    plans = rank.layout.plans
-    parts = (part for index, plan in enumerate(plans) for part in blocking.parts_of(index, plan))
+    config, interval = question.config, question.config.refresh_interval
+    plans = enumerate(rank.layout.plans)
+    parts = (part for index, plan in plans for part in blocking.parts_of(index, plan))
     schedule = RefreshSchedule(blocking.stack_specs(parts))
     work: dict[int, tuple[float, float]] = {}
-    slowest = [0.0] * config.refresh_interval
+    slowest = [0.0] * interval
     flops = seconds = 0.0
-    for layouts in owners.layouts:
-        of_owner = schedule.restricted_to(layouts)
-        for phase in range(config.refresh_interval):
-            step = config.refresh_interval + phase
-            here = 0.0
-            for due in of_owner.due(step, config.refresh_interval, config.refresh):
-                layout = layouts[due.stack]
-                dimension = (layout.height, layout.width)[due.side]
-                exponent = config.exponent or 1 / (2 * sum(layout.sides))
+    for owned in specs:
+        of_owner = schedule.restricted_to(owned)
+        for phase in range(interval):
+            seconds_of_step = 0.0
+            for due in of_owner.due(interval + phase, interval, config.refresh):
+                spec, factors = owned[due.stack], due.stop - due.start
+                dimension = (spec.height, spec.width)[due.side]
+                exponent = config.exponent or 1 / (2 * sum(spec.sides))
                 if dimension not in work:
                     work[dimension] = _factor_work(question, dimension, exponent)
-                flops += (due.stop - due.start) * work[dimension][0]
-                here += (due.stop - due.start) * work[dimension][1]
-            seconds += here
-            slowest[phase] = max(slowest[phase], here)
-    steps = config.refresh_interval * len(owners.layouts)
+                flops += factors * work[dimension][0]
+                seconds_of_step += factors * work[dimension][1]
+            seconds += seconds_of_step
+            slowest[phase] = max(slowest[phase], seconds_of_step)
+    steps = interval * len(specs)
     return {
         "flops_mean": flops / steps,
         "seconds_mean": seconds / steps,
@@ -247,8 +221,7 @@ def _factor_work(question: Question, dimension: int, exponent: float) -> tuple[f
         )
         flops = with_refresh - without
         kernels = [Kernel(round(flops), 0, torch.float32)]
-    time = question.hardware.seconds(kernels, question.efficiency, question.with_tf32)
-    return flops, time
+    return flops, question.seconds(kernels)
 
 
 def _training_seconds(question: Question, shapes: Sequence[tuple[int, ...]]) -> float | None:
@@ -257,5 +230,4 @@ def _training_seconds(question: Question, shapes: Sequence[tuple[int, ...]]) -> 
     if question.model not in model_shapes.LANGUAGE_MODELS:
         return None
     flops = _TRAINING_FLOPS * sum(map(math.prod, shapes)) * question.tokens
-    kernel = Kernel(flops, 0, torch.bfloat16)
-    return question.hardware.seconds([kernel], question.efficiency, question.with_tf32)
+    return question.seconds([Kernel(flops, 0, torch.bfloat16)])

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -17,12 +18,12 @@ from scripts.benchmark.counting import WorkCount, storage_bytes
 from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
 from submission.shampoo.layout import GroupStep, Layout
 from submission.shampoo.placement import Placements, local, rows_of
-from submission.shampoo.stack_group import StackGroup
 from submission.shampoo.stacks import Stack
 
 MOST_RANKS = 4096
 # Neither the first step nor a power of two, so that no refresh of all is due.
-_AN_ORDINARY_STEP = 3
+_ORDINARY_STEP = 3
+_CPU_GENERATOR = torch.Generator()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ class World:
             parameters = [_shard_of(full, mesh, shard) for full in parameters]
             gradients = [_shard_of(full, mesh, shard) for full in gradients]
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            # No `Parameter`, which would ask DTensor's cache, and that knows the last rank's mesh.
+            # Not a `Parameter`: it would ask DTensor's cache, which has the last rank's mesh.
             parameter.requires_grad_().grad = gradient
         return parameters
 
@@ -111,7 +112,7 @@ def _shard_of(full: Tensor, mesh: DeviceMesh, shard: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """What one rank holds and does in a step that refreshes nothing.
+    """What one rank stores, and does in a step that refreshes nothing.
 
     Attributes:
       layout: its stacks, and those of all owners.
@@ -127,13 +128,8 @@ class Rank:
     count: WorkCount
     bytes_sent: int
 
-    @property
-    def stacks(self) -> StackGroup:
-        """Of the parameters, which are all alike."""
-        return self.layout.stacks[0]
 
-
-def build(
+def build_rank(
     world: World,
     shapes: Sequence[tuple[int, ...]],
     dtype: torch.dtype,
@@ -146,7 +142,7 @@ def build(
     Raises:
       UserError: if `distributed.group_size` does not fit the world.
     """
-    fixed = {each.name: getattr(config, each.name) for each in dataclasses.fields(StateConfig)}
+    fixed = {field.name: getattr(config, field.name) for field in dataclasses.fields(StateConfig)}
     with world.rank(number), torch.no_grad():
         parameters = world.parameters(shapes, dtype, number)
         try:
@@ -159,27 +155,32 @@ def build(
             )
         except ValueError as error:
             raise UserError(f"--group_size: {error}") from error
-        for stacks in layout.stacks:
-            for stack in stacks.stacks:
-                for member in stack.layout.parts:
-                    stacks.counters.mark_seen(member)
+        for group in layout.stacks:
+            for stack in group.stacks:
+                for part in stack.layout.parts:
+                    group.counters.mark_seen(part)
                 allocate(stack, config)
         count = _step(layout, parameters, config)
-        held = [local(parameter) for parameter in parameters]
-        size = sum(tensor.numel() * tensor.itemsize for tensor in held)
+        size = sum(local(parameter).nbytes for parameter in parameters)
         memory = {"weights": size, "gradients": size, **_state(layout)}
-        memory["buffers"] = sum(map(_buffers, layout.stacks))
+        # Stacks may share buffers with the exchange.
+        memory["buffers"] = sum(
+            storage_bytes([list(vars(group.exchange).values()), [s.buffer for s in group.stacks]])
+            for group in layout.stacks
+        )
         memory["temporaries"] = count.peak
-        sent = sum(stacks.exchange.bytes_per_step for stacks in layout.stacks)
+        sent = sum(group.exchange.bytes_per_step for group in layout.stacks)
         return Rank(layout, memory, count, sent)
 
 
 def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> WorkCount:
-    group = {each.name: getattr(config, each.name) for each in dataclasses.fields(config)}
-    # Staggered refreshes are due at every step; these would be at that of no interest here.
+    group = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    # Staggered refreshes are due at every step; together, none is due at this one.
     group |= {"params": parameters, "refresh": "together", "peak_lr": config.lr}
-    group |= {"refresh_step": _AN_ORDINARY_STEP - 1, "refresh_interval": 2 * _AN_ORDINARY_STEP}
-    with WorkCount() as count:
+    group |= {"refresh_step": _ORDINARY_STEP - 1, "refresh_interval": 2 * _ORDINARY_STEP}
+    # The meta device has no generator, which rounding to bfloat16 asks for.
+    generator = mock.patch.object(torch, "Generator", lambda device: _CPU_GENERATOR)
+    with generator, WorkCount() as count:
         step = GroupStep(group, layout, range(len(parameters)), None)
         step.advance(step.gather()[0])
     return count
@@ -200,15 +201,9 @@ _KINDS |= {f"{side}_{end}": "roots" for side in ("left", "right") for end in ("r
 
 
 def _state(layout: Layout) -> dict[str, int]:
-    found = dict.fromkeys(("moments", "factors", "roots", "others"), 0)
-    for stacks in layout.stacks:
-        for stack in stacks.stacks:
+    sizes = dict.fromkeys(("moments", "factors", "roots", "others"), 0)
+    for group in layout.stacks:
+        for stack in group.stacks:
             for name, tensor in stack.state_tensors().items():
-                found[_KINDS.get(name, "others")] += tensor.numel() * tensor.itemsize
-    return found
-
-
-def _buffers(stacks: StackGroup) -> int:
-    """Of the exchange and of the stacks, which may share them."""
-    own = [stack.buffer for stack in stacks.stacks]
-    return storage_bytes([list(vars(stacks.exchange).values()), own])
+                sizes[_KINDS.get(name, "others")] += tensor.nbytes
+    return sizes

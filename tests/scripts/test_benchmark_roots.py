@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from common import cli
 from common.cli import UserError
 from scripts.benchmark import report, root_inputs
-from scripts.benchmark import roots as benchmark_roots
 from scripts.benchmark.roots import EXPONENTS, METHODS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.plan import reference
@@ -62,7 +62,7 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
 )
 def test_refuses_wrong_numbers(given: list[str], integers: bool, message: str) -> None:
     with pytest.raises(UserError) as refused:
-        benchmark_roots.numbers("sizes", given, 2, integers)
+        cli.numbers("sizes", given, 2, integers)
     assert str(refused.value) == message
 
 

@@ -326,7 +326,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     [
         ("--networks=alexnet", "--networks: alexnet; allowed: small_200k, resnet50"),
         ("--optimizers=adam", "--optimizers: unknown adam; known: adamw"),
-        ("--intervals=1,0", "--intervals: '1,0'; allowed: positive integers"),
+        ("--intervals=1,0", "--intervals: 1,0 given; allowed: integers >= 1"),
     ],
 )
 def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:

@@ -64,14 +64,13 @@ def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, me
     config = ShampooConfig(method=method, **OPTIONS)
     kinds = ("moments", "factors", "roots", "others")
     for number, (state, sent) in enumerate(found):
-        rank = plan_scale_ranks.build(
+        rank = plan_scale_ranks.build_rank(
             World.of(size, mesh), SHAPES, torch.float32, config, DistributedConfig(), number
         )
         assert sum(rank.memory[kind] for kind in kinds) == state
         assert rank.bytes_sent == sent
         assert sum(rank.count.sent.values()) == sent
-        owners = plan_scale_model.Owners(rank.layout.owned[0], config)
-        assert owners.states[number] == state
+        assert plan_scale_model.owner_states(rank.layout.owned[0], config)[number] == state
 
 
 @pytest.mark.parametrize("model", ["resnet50", "vit_s16"])
@@ -164,7 +163,7 @@ def test_refuses_worlds_that_cannot_be(size: int, mesh: str, message: str) -> No
 def test_refuses_an_ownership_group_that_does_not_fit() -> None:
     distributed = DistributedConfig(group_size=3)
     with pytest.raises(UserError, match="--group_size: group_size must divide the 8 ranks"):
-        plan_scale_ranks.build(
+        plan_scale_ranks.build_rank(
             World.of(8, "ddp"), SHAPES, torch.float32, ShampooConfig(), distributed, 0
         )
 

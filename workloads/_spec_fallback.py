@@ -6,7 +6,7 @@ from typing import Any
 
 
 class LossType(enum.Enum):
-    """What a workload's loss is; values equal `algoperf.spec.LossType`."""
+    """The kind of a workload's loss; values equal `algoperf.spec.LossType`."""
 
     SOFTMAX_CROSS_ENTROPY = 0
     SIGMOID_CROSS_ENTROPY = 1
@@ -23,7 +23,7 @@ class ForwardPassMode(enum.Enum):
 
 
 class ParameterType(enum.Enum):
-    """What a parameter does in its model; values equal `algoperf.spec.ParameterType`."""
+    """The role of a parameter in its model; values equal `algoperf.spec.ParameterType`."""
 
     WEIGHT = 0
     BIAS = 1

@@ -1,4 +1,4 @@
-"""What is known of a workload without loading its data or its model."""
+"""Facts of a workload that are known without its data or its model."""
 
 import dataclasses
 from typing import Literal
@@ -12,7 +12,7 @@ class WorkloadFacts:
       name: the workload's name on the command line and in log folders.
       suite: `standin` (small, real data, runs here) or `official` (AlgoPerf's own).
       stands_in_for: the official workload that a stand-in imitates; empty for official ones.
-      dataset: where the data comes from.
+      dataset: the source of the data.
       metric: the target's metric, without its split.
       direction: whether a larger (`max`) or a smaller (`min`) metric is better.
       step_hint: steps of the budget; targets are set with schedules of 0.75 times as many.

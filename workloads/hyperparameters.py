@@ -60,7 +60,7 @@ def check(
     Args:
       algorithm: one of REQUIRED.
       where: the file, for messages.
-      model: what is tuned, if known. Values of dropout and label smoothing that the model or its
+      model: the tuned model, if known. Values of dropout and label smoothing that the model or its
         loss ignores are refused, since trials would differ in name only.
 
     Raises:

@@ -84,7 +84,7 @@ def official(name: str, version: str | None = None) -> OfficialFacts:
 
 
 def caveat(name: str) -> str | None:
-    """What to tell a person before a workload is trained here, if anything.
+    """A warning for a person before a workload is trained here, if there is one.
 
     It says so where the workload's targets were set on other data than it has on this machine.
 

@@ -1,4 +1,4 @@
-"""How runs are counted and scored: studies, trials, budgets and what is scored, per version.
+"""Rules of counting and scoring per version: studies, trials, budgets, scored workloads.
 
 >>> ruleset("v0.5", "external").held_out["ogbg"]
 ('ogbg_model_size',)

@@ -144,7 +144,7 @@ class Checks:
 
     @property
     def _classes(self) -> Mapping[str, Any]:
-        """What the benchmark's classes say, by workload."""
+        """Budgets, targets and batch sizes of the benchmark's classes, by workload."""
         return self.answer.get("workloads", {})
 
     def benchmark(self) -> Iterator[str]:
@@ -240,7 +240,7 @@ class Checks:
                 yield f"processes cannot meet at {host}: {error.strerror or error}"
 
     def warnings(self) -> Iterator[str]:
-        """What lets a trial run, but makes its times differ from those published."""
+        """Differences that let a trial run, but make its times differ from those published."""
         makefile = (ROOT / "Makefile").read_text("utf-8")
         pinned = re.search(r"^TORCH \?= (\S+)", makefile, re.MULTILINE)
         torch = str(self.answer.get("torch", ""))

@@ -22,7 +22,7 @@ _OURS = (
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """Where trials run.
+    """The machine that trials run on.
 
     Attributes:
       checkout, python: of the benchmark, absolute.
@@ -50,7 +50,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A program with its arguments, where it runs, and what its environment has besides ours."""
+    """A program, its arguments, its working directory, and variables added to the environment."""
 
     arguments: tuple[str, ...]
     directory: Path
@@ -68,7 +68,7 @@ class Command:
 
 
 def command(trial: OfficialTrial, node: Node) -> Command:
-    """What runs a trial on a node; UserError for GPUs that this process may not see.
+    """The command of a trial on a node; UserError for GPUs that this process may not see.
 
     The runner asks on its terminal what to do with a workload's folder that is there already, and
     a batch job has none; `--resume_last_run` keeps it from asking. It has no other effect: a trial

@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Which data a person wants, where, and how.
+    """Data that a person asks for, with folders and options.
 
     Attributes:
       workload: official, base or variant.
@@ -181,10 +181,10 @@ class Request:
         return 0
 
     def set_up(self) -> int:
-        """Says what will be done, does it, and checks what is there; 0 if all of it is.
+        """Describes the set-up, runs it, and checks its result; 0 if that is complete.
 
         Raises:
-          UserError: where the set-up would fail or may not begin: terms that are not accepted, an
+          UserError: if the set-up would fail or may not begin: terms that are not accepted, an
             address that is absent or of no use, no checkout of the benchmark, programs that are not
             installed, too little space.
         """
@@ -209,11 +209,11 @@ class Request:
         ).returncode
         if code != 0:
             print(f"the benchmark's set-up ended with exit code {code}; what is there now:")
-        # Programs that the script starts may fail without its noticing: what is there decides.
+        # The script does not notice when a program fails, so its exit code says little.
         return self.check()
 
     def _description(self) -> str:
-        """What the set-up is about to do, for a person to read."""
+        """A description of the set-up, for a person to read before it starts."""
         setup, size = self._setup, self._data.size_gib
         lines = {
             "data set": f"{self._data.title}, from {setup.owner}",
@@ -269,7 +269,7 @@ def check_address(flag: str, file: str, address: str, remedy: str) -> None:
 
 
 def expires(address: str) -> datetime.datetime | None:
-    """When a signed address ends, if it says so in one of the two forms of Amazon S3.
+    """The end of a signed address, in either form of Amazon S3; None if it has none.
 
     >>> expires("https://example.org/a.xz?Expires=0")
     datetime.datetime(1970, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)

@@ -1,4 +1,4 @@
-"""An entry as the official runner finds it: one of ours, or a packaged folder anywhere."""
+"""Entries for the official runner: those of this repository, or packaged folders anywhere."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ _SELF_TUNING = re.compile(r"^ruleset:\s*['\"]?self", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class OfficialEntry:
-    """What the runner must be told of an entry.
+    """An entry, as the runner's flags describe it.
 
     Attributes:
       name: of the submission in the logs.

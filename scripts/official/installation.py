@@ -1,4 +1,4 @@
-"""Where the official benchmark is on this machine: its checkout, and the Python that runs it.
+"""The official benchmark on this machine: its checkout, and the Python that runs it.
 
 `make algoperf` makes both. The installed package lacks `submission_runner.py` and
 `datasets/dataset_setup.py`, which is why a checkout is needed, too.

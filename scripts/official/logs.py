@@ -1,4 +1,4 @@
-"""What the official runner's files say of a trial, and what must happen before it may go on.
+"""The state of a trial from the official runner's files, and their repair before it goes on.
 
 The runner writes no file atomically. A trial is complete once the last row of measurements.csv is
 the one with the score alone that the runner adds when it leaves its training loop; what it does
@@ -57,7 +57,7 @@ def read_rows(path: Path) -> Rows:
 
 
 def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
-    """What status.json is to say of a trial whose runner left its training loop, else None.
+    """The content of status.json once the runner has left its training loop, else None.
 
     UserError naming a damaged table.
     """
@@ -76,7 +76,7 @@ def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
 
 
 def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) -> str:
-    """Why the runner left its training loop."""
+    """The reason for which the runner left its training loop."""
     facts, targets = trial.facts, []
     for split, target in (("validation", facts.validation_target), ("test", facts.test_target)):
         values = (float(row.get(f"{split}/{facts.metric}") or "nan") for row in evaluations)
@@ -91,7 +91,7 @@ def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) 
 
 
 def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
-    """How this very trial has ended in `directory`, None if it may start or go on.
+    """The status of this very trial if it has ended in `directory`, None if it may start or go on.
 
     Logs made elsewhere, which have no record of a launch, may have any seed; `source` marks them.
 

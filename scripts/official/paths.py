@@ -1,4 +1,4 @@
-"""Where the official workloads' data lie below one root, and whether all of it is there.
+"""Folders of the official workloads' data below one root, and a check of their files.
 
 The root is the `--data_dir` of the benchmark's own `datasets/dataset_setup.py`; folders are those
 that it makes and that the benchmark's `docker/scripts/startup.sh` expects.
@@ -17,11 +17,11 @@ _FOLDERS_SHARE = 0.01
 
 
 def runner_flags(workload: str, root: Path, framework: str = "pytorch") -> list[str]:
-    """The official runner's flags that say where a workload's data are.
+    """The official runner's flags for the folders of a workload's data.
 
     Args:
       workload: an official workload, base or variant.
-      root: where the benchmark's set-up has put everything.
+      root: the folder of all data sets, as the benchmark's set-up fills it.
       framework: `pytorch` or `jax`, which read ImageNet and CIFAR-10 in different forms.
 
     Returns:
@@ -45,7 +45,7 @@ def runner_flags(workload: str, root: Path, framework: str = "pytorch") -> list[
 
 
 def data_directory(workload: str, root: Path, framework: str = "pytorch") -> Path:
-    """What the runner's `--data_dir` must be, absolute; UserError as `runner_flags`."""
+    """The folder for the runner's `--data_dir`, absolute; UserError as `runner_flags`."""
     tree = tree_of(workload, framework)
     root = root.expanduser().absolute()
     directory = root / tree.folder
@@ -59,7 +59,7 @@ def data_directory(workload: str, root: Path, framework: str = "pytorch") -> Pat
 def missing(
     workload: str, root: Path, framework: str = "pytorch", sizes: bool = False
 ) -> list[str]:
-    """What of a workload's data is missing or incomplete, one sentence each; [] if nothing is.
+    """A sentence for each part of a workload's data that is missing or incomplete.
 
     Args:
       workload, root, framework: as for `runner_flags`.
@@ -75,12 +75,14 @@ def missing(
 
 
 def problems(tree: Tree, directory: Path, sizes: bool = False) -> list[str]:
-    """Which files are missing or too small; `directory` is the tree's folder.
+    """A sentence for each pattern of which files are missing, and for files that are too small.
 
     Files are counted, and their total size is compared with what the benchmark's README says. A
     file that exists may still be damaged: nothing is read.
 
     Args:
+      tree: the expected files.
+      directory: the tree's folder.
       sizes: look up the sizes of many files as well, as ImageNet and LibriSpeech have.
     """
     sentences: list[str] = []

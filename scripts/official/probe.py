@@ -1,4 +1,4 @@
-"""Run by the benchmark's Python, says what it has: probe.py QUESTION.
+"""Describes the benchmark, run by the benchmark's own Python: probe.py QUESTION.
 
 QUESTION is a JSON object with `workloads`, a list of names, and `modules`, the entries' modules by
 their names. The last line that it prints is a JSON object. It imports nothing of this project but
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def probe(names: Sequence[str], modules: Mapping[str, str]) -> dict[str, Any]:
-    """Versions, GPUs, and what the benchmark and the entries say of the workloads."""
+    """Versions, GPUs, and the workloads' budgets, targets and batch sizes."""
     import torch
 
     workloads: Any = importlib.import_module("algoperf.workloads.workloads")
@@ -67,5 +67,5 @@ def _batch_size(module: Any, name: str, workloads: Any) -> int:
 
 if __name__ == "__main__":
     question = json.loads(sys.argv[1])
-    # What imports print must not stand on the same line.
+    # Imports may print without a line break.
     print("\n" + json.dumps(probe(question["workloads"], question["modules"])))

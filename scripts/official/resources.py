@@ -15,7 +15,7 @@ _V1, _V2 = "memory.limit_in_bytes", "memory.max"
 
 
 def trial_gb(trial: OfficialTrial) -> float:
-    """About what one checkpoint of a trial takes under Shampoo, the entry with the most state."""
+    """The size of a trial's checkpoint under Shampoo, the entry with the most state."""
     return checkpoint_gb(
         trial.trial.workload, momentum=trial.trial.hyperparameters.get("momentum", 0.0) > 0
     )
@@ -23,7 +23,7 @@ def trial_gb(trial: OfficialTrial) -> float:
 
 @functools.cache
 def checkpoint_gb(workload: str, momentum: bool) -> float:
-    """About what one checkpoint takes on disk, in units of 1e9 bytes, from above.
+    """An upper estimate of a checkpoint's size on disk, in units of 1e9 bytes.
 
     Weights, two moments, the buffer of heavy-ball momentum if there is one, and Shampoo's factors
     with their roots, all as float32. Where the registry has no shapes, twelve numbers per weight.

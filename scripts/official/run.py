@@ -58,7 +58,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
 
 
 def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float) -> dict[str, Any]:
-    """What status.json is to say of the trial, once the runner has finished it."""
+    """Runs the official runner; the content of status.json once it has finished the trial."""
     trial.write_space(node.output)
     started = command(trial, node)
     _record(started, node, directory)
@@ -92,7 +92,7 @@ def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float)
 
 
 def _record(started: Command, node: Node, directory: Path) -> None:
-    """Writes with which command, on what and at which commit the trial is started or resumed."""
+    """Writes the command, hardware and commit of a start or resume to `launch_N.json`."""
     number = len(list(directory.glob(logs.LAUNCH.format("*"))))
     record = {
         "command": started.shell(),
@@ -104,7 +104,7 @@ def _record(started: Command, node: Node, directory: Path) -> None:
 
 
 def describe(trial: OfficialTrial, node: Node) -> str:
-    """What `complete` would do, for a person; UserError as there."""
+    """The state of a trial before `complete`, for a person; UserError as there."""
     directory = trial.directory(node.output)
     if logs.finished(trial, directory) is not None:
         return "complete"

@@ -37,13 +37,13 @@ def define_flags() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TrialJob:
-    """What a job runs; submitit calls `checkpoint` before the job must leave its node."""
+    """The function of a job; submitit calls `checkpoint` before the job must leave its node."""
 
     trial: OfficialTrial
     node: Node
 
     def __call__(self) -> str:
-        """Checks the node, then runs the trial to its end; what it returns is kept by submitit."""
+        """Checks the node, then runs the trial to its end; submitit stores the returned line."""
         if run.describe(self.trial, self.node) != "complete":
             checks.check([self.trial], self.node)
         done = run.complete(self.trial, self.node)
@@ -51,14 +51,14 @@ class TrialJob:
         return done
 
     def checkpoint(self) -> Any:
-        """The same again: the trial goes on from its last evaluation."""
+        """The job to requeue: the trial goes on from its last evaluation."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def folder(node: Node) -> Path:
-    """Where jobs and what they print are kept: beside --experiment_dir.
+    """The folder of jobs and of their output: beside --experiment_dir.
 
     The organisers' scorer takes every folder within that for a submission's.
     """
@@ -66,7 +66,7 @@ def folder(node: Node) -> Path:
 
 
 def parameters(node: Node) -> dict[str, Any]:
-    """What submitit tells Slurm, as the flags say; UserError for an impossible option.
+    """submitit's parameters, from the flags; UserError for an impossible option.
 
     A job has its node to itself, unless a number of cores is given: by default Slurm gives one
     core to a task, whatever its GPUs, and other jobs beside it would disturb the times.
@@ -111,7 +111,7 @@ def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
     try:
         executor = submitit.SlurmExecutor(folder(node), max_num_timeout=FLAGS.slurm_requeues)
         executor.update_parameters(**parameters(node))
-        with contextlib.redirect_stderr(io.StringIO()):  # submitit says twice what sbatch says
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints sbatch's message twice
             jobs = submit_to(executor, planned, node)
     except (RuntimeError, OSError) as error:  # RuntimeError: all of submitit's own
         raise UserError(f"--slurm: {error}") from error
@@ -132,13 +132,13 @@ def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
 
 
 def script(jobs: int, node: Node) -> str:
-    """The batch file for so many trials, in submitit's own words, with or without a Slurm here."""
+    """submitit's batch file for so many trials; needs no Slurm on this machine."""
     import submitit
 
     class Planner(submitit.SlurmExecutor):
         @classmethod
         def affinity(cls) -> int:
-            return 1  # as if `srun` was there
+            return 1  # otherwise it asks for an installed `srun`
 
     executor = Planner(folder(node))
     executor.update_parameters(**parameters(node))

@@ -1,4 +1,4 @@
-"""Trials of official workloads: which there are, and running them one after another.
+"""Trials of official workloads: planned from flags, and run one after another.
 
 Each is a process of its own, for several in one run out of memory on some workloads. The points of
 a tuning study are drawn here, since the runner shuffles what it draws from ranges without a seed.
@@ -30,7 +30,7 @@ _WORKLOAD_SPACE = "workload"
 
 
 def define_flags() -> None:
-    """Declares what the official runner needs besides workloads, entries and studies."""
+    """Declares flags of the official runner, besides workloads, entries and studies."""
     flags.DEFINE_integer(
         "gpus", None, "that train a trial together (default: the version's); 0: CPU, mnist only", 0
     )
@@ -95,7 +95,7 @@ def trials_from_flags(
 
 
 def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
-    """An entry's points on a workload, and whether they are others than its own list."""
+    """An entry's points on a workload, and whether they replace its own list."""
     given = FLAGS.search_space
     if given is None:
         return entry.points(), False
@@ -114,7 +114,7 @@ def _gpus() -> int:
 
 
 def node_from_flags(output: str) -> Node:
-    """The node as the flags describe it; what a dry run lacks of the benchmark, it only says."""
+    """The node as the flags describe it; a dry run only notes that the benchmark is missing."""
     for problem in installation.problems():
         if not FLAGS.dry_run:
             raise UserError(problem)

@@ -1,4 +1,4 @@
-"""A trial under the official runner: what it is, and what the runner is told of it."""
+"""A trial under the official runner, and the runner's flags for it."""
 
 import dataclasses
 from pathlib import Path
@@ -17,11 +17,11 @@ _SEEDS = 2**31 - 2
 
 @dataclasses.dataclass(frozen=True)
 class OfficialTrial:
-    """A trial, and where its entry and its points are.
+    """A trial with its entry and its list of points.
 
     Attributes:
       trial: as for stand-ins; without hyperparameters under the self-tuning ruleset.
-      entry: what the runner imports.
+      entry: the submission that the runner imports.
       count: points in the list that the runner gets.
       drawn: that list, where it is not the entry's own file.
       version: of the benchmark, whose targets and budgets hold.
@@ -49,11 +49,11 @@ class OfficialTrial:
 
     @property
     def rng_seed(self) -> int:
-        """What `--rng_seed` is, from 1 to 2**31 - 2; equal for all entries and points."""
+        """The value of `--rng_seed`, from 1 to 2**31 - 2; equal for all entries and points."""
         return self.trial.rng_seed % _SEEDS + 1
 
     def directory(self, output: Path) -> Path:
-        """Where the runner writes the trial's files, if its --experiment_dir is `output`."""
+        """The folder of the trial's files, if the runner's --experiment_dir is `output`."""
         return self.trial.directory(output)
 
     def space(self, output: Path) -> Path | None:
@@ -66,7 +66,7 @@ class OfficialTrial:
             files.write_json(self.directory(output) / SPACE, list(self.drawn))
 
     def flags(self, output: Path) -> dict[str, str | int | bool]:
-        """What says to the runner which trial to run; `output` is absolute.
+        """The runner's flags that identify the trial; `output` is absolute.
 
         A list of points is read in its order, and `hparam_start_index` leaves out what comes before
         the trial's. Ranges would be shuffled without a seed.
@@ -96,7 +96,7 @@ class OfficialTrial:
         return chosen
 
     def recorded(self) -> dict[str, str | int | bool | None]:
-        """What flags_N.json holds of this very trial; one that differs is another trial."""
+        """The values in flags_N.json that identify the trial; other values are another trial's."""
         names = ("framework", "workload", "submission_path", "tuning_ruleset", "rng_seed")
         chosen = self.flags(Path("/"))
         return {

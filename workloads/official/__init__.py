@@ -1,1 +1,1 @@
-"""The official AlgoPerf workloads: what is known of them, and search spaces to tune on them."""
+"""The official AlgoPerf workloads: facts as data, and search spaces for tuning."""

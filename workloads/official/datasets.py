@@ -25,13 +25,13 @@ class SetUp:
       download_gib: the size of the download.
       data_gib: the most that the data directory holds on the way, leftovers included.
       licence: the data's terms.
-      leftovers: what remains that no workload reads, and a person may delete.
+      leftovers: files that no workload reads, and a person may delete.
       temp_gib: the most that the directory for temporary files holds; 0 if it is not used.
-      accept: what a person must have done before, and where; empty if nothing.
+      accept: steps that a person must have taken before, and where; empty if none.
       urls: addresses that a person must bring: the script's flag, and the file that the address
         must lead to; the script derives names from it.
       tools: programs that the script calls.
-      prompts: what the script asks on the way.
+      prompts: questions of the script on the way.
       takes_framework: whether the script must be told the framework.
     """
 
@@ -75,7 +75,7 @@ class DataSet:
       title: its name in prose.
       size_gib: its size on disk after set-up, in units of 2**30 bytes to the precision that the
         source gives; None where no source gives it.
-      files: how many files that is; None likewise.
+      files: the number of files; None likewise.
       train_examples, validation_examples, test_examples: sizes of the splits.
       setups, trees: by framework; empty where the benchmark's commit cannot set it up.
     """

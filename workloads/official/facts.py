@@ -25,7 +25,7 @@ class Model:
       title: its name in prose.
       loss: as named by `spec.LossType`.
       parameters, tensors: counts of the PyTorch model.
-      dropout_rate: what `model_fn` uses where a submission gives none; None where the model has no
+      dropout_rate: the default of `model_fn`, for submissions that give none; None where the model has no
         dropout, whatever is given.
       smooths_labels: whether `loss_fn` uses `label_smoothing`; the others ignore it.
       batch_size: global training batch size of the benchmark's baselines.
@@ -49,7 +49,7 @@ class Version:
     Attributes:
       gpus, gpu: the hardware that budgets are for.
       studies: repeats per workload, over which the median is taken.
-      self_tuning_factor: how much longer a run may take that is not tuned from outside.
+      self_tuning_factor: budget of a self-tuning run over that of an externally tuned one.
       base_workloads: over which the score is averaged.
       held_out: by base workload, the variants that must be reached for the base to count.
     """
@@ -64,12 +64,12 @@ class Version:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfficialFacts(WorkloadFacts):
-    """What is known of an official workload under one version of the benchmark.
+    """The facts of an official workload under one version of the benchmark.
 
     Attributes:
       data: the data set, with its size on disk.
       model: the model, with its size, dropout and batch sizes.
-      sources: where the figures are from, and where sources contradict each other.
+      sources: sources of the figures, and contradictions between them.
     """
 
     data: DataSet

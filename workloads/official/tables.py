@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _budgets() -> str:
-    """Base workloads: what each version grants."""
+    """Budgets of base workloads in each version."""
     rows = []
     for base in _bases():
         cells: dict[str, str] = {"workload": base.name}

@@ -1,4 +1,4 @@
-"""What the stand-in workloads share: AlgoPerf's interface over tables that fit on one device.
+"""The base of the stand-in workloads: AlgoPerf's interface over tables that fit on one device.
 
 Under several ranks of `torch.distributed` each has all the tables, a replica of the model, and its
 rows of the batch that one process would take, with their augmentation and dropout masks. Evaluation
@@ -58,7 +58,7 @@ class StandinWorkload(spec.Workload, abc.ABC):
         """Scalars summed over the valid examples of an evaluation batch."""
 
     def augmentation(self) -> Augmentation | None:
-        """How training batches are augmented, if they are."""
+        """The augmentation of training batches, if there is one."""
         return None
 
     def finish_metrics(self, means: dict[str, float]) -> dict[str, float]:

@@ -57,7 +57,7 @@ _DATA_OF_PYTHON = frozenset({"stdlib_lm"})
 
 
 def read_targets(path: Path) -> dict[str, dict[str, Any]]:
-    """Targets and what they rest on, by workload; empty if there is no file.
+    """Targets and the settings they were found with, by workload; empty if there is no file.
 
     UserError if the file is damaged.
     """
@@ -107,7 +107,7 @@ STANDINS = _Standins()
 
 
 def caveat(name: str) -> str | None:
-    """What makes the targets of a stand-in inexact on this machine, None if nothing is known to."""
+    """Why a stand-in's targets are inexact on this machine; None if no reason is known."""
     if name not in _DATA_OF_PYTHON:
         return None
     recorded = read_targets(TARGETS_FILE).get(name, {}).get("python_version")

@@ -1,4 +1,4 @@
-"""What each parameter of a model is, told by its name as AlgoPerf tells it."""
+"""Types of a model's parameters, derived from their names as AlgoPerf does."""
 
 from torch import nn
 

@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 def count() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if _initialised() else 1
 
 

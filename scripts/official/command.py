@@ -10,8 +10,8 @@ from common.cli import UserError
 from scripts.official.installation import RUNNER
 from scripts.official.trial import OfficialTrial
 
-# Ours to set: another value would make another trial, or lose its logs.
-_OURS = (
+# Set by this project: another value would make another trial, or lose its logs.
+_RESERVED = (
     *("framework", "workload", "submission_path", "tuning_ruleset", "tuning_search_space"),
     *("num_tuning_trials", "hparam_start_index", "hparam_end_index", "experiment_dir"),
     *("experiment_name", "rng_seed", "torch_compile", "max_global_steps", "resume_last_run"),
@@ -44,8 +44,12 @@ class Node:
     def __post_init__(self) -> None:
         for flag in self.runner_flags:
             name = flag.removeprefix("--").partition("=")[0]
-            if not flag.startswith("--") or name.removeprefix("no") in _OURS or name in _OURS:
-                raise UserError(f"--runner_flag={flag}: give --name or --name=value, not of ours")
+            reserved = {name, name.removeprefix("no")} & set(_RESERVED)
+            if reserved or not flag.startswith("--"):
+                raise UserError(
+                    f"--runner_flag={flag}: allowed: --name or --name=value, of a flag that this "
+                    "command does not set itself"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,8 +25,8 @@ class Model:
       title: its name in prose.
       loss: as named by `spec.LossType`.
       parameters, tensors: counts of the PyTorch model.
-      dropout_rate: the default of `model_fn`, for submissions that give none; None where the model has no
-        dropout, whatever is given.
+      dropout_rate: the default of `model_fn`, for submissions that give none; None where the model
+        has no dropout, whatever is given.
       smooths_labels: whether `loss_fn` uses `label_smoothing`; the others ignore it.
       batch_size: global training batch size of the benchmark's baselines.
       eval_batch_size: global batch size of evaluations under PyTorch.

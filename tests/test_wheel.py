@@ -13,6 +13,7 @@ import pytest
 import submission.shampoo
 
 ROOT = Path(__file__).parents[1]
+TOP = ("pyproject.toml", "README.md", "LICENSE")
 BUILD = "import setuptools.build_meta as meta, sys; print(meta.build_wheel(sys.argv[1]))"
 
 
@@ -20,8 +21,8 @@ BUILD = "import setuptools.build_meta as meta, sys; print(meta.build_wheel(sys.a
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of what it is made of, since setuptools leaves files behind."""
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
-        shutil.copy(ROOT / name, source)
+    for path in (*ROOT.glob("requirements*.txt"), *map(ROOT.joinpath, TOP)):
+        shutil.copy(path, source)
     shutil.copytree(ROOT / "submission", source / "submission")
     subprocess.run(
         [sys.executable, "-c", BUILD, str(output)], cwd=source, check=True, capture_output=True
@@ -45,7 +46,7 @@ def test_one_name_and_one_dependency(site: Path) -> None:
     fields = Parser().parsestr(metadata.read_text())
     requirements = fields.get_all("Requires-Dist")
     assert [text for text in requirements if "extra" not in text] == ["torch>=2.5"]
-    assert "harness" in fields.get_all("Provides-Extra")
+    assert set(fields.get_all("Provides-Extra")) == {"harness", "jax"}
     assert (site / "stacked_shampoo" / "py.typed").exists()
 
 

@@ -67,7 +67,7 @@ figures: $(STAMP)  ## draw the committed full study's report anew, in results/st
 	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
 
 notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
-	$(BIN)/python -m analysis.execute
+	$(BIN)/python -m analysis.notebook
 
 targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
 	$(BIN)/python -m scripts.tune --mode=targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))

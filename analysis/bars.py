@@ -13,7 +13,6 @@ from matplotlib.patches import Patch
 
 from analysis import panels, style
 from analysis.judgement import Judgement
-from analysis.relative import relative
 from analysis.style import INK, MUTED, EntryStyle
 from analysis.texts import count_text
 
@@ -27,8 +26,67 @@ _POINT: dict[str, Any] = {
 }
 _INTERVAL: dict[str, Any] = {"color": INK, "linewidth": 1.1, "solid_capstyle": "butt"}
 _PERIOD: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.5}
-# With more entries than this, single studies would only be dust.
+# With more entries than this, the marks of single studies are too small to read.
 _POINTS_UP_TO = 4
+# The least that a study needed that misses the target.
+_LAST = {"steps": "last_step", "seconds": "last_seconds"}
+_COLUMNS = [
+    *("workload", "submission", "kind", "ratio", "low", "high", "earliest", "latest", "points"),
+    "studies",
+]
+
+
+def relative(judged: Judgement, column: str) -> pd.DataFrame:
+    """Ratios to the baseline on every workload that it and others have run.
+
+    Args:
+      judged: with a baseline.
+      column: `steps` or `seconds`.
+
+    Returns:
+      One row per workload and submission, in the order of `judged`: workload, submission; kind:
+      `ratio`, `bound` (the baseline's median study misses; the ratio is to the length of its
+      shortest trials, and an upper bound), `missed` (the submission's median study misses), or
+      `other` (its logs count steps otherwise);
+      ratio; low, high (its interval, NaN for a bound or from one study); earliest, latest (the
+      bounds that the evaluation periods leave; NaN in steps and for a bound); points (each
+      study's ratio, inf where missed); studies.
+    """
+    cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
+    ratios = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
+    studies = dict(list(judged.studies.groupby(["workload", "submission"])))
+    rows: list[tuple[Any, ...]] = []
+    for workload in judged.facts:
+        ran = [name for name in judged.entries if (workload, name) in cells]
+        if judged.baseline not in ran or len(ran) < 2:
+            continue
+        base = workload, judged.baseline
+        reference, kind = float(getattr(cells[base], f"median_{column}")), "ratio"
+        if not math.isfinite(reference):
+            missed = studies[base][_LAST[column]]
+            least = studies[base][column].where(studies[base]["reached"], missed)
+            reference, kind = float(np.median(least)), "bound"
+        for name in ran:
+            cell, interval = cells[workload, name], ratios[workload, name]
+            ratio = getattr(cell, f"median_{column}") / reference
+            low, high, earliest, latest = [math.nan] * 4
+            if kind == "ratio" and column == "seconds":
+                low, high = interval.ci_low, interval.ci_high
+                if name != judged.baseline:
+                    earliest, latest = interval.earliest, interval.latest
+            elif kind == "ratio":
+                # Intervals of factors leave out resamples whose median misses; in seconds these
+                # are infinite, so the interval in steps is open on the same side.
+                low = 0.0 if interval.ci_low == 0 else interval.steps_low
+                high = math.inf if math.isinf(interval.ci_high) else interval.steps_high
+            points = studies[workload, name][column].to_numpy(float) / reference
+            shown = kind if math.isfinite(ratio) else "missed"
+            if column == "steps" and name in judged.other_steps:
+                shown, ratio, points = "other", math.nan, np.zeros(0)
+                low = high = math.nan
+            span = low, high, earliest, latest
+            rows.append((workload, name, shown, ratio, *span, points, cell.studies))
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def time_to_target_bars(
@@ -46,41 +104,30 @@ def time_to_target_bars(
         return None
     entries = [name for name in judged.entries if name in set(table["submission"])]
     workloads = list(dict.fromkeys(table["workload"]))
+    columns = min(3 if len(workloads) <= 9 else 4, len(workloads))
+    rows = math.ceil(len(workloads) / columns)
     with_points = len(entries) <= _POINTS_UP_TO
+    handles = _handles(table, judged, with_points)
     with style.context(**{"font.size": 8}):
-        handles = _handles(table, judged, with_points)
-        figure, made = panels.grid(
-            len(workloads),
-            panels.Layout(
-                columns=3 if len(workloads) <= 9 else 4,
-                width=1.36,
-                height=(0.26 if with_points else 0.155) * len(entries) + 0.06,
-                across=0.52,
-                down=0.5,
-                left=panels.text_inches([styles[name].label for name in entries], 8) + 0.15,
-                right=0.45,
-                bottom=0.55 + 0.14 * len(handles),
-                top=0.36,
-            ),
-        )
+        height = (0.2 if with_points else 0.155) * len(entries) + 0.45
+        figure = panels.new_figure(2.0 * columns + 1.3, rows * height + 0.6 + 0.15 * len(handles))
         limits = _limits(table, with_points)
-        for axes, workload in zip(made, workloads, strict=True):
-            rows = table[table["workload"] == workload]
-            _draw_panel(axes, rows, entries, styles, limits, with_points)
-            panels.write_above(axes, workload, count_text(rows["studies"], "study", "studies"))
-        made[0].set_ylim(len(entries) - 0.45, -0.55)
-        made[0].set_yticks(range(len(entries)), [styles[name].label for name in entries])
-        what = f"{column} to target / {styles[judged.baseline].label}'s, below 1 is better"
-        bottom = 0.2 + 0.14 * len(handles)
-        figure.text(*panels.place(figure, 0.1, bottom), what, fontsize=8)
-        corner = panels.place(figure, 0.02, 0.02)
-        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, fontsize=7)
+        for axes, workload in zip(
+            panels.grid(figure, len(workloads), columns), workloads, strict=True
+        ):
+            of_workload = table[table["workload"] == workload]
+            _draw_panel(axes, of_workload, entries, styles, limits, with_points)
+            count = count_text(of_workload["studies"], "study", "studies")
+            panels.write_title(axes, workload, count)
+            panels.name_rows(axes, [styles[name].label for name in entries])
+        label = f"{column} to target / {styles[judged.baseline].label}'s, below 1 is better"
+        panels.legend_below(figure, handles, title=label)
     return figure
 
 
 def _limits(table: pd.DataFrame, with_points: bool) -> tuple[float, float]:
     table = table[(table["kind"] != "bound") | (table["ratio"] < 1)]
-    values = [*table["ratio"], *table["low"], *table["high"], *table["earliest"], *table["latest"]]
+    values = table[["ratio", "low", "high", "earliest", "latest"]].to_numpy(float).ravel().tolist()
     if with_points:
         values.extend(np.concatenate(table["points"].to_list()))
     return panels.span(values, most=(8.0, 4.0))
@@ -96,7 +143,6 @@ def _draw_panel(
 ) -> None:
     panels.ratio_axis(axes.xaxis, *limits)
     axes.axvline(1.0, color=INK, linewidth=0.9, zorder=2.5)
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", labelsize=7)
     bounded = (rows["kind"] == "bound").any()
@@ -116,19 +162,17 @@ def _draw_bar(axes: Axes, place: int, row: Any, color: str, limits: tuple[float,
         panels.write_beside(axes, place, "other", MUTED)
         return
     if row.kind == "missed":
-        axes.barh(
-            place, high - 1, 0.72, 1, facecolor="none", edgecolor=color, hatch="////",
-            linewidth=0, zorder=2,
-        )  # fmt: skip
+        look: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "hatch": "////"}
+        axes.barh(place, high - 1, 0.72, 1, linewidth=0, zorder=2, **look)
         panels.write_beside(axes, place, "missed")
         return
-    ratio = min(max(row.ratio, low), high)
     if row.kind == "bound" and row.ratio >= 1:
-        # Longer than the baseline ran: who is faster, is open.
+        # The entry took longer than the baseline ran: which of them is faster is open.
         panels.write_beside(axes, place, "reached")
         return
+    ratio = min(max(row.ratio, low), high)
     if row.kind == "bound":
-        # Anything below is possible, so there is an end but no length.
+        # Any ratio below is possible, so there is an end but no length.
         axes.plot([low, ratio], [place, place], color=color, linewidth=1.2, linestyle=":", zorder=2)
         axes.plot(ratio, place, marker="|", color=color, markersize=9, markeredgewidth=2, zorder=2)
         panels.write_beside(axes, place, f"≤{row.ratio:.2f}")
@@ -150,36 +194,48 @@ def _draw_points(
     axes: Axes, place: int, points: np.ndarray, limits: tuple[float, float], bounded: bool
 ) -> None:
     shown = points[np.isfinite(points)]
-    # Relative to a mere bound, where exactly a far one lies means nothing.
+    # Relative to a mere bound, the exact place of a far point means nothing.
     shown = shown[shown <= limits[1]] if bounded else np.clip(shown, *limits)
-    # Beside each other, so that equal ones show.
-    heights = place + np.linspace(-0.2, 0.2, len(shown)) if len(shown) > 1 else [place]
-    axes.plot(shown, heights[: len(shown)], zorder=5, clip_on=False, **_POINT)
+    if len(shown):
+        # At different heights, so that equal ones show.
+        heights = place + np.linspace(-0.2, 0.2, len(shown)) if len(shown) > 1 else [place]
+        axes.plot(shown, heights, zorder=5, clip_on=False, **_POINT)
 
 
 def _handles(table: pd.DataFrame, judged: Judgement, with_points: bool) -> list[Patch | Line2D]:
-    """What the marks mean, as far as they are there."""
-    handles: list[Patch | Line2D] = []
-    if table["low"].notna().any():
-        handles.append(Line2D([], [], **_INTERVAL, label="95% interval (bootstrap over studies)"))
-    if table["earliest"].notna().any():
-        handles.append(Patch(**_PERIOD, label="doubt from the evaluation periods"))
-    if with_points:
-        handles.append(Line2D([], [], **_POINT, label="one study that reaches the target"))
-    if (table["kind"] == "missed").any():
-        hatch = Patch(facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0)
-        hatch.set_label("the median study misses the target")
-        handles.append(hatch)
+    """The legend of the marks that the figure has."""
     baseline = style.label(judged.baseline or "")
-    if (table["kind"] == "other").any():
-        note = "other: its logs seem to count steps otherwise than the baseline's"
-        handles.append(Line2D([], [], linestyle="none", label=note))
-    bounds = table[table["kind"] == "bound"]
-    if (bounds["ratio"] >= 1).any():
-        note = f"reached, where {baseline}'s median study misses"
-        handles.append(Line2D([], [], linestyle="none", label=note))
-    if (bounds["ratio"] < 1).any():
-        note = f"≤, an upper bound: {baseline}'s median study misses, so this is relative to the "
-        note += "length of its shortest trials"
-        handles.append(Line2D([], [], color=MUTED, linestyle=":", marker="|", label=note))
-    return handles
+    text_only: dict[str, Any] = {"linestyle": "none"}
+    bound: dict[str, Any] = {"color": MUTED, "linestyle": ":", "marker": "|"}
+    missed: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////"}
+    bound_text = f"≤, an upper bound: {baseline}'s median study misses, so this is relative to the "
+    bound_text += "length of its shortest trials"
+    is_bound = table["kind"] == "bound"
+    marks: list[tuple[bool, Any, dict[str, Any], str]] = [
+        (table["low"].notna().any(), Line2D, _INTERVAL, "95% interval (bootstrap over studies)"),
+        (table["earliest"].notna().any(), Patch, _PERIOD, "doubt from the evaluation periods"),
+        (with_points, Line2D, _POINT, "one study that reaches the target"),
+        (
+            (table["kind"] == "missed").any(),
+            *(Patch, missed | {"linewidth": 0}, "the median study misses the target"),
+        ),
+        (
+            (table["kind"] == "other").any(),
+            *(Line2D, text_only),
+            "other: its logs seem to count steps otherwise than the baseline's",
+        ),
+        (
+            (is_bound & (table["ratio"] >= 1)).any(),
+            *(Line2D, text_only, f"reached, where {baseline}'s median study misses"),
+        ),
+        (
+            (is_bound & (table["ratio"] < 1)).any(),
+            *(Line2D, bound),
+            bound_text,
+        ),
+    ]
+    return [
+        Patch(**look, label=text) if kind is Patch else Line2D([], [], **look, label=text)
+        for present, kind, look, text in marks
+        if present
+    ]

@@ -21,15 +21,13 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 # Wider than this, a minimised metric is read better on a logarithmic axis.
 _LOG_SPAN = 2.5
-# The first part of the way to the target, which would flatten all the rest.
+# The share of the way to the target that is left out, because it would flatten the rest.
 _WARM_UP_SHARE = 0.25
 _LONG_SECONDS = 7200
-_MANY = 9999
-# What is later than this many times the last crossing is left out.
+_THOUSANDS_FROM = 9999
+# Nothing later than this many times the last crossing is shown.
 _FAR = 2.5
-# The room for a legend's text where there are two columns, in inches.
-_HALF_PAGE = 3.15
-# With more entries than this, single studies would hide the medians.
+# With more entries than this, single studies hide the medians.
 _STUDIES_UP_TO = 4
 
 
@@ -66,12 +64,11 @@ def learning_curves(
       workload: the workload.
       styles: of every submission.
     """
-    facts, frame = judged.facts[workload], judged.frame
-    best = judged.points[judged.points["best"] & (judged.points["workload"] == workload)]
-    best = best.set_index("entry").loc[
-        [name for name in judged.entries if name in set(best["entry"])]
-    ]
-    frame = frame[frame["workload"] == workload]
+    facts = judged.facts[workload]
+    points = judged.points
+    best = points[points["best"] & (points["workload"] == workload)].set_index("entry")
+    best = best.reindex([name for name in judged.entries if name in best.index])
+    frame = judged.frame[judged.frame["workload"] == workload]
     groups = dict(list(frame.groupby(["submission", "trial"])))
     drawn = {
         row.Index: groups[row.Index, row.trial]
@@ -85,11 +82,9 @@ def learning_curves(
     single = len(best) <= _STUDIES_UP_TO
     with style.context(**{"font.size": 8}):
         handles = _handles(best, styles, facts, single)
-        widest = panels.text_inches((str(handle.get_label()) for handle in handles), 6.8)
-        columns = 2 if len(handles) > 5 and widest < _HALF_PAGE else 1
-        below = 0.55 + 0.155 * math.ceil(len(handles) / columns)
-        layout = panels.Layout(2, 3.2, 2.5, 0.25, 0, 0.75, 0.2, below, 0.35)
-        figure, made = panels.grid(2, layout, share_x=False)
+        columns = 2 if len(handles) > 5 else 1
+        figure = panels.new_figure(7.4, 3.1 + 0.16 * math.ceil(len(handles) / columns))
+        made = panels.grid(figure, 2, 2, share_x=False)
         medians: list[Curve] = []
         for axes, (column, median, scale) in zip(
             made,
@@ -105,30 +100,14 @@ def learning_curves(
                 medians += _draw_entry(axes, curves, crossing, facts, styles[name], single)
             if facts.validation_target is not None:
                 axes.axhline(facts.validation_target, color=INK, linewidth=0.9, zorder=1)
-            axes.set_xlim(left=0)
-            reached = best[median][np.isfinite(best[median])] / scale
-            if len(reached) and axes.get_xlim()[1] > _FAR * reached.max():
-                axes.set_xlim(right=_FAR * reached.max())
-            axes.xaxis.set_major_locator(MaxNLocator(6))
-            if axes.get_xlim()[1] > _MANY:
-                axes.xaxis.set_major_formatter(
-                    FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
-                )
+            _set_horizontal_axis(axes, best[median] / scale)
             axes.grid(axis="y", color=FAINT, linewidth=0.6)
         made[0].set_xlabel("steps")
         made[1].set_xlabel(f"submission time ({unit})")
         made[0].set_ylabel(f"validation {facts.metric}")
         _set_vertical_range(made[0], medians, facts)
-        figure.text(*panels.place(figure, 0.75, -0.2), _workload_title(facts), fontsize=9)
-        figure.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=panels.place(figure, 0.1, 0.03),
-            ncols=columns,
-            fontsize=6.8,
-            columnspacing=1.0,
-            handlelength=3.2,
-        )
+        figure.suptitle(_title(facts), x=0.01, ha="left", fontsize=9)
+        panels.legend_below(figure, handles, columns)
     return figure
 
 
@@ -151,7 +130,7 @@ def _draw_entry(
     look: EntryStyle,
     single: bool,
 ) -> list[Curve]:
-    """Draws one entry, its single studies too if `single`; its median curve, if it has one."""
+    """Draws one entry, with single studies if `single`; returns its median curve, if any."""
     medians = []
     thin: dict[str, Any] = {"color": look.color, "alpha": 0.4, "linewidth": 0.7, "zorder": 2}
     for x, y in curves if single else ():
@@ -170,30 +149,17 @@ def _draw_entry(
 
 def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle) -> None:
     """A mark where the median study meets the target, and a line from it down to the axis."""
-    axes.plot(
-        [crossing],
-        [target],
-        marker=look.marker,
-        markersize=6.5,
-        markerfacecolor=look.color,
-        markeredgecolor="white",
-        markeredgewidth=0.9,
-        clip_on=False,
-        zorder=5,
-    )
+    marker: dict[str, Any] = {"marker": look.marker, "markersize": 6.5, "zorder": 5}
+    edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.9}
+    axes.plot(crossing, target, color=look.color, clip_on=False, **marker, **edge)
+    line: dict[str, Any] = {"color": look.color, "linewidth": 0.8, "alpha": 0.6, "shrinkB": 0}
     axes.annotate(
         "",
         xy=(crossing, 0),
         xytext=(crossing, target),
         xycoords=("data", "axes fraction"),
         textcoords="data",
-        arrowprops={
-            "arrowstyle": "-",
-            "color": look.color,
-            "linewidth": 0.8,
-            "alpha": 0.6,
-            "shrinkB": 0,
-        },
+        arrowprops={"arrowstyle": "-", **line},
         zorder=1,
     )
 
@@ -201,49 +167,45 @@ def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle)
 def _handles(
     best: pd.DataFrame, styles: Mapping[str, EntryStyle], facts: WorkloadFacts, single: bool
 ) -> list[Line2D]:
-    handles = [_curve_handle(row, styles[str(row.Index)]) for row in best.itertuples()]
+    handles = []
+    for row in best.itertuples():
+        look = styles[str(row.Index)]
+        text = "missed"
+        if math.isfinite(row.median_steps):
+            whole = row.median_seconds >= 1000
+            seconds = f"{row.median_seconds:,.0f}" if whole else seconds_text(row.median_seconds)
+            text = f"{steps_text(row.median_steps)} steps, {seconds} s"
+        text = f"{look.label}, point {row.trial}: {text} ({row.reached} of {row.studies})"
+        line: dict[str, Any] = {"color": look.color, "linestyle": look.line, "linewidth": 1.8}
+        marker: dict[str, Any] = {"marker": look.marker, "markersize": 5}
+        handles.append(Line2D([], [], label=text, markeredgecolor="white", **line, **marker))
     if facts.validation_target is not None:
         target = f"target {facts.validation_target:.5g}"
         handles.append(Line2D([], [], color=INK, linewidth=0.9, label=target))
     if single:
-        look: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "linewidth": 0.7}
-        handles.append(Line2D([], [], label="one study", **look))
+        thin: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "linewidth": 0.7}
+        handles.append(Line2D([], [], label="one study", **thin))
     return handles
 
 
-def _curve_handle(row: Any, look: EntryStyle) -> Line2D:
-    text = f"{look.label}, point {row.trial}: "
-    if math.isfinite(row.median_steps):
-        seconds = seconds_text(row.median_seconds) if row.median_seconds < 1000 else ""
-        seconds = seconds or steps_text(round(row.median_seconds))
-        text += f"{steps_text(row.median_steps)} steps, {seconds} s"
-    else:
-        text += "missed"
-    text += f" ({row.reached} of {row.studies})"
-    return Line2D(
-        [],
-        [],
-        color=look.color,
-        linestyle=look.line,
-        linewidth=1.8,
-        marker=look.marker,
-        markersize=5,
-        markeredgecolor="white",
-        label=text,
-    )
+def _set_horizontal_axis(axes: Axes, crossings: pd.Series) -> None:
+    """From 0 to not too far behind the last crossing, with few ticks."""
+    axes.set_xlim(left=0)
+    reached = crossings[np.isfinite(crossings)]
+    if len(reached) and axes.get_xlim()[1] > _FAR * reached.max():
+        axes.set_xlim(right=_FAR * reached.max())
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    if axes.get_xlim()[1] > _THOUSANDS_FROM:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x else "0"))
 
 
-def _workload_title(facts: WorkloadFacts) -> str:
+def _title(facts: WorkloadFacts) -> str:
     stands = f" (stand-in for {facts.stands_in_for})" if facts.stands_in_for else ""
     return f"{facts.name}{stands}: each entry's best point, median (studies that reach the target)"
 
 
-def _thousands(value: float, _: int | None) -> str:
-    return f"{value / 1000:g}k" if value else "0"
-
-
 def _set_vertical_range(axes: Axes, medians: Sequence[Curve], facts: WorkloadFacts) -> None:
-    """Fits what matters: the way to the target, not the fall from the start or a divergence.
+    """Fits the way to the target, not the fall from the start or a divergence.
 
     A curve that reaches the target is shown from _WARM_UP_SHARE of its way there on, one that
     misses at its best at least, unless it has a single evaluation.

@@ -17,10 +17,11 @@ from analysis.style import INK, MUTED, WorkloadStyle
 # Lines of equal time, a factor of two apart.
 _POWERS = range(-5, 6)
 _TINT = "#EAF1F6"
+_INTERVAL: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.7}
 
 
 def factor_plot(judged: Judgement) -> Figure | None:
-    """A panel per submission; None where no median of it and of the baseline reach a target both.
+    """A panel per submission; None where no submission and the baseline both reach a target.
 
     Args:
       judged: the logs' judgement.
@@ -35,46 +36,29 @@ def factor_plot(judged: Judgement) -> Figure | None:
         {name: row for name, row in judged.facts.items() if name in set(points["workload"])}
     )
     across, up = (
-        panels.span(pd.concat([points[name] for name in names]).to_list(), most=(8.0, 8.0))
+        panels.span(points[names].to_numpy(float).ravel())
         for names in (
-            ("steps_ratio", "steps_low", "steps_high"),
-            ("step_cost_ratio", "cost_low", "cost_high"),
+            ["steps_ratio", "steps_low", "steps_high"],
+            ["step_cost_ratio", "cost_low", "cost_high"],
         )
     )
     columns = min(len(entries), 4 if len(entries) > 3 else 3)
+    rows = math.ceil(len(entries) / columns)
+    handles = _handles(looks)
     with style.context(**{"font.size": 8}):
-        handles = _handles(looks)
-        key_columns = max(1, min(columns, 4))
-        key_rows = math.ceil(len(handles) / key_columns)
-        side = 1.5 if columns == 4 else 2.0
-        layout = panels.Layout(
-            *(columns, side, side, 0.22, 0.55),
-            left=0.6,
-            right=0.2,
-            bottom=0.75 + 0.155 * key_rows,
-            top=0.62,
-        )
-        figure, made = panels.grid(len(entries), layout)
-        for axes, name in zip(made, entries, strict=True):
-            rows = points[points["submission"] == name]
-            draw_factors(axes, rows, looks, across, up)
-            panels.write_above(axes, style.label(name), mean_text(rows), room=0.1)
+        side = 1.75 if columns == 4 else 2.3
+        below = 0.7 + 0.16 * math.ceil(len(handles) / columns)
+        figure = panels.new_figure(max(side * columns + 0.5, 4), (side + 0.3) * rows + below)
+        for axes, name in zip(panels.grid(figure, len(entries), columns), entries, strict=True):
+            of_entry = points[points["submission"] == name]
+            _draw_panel(axes, of_entry, looks, across, up)
+            panels.write_title(axes, style.label(name), mean_text(of_entry))
         against = style.label(judged.baseline)
         title = f"seconds per step, from the start to the target / {against}'s"
-        figure.text(*panels.place(figure, 0.08, -0.16), title)
-        title = f"steps to target / {against}'s"
-        figure.text(*panels.place(figure, 0.6, 0.37 + 0.155 * key_rows), title)
-        note = "in grey: geometric means, steps × seconds per step = time, on how many workloads"
-        note_at = panels.place(figure, 0.08, 0.16 + 0.155 * key_rows)
-        figure.text(*note_at, note, fontsize=7, color=MUTED)
-        figure.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=panels.place(figure, 0.05, 0.03),
-            ncols=key_columns,
-            fontsize=7,
-            columnspacing=1.2,
-        )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8)
+        title = f"steps to target / {against}'s (in grey: geometric means,\n"
+        title += "steps × seconds per step = time, on how many workloads)"
+        panels.legend_below(figure, handles, max(columns, 2), title)
     return figure
 
 
@@ -90,7 +74,7 @@ def mean_text(rows: pd.DataFrame) -> str:
     return f"{steps:.2f} × {cost:.2f} = {steps * cost:.2f} on {len(rows)}"
 
 
-def draw_factors(
+def _draw_panel(
     axes: Axes,
     rows: pd.DataFrame,
     looks: Mapping[str, WorkloadStyle],
@@ -109,12 +93,12 @@ def draw_factors(
         axes.plot(ends, 2.0**power / ends, color=MUTED, linewidth=width, zorder=1)
     for row in rows.itertuples():
         look = looks[str(row.workload)]
-        at = row.steps_ratio, row.step_cost_ratio
-        error: dict[str, Any] = {"color": look.color, "linewidth": 0.8, "alpha": 0.7, "zorder": 2}
+        steps, cost = row.steps_ratio, row.step_cost_ratio
         if not math.isnan(row.steps_low):
-            axes.plot([row.steps_low, row.steps_high], [at[1], at[1]], **error)
-            axes.plot([at[0], at[0]], [row.cost_low, row.cost_high], **error)
-        axes.plot(*at, **_marker(look), zorder=3, clip_on=False)
+            interval = _INTERVAL | {"color": look.color, "zorder": 2}
+            axes.plot([row.steps_low, row.steps_high], [cost, cost], **interval)
+            axes.plot([steps, steps], [row.cost_low, row.cost_high], **interval)
+        axes.plot(steps, cost, **_marker(look), zorder=3, clip_on=False)
 
 
 def _marker(look: WorkloadStyle) -> dict[str, Any]:
@@ -130,7 +114,7 @@ def _marker(look: WorkloadStyle) -> dict[str, Any]:
 
 def _handles(looks: Mapping[str, WorkloadStyle]) -> Sequence[Line2D]:
     handles = [Line2D([], [], label=name, **_marker(look)) for name, look in looks.items()]
-    error = Line2D([], [], color=INK, linewidth=0.8, alpha=0.7, label="95% interval")
+    interval = Line2D([], [], color=INK, label="95% interval", **_INTERVAL)
     equal = Line2D([], [], color=MUTED, linewidth=0.9, label="as fast; tinted: faster")
     factor = Line2D([], [], color=MUTED, linewidth=0.4, label="equal time, factor 2 apart")
-    return [*handles, error, equal, factor]
+    return [*handles, interval, equal, factor]

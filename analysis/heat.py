@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from analysis import panels, style
 from analysis.judgement import Judgement
-from analysis.style import INK, MUTED
+from analysis.style import INK
+from analysis.texts import UNKNOWN
 
-# Orange costs more, purple less; both look the same to people with colour-blindness, but differ
-# from each other. White is 1, and a factor of four is as dark as it gets.
+# Orange costs more, purple less: people with colour-blindness tell them apart too. White is 1, and
+# a factor of four has the darkest colour.
 _COLORS = colormaps["PuOr_r"]
 _DARKEST = 4.0
-_CELL = (0.5, 0.225)
 
 
 def step_cost(judged: Judgement) -> Figure | None:
@@ -35,38 +35,25 @@ def step_cost(judged: Judgement) -> Figure | None:
         return None
     values = values.loc[compared, entries]
     base = cells[cells["submission"] == judged.baseline].set_index("workload")
-    millis = [f"{1000 * base.loc[name, 'steady_seconds_per_step']:,.0f}" for name in compared]
-    labels = [style.label(name) for name in entries]
-    against = style.label(judged.baseline)
-    note = f"seconds per step / {against}'s (in grey its own, in ms), medians over trials"
-    left = panels.text_inches(compared, 8) + 0.8
-    size = _CELL[0] * len(entries), _CELL[1] * len(compared)
-    # Headings slope to the right, at 45 degrees.
-    slope = panels.text_inches(labels, 8) * 0.71
-    page = (
-        max(left + size[0] + slope, panels.text_inches([note], 8) + 0.3),
-        0.5 + size[1] + slope + 0.25,
-    )
+    millis = 1000 * base.loc[compared, "steady_seconds_per_step"]
     with style.context(**{"font.size": 8}):
-        figure = Figure(figsize=page)
-        corner = panels.place(figure, left, 0.5)
-        axes = figure.add_axes((*corner, size[0] / page[0], size[1] / page[1]))
-        texts = values.map(lambda value: "–" if math.isnan(value) else _cell_text(value))
+        rows = [f"{name}  {value:,.0f} ms" for name, value in zip(compared, millis, strict=True)]
+        labels = list(map(style.label, entries))
+        # Letters are about 0.07 inches wide; headings slope by 45 degrees.
+        wide, slope = 0.07 * max(map(len, rows)), 0.05 * max(map(len, labels))
+        size = 0.5 * len(entries) + wide + slope, 0.23 * len(compared) + slope + 0.4
+        figure = panels.new_figure(size[0] + 0.2, size[1])
+        axes = figure.subplots()
+        texts = values.map(lambda value: UNKNOWN if math.isnan(value) else _cell_text(value))
         draw(axes, values, texts, labels)
-        for place, text in [(-1.0, "ms"), *enumerate(millis)]:
-            axes.annotate(
-                text,
-                (0, place),
-                (-6, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=7,
-                color=MUTED,
-            )
-        axes.tick_params(axis="y", pad=34)
-        figure.text(*panels.place(figure, 0.1, 0.2), note, fontsize=8)
+        axes.set_yticks(range(len(rows)), rows)
+        against = style.label(judged.baseline)
+        figure.supxlabel(
+            f"seconds per step / {against}'s (its own in ms), medians over trials",
+            x=0.01,
+            ha="left",
+            fontsize=8,
+        )
     return figure
 
 
@@ -89,13 +76,9 @@ def draw(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, labels: list[str
     light = colors[..., :3] @ np.array([0.299, 0.587, 0.114])
     for row, column in np.ndindex(shown.shape):
         ink = "white" if light[row, column] < 0.5 else INK
-        axes.text(
-            *(column, row, texts.iloc[row, column]),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=ink,
-        )
+        text = texts.iloc[row, column]
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+    labels = list(map(panels.shorten, labels))
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(values)), list(values.index))
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
@@ -110,7 +93,7 @@ def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratios of times to target, workload x submission, and what a cell says of each.
 
     Only workloads that more than one submission has run. A miss is ✗, and where the baseline misses
-    there is no ratio, and ✓ says who reaches the target.
+    there is no ratio, and ✓ marks the submissions that reach the target.
     """
     times = judged.cells.pivot(index="workload", columns="submission", values="median_seconds")
     ratios = judged.intervals.ratios.pivot(index="workload", columns="submission", values="ratio")
@@ -120,7 +103,7 @@ def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
     times, ratios = times.loc[order, judged.entries], ratios.loc[order, judged.entries]
     texts = ratios.map(_cell_text)
     texts = texts.where(np.isfinite(ratios), "✓").where(np.isfinite(times), "✗")
-    return ratios, texts.where(times.notna(), "–")
+    return ratios, texts.where(times.notna(), UNKNOWN)
 
 
 def _cell_text(ratio: float) -> str:

@@ -1,14 +1,12 @@
-"""Small multiples on one page: like panels, placed by the inch so that nothing is ever covered."""
+"""What figures share: small multiples, axes of ratios, titles and notes of panels."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.style import FAINT, INK, MUTED
@@ -16,128 +14,81 @@ from analysis.style import FAINT, INK, MUTED
 # Powers of two: a factor and its inverse are equally far from 1.
 _POWERS = [2.0**power for power in range(-10, 11)]
 _FINE = (0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5)
-_POINTS_PER_INCH = 72
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where panels are on a page; all lengths in inches.
+def new_figure(width: float, height: float, space: float = 0.02) -> Figure:
+    """A figure, in inches, whose layout makes room for all labels, titles and outside legends.
 
-    Attributes:
-      columns: the most panels in a row.
-      width, height: of one panel's axes.
-      across, down: between the axes of neighbours.
-      left, right, bottom, top: between the axes and the edges of the page.
+    Between panels is a `space`, as a share of their size.
     """
-
-    columns: int
-    width: float
-    height: float
-    across: float
-    down: float
-    left: float
-    right: float
-    bottom: float
-    top: float
+    engine = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06, hspace=space, wspace=space)
+    return Figure(figsize=(width, height), layout=engine)
 
 
 def grid(
-    count: int, layout: Layout, *, share_x: bool = True, share_y: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, row by row, that share their axes unless they are told not to.
+    parent: Figure | SubFigure,
+    count: int,
+    columns: int,
+    *,
+    share_x: bool = True,
+    share_y: bool = True,
+) -> list[Axes]:
+    """`count` panels, row by row, that share their axes unless told otherwise.
 
-    The page is as large as the panels need. Only the first of a row names its vertical axis, and
-    only panels with none below them number the horizontal one.
+    Only the first panel of a row labels a shared vertical axis, and only panels with none below
+    them a shared horizontal one.
     """
-    columns = min(layout.columns, count)
+    columns = min(columns, count)
     rows = math.ceil(count / columns)
-    wide, high = layout.width + layout.across, layout.height + layout.down
-    page = (
-        layout.left + columns * wide - layout.across + layout.right,
-        layout.bottom + rows * high - layout.down + layout.top,
-    )
-    figure = Figure(figsize=page)
-    made: list[Axes] = []
-    for number in range(count):
-        row, column = divmod(number, columns)
-        x = layout.left + column * wide
-        y = page[1] - layout.top - layout.height - row * high
-        place = (x / page[0], y / page[1], layout.width / page[0], layout.height / page[1])
-        first = made[0] if made else None
-        axes = figure.add_axes(
-            place, sharex=first if share_x else None, sharey=first if share_y else None
-        )
-        below = number + columns < count
-        axes.tick_params(labelleft=column == 0, labelbottom=not below)
-        made.append(axes)
-    return figure, made
+    made = parent.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False).ravel()
+    for axes in made[count:]:
+        axes.remove()
+    for axes in made[max(count - columns, 0) : count]:
+        axes.tick_params(labelbottom=True)
+    return list(made[:count])
 
 
-def place(figure: Figure, x: float, y: float) -> tuple[float, float]:
-    """A point of the page, in inches from its left and bottom, or from the far edges if negative.
+def shorten(text: str, letters: int = 32) -> str:
+    """Text without its middle if it has more letters.
 
-    >>> place(Figure(figsize=(4, 2)), 1, -0.5)
-    (0.25, 0.75)
+    >>> shorten("a_rather_long_name", 10)
+    'a_rat…name'
     """
-    width, height = figure.get_size_inches()
-    return float(x / width) % 1.0, float(y / height) % 1.0
+    if len(text) <= letters:
+        return text
+    return f"{text[: letters // 2]}…{text[len(text) - (letters - letters // 2) + 1 :]}"
 
 
-def text_inches(texts: Iterable[str], size: float) -> float:
-    """The width of the widest of some texts in the default font, in inches."""
-    font = FontProperties(size=size)
-    # Glyphs are outlines in points, whatever the resolution.
-    widths = [TextPath((0, 0), text, prop=font).get_extents().width for text in texts if text]
-    return float(max(widths, default=0.0)) / _POINTS_PER_INCH
+def write_title(axes: Axes, title: str, note: str = "") -> None:
+    """A panel's title, without its middle if it is long, and a smaller note below it."""
+    axes.set_title(shorten(title), loc="left", fontsize=7.5, color=INK, pad=13 if note else 4)
+    annotate(axes, note, (0, 1), (0, 3), xycoords="axes fraction", fontsize=6.5, color=MUTED)
 
 
 def write_beside(axes: Axes, place: float, text: str, color: str = INK) -> None:
     """Text at a height of the axes' data, in the column to their right, where it covers nothing."""
-    axes.annotate(
-        text,
-        (1.0, place),
-        (3, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=7,
-        color=color,
-    )
+    annotate(axes, text, (1, place), (3, 0), xycoords=("axes fraction", "data"), va="center",
+             fontsize=7, color=color)  # fmt: skip
 
 
-def shorten(text: str, inches: float, size: float) -> str:
-    """Text without its middle, as far as it must do without to be no wider than `inches`.
-
-    >>> shorten("a_rather_long_name", 0.7, 8)
-    'a_rat…name'
-    """
-    shown, kept = text, len(text)
-    while kept > 2 and text_inches([shown], size) > inches:
-        kept -= 1
-        shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
-    return shown
+def annotate(axes: Axes, text: str, at: Any, points: tuple[float, float], **look: Any) -> None:
+    """Text at a distance from a place, in points."""
+    axes.annotate(text, at, points, textcoords="offset points", **look)
 
 
-def write_above(axes: Axes, title: str, note: str = "", room: float = 0.45) -> None:
-    """A panel's title, and a smaller note between it and the panel.
+def name_rows(axes: Axes, labels: Sequence[str], size: float | None = None) -> None:
+    """Rows of a horizontal chart, the first on top, each with its label."""
+    axes.set_yticks(range(len(labels)), list(map(shorten, labels)), fontsize=size)
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
 
-    Args:
-      axes: the panel.
-      title, note: the texts; too long a title loses its middle.
-      room: how far it may reach beyond the panel, in inches.
-    """
-    wide = axes.bbox.width / axes.figure.dpi + room
-    title = shorten(title, wide, 7.5)
-    for text, up, size, color in ((title, 13 if note else 3, 7.5, INK), (note, 3, 6.5, MUTED)):
-        axes.annotate(
-            text,
-            (0, 1),
-            (0, up),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=size,
-            color=color,
-        )
+
+def legend_below(figure: Figure, handles: Iterable[Any], columns: int = 1, title: str = "") -> None:
+    """A legend under all panels; its title may name the axis above it."""
+    figure.legend(
+        handles=list(handles), loc="outside lower left", ncols=columns, fontsize=7,
+        title=title, title_fontsize=8, alignment="left", columnspacing=1.2, handlelength=3.0,
+    )  # fmt: skip
 
 
 def ratio_axis(axis: Any, low: float, high: float) -> None:
@@ -154,9 +105,7 @@ def ratio_axis(axis: Any, low: float, high: float) -> None:
     axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
 
 
-def span(
-    values: Sequence[float], least: float = 1.3, most: tuple[float, float] = (16.0, 16.0)
-) -> tuple[float, float]:
+def span(values: Iterable[float], most: tuple[float, float] = (8.0, 8.0)) -> tuple[float, float]:
     """Limits of a logarithmic axis around 1 that hold the finite positive values, with a margin.
 
     >>> span([0.56, 2.0, float("inf")], most=(16.0, 2.0))
@@ -164,10 +113,9 @@ def span(
 
     Args:
       values: any numbers.
-      least: each limit is at least this factor from 1.
-      most: the limits are at most these factors below and above 1.
+      most: the limits are at most these factors below and above 1, and at least 1.3.
     """
     known = [value for value in values if math.isfinite(value) and value > 0]
-    low = min([1 / least, *(value / 1.12 for value in known)])
-    high = max([least, *(value * 1.12 for value in known)])
+    low = min([1 / 1.3, *(value / 1.12 for value in known)])
+    high = max([1.3, *(value * 1.12 for value in known)])
     return max(low, 1 / most[0]), min(high, most[1])

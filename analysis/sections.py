@@ -112,10 +112,10 @@ def _rules(judged: Judgement) -> str:
     rules = judged.rules
     if rules.version == STANDIN:
         return "By the rules of AlgoPerf v0.6, external tuning, over the stand-ins."
-    said = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
+    text = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
     if judged.profile.not_run:
-        said += f" Nobody here has run {', '.join(judged.profile.not_run)}; missed by all."
-    return said
+        text += f" Nobody here has run {', '.join(judged.profile.not_run)}; missed by all."
+    return text
 
 
 def _means(judged: Judgement) -> str:
@@ -127,21 +127,8 @@ def _means(judged: Judgement) -> str:
 def _findings(judged: Judgement) -> str:
     lines = list(map(tables.escape, findings.overview(judged)))
     if judged.baseline is None:
-        lines.append("There is no baseline to compare times with.")
-        return _list(lines)
-    shown = [name for name in judged.entries if name not in judged.other_steps]
-    if len(judged.entries) > _ENTRIES:
-        best = next((name for name in shown if name != judged.baseline), judged.baseline)
-        shown = [best, judged.baseline]
-    cells = judged.cells[judged.cells["submission"].isin([*shown, judged.baseline])]
-    details = list(map(tables.escape, findings.findings(cells, judged.baseline, judged.facts)))
-    if not details:
-        return _list(lines)
-    heading = "Workload by workload, where only studies' ranges that do not touch make a difference"
-    if len(judged.entries) > _ENTRIES:
-        heading += f": {tables.escape(style.label(shown[0]))} against "
-        heading += tables.escape(style.label(judged.baseline))
-    return f"{_CLEAR}\n\n{_list(lines)}\n\n{heading}.\n\n{_list(details)}"
+        return _list([*lines, "There is no baseline to compare times with."])
+    return f"{_CLEAR}\n\n{_list(lines)}" if len(judged.entries) > 1 else _list(lines)
 
 
 def _times(judged: Judgement) -> str:
@@ -152,12 +139,12 @@ def _times(judged: Judgement) -> str:
 
 
 def _points(judged: Judgement) -> str:
-    told = "Each entry's search-space points, over studies; all of them are in `points.csv`."
+    note = "Each entry's search-space points, over studies; all of them are in `points.csv`."
     table = judged.points
     if len(table) <= _POINTS:
-        return f"{told}\n\n{tables.points_table(table)}"
+        return f"{note}\n\n{tables.points_table(table)}"
     best = tables.points_table(table[table["best"]])
-    return f"{told}\n\n" + _folded("The best point of each entry on each workload", best)
+    return f"{note}\n\n" + _folded("The best point of each entry on each workload", best)
 
 
 def _under(heading: str, pictures: Sequence[str], *stems: str) -> str:
@@ -175,11 +162,11 @@ def _pictures(pictures: Sequence[str], stem: str) -> str:
 
 def _problems(problems: Sequence[tuple[str, str]]) -> str:
     lines = [f"`{path.replace('`', '')}`: {tables.escape(reason)}" for path, reason in problems]
-    told = "What could not be used, or must be known to judge the numbers."
+    note = "What could not be used, or must be known to judge the numbers."
     text = _list(lines)
     if len(lines) > _ROWS:
         text = _folded(f"{len(lines)} notes", text)
-    return f"## Problems in the logs\n\n{told}\n\n{text}"
+    return f"## Problems in the logs\n\n{note}\n\n{text}"
 
 
 def _folded(summary: str, text: str) -> str:

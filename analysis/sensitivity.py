@@ -1,7 +1,9 @@
 """How much a result depends on the hyperparameters, from a quasi-random search's table."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,18 +105,18 @@ def rank_correlations(search: pd.DataFrame, draws: int = 2000, seed: int = 0) ->
     rows = []
     for entry, trials in search.groupby("entry"):
         for name in hyperparameters(search):
-            found, chance = [], []
+            correlations, chance = [], []
             for _, points in trials.groupby("workload"):
                 points = points[[name, "loss"]].dropna()
                 if len(points) < 3 or points.nunique().min() < 2:
                     continue
                 value, loss = points.rank().to_numpy().T
-                found.append(np.corrcoef(value, loss)[0, 1])
+                correlations.append(np.corrcoef(value, loss)[0, 1])
                 order = generator.permuted(np.tile(loss, (draws, 1)), axis=1)
                 chance.append(_correlate(value, order))
-            if found:
+            if correlations:
                 limit = float(np.quantile(np.abs(np.mean(chance, axis=0)), 0.95))
-                rows.append((entry, name, float(np.mean(found)), limit))
+                rows.append((entry, name, float(np.mean(correlations)), limit))
     return pd.DataFrame(rows, columns=["entry", "hyperparameter", "correlation", "threshold"])
 
 
@@ -132,40 +134,33 @@ def search_figure(search: pd.DataFrame, styles: Mapping[str, EntryStyle]) -> Fig
       styles: of every entry in it.
     """
     workloads = list(dict.fromkeys(search["workload"]))
+    marker: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
+    columns = min(3, len(workloads))
     with style.context(**{"font.size": 8}):
-        layout = panels.Layout(3, 1.9, 1.7, 0.55, 0.7, 0.65, 0.15, 0.75, 0.3)
-        figure, made = panels.grid(len(workloads), layout, share_x=False, share_y=False)
+        rows_of_panels = math.ceil(len(workloads) / columns)
+        figure = panels.new_figure(2.5 * columns + 0.3, 2.3 * rows_of_panels + 0.6)
+        made = panels.grid(figure, len(workloads), columns, share_x=False, share_y=False)
         for axes, workload in zip(made, workloads, strict=True):
             rows = search[search["workload"] == workload]
             order = rows.drop_duplicates("trial").sort_values("learning_rate")["trial"].to_list()
             for entry, look in styles.items():
                 gaps = rows[rows["entry"] == entry].set_index("trial")["gap"].reindex(order)
-                axes.plot(
-                    *(range(len(order)), 100 * gaps),
-                    color=look.color,
-                    linestyle=look.line,
-                    marker=look.marker,
-                    markersize=4,
-                    linewidth=1.2,
-                    clip_on=False,
-                )
+                line = {"color": look.color, "linestyle": look.line, "marker": look.marker}
+                axes.plot(range(len(order)), 100 * gaps, clip_on=False, **(line | marker))
             axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
             axes.set_yscale("symlog", linthresh=1)
             axes.yaxis.set_major_locator(FixedLocator([-10, -1, 0, 1, 10, 100]))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xticks(range(len(order)), [str(trial) for trial in order])
-            axes.tick_params(labelleft=True, labelbottom=True)
             axes.grid(axis="y", color=FAINT, linewidth=0.6)
             axes.set_title(workload, loc="left", fontsize=8)
         made[0].set_ylabel("miss of the target, %")
-        handles: list[Line2D] = [
+        handles = [
             Line2D([], [], color=look.color, linestyle=look.line, marker=look.marker, markersize=4,
                    label=look.label)
             for look in styles.values()
         ]  # fmt: skip
         handles.append(Line2D([], [], color=INK, linewidth=0.9, label="target, where trials stop"))
-        figure.text(*panels.place(figure, 0.65, 0.36), "point, by learning rate (lowest first)")
-        corner = panels.place(figure, 0.55, 0.02)
-        figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, ncols=4, fontsize=7)
+        panels.legend_below(figure, handles, 4, "point, by learning rate (lowest first)")
     return figure

@@ -1,11 +1,13 @@
 """What an optimizer's step costs by itself, from the JSON of `scripts.benchmark.step`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import panels, style
@@ -127,21 +129,15 @@ def cost_figure(table: pd.DataFrame) -> Figure:
     """
     networks = list(dict.fromkeys(table["network"]))
     names = [name for name in dict.fromkeys(table["optimizer"]) if name != BASELINE]
+    columns = min(4, len(networks))
+    rows_of_panels = math.ceil(len(networks) / columns)
     with style.context(**{"font.size": 8}):
-        layout = panels.Layout(
-            columns=min(4, len(networks)),
-            width=1.5,
-            height=0.2 * len(names) + 0.1,
-            across=0.25,
-            down=0.55,
-            left=panels.text_inches(map(label, names), 8) + 0.15,
-            right=0.2,
-            bottom=0.75,
-            top=0.4,
-        )
-        figure, made = panels.grid(len(networks), layout)
+        height = (0.2 * len(names) + 0.65) * rows_of_panels + 0.6
+        figure = panels.new_figure(1.75 * columns + 1.8, height)
+        made = panels.grid(figure, len(networks), columns)
         for axes, network in zip(made, networks, strict=True):
             rows = table[table["network"] == network].set_index("optimizer")
+            panels.name_rows(axes, list(map(label, names)))
             for place, name in enumerate(names):
                 if name in rows.index:
                     _draw_costs(axes, place, rows.loc[name], name)
@@ -153,27 +149,33 @@ def cost_figure(table: pd.DataFrame) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.grid(axis="x", color=FAINT, linewidth=0.6)
-            axes.tick_params(axis="y", length=0)
             millions = rows["parameters"].iloc[0] / 1e6
-            panels.write_above(axes, network, f"{millions:,.1f} M parameters", room=0.1)
-        made[0].set_yticks(range(len(names)), [label(name) for name in names])
-        made[0].set_ylim(len(names) - 0.4, -0.6)
-        figure.text(
-            *panels.place(figure, 0.1, 0.3), "optimizer's ms per step / AdamW's (log scale)"
-        )
-        marks = "○ refresh every 100 steps   │ every 10   ● every step"
-        figure.text(*panels.place(figure, 0.1, 0.1), marks, fontsize=7, color=MUTED)
+            panels.write_title(axes, network, f"{millions:,.1f} M parameters")
+        handles = [
+            Line2D([], [], linestyle="none", markersize=5, label=text, **_mark(INK, interval))
+            for interval, text in zip(
+                reversed(INTERVALS),
+                ("refresh every 100 steps", "every 10", "every step"),
+                strict=True,
+            )
+        ]
+        title = "optimizer's ms per step / AdamW's (log scale)"
+        panels.legend_below(figure, handles, 3, title)
     return figure
+
+
+def _mark(color: str, interval: int) -> dict[str, Any]:
+    marker, face = {1: ("o", color), 10: ("|", color), 100: ("o", "white")}[interval]
+    return {"marker": marker, "markerfacecolor": face, "markeredgecolor": color}
 
 
 def _draw_costs(axes: Any, place: int, row: pd.Series, name: str) -> None:
     color = _OURS_COLOR if name.startswith(OURS) else _OTHER_COLOR
     ratios = [row[f"at_{interval}"] / row[f"{BASELINE}_at_{interval}"] for interval in INTERVALS]
     axes.plot([min(ratios), max(ratios)], [place, place], color=color, linewidth=1.5, zorder=2)
-    looks = (("o", color), ("|", color), ("o", "white"))
-    for ratio, (marker, face) in zip(ratios, looks, strict=True):
-        look = {"markerfacecolor": face, "markeredgecolor": color, "markersize": 5, "zorder": 3}
-        axes.plot([ratio], [place], linestyle="none", marker=marker, **look)
+    for ratio, interval in zip(ratios, INTERVALS, strict=True):
+        look = _mark(color, interval) | {"markersize": 5, "linestyle": "none"}
+        axes.plot([ratio], [place], zorder=3, **look)
 
 
 def staggering_figure(path: Path) -> tuple[Figure, pd.DataFrame]:
@@ -199,30 +201,16 @@ def staggering_figure(path: Path) -> tuple[Figure, pd.DataFrame]:
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no staggering: lacks {error}") from error
     with style.context(**{"font.size": 8}):
-        left = panels.text_inches(table["variant"], 8) + 0.2
-        size = (left + 4.0, 0.3 * len(table) + 0.75)
-        figure = Figure(figsize=size)
-        height = 0.3 * len(table)
-        corner = panels.place(figure, left, 0.55)
-        axes = figure.add_axes((*corner, 3.6 / size[0], height / size[1]))
+        figure = panels.new_figure(5.5, 0.3 * len(table) + 1.0)
+        axes = figure.subplots()
         for place, row in enumerate(table.itertuples()):
             axes.plot([row.median, row.max], [place, place], color=FAINT, linewidth=4, zorder=1)
         for name, marker in zip(_PLACES, ("D", "|", "x", "o"), strict=True):
-            face = "white" if name == "max" else INK
-            axes.plot(
-                *(table[name], range(len(table))),
-                linestyle="none",
-                marker=marker,
-                color=INK,
-                markerfacecolor=face,
-                markersize=5,
-                label=name,
-                zorder=3,
-            )
-        axes.set_yticks(range(len(table)), table["variant"])
-        axes.set_ylim(len(table) - 0.4, -0.6)
+            look: dict[str, Any] = {"linestyle": "none", "marker": marker, "color": INK}
+            look["markerfacecolor"] = "white" if name == "max" else INK
+            axes.plot(table[name], range(len(table)), markersize=5, label=name, zorder=3, **look)
+        panels.name_rows(axes, table["variant"].to_list())
         axes.set_xlim(left=0)
-        axes.tick_params(axis="y", length=0)
         axes.set_xlabel("ms per step, wall time")
-        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 0.95), fontsize=7)
+        figure.legend(ncols=4, loc="outside upper left", fontsize=7)
     return figure, table

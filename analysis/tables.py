@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from analysis import style
 from analysis.judgement import Judgement
+from analysis.scoring import times_table
 from analysis.texts import (
     UNKNOWN,
     interval_text,
@@ -21,6 +21,7 @@ from analysis.texts import (
     seconds_text,
     steps_text,
 )
+from common import documents
 from workloads.rulesets import STANDIN
 
 
@@ -46,7 +47,7 @@ def scores_table(judged: Judgement, fmt: str = "pipe") -> str:
         if judged.baseline is not None:
             cells[f"time / {style.label(judged.baseline)}"] = mean_text(judged, name)
         rows.append(cells)
-    return _tabulate(rows, fmt, left=1)
+    return _table(rows, fmt, left=1)
 
 
 def mean_text(judged: Judgement, name: str) -> str:
@@ -103,11 +104,11 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
         if not brief:
             columns["best point per study"] = row.best_trials
         rows.append(columns)
-    return _tabulate(rows, fmt, left=2)
+    return _table(rows, fmt, left=2)
 
 
 def points_table(points: pd.DataFrame) -> str:
-    """The table of `analysis.points.score_points`, for people."""
+    """The table of `analysis.scoring.score_points`, for people."""
     rows = [
         {
             "workload": row.workload,
@@ -119,7 +120,38 @@ def points_table(points: pd.DataFrame) -> str:
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]
-    return _tabulate(rows, "pipe", left=2)
+    return _table(rows, "pipe", left=2)
+
+
+def places_table(judged: Judgement, name: str) -> str:
+    """An entry's place among all on every base workload, and its distance from the fastest.
+
+    Args:
+      judged: the logs' judgement.
+      name: the entry.
+    """
+    times = times_table(judged.cells)
+    rows = []
+    for workload in judged.rules.base_workloads:
+        if workload not in times.index:
+            continue
+        row = times.loc[workload].dropna()
+        seconds, fastest = float(row.get(name, math.inf)), float(row.min())
+        reached = np.isfinite(row).sum()
+        place = int((row < seconds).sum()) + 1
+        rivals = row.drop(name, errors="ignore")
+        lead = float(rivals.min()) / seconds if seconds == fastest and len(rivals) else math.nan
+        rows.append(
+            {
+                "workload": workload,
+                "place": f"{place} of {len(row)}" if math.isfinite(seconds) else "missed",
+                "reach the target": f"{reached} of {len(row)}",
+                "fastest": style.label(row.idxmin()) if math.isfinite(fastest) else UNKNOWN,
+                "time / fastest": ratio_text(seconds / fastest) if reached else UNKNOWN,
+                "second / first": ratio_text(lead) if math.isfinite(seconds) else UNKNOWN,
+            }
+        )
+    return _table(rows, "pipe", left=1)
 
 
 def escape(text: str) -> str:
@@ -166,7 +198,7 @@ def _ends_text(low: float, high: float) -> str:
     return UNKNOWN if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
-def _tabulate(rows: list[dict[str, Any]], fmt: str, left: int) -> str:
+def _table(rows: list[dict[str, Any]], fmt: str, left: int) -> str:
     # Markdown knows no headers of several lines; a terminal has no room for long ones.
     headers = {
         name: escape(name) if fmt == "pipe" else textwrap.fill(name, 10, break_long_words=False)
@@ -174,5 +206,4 @@ def _tabulate(rows: list[dict[str, Any]], fmt: str, left: int) -> str:
     }
     if fmt == "pipe":
         rows = [{name: escape(str(text)) for name, text in row.items()} for row in rows]
-    align = ["left"] * left + ["right"] * (len(rows[0]) - left)
-    return str(tabulate(rows, headers, fmt, colalign=align, disable_numparse=True))
+    return documents.table(rows, headers, fmt, left)

@@ -14,8 +14,8 @@
 # The optimizer alone, without forward and backward, from the JSON that `scripts.benchmark.step`
 # writes to `results/step_cost/`. What a whole training step costs is in `time_to_target.ipynb`.
 #
-# All sentences with numbers below are made from the files when the notebook runs
-# (`make notebooks`); none is typed.
+# All numbers below are made from the files when the notebook runs (`make notebooks`); none is
+# typed.
 
 # %% tags=["parameters"]
 STEP_COST = None  # a folder of JSON files; None means results/step_cost
@@ -27,27 +27,20 @@ from pathlib import Path
 ROOT = Path.cwd() if (Path.cwd() / "analysis").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
 
+import pandas as pd
+
 from analysis import step_cost
-from analysis.display import bullets, say, show
-from analysis.texts import count_text, span_text
+from analysis.notebook import bullets, say, show, table
+from analysis.texts import span_text
 
 directory = Path(STEP_COST) if STEP_COST else ROOT / "results" / "step_cost"
 paths = sorted(directory.rglob("*.json"))
 staggered = [path for path in paths if path.stem.endswith("staggering")]
 costs, problems = step_cost.read_step_costs([path for path in paths if path not in staggered])
-
-
 names = {str(path): path.relative_to(directory).as_posix() for path in paths}
-devices = costs.drop_duplicates("source")
-bullets(
-    [
-        *(
-            f"`{names[row.source]}`: {row.device}, {row.threads} thread(s)."
-            for row in devices.itertuples()
-        ),
-        *(f"`{names[str(problem.path)]}`: {problem.reason}" for problem in problems),
-    ]
-)
+table(costs.drop_duplicates("source")[["source", "device", "threads"]].replace(names))
+if problems:
+    bullets(f"`{names[str(problem.path)]}`: {problem.reason}" for problem in problems)
 
 # %% [markdown]
 # ## Beside AdamW and the rivals
@@ -60,67 +53,60 @@ for source, rows in costs.groupby("source", sort=False):
     show(step_cost.cost_figure(rows))
 
 # %% [markdown]
-# How many times AdamW's step ours costs:
+# How many times AdamW's step ours costs, from the cheapest network to the dearest, by the interval
+# of refreshes:
 
 # %%
-lines = []
-for name, rows in costs[costs["optimizer"].str.startswith("ours_")].groupby("optimizer"):
-    ratios = {
-        interval: (rows[f"at_{interval}"] / rows[f"adamw_at_{interval}"]).dropna()
-        for interval in step_cost.INTERVALS
-    }
-    listed = ", ".join(
-        f"{span_text(ratio)} at an interval of {interval}"
-        for interval, ratio in ratios.items()
-        if len(ratio)
+ours = costs[costs["optimizer"].str.startswith(step_cost.OURS)]
+for interval in step_cost.INTERVALS:
+    ours = ours.assign(
+        **{f"every {interval}": ours[f"at_{interval}"] / ours[f"adamw_at_{interval}"]}
     )
-    counts = count_text([len(rows)], "measurement", "measurements")
-    lines.append(f"{step_cost.label(name)}: {listed or 'unknown'} ({counts}).")
-bullets(lines)
+spans = ours.groupby("optimizer")[[f"every {interval}" for interval in step_cost.INTERVALS]]
+spans = spans.agg(lambda ratios: span_text(ratios.dropna()) if ratios.notna().any() else "–")
+table(spans.rename(index=step_cost.label).reset_index())
 
 # %% [markdown]
-# Against other optimizers that precondition, in the same run. Different methods do different work:
-# a warm QR step of SOAP is not an inverse root, so only Shampoo beside Shampoo is like for like.
+# Against other optimizers that precondition, in the same run: their cost over that of our Shampoo,
+# from the least to the greatest. Different methods do different work: a warm QR step of SOAP is not
+# an inverse root, so only Shampoo beside Shampoo is like for like.
 
 # %%
-lines = []
-for column, what in (
-    ("plain", "a step without a refresh"),
-    ("refresh", "a step that refreshes everything"),
-    ("at_100", "at an interval of 100"),
-    ("at_10", "at an interval of 10"),
-):
-    factors = step_cost.cheaper(costs, "ours_shampoo", column)
-    if factors.empty:
-        continue
-    cheaper = factors[factors["factor"] > 1]
-    text = f"{what}: ours is cheaper in {len(cheaper)} of {len(factors)} comparisons"
-    like = factors[factors["optimizer"] == "meta_shampoo"]["factor"]
-    if len(like):
-        text += f"; Meta's Shampoo costs {like.min():.2f} to {like.max():.2f} times as much"
-    dearer = factors[factors["factor"] < 1]
-    if len(dearer):
-        listed = ", ".join(
-            f"{step_cost.label(row.optimizer)} on {row.network} ({row.factor:.2f})"
-            for row in dearer.itertuples()
-        )
-        text += f". Cheaper than ours, with their cost over ours: {listed}"
-    lines.append(f"{text}.")
-bullets(lines or ["There is nothing to compare with."])
+columns = {
+    "plain": "a step without a refresh",
+    "refresh": "a step that refreshes everything",
+    "at_100": "at an interval of 100",
+    "at_10": "at an interval of 10",
+}
+factors = {
+    text: step_cost.cheaper(costs, "ours_shampoo", column) for column, text in columns.items()
+}
+spans = {text: rows.groupby("optimizer")["factor"].agg(span_text) for text, rows in factors.items()}
+wide = pd.DataFrame(spans).fillna("–")
+if len(wide):
+    table(wide.rename(index=step_cost.label).reset_index(names="optimizer"))
+    bullets(
+        f"{text}: ours is cheaper in {int((rows['factor'] > 1).sum())} of {len(rows)} comparisons."
+        for text, rows in factors.items()
+    )
+else:
+    say("There is nothing to compare with.")
 
 # %% [markdown]
 # ## Memory
+#
+# State as a multiple of AdamW's.
 
 # %%
-lines = []
-for (source, network), rows in costs.groupby(["source", "network"], sort=False):
-    listed = ", ".join(
-        f"{step_cost.label(row.optimizer)} {row.state_bytes / row.adamw_state_bytes:.2f}"
-        for row in rows.sort_values("state_bytes").itertuples()
-        if row.optimizer != step_cost.BASELINE
-    )
-    lines.append(f"{network} (`{names[source]}`), state as a multiple of AdamW's: {listed}.")
-bullets(lines)
+states = costs.assign(
+    ratio=(costs["state_bytes"] / costs["adamw_state_bytes"]).map("{:.2f}".format)
+)
+states = states[states["optimizer"] != step_cost.BASELINE].replace({"source": names})
+wide = states.pivot_table(
+    index="optimizer", columns=["source", "network"], values="ratio", aggfunc="first", sort=False
+)
+wide.columns = [f"{network} ({source})" for source, network in wide.columns]
+table(wide.fillna("–").rename(index=step_cost.label).reset_index())
 
 # %% [markdown]
 # ## Refreshes, spread out
@@ -129,19 +115,11 @@ bullets(lines)
 
 # %%
 for path in staggered:
-    figure, table = step_cost.staggering_figure(path)
+    figure, rows = step_cost.staggering_figure(path)
     say(f"`{names[str(path)]}`")
     show(figure)
-    worst = table.set_index("variant")["max"] / table.set_index("variant")["median"]
-    bullets(
-        f"{variant}: the slowest step takes {factor:.1f} times the median step."
-        for variant, factor in worst.items()
-    )
-    together = table.set_index("variant")["median"]
-    if {"together", "staggered"} <= set(together.index):
-        change = together["staggered"] / together["together"]
-        bullets(
-            [f"The median step of staggered refreshes takes {change:.2f} times that of together."]
-        )
+    worst = (rows["max"] / rows["median"]).map("{:.1f}".format)
+    numbers = rows.select_dtypes("number").map("{:.1f}".format)
+    table(rows.assign(**numbers, **{"max / median": worst}))
 if not staggered:
     say("No file on staggering.")

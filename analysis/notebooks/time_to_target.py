@@ -14,8 +14,7 @@
 # The stand-in workloads: small models on real data that train on a laptop's CPU. They imitate
 # AlgoPerf's workloads and are scored by its rules, but they are **not** AlgoPerf results.
 #
-# All sentences with numbers below are made from the logs when the notebook runs
-# (`make notebooks`); none is typed.
+# All numbers below are made from the logs when the notebook runs (`make notebooks`); none is typed.
 
 # %% tags=["parameters"]
 LOGS = None  # a folder of logs; None means results/standins
@@ -29,9 +28,9 @@ ROOT = Path.cwd() if (Path.cwd() / "analysis").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
 
 from analysis import bars, curves, factors, findings, heat, profile_figure, style, tables
-from analysis.display import bullets, say, show
 from analysis.judgement import choose_rules, judge
 from analysis.logs import read_logs
+from analysis.notebook import bullets, say, show
 from analysis.texts import count_text
 
 logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
@@ -67,13 +66,6 @@ show(bars.time_to_target_bars(judged, "steps", styles))
 say(tables.summary_table(judged))
 
 # %% [markdown]
-# Where AdamW is as good or better, so that nobody has to look for it:
-
-# %%
-if "shampoo" in judged.entries:
-    bullets(findings.losses(judged, "shampoo"))
-
-# %% [markdown]
 # ## Where a win or a loss comes from
 #
 # Time is steps times seconds per step. What a step costs on a CPU core says little of what it costs
@@ -95,8 +87,6 @@ if "nadamw" in judged.entries:
     bullets(findings.overview(against))
     show(bars.time_to_target_bars(against, "seconds", styles))
     show(bars.time_to_target_bars(against, "steps", styles))
-    if "shampoo" in against.entries:
-        bullets(findings.losses(against, "shampoo"))
 else:
     say("There are no logs of NAdamW.")
 

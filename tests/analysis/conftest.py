@@ -1,11 +1,19 @@
-"""Made-up facts for every test here."""
+"""Made-up facts for every test here, and judgements that many tests only look at."""
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.analysis.made_up import FACTS
+from analysis import published
+from analysis.judgement import Judgement, choose_rules, judge, judge_trials
+from analysis.logs import read_logs
+from tests.analysis.made_up import FACTS, write_study, write_trial
 from workloads import registry
+from workloads.rulesets import ruleset
+
+RESAMPLES = 50
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -14,3 +22,27 @@ def known_facts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_ALL", FACTS)
         yield
+
+
+def judge_folder(root: Path, baseline: str | None = None) -> Judgement:
+    """A folder of stand-ins' logs, judged."""
+    logs = read_logs(root)
+    rules, _ = choose_rules(set(logs.frame["workload"]))
+    return judge(logs, rules, baseline, where=root, resamples=RESAMPLES)
+
+
+@functools.cache
+def judge_published(version: str) -> Judgement:
+    """The published external submissions of a version, judged."""
+    trials = published.read_trials(version)
+    return judge_trials(trials, ruleset(version), "baseline", resamples=RESAMPLES)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
+    """Three entries on three workloads, one of them with a long name and on one workload."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_ALL", FACTS)
+        root = write_study(tmp_path_factory.mktemp("small"), trials=2)
+        write_trial(root, "a_rather_long_name_of_an_entry", "mnist_vit", 0, 1, [0.5, 0.95])
+        return judge_folder(root, "adamw")

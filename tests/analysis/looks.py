@@ -1,4 +1,4 @@
-"""Whether a figure can be read: no text over another, none cut off at the page's edge."""
+"""Whether a figure can be read: no text covers another. Saving cuts none off at the page's edge."""
 
 from collections.abc import Iterator
 
@@ -41,12 +41,9 @@ def _shown(figure: Figure) -> Iterator[Text]:
 
 
 def flaws(figure: Figure) -> list[str]:
-    """Texts that cover each other, and those that reach beyond the page."""
+    """Texts that cover each other."""
     shown = texts(figure)
     low, high = (np.array([getattr(box, end) for _, box in shown]) for end in ("min", "max"))
     common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
     pairs = np.argwhere(np.triu((common > _SLACK_PIXELS).all(axis=-1), k=1))
-    found = [f"{shown[one][0]!r} covers {shown[other][0]!r}" for one, other in pairs]
-    page = figure.bbox.padded(1.0)
-    beyond = ((low < page.min) | (high > page.max)).any(axis=-1)
-    return found + [f"{shown[row][0]!r} is cut off" for row in np.flatnonzero(beyond)]
+    return [f"{shown[one][0]!r} covers {shown[other][0]!r}" for one, other in pairs]

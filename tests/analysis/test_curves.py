@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.curves import learning_curves, median_curve
 from analysis.style import entry_styles
-from tests.analysis.judging import judge_folder
+from tests.analysis.conftest import judge_folder
 from tests.analysis.made_up import write_trial
 
 

@@ -1,159 +1,115 @@
-"""Every figure, of a small pool and of eleven submissions on eighteen workloads."""
+"""Every figure of a small pool, and those of eleven submissions that are most crowded."""
 
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
-from analysis import bars, curves, factors, figures, heat, profile_figure, published, sheet
-from analysis.judgement import Judgement, judge_trials
-from analysis.style import entry_styles, published_name
-from tests.analysis.judging import judge_folder, judge_published
+from analysis import bars, curves, factors, figures, heat, profile_figure, published, sheet, style
+from analysis.judgement import Judgement
+from analysis.style import entry_styles
+from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, texts
-from tests.analysis.made_up import write_study, write_trial
-from workloads.rulesets import ruleset
+from tests.analysis.made_up import FACTS, write_trial
+from workloads import registry
+
+Drawn = dict[str, Figure | None]
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
-    root = write_study(tmp_path_factory.mktemp("small"), trials=2)
-    write_trial(root, "a_rather_long_name_of_an_entry", "mnist_vit", 0, 1, [0.5, 0.95])
-    return judge_folder(root, "adamw")
-
-
-@pytest.fixture(scope="module")
-def large() -> Judgement:
-    return judge_published("v0.5")
-
-
-@pytest.fixture(scope="module")
-def drawn_small(small: Judgement) -> dict[str, Figure | None]:
-    return dict(_drawn(small))
-
-
-@pytest.fixture(scope="module")
-def drawn_large(large: Judgement) -> dict[str, Figure | None]:
-    return dict(_drawn(large))
-
-
-def _drawn(judged: Judgement) -> Iterator[tuple[str, Figure | None]]:
+def _draw(judged: Judgement) -> Drawn:
     styles = entry_styles(judged.entries)
-    yield "sheet", sheet.summary_sheet(judged, styles)
-    yield "seconds", bars.time_to_target_bars(judged, "seconds", styles)
-    yield "steps", bars.time_to_target_bars(judged, "steps", styles)
-    yield "factors", factors.factor_plot(judged)
-    yield "step_cost", heat.step_cost(judged)
-    yield "profiles", profile_figure.performance_profiles(judged, styles)
-    for workload in judged.facts:
-        yield workload, curves.learning_curves(judged, workload, styles)
+    return {
+        "sheet": sheet.summary_sheet(judged, styles),
+        "seconds": bars.time_to_target_bars(judged, "seconds", styles),
+        "steps": bars.time_to_target_bars(judged, "steps", styles),
+        "factors": factors.factor_plot(judged),
+        "step_cost": heat.step_cost(judged),
+        "profiles": profile_figure.performance_profiles(judged, styles),
+        **{name: curves.learning_curves(judged, name, styles) for name in judged.facts},
+    }
 
 
-@pytest.mark.parametrize("pool", ["small", "large"])
-def test_no_text_covers_another_or_is_cut_off(pool: str, request: pytest.FixtureRequest) -> None:
-    made = request.getfixturevalue(f"drawn_{pool}")
-    drawn = {name: figure for name, figure in made.items() if figure is not None}
-    assert set(drawn) >= {"sheet", "seconds", "steps", "step_cost", "profiles"}
-    for name, figure in drawn.items():
-        assert flaws(figure) == [], name
+@pytest.fixture(scope="module")
+def drawn(small: Judgement) -> Drawn:
+    return _draw(small)
 
 
-def test_published_submissions_fit_beside_ones_own() -> None:
-    theirs = published.read_trials("v0.5")
-    ours = theirs[theirs["submission"] == "shampoo_submission"].assign(submission="shampoo")
-    theirs = theirs.assign(submission=theirs["submission"].map(published_name))
-    pool = pd.concat([ours, theirs], ignore_index=True)
-    judged = judge_trials(pool, ruleset("v0.5"), published_name("baseline"), resamples=10)
-    styles = entry_styles(judged.entries)
-    figure = sheet.summary_sheet(judged, styles)
-    assert flaws(figure) == []
-    said = [text for text, _ in texts(figure)]
-    assert any(text.endswith("† published runs of the leaderboard.") for text in said)
-    assert styles["shampoo"].color != styles[published_name("shampoo_submission")].color
+@pytest.fixture(scope="module")
+def large_sheet() -> Figure:
+    judged = judge_published("v0.5")
+    return sheet.summary_sheet(judged, entry_styles(judged.entries))
 
 
-def test_published_trials_have_no_curves(drawn_large: dict[str, Figure | None]) -> None:
-    assert drawn_large["wmt"] is None
-
-
-def _said(figure: Figure | None) -> list[str]:
+def _texts(figure: Figure | None) -> list[str]:
     assert figure is not None
     return [text for text, _ in texts(figure)]
 
 
-def test_sheet_has_the_scores_and_the_baselines_name(
-    drawn_large: dict[str, Figure | None],
+def test_no_text_covers_another(drawn: Drawn, large_sheet: Figure) -> None:
+    assert all(figure is not None for figure in drawn.values())
+    for name, figure in {**drawn, "large": large_sheet}.items():
+        assert figure is not None and flaws(figure) == [], name
+    crowded = Figure(figsize=(3, 2))
+    crowded.text(0.1, 0.5, "one text here")
+    crowded.text(0.15, 0.52, "another")
+    assert flaws(crowded) == ["'one text here' covers 'another'"]
+
+
+def test_sheet_has_scores_ratios_and_the_names_of_suite_and_baseline(
+    drawn: Drawn, large_sheet: Figure
 ) -> None:
-    said = _said(drawn_large["sheet"])
-    assert "AlgoPerf v0.5, external tuning ruleset" in said
-    assert "0.778  (7 reached)" in said and "time to target / Baseline NAdamW's" in said
+    assert any("not AlgoPerf results" in text for text in _texts(drawn["sheet"]))
+    shown = _texts(large_sheet)
+    assert "AlgoPerf v0.5, external tuning ruleset" in shown
+    assert "0.778  (7 reached)" in shown and "time to target / Baseline NAdamW's" in shown
 
 
-def test_standins_are_called_so(drawn_small: dict[str, Figure | None]) -> None:
-    said = _said(drawn_small["sheet"])
-    assert any("not AlgoPerf results" in text for text in said)
-
-
-def test_the_heat_map_has_every_cost_ratio(
-    large: Judgement, drawn_large: dict[str, Figure | None]
-) -> None:
-    said = _said(drawn_large["step_cost"])
-    rows = large.cells[
-        (large.cells["submission"] == "shampoo_submission") & (large.cells["workload"] == "wmt")
-    ]
-    assert f"{rows['steady_cost_ratio'].iloc[0]:.2f}" in said
-    # Of workloads that only the baseline has run there is nothing to compare.
-    assert "ogbg" in said and "ogbg_gelu" not in said
-
-
-def test_dark_cells_have_light_text(drawn_large: dict[str, Figure | None]) -> None:
-    figure = drawn_large["step_cost"]
+def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads() -> None:
+    judged = judge_published("v0.5")
+    styles = entry_styles(judged.entries)
+    assert curves.learning_curves(judged, "wmt", styles) is None
+    figure = heat.step_cost(judged)
     assert figure is not None
-    cells = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
-    assert cells["610"] == "white" and cells["1.00"] != "white"
+    cells = judged.cells.set_index(["submission", "workload"])["steady_cost_ratio"]
+    shown = _texts(figure)
+    assert f"{cells['shampoo_submission', 'wmt']:.2f}" in shown
+    rows = [text.split()[0] for text in shown if text.endswith(" ms")]
+    assert "ogbg" in rows and "ogbg_gelu" not in rows
+    # Dark cells have light text.
+    inks = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert inks["610"] == "white" and inks["1.00"] != "white"
 
 
-def test_misses_are_marked_in_the_ratios(small: Judgement, large: Judgement) -> None:
-    ratios, said = heat.time_ratios(large)
-    assert said.loc["imagenet_resnet", "shampoo_submission"] == "✗"
-    assert said.loc["imagenet_resnet", "generalized_adam"] == "✓"
-    assert said.loc["criteo1tb", "caspr_adaptive"] == "–"
-    assert said.loc["imagenet_vit", "shampoo_submission"] == "0.47"
+def test_misses_are_marked_in_the_ratios() -> None:
+    ratios, cells = heat.time_ratios(judge_published("v0.5"))
+    assert cells.loc["imagenet_resnet", "shampoo_submission"] == "✗"
+    assert cells.loc["imagenet_resnet", "generalized_adam"] == "✓"
+    assert cells.loc["criteo1tb", "caspr_adaptive"] == "–"
+    assert cells.loc["imagenet_vit", "shampoo_submission"] == "0.47"
     assert np.isinf(ratios.loc["criteo1tb", "amos"])
     assert "ogbg_gelu" not in ratios.index
 
 
-def test_a_factor_is_drawn_where_its_ratios_are(
-    large: Judgement, drawn_large: dict[str, Figure | None]
-) -> None:
-    figure = drawn_large["factors"]
+def test_a_factor_is_drawn_where_its_ratios_are(small: Judgement, drawn: Drawn) -> None:
+    figure = drawn["factors"]
     assert figure is not None
-    ratios = large.intervals.ratios.set_index(["submission", "workload"])
-    row = ratios.loc[("shampoo_submission", "imagenet_vit")]
-    drawn = {
-        (line.get_xdata()[0], line.get_ydata()[0])
-        for line in figure.axes[0].lines
-        if len(line.get_xdata()) == 1
-    }
-    assert (row["steps_ratio"], row["step_cost_ratio"]) in drawn
-    # Those that count a hundred steps as one are left out.
-    titles = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert "Distributed Shampoo" in titles and "LAWA Queue" not in titles
+    ratios = small.intervals.ratios.set_index(["submission", "workload"])
+    row = ratios.loc[("shampoo", "mnist_vit")]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    lines = figure.axes[titles.index("Shampoo")].lines
+    points = {tuple(np.ravel(line.get_xydata())) for line in lines if len(line.get_xdata()) == 1}
+    assert (row["steps_ratio"], row["step_cost_ratio"]) in points
 
 
 def test_without_a_comparison_there_is_no_figure(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     alone = judge_folder(tmp_path, "adamw")
-    styles = entry_styles(["adamw"])
-    nothing: list[Callable[[], Figure | None]] = [
-        lambda: bars.time_to_target_bars(alone, "steps", styles),
-        lambda: factors.factor_plot(alone),
-        lambda: heat.step_cost(alone),
-    ]
-    assert [make() for make in nothing] == [None] * 3
+    assert bars.time_to_target_bars(alone, "steps", entry_styles(["adamw"])) is None
+    assert factors.factor_plot(alone) is None and heat.step_cost(alone) is None
 
 
 def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
@@ -161,29 +117,73 @@ def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5, 0.95])
     judged = judge_folder(tmp_path)
     assert judged.baseline is None
-    drawn = {name for name, figure in _drawn(judged) if figure is not None}
-    assert drawn == {"sheet", "profiles", "mnist_vit"}
+    made = {name for name, figure in _draw(judged).items() if figure is not None}
+    assert made == {"sheet", "profiles", "mnist_vit"}
 
 
-def test_profiles_are_the_judgements(
-    small: Judgement, drawn_small: dict[str, Figure | None]
-) -> None:
-    figure = drawn_small["profiles"]
+def test_profiles_are_the_judgements(small: Judgement, drawn: Drawn) -> None:
+    figure = drawn["profiles"]
     assert figure is not None
-    main = figure.axes[-1]
     first = small.intervals.profiles.query("submission == @small.entries[0]")
-    assert main.lines[0].get_ydata().tolist() == first["rho"].tolist()
-    assert math.isclose(main.get_xlim()[1], 4)
+    assert figure.axes[0].lines[0].get_ydata().tolist() == first["rho"].tolist()
+    assert math.isclose(figure.axes[0].get_xlim()[1], 4)
     # One panel for all, and one with a band for each.
     assert len(figure.axes) == 1 + len(small.entries)
 
 
-def test_draws_what_there_is_and_removes_what_is_not(tmp_path: Path) -> None:
+def test_draws_what_there_is_and_removes_stale_figures(tmp_path: Path) -> None:
     write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     for stale in ("learning_curves_gone.png", "factors.svg", "notes.txt"):
         (tmp_path / stale).touch()
     paths = figures.draw(judge_folder(tmp_path / "logs", "adamw"), tmp_path)
-    found = {path.name for path in tmp_path.iterdir()}
-    assert found == {path.name for path in paths} | {"logs", "notes.txt"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {path.name for path in paths} | {"logs", "notes.txt"}
     stems = ["summary", "performance_profiles", "learning_curves_mnist_vit"]
     assert [path.stem for path in paths if path.suffix == ".svg"] == stems
+
+
+def test_no_two_entries_look_alike() -> None:
+    pools = [published.read_trials(*track)["submission"].unique() for track in published.TRACKS]
+    pools.append(np.array(["adamw", *(f"entry_{number}" for number in range(12))]))
+    for entries in pools:
+        looks = [(look.color, look.line) for look in entry_styles(entries).values()]
+        assert len(set(looks)) == len(entries)
+
+
+def test_a_published_entry_has_its_usual_look_unless_it_is_taken() -> None:
+    name = style.published_name("shampoo")
+    assert entry_styles([name])[name].color == entry_styles(["shampoo"])["shampoo"].color
+    assert len({look.color for look in entry_styles([name, "shampoo"]).values()}) == 2
+
+
+def test_variants_look_like_their_base_but_hollow() -> None:
+    facts = {name: registry.facts(name) for name in ("ogbg", "ogbg_gelu", "wmt")}
+    looks = style.workload_styles(facts)
+    assert looks["ogbg"].color == looks["ogbg_gelu"].color != looks["wmt"].color
+    assert [look.hollow for look in looks.values()] == [False, True, False]
+    assert len({look.marker for look in style.workload_styles(FACTS).values()}) == len(FACTS)
+
+
+def test_pictures_repeat(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "x")
+    paths = style.save(figure, tmp_path, "x")
+    first = [path.read_bytes() for path in paths]
+    assert [path.suffix for path in paths] == [".png", ".svg"]
+    style.save(figure, tmp_path, "x")
+    assert [path.read_bytes() for path in paths] == first
+    assert style.png(figure) == style.png(figure)
+    (tmp_path / "small.png").write_bytes(style.png(figure))
+    with Image.open(tmp_path / "small.png") as image:
+        assert image.mode == "P"
+
+
+def test_published_entries_are_marked_on_the_sheet() -> None:
+    trials = published.read_trials("v0.6").assign(submission="mine")
+    others = published.read_trials("v0.6").assign(submission=style.published_name("shampoo"))
+    from analysis.judgement import judge_trials
+    from workloads.rulesets import ruleset
+
+    judged = judge_trials(pd.concat([trials, others]), ruleset("v0.6"), None, resamples=5)
+    notes = sheet.summary_sheet(judged, entry_styles(judged.entries)).texts
+    assert any("† published runs" in text.get_text() for text in notes)

@@ -6,7 +6,7 @@ from analysis.evaluations import Problem
 from analysis.judgement import choose_rules, judge
 from analysis.logs import Logs, read_logs
 from common.cli import UserError
-from tests.analysis.judging import judge_folder, judge_published
+from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.made_up import write_trial
 from workloads.rulesets import ruleset
 

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from analysis import execute
+from analysis import notebook
 from common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,13 +69,14 @@ SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_all_notebooks_are_known() -> None:
-    assert execute.names() == NAMES == sorted(SMALL)
+    assert notebook.names() == NAMES == sorted(SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
-    notebook = execute.execute(name, SMALL[name](tmp_path))
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    run = notebook.execute(name, SMALL[name](tmp_path))
+    outputs = [output for cell in run.cells for output in cell.get("outputs", [])]
     assert {output["output_type"] for output in outputs} == {"display_data"}
     kinds = [kind for output in outputs for kind in output["data"]]
     assert "image/png" in kinds and "text/markdown" in kinds
@@ -85,9 +86,9 @@ def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
-    committed = nbformat.read(execute.HERE / f"{name}.ipynb", as_version=4)
-    text = execute.read_text(name)
-    assert committed.metadata["jupytext"]["formats"] == execute.PAIRING
+    committed = nbformat.read(notebook.FOLDER / f"{name}.ipynb", as_version=4)
+    text = notebook.read_text(name)
+    assert committed.metadata["jupytext"]["formats"] == notebook.PAIRING
     assert [cell.source for cell in committed.cells] == [cell.source for cell in text.cells]
     code = [cell for cell in committed.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -98,23 +99,23 @@ def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
 
 def test_prose_has_no_typed_results() -> None:
     for name in NAMES:
-        notebook = execute.read_text(name)
-        prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        cells = notebook.read_text(name).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         # Versions are names.
         rest = prose.replace("0.5", "").replace("0.6", "").replace("V100", "")
         assert not any(character.isdigit() for character in rest), name
 
 
 def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "TEXTS", tmp_path)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    jupytext.write(notebook, tmp_path / "bad.py", fmt="py:percent")
+    monkeypatch.setattr(notebook, "TEXTS", tmp_path)
+    failing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    jupytext.write(failing, tmp_path / "bad.py", fmt="py:percent")
     with pytest.raises(UserError, match="notebook bad: ZeroDivisionError: division by zero"):
-        execute.execute("bad")
+        notebook.execute("bad")
 
 
 def test_unknown_names_are_a_users_error() -> None:
     with pytest.raises(UserError, match="unknown notebook 'x'; known: hyperparameters, lead"):
-        execute.execute("x")
+        notebook.execute("x")
     with pytest.raises(UserError, match="notebook step_cost has no parameter 'LOGS'"):
-        execute.execute("step_cost", {"LOGS": "x"})
+        notebook.execute("step_cost", {"LOGS": "x"})

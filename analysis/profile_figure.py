@@ -32,7 +32,9 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
     rows = math.ceil(len(judged.entries) / _COLUMNS) if many else 0
     with style.context(**{"font.size": 8}):
         figure = panels.new_figure(7.2, 3.1 + 1.35 * rows)
-        parts = figure.subfigures(2, 1, height_ratios=[3.1, 1.35 * rows]) if many else [figure]
+        parts: Any = [figure]
+        if many:
+            parts = figure.subfigures(2, 1, height_ratios=[3.1, 1.35 * rows])
         axes = parts[0].subplots()
         draw_profiles(axes, profiles, judged.entries, styles, bands=not many)
         for line, name in zip(axes.lines, judged.entries, strict=True):

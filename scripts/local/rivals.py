@@ -6,11 +6,11 @@ where the method needs grafting); everything else stays at its package's default
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -65,6 +65,52 @@ class Rival:
     refreshes_at: Callable[[int, int], bool]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Adapter:
+    """How one optimizer is built.
+
+    Attributes:
+      module, class_name: where its class is.
+      arguments: what it is given besides the parameters, of the module, the options and the device.
+      refreshes_at: as of `Rival`.
+      looks_ahead: whether it knows a look-ahead first moment.
+    """
+
+    module: str
+    class_name: str
+    arguments: Callable[[Any, RivalOptions, torch.device], Mapping[str, Any]]
+    refreshes_at: Callable[[int, int], bool]
+    looks_ahead: bool = True
+
+    def make(self, parameters: Sequence[Tensor], options: RivalOptions) -> Optimizer:
+        """Builds the optimizer; ValueError for a look-ahead that it lacks."""
+        if options.nesterov and not self.looks_ahead:
+            where = f"{self.class_name} of {self.module}"
+            raise ValueError(f"{where} has no look-ahead first moment; nesterov must be False")
+        module, weights = importlib.import_module(self.module), list(parameters)
+        arguments = self.arguments(module, options, weights[0].device)
+        optimizer: Optimizer = getattr(module, self.class_name)(weights, **arguments)
+        return optimizer
+
+    def version(self) -> str:
+        """The package and its version, or the commit in a file COMMIT beside Meta's package."""
+        package, module = self.module.partition(".")[0], importlib.import_module(self.module)
+        if package == "submission":
+            return "this checkout"
+        name = _DISTRIBUTIONS.get(package, package)
+        try:
+            return f"{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            if package != "distributed_shampoo":
+                raise
+        commit = Path(str(module.__file__)).parent.parent / "COMMIT"
+        known = commit.read_text("utf-8").strip() if commit.exists() else "of unknown commit"
+        return f"facebookresearch/optimizers {known}"
+
+
+_DISTRIBUTIONS = {"distributed_shampoo": "torch-shampoo", "pytorch_optimizer": "pytorch-optimizer"}
+
+
 def available() -> dict[str, Rival]:
     """The optimizers that can be built in this environment, by name."""
     return _survey()[0]
@@ -78,68 +124,110 @@ def absent() -> dict[str, str]:
 def _survey() -> tuple[dict[str, Rival], dict[str, str]]:
     found: dict[str, Rival] = {}
     missing: dict[str, str] = {}
-    for module_name, version, adapters in _SOURCES:
+    for name, adapter in _ADAPTERS.items():
         try:
-            module = importlib.import_module(module_name)
-            package = version(module)
+            version = adapter.version()
         except Exception as error:  # A rival's import may fail in any way; that ends no run.
-            reason = f"{type(error).__name__}: {error}"
-            missing.update(dict.fromkeys(adapters, reason))
+            missing[name] = f"{type(error).__name__}: {error}"
             continue
-        for name, (make, refreshes_at) in adapters.items():
-            found[name] = Rival(name, package, _bind(make, module), refreshes_at)
+        found[name] = Rival(name, version, adapter.make, adapter.refreshes_at)
     return found, missing
 
 
-def _bind(make: "_Adapter", module: ModuleType) -> Make:
-    return lambda parameters, options: make(module, list(parameters), options)
+def _shared(options: RivalOptions, **more: Any) -> dict[str, Any]:
+    names = ("lr", "betas", "eps", "weight_decay")
+    return {name: getattr(options, name) for name in names} | more
 
 
-_Adapter = Callable[[Any, list[Tensor], RivalOptions], Optimizer]
-_Schedule = Callable[[int, int], bool]
+def _adamw(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    return _shared(options, fused=True)
 
 
-def _shared(options: RivalOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("lr", "betas", "eps", "weight_decay")}
+def _nadamw(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    # It looks ahead whatever `nesterov` says: that is what it is.
+    return _shared(options)
 
 
-def _refuse_nesterov(options: RivalOptions, name: str) -> None:
-    if options.nesterov:
-        raise ValueError(f"{name} has no look-ahead first moment; nesterov must be False.")
+def _ours(method: str, module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    return _shared(
+        options,
+        method=method,
+        block_size=options.block_size,
+        refresh_interval=options.interval,
+        nesterov=options.nesterov,
+        **options.ours,
+    )
 
 
-# torch and ours.
+def _meta(
+    config: str, grafted: bool, module: Any, options: RivalOptions, device: torch.device
+) -> dict[str, Any]:
+    """As the winning AlgoPerf entry has it: roots from `interval` on, Adam's step before."""
+    beta1, beta2 = options.betas
+    configuration = getattr(module, config)
+    if config == "RootInvKLShampooPreconditionerConfig":
+        # The default exponent, 1/4, is not the paper's: Lin et al. 2025, arXiv:2509.03378, has 1/2.
+        configuration = configuration(inverse_exponent_override={2: 0.5})
+    grafting = None
+    if grafted:
+        grafting = module.AdamPreconditionerConfig(beta2=beta2, epsilon=options.eps)
+    return {
+        "lr": options.lr,
+        "betas": options.betas,
+        # beta1*M + (1-beta1)*G is, from the M before this gradient, an average by beta1^2.
+        "beta3": beta1**2 if options.nesterov else -1.0,
+        "epsilon": options.eps,
+        "weight_decay": options.weight_decay,
+        "max_preconditioner_dim": options.block_size,
+        "precondition_frequency": options.interval,
+        "start_preconditioning_step": options.interval,
+        "grafting_config": grafting,
+        "preconditioner_config": configuration,
+    }
 
 
-def _adamw(_: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-    _refuse_nesterov(options, "AdamW")
-    return torch.optim.AdamW(parameters, **_shared(options), fused=True)
+def _po_soap(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    interval, size = options.interval, options.block_size
+    return _shared(options, precondition_frequency=interval, max_precondition_dim=size)
 
 
-def _nadamw(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-    """Looks ahead whatever `nesterov` says: that is what it is."""
-    optimizer: Optimizer = module.NAdamW(parameters, **_shared(options))
-    return optimizer
+def _po_dash(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    """eigh on a CPU, where it is faster and more exact; else its default, Newton's iteration."""
+    return _shared(
+        options,
+        block_size=options.block_size,
+        precondition_frequency=options.interval,
+        inverse_root_method="eigh" if device.type == "cpu" else "newton_db",
+        matrix_eps=options.eps,
+    )
 
 
-def _ours(method: str) -> _Adapter:
-    def make(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-        optimizer: Optimizer = module.Shampoo(
-            parameters,
-            **_shared(options),
-            method=method,
-            block_size=options.block_size,
-            refresh_interval=options.interval,
-            nesterov=options.nesterov,
-            **options.ours,
-        )
-        return optimizer
+def _hb_soap(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    """Eager on a CPU: its default there is to compile for minutes before the first step."""
+    if device.type == "cpu":
+        module.utils.compile_mode = None
+    return _shared(
+        options,
+        shampoo_beta=options.betas[1],
+        precondition_frequency=options.interval,
+        max_precond_dim=options.block_size,
+    )
 
-    return make
+
+def _never(step: int, interval: int) -> bool:
+    return False
+
+
+def _every(step: int, interval: int) -> bool:
+    return step % interval == 0
+
+
+def _first_and_every(step: int, interval: int) -> bool:
+    return step == 1 or step % interval == 0
 
 
 def _ours_refreshes(step: int, interval: int) -> bool:
-    return bool(_is_due()(step, interval))
+    return bool(importlib.import_module("submission.plan.refresh").is_due(step, interval))
 
 
 def _soap_of_ours_refreshes(step: int, interval: int) -> bool:
@@ -147,166 +235,40 @@ def _soap_of_ours_refreshes(step: int, interval: int) -> bool:
     return step > 1 and _ours_refreshes(step, interval)
 
 
-def _is_due() -> Callable[[int, int], bool]:
-    due: Callable[[int, int], bool] = importlib.import_module("submission.plan.refresh").is_due
-    return due
-
-
-# Meta's distributed_shampoo.
-
-
-def _meta(configure: Callable[[Any], Any], grafted: bool) -> _Adapter:
-    """As the winning AlgoPerf entry has it: roots from `interval` on, Adam's step before."""
-
-    def make(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-        grafting = None
-        if grafted:
-            grafting = module.AdamPreconditionerConfig(beta2=options.betas[1], epsilon=options.eps)
-        optimizer: Optimizer = module.DistributedShampoo(
-            parameters,
-            lr=options.lr,
-            betas=options.betas,
-            # beta1*M + (1-beta1)*G is, from the M before this gradient, an average by beta1^2.
-            beta3=options.betas[0] ** 2 if options.nesterov else -1.0,
-            epsilon=options.eps,
-            weight_decay=options.weight_decay,
-            max_preconditioner_dim=options.block_size,
-            precondition_frequency=options.interval,
-            start_preconditioning_step=options.interval,
-            grafting_config=grafting,
-            preconditioner_config=configure(module),
-        )
-        return optimizer
-
-    return make
-
-
-def _meta_kl(module: Any) -> Any:
-    # The default exponent, 1/4, is not the paper's: Lin et al. 2025, arXiv:2509.03378, has 1/2.
-    return module.RootInvKLShampooPreconditionerConfig(inverse_exponent_override={2: 0.5})
-
-
-def _every(step: int, interval: int) -> bool:
-    return step % interval == 0
-
-
-# pytorch-optimizer and heavyball.
-
-
-def _po_soap(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-    _refuse_nesterov(options, "pytorch-optimizer's SOAP")
-    optimizer: Optimizer = module.SOAP(
-        parameters,
-        **_shared(options),
-        precondition_frequency=options.interval,
-        max_precondition_dim=options.block_size,
-    )
-    return optimizer
-
-
 def _po_soap_refreshes(step: int, interval: int) -> bool:
     # It counts from its second step on; the first one only initialises.
     return step == 1 or (step - 1) % interval == 0
 
 
-def _po_dash(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-    """eigh on a CPU, where it is faster and more exact; else its default, Newton's iteration."""
-    _refuse_nesterov(options, "pytorch-optimizer's DASH")
-    optimizer: Optimizer = module.DASH(
-        parameters,
-        **_shared(options),
-        block_size=options.block_size,
-        precondition_frequency=options.interval,
-        inverse_root_method="eigh" if parameters[0].device.type == "cpu" else "newton_db",
-        matrix_eps=options.eps,
-    )
-    return optimizer
-
-
-def _first_and_every(step: int, interval: int) -> bool:
-    return step == 1 or step % interval == 0
-
-
-def _hb_soap(module: Any, parameters: list[Tensor], options: RivalOptions) -> Optimizer:
-    """Eager on a CPU: its default there is to compile for minutes before the first step."""
-    _refuse_nesterov(options, "heavyball's SOAP")
-    if parameters[0].device.type == "cpu":
-        module.utils.compile_mode = None
-    optimizer: Optimizer = module.SOAP(
-        parameters,
-        **_shared(options),
-        shampoo_beta=options.betas[1],
-        precondition_frequency=options.interval,
-        max_precond_dim=options.block_size,
-    )
-    return optimizer
-
-
-def _hb_soap_refreshes(step: int, interval: int) -> bool:
-    # It adds up 1 / interval in floating point and refreshes where the integer part grows.
+def hb_soap_refreshes(step: int, interval: int) -> bool:
+    """It adds up 1 / interval in floating point and refreshes where the integer part grows."""
     total = 0.0
     for _ in range(step - 1):
         total += 1 / interval
     return step == 1 or int(total + 1 / interval) > int(total)
 
 
-# Where they come from.
+def _of_ours(method: str, refreshes_at: Callable[[int, int], bool]) -> _Adapter:
+    arguments = functools.partial(_ours, method)
+    return _Adapter("submission.shampoo", "Shampoo", arguments, refreshes_at)
 
 
-def _of_distribution(name: str) -> Callable[[ModuleType], str]:
-    return lambda _: f"{name} {importlib.metadata.version(name)}"
+def _of_meta(config: str, grafted: bool) -> _Adapter:
+    arguments = functools.partial(_meta, config, grafted)
+    return _Adapter("distributed_shampoo", "DistributedShampoo", arguments, _every)
 
 
-def _of_this_checkout(_: ModuleType) -> str:
-    return "this checkout"
-
-
-def _of_meta(module: ModuleType) -> str:
-    """The installed version, or the commit in a file COMMIT beside a checkout's package."""
-    try:
-        return f"torch-shampoo {importlib.metadata.version('torch-shampoo')}"
-    except importlib.metadata.PackageNotFoundError:
-        commit = Path(str(module.__file__)).parent.parent / "COMMIT"
-        known = commit.read_text("utf-8").strip() if commit.exists() else "of unknown commit"
-        return f"facebookresearch/optimizers {known}"
-
-
-def _never(step: int, interval: int) -> bool:
-    del step, interval
-    return False
-
-
-_SOURCES: tuple[
-    tuple[str, Callable[[ModuleType], str], dict[str, tuple[_Adapter, _Schedule]]], ...
-] = (
-    ("torch", _of_distribution("torch"), {BASELINE: (_adamw, _never)}),
-    ("submission.entries.nadamw.nadamw", _of_this_checkout, {"nadamw": (_nadamw, _never)}),
-    (
-        "submission.shampoo",
-        _of_this_checkout,
-        {
-            "ours_shampoo": (_ours("shampoo"), _ours_refreshes),
-            "ours_soap": (_ours("soap"), _soap_of_ours_refreshes),
-            "ours_kl_shampoo": (_ours("kl_shampoo"), _soap_of_ours_refreshes),
-        },
-    ),
-    (
-        "distributed_shampoo",
-        _of_meta,
-        {
-            REFERENCE: (_meta(lambda module: module.DefaultShampooConfig, True), _every),
-            "meta_soap": (
-                _meta(lambda module: module.DefaultEigenvalueCorrectedShampooConfig, False),
-                _every,
-            ),
-            "meta_soap_qr": (_meta(lambda module: module.DefaultSOAPConfig, False), _every),
-            "meta_kl_shampoo": (_meta(_meta_kl, True), _every),
-        },
-    ),
-    (
-        "pytorch_optimizer",
-        _of_distribution("pytorch-optimizer"),
-        {"po_soap": (_po_soap, _po_soap_refreshes), "po_dash": (_po_dash, _first_and_every)},
-    ),
-    ("heavyball", _of_distribution("heavyball"), {"hb_soap": (_hb_soap, _hb_soap_refreshes)}),
-)
+_ADAPTERS = {
+    BASELINE: _Adapter("torch.optim", "AdamW", _adamw, _never, looks_ahead=False),
+    "nadamw": _Adapter("submission.entries.nadamw.nadamw", "NAdamW", _nadamw, _never),
+    "ours_shampoo": _of_ours("shampoo", _ours_refreshes),
+    "ours_soap": _of_ours("soap", _soap_of_ours_refreshes),
+    "ours_kl_shampoo": _of_ours("kl_shampoo", _soap_of_ours_refreshes),
+    REFERENCE: _of_meta("DefaultShampooConfig", grafted=True),
+    "meta_soap": _of_meta("DefaultEigenvalueCorrectedShampooConfig", grafted=False),
+    "meta_soap_qr": _of_meta("DefaultSOAPConfig", grafted=False),
+    "meta_kl_shampoo": _of_meta("RootInvKLShampooPreconditionerConfig", grafted=True),
+    "po_soap": _Adapter("pytorch_optimizer", "SOAP", _po_soap, _po_soap_refreshes, False),
+    "po_dash": _Adapter("pytorch_optimizer", "DASH", _po_dash, _first_and_every, False),
+    "hb_soap": _Adapter("heavyball", "SOAP", _hb_soap, hb_soap_refreshes, False),
+}

@@ -195,6 +195,6 @@ def test_where_metas_code_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_heavyballs_schedule_adds_up_in_floating_point() -> None:
-    hb_refreshes = rivals._hb_soap_refreshes
+    hb_refreshes = rivals.hb_soap_refreshes
     # Ten tenths are less than one, so that the first refresh comes a step late.
     assert [step for step in range(1, 31) if hb_refreshes(step, 10)] == [1, 11, 20, 30]

@@ -238,22 +238,6 @@ def test_a_value_that_is_not_finite_ends_a_trial(
     assert chain.progress().chosen == []
 
 
-def test_an_average_is_what_is_evaluated(tmp_path: Path) -> None:
-    still = {"averaging": "ema", "averaging_decay": 1 - 1e-9}
-    curves = []
-    for name, options in (("plain", {}), ("average", still)):
-        chain = chain_of(
-            tmp_path, Variant(name, "ours_shampoo", options), seeds=1, learning_rates=(0.01,)
-        )
-        assert compare_worker.run(chain, {}) == 0
-        (outcome,) = chain.progress().searched
-        curves.append([value for _, value in outcome.curve])
-    plain, average = curves
-    assert plain[-1] < plain[0] - 0.1
-    # An average that does not move has the loss of the first weights all along.
-    assert max(average) - min(average) < 1e-4 and min(average) > plain[0]
-
-
 def test_options_replace_settings_and_reach_ours_alone() -> None:
     seen: list[rivals.RivalOptions] = []
 

@@ -95,7 +95,7 @@ def test_options_arrive(name: str) -> None:
     ours = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
     options = RivalOptions(**{**vars(OPTIONS), "nesterov": name in OURS, "ours": ours})
     group = rivals.available()[name].make(parameters(), options).param_groups[0]
-    expected = {"lr": 0.5, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.25, **ours}
+    expected = SHARED | ours
     if name in OURS:
         expected |= {"block_size": 64, "refresh_interval": 7, "nesterov": True}
         expected["method"] = name.removeprefix("ours_")
@@ -127,25 +127,27 @@ def recorded(monkeypatch: pytest.MonkeyPatch, module: str, name: str, **change: 
     return recorder
 
 
+SHARED = {"lr": 0.5, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.25}
+META = {
+    "lr": 0.5,
+    "betas": (0.8, 0.99),
+    "beta3": -1.0,
+    "epsilon": 1e-4,
+    "weight_decay": 0.25,
+    "max_preconditioner_dim": 64,
+    "precondition_frequency": 7,
+    "start_preconditioning_step": 7,
+}
+
+
 @pytest.mark.parametrize("name", INSTALLABLE["distributed_shampoo"])
 def test_what_meta_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     calls = recorded(monkeypatch, "distributed_shampoo", name).calls
     given = calls["DistributedShampoo"]
-    assert {
-        "lr": 0.5,
-        "betas": (0.8, 0.99),
-        "beta3": -1.0,
-        "epsilon": 1e-4,
-        "weight_decay": 0.25,
-        "max_preconditioner_dim": 64,
-        "precondition_frequency": 7,
-        "start_preconditioning_step": 7,
-    }.items() <= given.items()
-    grafted = "soap" not in name
-    assert (given["grafting_config"] is not None) == grafted
-    assert ("AdamPreconditionerConfig" in calls) == grafted
-    if grafted:
-        assert calls["AdamPreconditionerConfig"] == {"beta2": 0.99, "epsilon": 1e-4}
+    assert META.items() <= given.items()
+    grafting = None if "soap" in name else {"beta2": 0.99, "epsilon": 1e-4}
+    assert calls.get("AdamPreconditionerConfig") == grafting
+    assert (given["grafting_config"] is None) == (grafting is None)
     if name == "meta_kl_shampoo":
         override = calls["RootInvKLShampooPreconditionerConfig"]["inverse_exponent_override"]
         assert override == {2: 0.5}
@@ -159,17 +161,21 @@ def test_metas_look_ahead_is_nadams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert beta3 * old + (1 - beta3) * gradient == pytest.approx(nadam)
 
 
-def test_what_the_others_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = {"lr": 0.5, "betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.25}
-    shared |= {"precondition_frequency": 7}
-    soap = recorded(monkeypatch, "pytorch_optimizer", "po_soap").calls["SOAP"]
-    assert (shared | {"max_precondition_dim": 64}).items() <= soap.items()
-    dash = recorded(monkeypatch, "pytorch_optimizer", "po_dash").calls["DASH"]
-    assert (shared | {"block_size": 64, "inverse_root_method": "eigh"}).items() <= dash.items()
-    heavyball = recorded(monkeypatch, "heavyball", "hb_soap")
-    expected = shared | {"max_precond_dim": 64, "shampoo_beta": 0.99}
-    assert expected.items() <= heavyball.calls["SOAP"].items()
-    assert heavyball.utils.compile_mode is None
+@pytest.mark.parametrize(
+    ("module", "name", "more"),
+    [
+        ("pytorch_optimizer", "po_soap", {"max_precondition_dim": 64}),
+        ("pytorch_optimizer", "po_dash", {"block_size": 64, "inverse_root_method": "eigh"}),
+        ("heavyball", "hb_soap", {"max_precond_dim": 64, "shampoo_beta": 0.99}),
+    ],
+)
+def test_what_the_others_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str, more: dict[str, Any]
+) -> None:
+    recorder = recorded(monkeypatch, module, name)
+    (given,) = recorder.calls.values()
+    assert (SHARED | {"precondition_frequency": 7} | more).items() <= given.items()
+    assert recorder.utils.compile_mode == (None if module == "heavyball" else "default")
 
 
 @pytest.mark.parametrize("module", ["pytorch_optimizer", "heavyball"])

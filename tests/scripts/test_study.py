@@ -1,6 +1,5 @@
 """A study's processes: what runs, what is repeated, what is reported."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -51,28 +50,28 @@ def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machi
     assert sorted(started(output)) == sorted(
         trial.directory(Path()).as_posix() for trial in planned
     )
+    used = {line.split("cores=")[1] for line in (output / "runs.txt").read_text().splitlines()}
+    cores = environment.available_cores()[: machine.jobs]
+    assert used == {str(core) for core in cores}, "each job has its own cores"
     manifest = (output / "manifest.json").read_bytes()
     assert studies.run_study(planned, spaces, output, machine) == []
     assert len(started(output)) == len(planned)
     assert (output / "manifest.json").read_bytes() == manifest
 
 
-def test_each_job_has_its_own_cores(tmp_path: Path, write_json: Write, machine: Machine) -> None:
-    planned, spaces = planned_with(write_json, RATES)
-    studies.run_study(planned, spaces, tmp_path / "out", machine)
-    lines = (tmp_path / "out" / "runs.txt").read_text().splitlines()
-    used = {line.split("cores=")[1] for line in lines}
-    cores = environment.available_cores()
-    assert used <= {str(core) for core in cores[: machine.jobs]}
-    assert len(used) == min(machine.jobs, len(cores))
-
-
 def test_only_what_is_missing_runs_and_the_manifest_grows(
-    tmp_path: Path, write_json: Write, machine: Machine
+    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planned, spaces = planned_with(write_json, RATES)
     output = tmp_path / "out"
+    studies.print_plan(planned, output)
+    assert not output.exists()
     studies.run_study(planned[:4], spaces, output, machine)
+    capsys.readouterr()
+    studies.print_plan(planned, output)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "6 trials, 4 complete, 2 to run"
+    assert [line.split()[0] for line in lines[:-1]] == ["complete"] * 4 + ["to"] * 2
     (planned[1].directory(output) / "status.json").unlink()
     studies.run_study(planned, spaces, output, machine)
     assert sorted(started(output)[4:]) == sorted(
@@ -131,19 +130,6 @@ def test_a_checkpoint_left_beside_a_complete_trial_is_removed(
     studies.run_study(planned, spaces, tmp_path, machine)
     assert not leftover.exists()
     assert len(started(tmp_path)) == 2
-
-
-def test_a_dry_run_creates_nothing(
-    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planned, spaces = planned_with(write_json, RATES)
-    studies.run_study(planned[:2], spaces, tmp_path / "out", machine)
-    studies.print_plan(planned, tmp_path / "out")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "6 trials, 2 complete, 4 to run"
-    assert [line.split()[0] for line in lines[:-1]] == ["complete"] * 2 + ["to"] * 4
-    studies.print_plan(planned, tmp_path / "other")
-    assert not (tmp_path / "other").exists()
 
 
 HANG = """
@@ -247,10 +233,3 @@ def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) ->
     assert "1 of 2 trials failed" in done.stderr
     assert damaged.read_bytes() == b"damaged"
     assert json.loads((folder / "trial_3" / "status.json").read_text())["status"] == "complete"
-
-
-def test_machine_limits_are_kept_by_trials(write_json: Write, machine: Machine) -> None:
-    planned, spaces = planned_with(write_json, RATES)
-    short = dataclasses.replace(planned[0], max_steps=5, ignore_targets=True)
-    command = studies._job(short, spaces["fake_sgd"], Path("out"), machine).command
-    assert {"--max_steps=5", "--ignore_targets", "--threads=1"} <= set(command)

@@ -50,7 +50,8 @@ def update_params(
     loss = ((model(inputs)[:, 0] - batch["targets"]) ** 2).mean()
     loss.backward()
     optimizer.step()
-    optimizer_state["scheduler"].step()
+    if "scheduler" in optimizer_state:
+        optimizer_state["scheduler"].step()
     if workload.metrics_logger is not None:
         workload.metrics_logger.append_scalar_metrics({"loss": loss.detach()}, global_step)
     return optimizer_state, model, model_state

@@ -9,16 +9,15 @@ it trains in N processes, which share each batch: on the CPU, or on N GPUs. `tor
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from common import cli, files, progress
-from scripts.local import entries, environment, together
+from scripts.local import entries, environment, resumable
 from scripts.local import trial as trials
-from scripts.local.lock import locked
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
 from workloads import registry, search_space
@@ -42,55 +41,39 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
     )
-    flags.DEFINE_bool("overwrite", False, "start over a trial that has files already")
-    together.define_flags()
-    flags.adopt_module_key_flags(together)
+    resumable.define_flags()
+    flags.adopt_module_key_flags(resumable)  # so that --help lists them
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the trial that the flags describe; the exit code."""
     del argv
-    together.apply_process_flags()
+    resumable.apply_process_flags()
     trial = _trial()
-    here = together.place()
-    if here.is_main_process and (caveat := registry.caveat(trial.workload)):
+    place = resumable.find_place()
+    if place.is_main_process and (caveat := registry.caveat(trial.workload)):
         print(f"warning: {caveat}", file=sys.stderr)
     directory = files.make_directory(trial.directory(Path(FLAGS.output)))
     cores = environment.available_cores()
-    return together.run(
-        here, lambda from_first: _take_part(trial, directory, cores, here.rank, from_first)
-    )
 
+    def finished() -> dict[str, Any] | None:
+        status = trials.finished(trial, directory)
+        if status is not None:
+            if status["reason"] != "time":  # time may be up before the first evaluation
+                read_evaluations(directory)
+            (directory / trials.CHECKPOINT).unlink(missing_ok=True)
+        return status
 
-def _take_part(
-    trial: Trial,
-    directory: Path,
-    cores: Sequence[int],
-    rank: int,
-    from_first: together.FromFirst,
-) -> None:
-    """This process's part in a trial that all ranks run; rank 0 holds its folder."""
-    with contextlib.ExitStack() as held:
+    def train(rank: int, stop_requested: Callable[[], bool]) -> dict[str, Any]:
+        return _train(trial, directory, cores, rank, stop_requested)
 
-        def claim() -> dict[str, Any] | None:
-            held.enter_context(locked(directory, "this trial"))
-            if FLAGS.overwrite:
-                trials.clear(directory)
-            status = trials.finished(trial, directory)
-            if status is not None:
-                if status["reason"] != "time":  # time may be up before the first evaluation
-                    read_evaluations(directory)
-                (directory / trials.CHECKPOINT).unlink(missing_ok=True)
-            return status
+    def summary(status: dict[str, Any]) -> str:
+        return (
+            f" ({status['reason']}) at step {status['global_step']} "
+            f"after {status['accumulated_submission_time']:.1f} s; logs in {directory}"
+        )
 
-        status, done = from_first(claim), "already complete"
-        if status is None:
-            status, done = _run(trial, directory, cores, rank), "complete"
-        if rank == 0:
-            print(
-                f"{trial.name}: {done} ({status['reason']}) at step {status['global_step']} "
-                f"after {status['accumulated_submission_time']:.1f} s; logs in {directory}"
-            )
+    return resumable.run(place, resumable.Work(trial.name, directory, finished, train, summary))
 
 
 def _trial() -> Trial:
@@ -110,38 +93,32 @@ def _trial() -> Trial:
     )
 
 
-def _run(trial: Trial, directory: Path, cores: Sequence[int], rank: int) -> dict[str, Any]:
-    import torch
-
+def _train(
+    trial: Trial,
+    directory: Path,
+    cores: Sequence[int],
+    rank: int,
+    stop_requested: Callable[[], bool],
+) -> dict[str, Any]:
     from scripts.local import runner
 
-    torch.set_num_threads(FLAGS.threads)
-    stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
-    with contextlib.ExitStack() as shown:
-        hooks = runner.Hooks(stop_requested=stop.requested)
-        if rank == 0:
-            for leftover in directory.glob(".*.*"):
-                leftover.unlink()
-            bar = shown.enter_context(progress.bar(runner.last_step(trial), trial.name, "step"))
-            metric = f"validation/{registry.facts(trial.workload).metric}"
-
-            def started(preemption_count: int, step: int) -> None:
-                bar.n = bar.initial = step
-                flags_given = together.flags_beside("workload")
-                runner.write_settings(trial, directory, preemption_count, flags_given, cores)
-
-            def evaluated(step: int, metrics: dict[str, Any]) -> None:
-                bar.set_postfix_str(f"{metric} {metrics[metric]:.4g}", refresh=False)
-                bar.update(step - bar.n)
-
-            hooks = runner.Hooks(started, evaluated, stop.requested)
-        try:
-            return runner.run_trial(trial, directory, FLAGS.checkpoint_period_seconds, hooks)
-        except runner.Stopped:
-            pass
+    metric = f"validation/{registry.facts(trial.workload).metric}"
+    bar: Any = contextlib.nullcontext()
     if rank == 0:
-        print(f"stopped; run the same command again to resume {trial.name}", file=sys.stderr)
-    raise stop.exit()
+        bar = progress.bar(runner.last_step(trial), trial.name, "step")
+
+    def started(preemption_count: int, step: int) -> None:
+        bar.n = bar.initial = step
+        flags_given = resumable.flags_beside("workload")
+        runner.write_settings(trial, directory, preemption_count, flags_given, cores)
+
+    def evaluated(step: int, metrics: dict[str, Any]) -> None:
+        bar.set_postfix_str(f"{metric} {metrics[metric]:.4g}", refresh=False)
+        bar.update(step - bar.n)
+
+    with bar:
+        hooks = runner.Hooks(started, evaluated, stop_requested)
+        return runner.run_trial(trial, directory, FLAGS.checkpoint_period_seconds, hooks)
 
 
 if __name__ == "__main__":

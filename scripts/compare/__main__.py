@@ -26,7 +26,7 @@ from common.cli import UserError
 from scripts.compare import table
 from scripts.compare.chain import Chain
 from scripts.compare.plan import Comparison, read_variants
-from scripts.local import studies, together
+from scripts.local import resumable, studies
 from scripts.local.lock import locked
 from scripts.local.metrics_log import write_csv
 from scripts.local.plan import SCHEDULE_FRACTION
@@ -85,14 +85,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _work(chains: Sequence[Chain]) -> int:
-    together.apply_process_flags()
+    resumable.apply_process_flags()
 
     import torch
 
     from scripts.compare import worker
 
     torch.set_num_threads(FLAGS.threads)
-    return max(worker.run(chain, together.flags_beside("variants")) for chain in chains)
+    return max(worker.run(chain, resumable.flags_beside("variants")) for chain in chains)
 
 
 def comparison_from_flags() -> Comparison:

@@ -8,8 +8,8 @@ The same command resumes a run that was stopped, and leaves one alone that has f
 """
 
 import contextlib
-import sys
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,8 @@ from absl import flags
 
 from common import cli, files, progress
 from common.cli import UserError
-from scripts.local import environment, together
+from scripts.local import environment, resumable
 from scripts.local import trial as trials
-from scripts.local.lock import locked
 
 if TYPE_CHECKING:
     from scripts.imagenet.train import Experiment
@@ -43,21 +42,30 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "checkpoint_period_minutes", 15.0, "between checkpoints within an epoch", lower_bound=0.0
     )
-    flags.DEFINE_bool("overwrite", False, "start over a run that has files already")
-    together.define_flags()
-    flags.adopt_module_key_flags(together)
+    resumable.define_flags()
+    flags.adopt_module_key_flags(resumable)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the experiment that the flags describe; the exit code."""
     del argv
-    together.apply_process_flags()
-    here = together.place()
+    resumable.apply_process_flags()
+    place = resumable.find_place()
     experiment = _experiment()
     directory = files.make_directory(experiment.directory(Path(FLAGS.output)))
-    return together.run(
-        here, lambda from_first: _take_part(experiment, directory, here.rank, from_first)
-    )
+
+    def train(rank: int, stop_requested: Callable[[], bool]) -> dict[str, Any]:
+        return _train(experiment, directory, rank, stop_requested)
+
+    def summary(status: dict[str, Any]) -> str:
+        return (
+            f", top-1 accuracy {status['validation_accuracy']:.4f} after {status['epochs']} epochs "
+            f"and {status['seconds']:,.0f} s of training; logs in {directory}"
+        )
+
+    name = f"{experiment.name}, seed {experiment.seed}"
+    finished = functools.partial(_finished, experiment, directory)
+    return resumable.run(place, resumable.Work(name, directory, finished, train, summary))
 
 
 def _experiment() -> "Experiment":
@@ -66,7 +74,7 @@ def _experiment() -> "Experiment":
         raise UserError(f"--data_dir={FLAGS.data_dir}: generated images take none")
     if not generated and not FLAGS.data_dir:
         raise UserError("--data_dir is missing: where ImageNet lies; or give --data=generated")
-    # After `together.apply_process_flags`, since these import torch.
+    # After `resumable.apply_process_flags`, since these import torch.
     from scripts.imagenet import config as configs
     from scripts.imagenet.data import Source
     from scripts.imagenet.train import Experiment
@@ -83,35 +91,13 @@ def _experiment() -> "Experiment":
     return Experiment(path.stem, config, source, FLAGS.seed)
 
 
-def _take_part(
-    experiment: "Experiment", directory: Path, rank: int, from_first: together.FromFirst
-) -> None:
-    """This process's part in a run of all ranks; rank 0 holds its folder."""
-    with contextlib.ExitStack() as held:
-
-        def claim() -> dict[str, Any] | None:
-            held.enter_context(locked(directory, "this run"))
-            if FLAGS.overwrite:
-                trials.clear(directory)
-            path = directory / SETTINGS
-            if path.exists():
-                remedy = "choose another --output, or --overwrite the run"
-                recorded = files.read_json(path)
-                trials.require_same(str(path), recorded, experiment.settings(), remedy=remedy)
-            return _finished(directory)
-
-        status, done = from_first(claim), "already complete"
-        if status is None:
-            status, done = _run(experiment, directory, rank), "complete"
-        if rank == 0:
-            print(
-                f"{experiment.name}, seed {experiment.seed}: {done}, top-1 accuracy "
-                f"{status['validation_accuracy']:.4f} after {status['epochs']} epochs and "
-                f"{status['seconds']:,.0f} s of training; logs in {directory}"
-            )
-
-
-def _finished(directory: Path) -> dict[str, Any] | None:
+def _finished(experiment: "Experiment", directory: Path) -> dict[str, Any] | None:
+    """The status of this very run if it has ended; UserError if the folder holds another."""
+    path = directory / SETTINGS
+    if path.exists():
+        remedy = "choose another --output, or --overwrite the run"
+        recorded = files.read_json(path)
+        trials.require_same(str(path), recorded, experiment.settings(), remedy=remedy)
     path = directory / trials.STATUS
     if not path.exists():
         return None
@@ -122,47 +108,39 @@ def _finished(directory: Path) -> dict[str, Any] | None:
     return status
 
 
-def _run(experiment: "Experiment", directory: Path, rank: int) -> dict[str, Any]:
+def _train(
+    experiment: "Experiment", directory: Path, rank: int, stop_requested: Callable[[], bool]
+) -> dict[str, Any]:
+    """Trains on this rank; rank 0 writes the settings at the start and shows a bar of epochs."""
     import torch
 
     from scripts.imagenet import train
     from scripts.local import runner
 
-    torch.set_num_threads(FLAGS.threads)
-    stop = together.StopSignals(may_interrupt=FLAGS.nproc == 1)
-    hooks = runner.Hooks(stop_requested=stop.requested)
-    with contextlib.ExitStack() as shown:
-        if rank == 0:
-            for leftover in directory.glob(".*.*"):
-                leftover.unlink()
-            bar = progress.bar(experiment.config.epochs, experiment.name, "epoch")
-            shown.enter_context(bar)
-
-            def started(preemptions: int, step: int) -> None:
-                del step
-                files.write_json(directory / SETTINGS, experiment.settings())
-                meta_data = {
-                    **environment.describe(),
-                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-                    "nproc": FLAGS.nproc,
-                    "threads": torch.get_num_threads(),
-                    "data_dir": FLAGS.data_dir,
-                }
-                files.write_json(directory / f"meta_data_{preemptions}.json", meta_data)
-
-            def evaluated(step: int, row: dict[str, Any]) -> None:
-                del step
-                bar.set_postfix_str(f"top-1 {row['validation_accuracy']:.4f}", refresh=False)
-                bar.update(row["epoch"] - bar.n)
-
-            hooks = runner.Hooks(started, evaluated, stop.requested)
-        try:
-            return train.run(experiment, directory, 60 * FLAGS.checkpoint_period_minutes, hooks)
-        except runner.Stopped:
-            pass
+    bar: Any = contextlib.nullcontext()
     if rank == 0:
-        print("stopped; run the same command again to resume", file=sys.stderr)
-    raise stop.exit()
+        bar = progress.bar(experiment.config.epochs, experiment.name, "epoch")
+
+    def started(preemptions: int, step: int) -> None:
+        del step
+        files.write_json(directory / SETTINGS, experiment.settings())
+        meta_data = {
+            **environment.describe(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "nproc": FLAGS.nproc,
+            "threads": torch.get_num_threads(),
+            "data_dir": FLAGS.data_dir,
+        }
+        files.write_json(directory / f"meta_data_{preemptions}.json", meta_data)
+
+    def evaluated(step: int, row: dict[str, Any]) -> None:
+        del step
+        bar.set_postfix_str(f"top-1 {row['validation_accuracy']:.4f}", refresh=False)
+        bar.update(row["epoch"] - bar.n)
+
+    with bar:
+        hooks = runner.Hooks(started, evaluated, stop_requested)
+        return train.run(experiment, directory, 60 * FLAGS.checkpoint_period_minutes, hooks)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
     with locked(folder, "this trial"):
         done = run(tmp_path)
     assert done.returncode == 2
-    assert "another process is running this trial" in done.stderr
+    assert "another process is running fake_sgd on fake" in done.stderr
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 

@@ -7,7 +7,7 @@ which ends as soon as the comparison has its answer.
 
 import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,7 @@ from scripts.local.trial import Trial
 from submission.algoperf_api import pytorch as api
 
 
-class Submission:
-    """The functions of the API for the optimizer that a trial's point names."""
-
-    get_batch_size = staticmethod(api.get_batch_size)
-    data_selection = staticmethod(api.data_selection)
-    update_params = staticmethod(api.update_params)
-    prepare_for_eval = staticmethod(api.prepare_for_eval)
-
-    @staticmethod
-    def init_optimizer_state(
-        workload: Any, model_params: nn.Module, model_state: Any, hyperparameters: Any, rng: Any
-    ) -> dict[str, Any]:
-        """The optimizer and its schedule; raises as `make_optimizer`."""
-        del model_state, rng
-        optimizer = make_optimizer(list(model_params.parameters()), hyperparameters)
-        return api.optimizer_state(workload, optimizer, hyperparameters)
-
-
-def make_optimizer(params: list[nn.Parameter], point: Any) -> torch.optim.Optimizer:
+def make_optimizer(params: Iterable[nn.Parameter], point: Any) -> torch.optim.Optimizer:
     """The optimizer of a point of `Comparison.trial`.
 
     Raises:
@@ -64,7 +46,17 @@ def make_optimizer(params: list[nn.Parameter], point: Any) -> torch.optim.Optimi
     )
     if chosen.ours and not point.optimizer.startswith("ours_"):
         raise ValueError(f"{point.optimizer} has no option {min(chosen.ours)!r} here")
-    return available[point.optimizer].make(params, chosen)
+    return available[point.optimizer].make(list(params), chosen)
+
+
+class Submission:
+    """The functions of the API for the optimizer that a trial's point names."""
+
+    get_batch_size = staticmethod(api.get_batch_size)
+    init_optimizer_state = staticmethod(api.initializer(make_optimizer))
+    data_selection = staticmethod(api.data_selection)
+    update_params = staticmethod(api.update_params)
+    prepare_for_eval = staticmethod(api.prepare_for_eval)
 
 
 def with_dtypes(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,6 +290,7 @@ def test_mistakes_end_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_resumes_and_writes_its_tables(tmp_path: Path, write_json: Write) -> None:
     path = write_json("variants.json", GOOD)
     output = tmp_path / "out"

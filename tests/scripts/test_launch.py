@@ -37,6 +37,7 @@ def processes_of(output: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
 def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) -> None:
     on(4, tmp_path / "whole", TRIAL)
@@ -76,6 +77,7 @@ def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) 
     assert meta_data[-1]["cores"] in (cores, environment.available_cores())  # torchrun pins none
 
 
+@pytest.mark.slow
 def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
     folder = TRIAL.directory(tmp_path)
     process = subprocess.Popen(
@@ -97,6 +99,7 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
     assert 5 < checkpoint.load(folder / "checkpoint.pt")["global_step"] < 24
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_once(tmp_path: Path) -> None:
     output = f"--output={tmp_path}"
     indivisible = finish_fake("run", *RUN, output, "--nproc=3")

@@ -56,6 +56,7 @@ def values(folder: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(stream) if row[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path: Path, world: int) -> None:
     (alone,) = on(1, tmp_path / "alone", REACHES)
@@ -72,6 +73,7 @@ def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path: Path, wor
     assert {path.name for path in (tmp_path / "together").iterdir()} == names
 
 
+@pytest.mark.slow
 def test_a_real_workload_takes_the_same_steps_with_dropout_and_shifts(tmp_path: Path) -> None:
     point = search_space.point(entries.standin_points_file("adamw"), 1) | {"grad_clip": 0.5}
     assert point["dropout_rate"] > 0
@@ -103,6 +105,7 @@ def divided(name: str) -> Any:
     return types.SimpleNamespace(**functions | {"init_optimizer_state": init_optimizer_state})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIVIDED)
 def test_a_stop_asked_of_one_rank_saves_the_state_of_all(tmp_path: Path, name: str) -> None:
     trial = dataclasses.replace(NO_TARGETS, entry=name)
@@ -120,6 +123,7 @@ def test_a_stop_asked_of_one_rank_saves_the_state_of_all(tmp_path: Path, name: s
     assert counts == [0, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
 def test_another_number_of_ranks_cannot_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

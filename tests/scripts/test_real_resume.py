@@ -14,6 +14,7 @@ from workloads import search_space
 LAST_STEP, STOPPED_AT = 45, 27
 
 
+@pytest.mark.slow
 def test_shampoo_resumes_bitwise_with_dropout(tmp_path: Path) -> None:
     point = search_space.point(entries.standin_points_file("shampoo"), 1)
     point |= {"dropout_rate": 0.1, "refresh_interval": 10}

@@ -31,6 +31,7 @@ def losses(output: Path) -> list[tuple[str, str, str]]:
     return [(row["global_step"], row["loss"], row["validation/loss"]) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
 def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
     trial = Trial("fake", "fake_sgd", 0, 1, {"learning_rate": 0.02}, ignore_targets=True)
@@ -94,6 +95,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -126,6 +128,7 @@ def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) -> None:
     folder = trial_folder(tmp_path)
     folder.mkdir(parents=True)

@@ -220,6 +220,7 @@ def test_studies_start_where_asked(tmp_path: Path) -> None:
     assert summary == "2 trials, 0 complete, 2 to run"
 
 
+@pytest.mark.slow
 def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) -> None:
     folder = tmp_path / "fake_sgd" / "study_0" / "fake_pytorch"
     (folder / "trial_1").mkdir(parents=True)

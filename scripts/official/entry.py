@@ -42,11 +42,11 @@ class OfficialEntry:
     def points(self) -> list[Point]:
         """Its own points; one without hyperparameters for a self-tuning entry.
 
-        UserError as `check_points`, and for ranges.
+        UserError as `require_same_names`, and for ranges.
         """
         if self.space is None:
             return [{}]
-        return check_points(search_space.points(self.space), self.space)
+        return require_same_names(search_space.points(self.space), self.space)
 
 
 def find_entry(given: str) -> OfficialEntry:
@@ -67,8 +67,9 @@ def find_entry(given: str) -> OfficialEntry:
             raise UserError(f"--entry={given}: {folder.name!r} cannot be the name of a module")
         if (default_checkout() / folder.name).exists():
             raise UserError(f"--entry={given}: the benchmark has a {folder.name!r} of its own")
-    space = folder / SPACE
-    if not space.is_file() and not _says_self_tuning(folder / INFO):
+    space, info = folder / SPACE, folder / INFO
+    tunes_itself = info.is_file() and _SELF_TUNING.search(info.read_text("utf-8"))
+    if not space.is_file() and not tunes_itself:
         raise UserError(
             f"--entry={given}: {folder} has no {SPACE}, and no {INFO} with `ruleset: self-tuning`"
         )
@@ -80,11 +81,7 @@ def find_entry(given: str) -> OfficialEntry:
     )
 
 
-def _says_self_tuning(info: Path) -> bool:
-    return info.is_file() and bool(_SELF_TUNING.search(info.read_text("utf-8")))
-
-
-def check_points(points: list[Point], where: Path | str) -> list[Point]:
+def require_same_names(points: list[Point], where: Path | str) -> list[Point]:
     """`points`, if all name the same hyperparameters, as the runner needs; else UserError."""
     for number, point in enumerate(points, start=1):
         if odd := sorted(point.keys() ^ points[0].keys()):

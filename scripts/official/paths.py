@@ -85,33 +85,32 @@ def problems(tree: Tree, directory: Path, sizes: bool = False) -> list[str]:
       directory: the tree's folder.
       sizes: look up the sizes of many files as well, as ImageNet and LibriSpeech have.
     """
-    sentences: list[str] = []
-    paths: list[Path] = []
-    for pattern, count in tree.files.items():
-        least, most = count if isinstance(count, list) else (count, count)
-        matching = list(directory.glob(pattern))
-        paths += matching
-        if not least <= len(matching) <= most:
-            allowed = f"{least:,}" + (f" to {most:,}" if most > least else "")
-            sentences.append(f"{directory / pattern}: {len(matching):,} files; should be {allowed}")
-    if sizes or len(paths) <= _FEW:
-        try:
-            sentences += _too_small(tree, directory, paths, is_complete=not sentences)
-        except OSError as error:
-            sentences.append(f"{error.filename} cannot be read: {error.strerror}")
-    return sentences
-
-
-def _too_small(tree: Tree, directory: Path, paths: list[Path], is_complete: bool) -> list[str]:
-    """A sentence if files are empty, or if all of them are there and too small together."""
-    size_of = {path: path.stat().st_size for path in paths}
-    empty = sorted(path for path, size in size_of.items() if size == 0)
+    counts = {
+        pattern: (count, count) if isinstance(count, int) else count
+        for pattern, count in tree.files.items()
+    }
+    sizes = sizes or sum(most for _, most in counts.values()) <= _FEW
+    sentences, empty, total = [], [], 0
+    try:
+        for pattern, (least, most) in counts.items():
+            number = 0
+            for path in directory.glob(pattern):
+                number += 1
+                if sizes and (size := path.stat().st_size):
+                    total += size
+                elif sizes:
+                    empty.append(path)
+            if not least <= number <= most:
+                allowed = f"{least:,}" + (f" to {most:,}" if most > least else "")
+                sentences.append(f"{directory / pattern}: {number:,} files; should be {allowed}")
+    except OSError as error:
+        return [*sentences, f"{error.filename} cannot be read: {error.strerror}"]
     if empty:
-        return [f"{directory} has {len(empty):,} empty files, such as {empty[0]}"]
-    gib = sum(size_of.values()) / 2**30
-    if is_complete and gib < tree.least_gib * (1 - _FOLDERS_SHARE):
-        return [f"{directory}: {gib:,.4g} GiB in all; should be more than {tree.least_gib:,g} GiB"]
-    return []
+        sentences.append(f"{directory} has {len(empty):,} empty files, such as {min(empty)}")
+    elif sizes and not sentences and total < tree.least_gib * 2**30 * (1 - _FOLDERS_SHARE):
+        gib = f"{total / 2**30:,.4g} GiB"
+        sentences.append(f"{directory}: {gib} in all; should be more than {tree.least_gib:,g} GiB")
+    return sentences
 
 
 def tree_of(workload: str, framework: str = "pytorch") -> Tree:

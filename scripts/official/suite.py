@@ -17,7 +17,7 @@ from scripts.local.studies import Failure, Job
 from scripts.local.trial import LOG
 from scripts.official import checks, installation, slurm
 from scripts.official.command import Node, command
-from scripts.official.entry import OfficialEntry, check_points, find_entry
+from scripts.official.entry import OfficialEntry, find_entry, require_same_names
 from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
 from workloads import registry, search_space
@@ -104,7 +104,7 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
     if given == _WORKLOAD_SPACE:
         return search_spaces.draw(workload, entry.name, FLAGS.points), True
     path = Path(given)
-    return check_points(search_space.points(path, FLAGS.points), path), True
+    return require_same_names(search_space.points(path, FLAGS.points), path), True
 
 
 def _gpus() -> int:

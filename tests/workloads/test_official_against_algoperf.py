@@ -68,36 +68,24 @@ def test_targets(name: str, workload: Any) -> None:
         assert row.test_target == workload.test_target_value
 
 
-def test_direction(name: str, workload: Any) -> None:
+def test_budgets_data_model_and_direction(name: str, workload: Any) -> None:
     row = registry.official(name, "v0.6")
+    assert row.step_hint == workload.step_hint
+    assert row.max_runtime_seconds == workload.max_allowed_runtime_sec
+    assert row.eval_period_seconds == workload.eval_period_time_sec
+    assert row.data.train_examples == workload.num_train_examples
+    assert row.data.validation_examples == workload.num_validation_examples
+    assert row.data.test_examples == workload.num_test_examples
+    assert row.model.loss == workload.loss_type.name
+    assert row.model.eval_batch_size == workload.eval_batch_size
+    default = inspect.signature(workload.model_fn).parameters["dropout_rate"].default
+    assert (row.model.dropout_rate or 0.0) == default
     assert row.validation_target is not None
     better = 1e-3 if row.direction == "max" else -1e-3
     for value, reached in ((better, True), (-better, False)):
         metrics = {f"validation/{row.metric}": row.validation_target + value}
         assert workload.has_reached_validation_target(metrics) == reached
         assert row.meets(row.validation_target + value, row.validation_target) == reached
-
-
-def test_budgets(name: str, workload: Any) -> None:
-    row = registry.official(name, "v0.6")
-    assert row.step_hint == workload.step_hint
-    assert row.max_runtime_seconds == workload.max_allowed_runtime_sec
-    assert row.eval_period_seconds == workload.eval_period_time_sec
-
-
-def test_data(name: str, workload: Any) -> None:
-    row = registry.official(name, "v0.6")
-    assert row.data.train_examples == workload.num_train_examples
-    assert row.data.validation_examples == workload.num_validation_examples
-    assert row.data.test_examples == workload.num_test_examples
-
-
-def test_model(name: str, workload: Any) -> None:
-    model = registry.official(name, "v0.6").model
-    assert model.loss == workload.loss_type.name
-    assert model.eval_batch_size == workload.eval_batch_size
-    default = inspect.signature(workload.model_fn).parameters["dropout_rate"].default
-    assert (model.dropout_rate or 0.0) == default
 
 
 def test_parameters(name: str) -> None:

@@ -27,10 +27,10 @@ def test_importing_the_registry_loads_no_deep_learning_framework():
     assert result.stdout.strip() == "set()", result.stderr
 
 
-@pytest.mark.parametrize("package", ["no_such_package", "json"])
-def test_missing_data_is_named(package):
-    with pytest.raises(UserError, match=rf"{package}.*no/such/file.csv"):
-        locate(package, "no/such/file.csv")
+def test_missing_data_is_named():
+    for package in ("no_such_package", "json"):
+        with pytest.raises(UserError, match=rf"{package}.*no/such/file.csv"):
+            locate(package, "no/such/file.csv")
 
 
 def test_an_attention_parameter_of_unknown_role_is_refused():
@@ -38,9 +38,7 @@ def test_an_attention_parameter_of_unknown_role_is_refused():
         parameter_type("blocks.0.attention.gate.weight")
 
 
-def test_shapes_and_types_are_unknown_before_the_model_is():
-    workload = registry.load("mnist_vit")
+@pytest.mark.parametrize("name", ["param_shapes", "model_params_types"])
+def test_shapes_and_types_are_unknown_before_the_model_is(name):
     with pytest.raises(ValueError, match="init_model_fn"):
-        _ = workload.param_shapes
-    with pytest.raises(ValueError, match="init_model_fn"):
-        _ = workload.model_params_types
+        getattr(registry.load("mnist_vit"), name)

@@ -105,6 +105,8 @@ def _read(folder: Path) -> Run:
         raise UserError(f"{path} is damaged: {error}") from error
     if log["epoch"].tolist() != list(range(1, len(log) + 1)) or log.empty:
         raise UserError(f"{path} is damaged: its epochs are not 1, 2, 3, and so on")
+    if log["validation_accuracy"].isna().any():
+        raise UserError(f"{path} is damaged: an epoch has no accuracy")
     if not (log["seconds"].diff().iloc[1:] > 0).all() or not path.read_bytes().endswith(b"\n"):
         raise UserError(f"{path} is damaged: its seconds do not increase, or a line is cut off")
     finished = (folder / "status.json").exists()
@@ -139,7 +141,7 @@ def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
     rows = []
     for run in runs:
         accuracy = run.log["validation_accuracy"]
-        best = accuracy.idxmax() if accuracy.notna().any() else None
+        best = accuracy.idxmax()
         epochs, hours = run.reaches(mark)
         rows.append(
             {
@@ -149,8 +151,8 @@ def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
                 "planned_epochs": run.settings["epochs"],
                 "finished": run.finished,
                 "final_accuracy": accuracy.iloc[-1] if run.finished else math.nan,
-                "best_accuracy": math.nan if best is None else accuracy[best],
-                "best_epoch": math.nan if best is None else run.log["epoch"][best],
+                "best_accuracy": accuracy[best],
+                "best_epoch": run.log["epoch"][best],
                 "hours": run.log["hours"].iloc[-1],
                 "epochs_to_reference": epochs,
                 "hours_to_reference": hours,
@@ -168,25 +170,21 @@ def summary(runs: Sequence[Run], baseline: str) -> pd.DataFrame:
 def table(summarised: pd.DataFrame, baseline: str, fmt: str = "pipe") -> str:
     """The summary for people, accuracies in percent."""
     base = label(baseline)
-    rows = []
-    for row in summarised.to_dict("records"):
-        best = documents.number(row["best_accuracy"], ".2%")
-        if not math.isnan(row["best_epoch"]):
-            best += f" ({row['best_epoch']:.0f})"
-        rows.append(
-            {
-                "run": label(row["run"]),
-                "seed": row["seed"],
-                "epochs": f"{row['epochs']} of {row['planned_epochs']}",
-                "final top-1": documents.number(row["final_accuracy"], ".2%"),
-                "best top-1 (epoch)": best,
-                "training": _hours(row["hours"]),
-                f"epochs to {base}'s final": _reached(row["epochs_to_reference"]),
-                "time to it": _hours(row["hours_to_reference"]),
-                f"epochs / {base}": ratio_text(row["epochs_ratio"]),
-                f"time / {base}": ratio_text(row["hours_ratio"]),
-            }
-        )
+    rows = [
+        {
+            "run": label(row["run"]),
+            "seed": row["seed"],
+            "epochs": f"{row['epochs']} of {row['planned_epochs']}",
+            "final top-1": documents.number(row["final_accuracy"], ".2%"),
+            "best top-1 (epoch)": f"{row['best_accuracy']:.2%} ({row['best_epoch']:.0f})",
+            "training": _hours(row["hours"]),
+            f"epochs to {base}'s final": _reached(row["epochs_to_reference"]),
+            "time to it": _hours(row["hours_to_reference"]),
+            f"epochs / {base}": ratio_text(row["epochs_ratio"]),
+            f"time / {base}": ratio_text(row["hours_ratio"]),
+        }
+        for row in summarised.to_dict("records")
+    ]
     return documents.table(rows, fmt=fmt, left=1)
 
 
@@ -249,7 +247,8 @@ def accuracy_curves(runs: Sequence[Run], baseline: str) -> Figure:
                 same = [run for run in runs if run.name == name]
                 look = looks[_entry(name)]
                 x, y = _median([run for run in same if run.finished] or same, column)
-                axes.plot(x, y, color=look.color, linestyle=look.line, label=_legend(same))
+                marker = "." if len(x) == 1 else None
+                axes.plot(x, y, look.line, color=look.color, marker=marker, label=_legend(same))
                 if mark is not None and (met := np.flatnonzero(y >= 100 * mark)).size:
                     axes.plot(x[met[0]], y[met[0]], color=look.color, marker=look.marker)
             if mark is not None:
@@ -260,9 +259,9 @@ def accuracy_curves(runs: Sequence[Run], baseline: str) -> Figure:
             axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
         left.set_ylabel("validation top-1 accuracy (%)")
         risen = [_percent(r)[math.ceil(_RISE * r.settings["epochs"]) - 1 :] for r in runs]
-        low, high = np.nanmin(values := np.concatenate(risen)), np.nanmax(values)
-        margin = 0.05 * max(high - low, 1.0)
-        left.set_ylim(low - margin, high + margin)
+        if len(values := np.concatenate(risen)):
+            margin = 0.05 * max(np.ptp(values), 1.0)
+            left.set_ylim(values.min() - margin, values.max() + margin)
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
     return figure

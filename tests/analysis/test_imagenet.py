@@ -76,6 +76,13 @@ def test_epochs_and_hours_to_the_baselines_final_accuracy(tmp_path: Path) -> Non
     assert pd.read_csv(tmp_path / "report" / "runs.csv")["finished"].tolist() == [True, True]
 
 
+@pytest.mark.parametrize("done", [1, 3])
+def test_a_run_that_has_just_begun_is_drawn(tmp_path: Path, done: int) -> None:
+    write_run(tmp_path, "shampoo", 0.772, 7.0, done=done)
+    left, _ = imagenet.accuracy_curves(read_runs(tmp_path)[0], "sgd").axes
+    assert [len(curve.get_xdata()) for curve in left.lines] == [done]
+
+
 def test_unfinished_runs_are_no_results(tmp_path: Path) -> None:
     write_run(tmp_path, "sgd", 0.765, 9.0, done=80)
     write_run(tmp_path, "shampoo", 0.772, 7.0, done=20)

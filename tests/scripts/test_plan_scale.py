@@ -107,9 +107,17 @@ def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind() -> None:
     assert plan["owners"] == 1024
     assert plan["state"]["max"] < 4 * 2**20 * 8
     assert not dist.is_initialized()
-    text = plan_scale_report.one("a title", asked, plan)
-    assert f"{plan['parameters']:,}" in text
+    assert f"{plan['parameters']:,}" in plan_scale_report.one("a title", asked, plan)
     assert plan_scale_model.overhead(plan) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_factors_of_any_dtype_are_planned(dtype: torch.dtype) -> None:
+    asked = question("small_200k", 1, "ddp")
+    config = dataclasses.replace(asked.config, method="kl_shampoo", factor_dtype=dtype)
+    plan = plan_scale_model.answer(dataclasses.replace(asked, config=config))
+    single = plan_scale_model.answer(asked)
+    assert plan["memory"]["factors"] * 4 == single["memory"]["factors"] * dtype.itemsize
 
 
 def test_counts_products_traffic_and_the_most_that_lives() -> None:
@@ -155,17 +163,16 @@ def test_sweep_names_known_models_and_meshes() -> None:
     ],
 )
 def test_refuses_worlds_that_cannot_be(size: int, mesh: str, message: str) -> None:
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=message):
         World.of(size, mesh)
-    assert str(refused.value) == message
 
 
 def test_refuses_an_ownership_group_that_does_not_fit() -> None:
-    distributed = DistributedConfig(group_size=3)
+    asked = dataclasses.replace(
+        question("small_200k", 8, "ddp"), distributed=DistributedConfig(group_size=3)
+    )
     with pytest.raises(UserError, match="--group_size: group_size must divide the 8 ranks"):
-        plan_scale_ranks.build_rank(
-            World.of(8, "ddp"), SHAPES, torch.float32, ShampooConfig(), distributed, 0
-        )
+        plan_scale_model.answer(asked)
 
 
 def test_an_unknown_model_ends_in_one_line() -> None:

@@ -87,11 +87,9 @@ def main(argv: Sequence[str]) -> None:
     """Writes the package; prints the runner's flags and the block for the pull request."""
     del argv
     if not FLAGS.entry:
-        known = ", ".join(packable(environment.ROOT))
-        raise UserError(f"--entry is missing; known: {known}")
-    given = {"authors": FLAGS.authors, "affiliations": FLAGS.affiliations}
-    overrides = {key: value for key, value in given.items() if value is not None}
-    package = compose(environment.ROOT, FLAGS.entry, **overrides)
+        raise UserError(f"--entry is missing; known: {', '.join(packable(environment.ROOT))}")
+    people = {"authors": FLAGS.authors, "affiliations": FLAGS.affiliations}
+    package = compose(environment.ROOT, FLAGS.entry, **people)
     facts = environment.describe()
     record = {
         "entry": FLAGS.entry,
@@ -122,11 +120,11 @@ def packable(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob(f"{_PROJECT}/entries/*/{INFO}"))
 
 
-def compose(root: Path, entry: str, **overrides: str) -> Package:
+def compose(root: Path, entry: str, **overrides: str | None) -> Package:
     """The package of an entry of the repository at `root`.
 
     Args:
-      overrides: values that replace those of the entry's submission_info.yml.
+      overrides: values that replace those of the entry's submission_info.yml, unless None.
 
     Raises:
       UserError: for an entry that cannot be packaged, naming the file at fault.
@@ -230,17 +228,15 @@ def _requirements(pins: Path, installed: Mapping[str, Path]) -> str:
     return "".join([f"# {heading} what the benchmark installs.\n", *lines])
 
 
-def read_info(path: Path, **overrides: str) -> dict[str, str]:
+def read_info(path: Path, **overrides: str | None) -> dict[str, str]:
     """The validated content of a submission_info.yml; UserError naming the file and the key."""
     try:
         content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold the keys {', '.join(_INFO_KEYS)}")
-    info = {**content, **overrides}
+    info = content | {key: value for key, value in overrides.items() if value is not None}
     for key in [*info, *_INFO_KEYS]:
         if problem := _info_problem(info, key):
             raise UserError(f"{path}: {key}: {problem}")

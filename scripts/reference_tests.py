@@ -47,7 +47,6 @@ BATCH_SIZES = MappingProxyType(
 )
 _WORKLOADS = [*BATCH_SIZES, "finewebedu_lm"]
 _TOO_LARGE = {"criteo1tb": "; criteo1tb_test is the same model with small tables"}
-_SOURCES = {"repository": "", "package": ", packaged"}
 # Run by the benchmark's Python.
 _DESCRIBE = (
     "from scripts.local import environment as e; import json; print(json.dumps(e.describe()))"
@@ -112,18 +111,15 @@ def main(argv: Sequence[str]) -> int:
             script = scripts.get(workload, checkout / TEST).absolute()
             key = (workload, entry.name, "package" if packages else "repository")
             identity = fingerprint(workload, contents, script, commit)
-            row = rows.get(key, {})
-            if FLAGS.overwrite or (row.get("verdict"), row.get("fingerprint")) != (
-                "passed",
-                identity,
-            ):
+            row = rows.get(key, dict.fromkeys(_COLUMNS, ""))
+            passed = row["verdict"] == "passed" and row["fingerprint"] == identity
+            if FLAGS.overwrite or not passed:
                 framework = yaml.safe_load(contents[INFO])["framework"].lower()
-                row = dict(zip(_COLUMNS, key, strict=False)) | {"fingerprint": identity}
+                result = {"verdict": "not run", "reason": _why_not(workload, commit)}
                 if workload in BATCH_SIZES:
-                    row |= _tested(key, entry, framework, script, python, checkout)
-                else:
-                    row |= {"verdict": "not run", "reason": _missing(workload, commit)}
-                rows[key] = {column: row.get(column, "") for column in _COLUMNS}
+                    result = _tested(key, entry, framework, script, python, checkout)
+                row = dict(zip(_COLUMNS, (*key, *[""] * len(_COLUMNS)), strict=False))
+                rows[key] = row = {**row, **result, "fingerprint": identity}
                 write(output, rows)
             failed |= row["verdict"] == "failed"
             bar.set_postfix_str(f"({workload}, {entry.name}: {row['verdict']})")
@@ -186,7 +182,7 @@ def fingerprint(workload: str, contents: Mapping[str, bytes], script: Path, comm
     return digest.hexdigest()[:16]
 
 
-def _missing(workload: str, commit: str) -> str:
+def _why_not(workload: str, commit: str) -> str:
     if any(workload.startswith(f"{name}_") for name in BATCH_SIZES):
         return "the benchmark's test has no batch for variants"
     return f"not in the benchmark at {commit[:8]}"
@@ -273,8 +269,10 @@ def _page(rows: Sequence[Row]) -> str:
         cells = body.setdefault(row["workload"], ["", *[""] * len(columns)])
         cells[0] = cells[0] or row["batch_size"]
         cells[1 + columns.index((row["entry"], row["source"]))] = _cell(row, notes)
-    headers = ["workload", "batch", *(f"{entry}{_SOURCES[source]}" for entry, source in columns)]
-    table = documents.table([[name, *cells] for name, cells in body.items()], headers)
+    names = [entry if source == "repository" else f"{entry}, packaged" for entry, source in columns]
+    table = documents.table(
+        [[name, *cells] for name, cells in body.items()], ["workload", "batch", *names]
+    )
     text = (
         "# The benchmark's reference tests\n\n"
         "Each runs the real model on made-up data: one training step and two evaluations. Seconds "

@@ -45,7 +45,7 @@ def steps(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "weights.pt"), json.loads(done.stdout)

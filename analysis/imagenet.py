@@ -82,7 +82,7 @@ def _entry(name: str) -> str:
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """Every run under `folder` that has been evaluated, by name and seed, and what is unusable."""
+    """Evaluated runs under `folder`, by name and seed, and problems of the others."""
     runs, problems = [], []
     for path in sorted(folder.glob("*/seed_*")):
         try:
@@ -199,7 +199,7 @@ def _hours(value: float) -> str:
 
 
 def remarks(runs: Sequence[Run], baseline: str) -> list[str]:
-    """What a reader must know before comparing the runs."""
+    """Notes on unfinished, missing and unlike runs."""
     notes = [
         f"{label(run.name)}, seed {run.settings['seed']} is unfinished: {len(run.log)} of "
         f"{run.settings['epochs']} epochs."
@@ -221,7 +221,7 @@ def remarks(runs: Sequence[Run], baseline: str) -> list[str]:
 
 
 def title(runs: Sequence[Run]) -> str:
-    """What was trained, and what of it is no ImageNet result."""
+    """The report's title, which says whether the images were ImageNet's."""
     if all(run.settings["data"] == "imagenet" for run in runs):
         return "ResNet-50 on ImageNet"
     return "A ResNet on generated images: no ImageNet result"

@@ -1,4 +1,4 @@
-"""What every command line of this project shares: clear errors, no tracebacks for a user's slip."""
+"""Command lines: clear errors in one line, no tracebacks for a mistake of the user."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What code does with tensors, counted: operators, and on any device their work and memory."""
+"""Counters of dispatched operators, of their floating-point operations, memory and messages."""
 
 import dataclasses
 import weakref
@@ -77,12 +77,12 @@ class WorkCount(OperatorCount):
 
     @property
     def flops(self) -> int:
-        """Of all matrix products."""
+        """Floating-point operations of all matrix products."""
         return sum(kernel.flops for kernel in self.kernels)
 
     @property
     def bytes(self) -> int:
-        """Read and written by all kernels."""
+        """Bytes that all kernels read and write."""
         return sum(kernel.bytes for kernel in self.kernels)
 
     def __torch_dispatch__(
@@ -163,7 +163,7 @@ def _product_flops(func: Any, args: tuple[Any, ...]) -> int:
 
 
 def operators(call: Callable[[], Any]) -> int:
-    """Operators but views that a call dispatches from this thread: on a CPU about its kernels."""
+    """Number of operators but views that a call dispatches; on a CPU about its kernels."""
     with OperatorCount() as count:
         call()
     return count.operators

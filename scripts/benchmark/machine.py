@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: devices, free memory, settings, and its other load."""
+"""The machine that a benchmark runs on: device, free memory, settings, load."""
 
 import gc
 import os
@@ -40,7 +40,7 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 
 class LoadMeter:
-    """Load and the share of the machine's CPU time that went to other processes, from now on."""
+    """Measures load and the CPU share of other processes from its construction on."""
 
     def __init__(self) -> None:
         self._start = time.monotonic(), _busy_seconds() - time.process_time()
@@ -66,7 +66,7 @@ def _busy_seconds() -> float:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Collects garbage now, and then not within the context, where a step would be charged it."""
+    """Keeps Python's garbage collector from running, which would slow down single steps."""
     gc.collect()
     gc.disable()
     try:

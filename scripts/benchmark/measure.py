@@ -38,7 +38,7 @@ _STAGGERED = "ours_shampoo"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to measure, and how.
+    """Networks, optimizers and settings of a measurement.
 
     Attributes:
       optimizers: those to measure, by name.
@@ -158,7 +158,7 @@ def _measure_group(
 
 @contextmanager
 def _recorded_failure(row: dict[str, Any], plan: Plan) -> Iterator[None]:
-    """Whatever ends an optimizer's steps becomes its row's `failure`; the others go on."""
+    """Writes an exception or a timeout of an optimizer into its row as `failure`."""
     try:
         yield
     except StepTimeout:
@@ -168,7 +168,7 @@ def _recorded_failure(row: dict[str, Any], plan: Plan) -> Iterator[None]:
 
 
 def _first_steps(stepped: SteppedOptimizer, plan: Plan, bar: Any) -> dict[str, Any]:
-    """Steps until the first regular refresh and one more; what they dispatch, by kind of step."""
+    """Counts what steps dispatch, by kind, up to the first regular refresh and one step more."""
     counts: dict[str, Any] = {}
     for _ in range(plan.options.interval + 1):
         kind = "refresh" if stepped.prepare() else "plain"

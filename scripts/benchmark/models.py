@@ -1,4 +1,4 @@
-"""What a whole training step of each official model costs with Shampoo and with NAdamW.
+"""Times whole training steps of the official models with Shampoo and with NAdamW.
 
     python -m scripts.benchmark.models --workloads=imagenet_vit,wmt --device=cuda
     python -m scripts.benchmark.models --workloads=mnist --device=cpu --batch=16 --steps=20
@@ -109,7 +109,7 @@ def _task(workload: str) -> Task:
 
 
 def _measured(task: Task, python: Path, checkout: Path) -> dict[str, Any]:
-    """What the worker has measured, or what kept it from that, and how it was to be done."""
+    """The worker's measurements, or the problem that ended it, with the settings."""
     settings = {key: getattr(task, key) for key in _SETTINGS}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"

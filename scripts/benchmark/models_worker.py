@@ -35,7 +35,7 @@ _NODE_GPUS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What to time.
+    """A measurement of one workload.
 
     Attributes:
       workload: an official one that the reference test has data for.
@@ -63,7 +63,7 @@ class Task:
 
 
 class Training:
-    """A model of its own under one entry."""
+    """A model and its optimizer under one entry."""
 
     def __init__(self, task: Task, entry: str, workload: Any, rng: Any) -> None:
         self.workload, self.rng = workload, rng
@@ -152,7 +152,7 @@ def _share(task: Task) -> int:
 
 
 def _workload_maker(name: str, batch_size: int, scratch: Path) -> Callable[[], Any]:
-    """Makes workloads with the reference test's data, as that test makes its own."""
+    """Returns a factory of workloads with the reference test's data."""
     runner = importlib.import_module("submission_runner")
     test = importlib.import_module("tests.reference_algorithm_tests")
     log = f"--log_file={scratch / 'metrics.pkl'}"

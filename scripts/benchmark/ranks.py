@@ -1,4 +1,4 @@
-"""What dividing a step among ranks costs: gloo processes on this machine's CPU against one process.
+"""Times steps divided among gloo processes on this machine's CPU against steps of one process.
 
     python -m scripts.benchmark.ranks --worlds=2,4 --networks=small_200k,vit_s16
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _launch(world: int, *arguments: Any) -> list[Any]:
-    """What `_measure` returns on each of `world` ranks."""
+    """Results of `_measure` on each of `world` ranks."""
     # A rank forked from a process that has imported torch and nothing else starts at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed.fsdp", "submission.shampoo"])

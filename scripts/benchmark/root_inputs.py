@@ -1,4 +1,4 @@
-"""Matrices to take inverse roots of: graded spectra, and what is known to break solvers."""
+"""Matrices to take inverse roots of: graded spectra, and inputs that break solvers."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ def log_uniform(size: int, condition: float) -> RootInput:
 
 
 def failures(size: int) -> list[RootInput]:
-    """What a root must survive: [size, size] matrices, but for one of a single entry."""
+    """Matrices that are known to break solvers: [size, size], one of them [1, 1]."""
     low_rank = _covariance(size, 3)
     identity = torch.eye(size, dtype=torch.float64)
     sparse = torch.zeros(size, dtype=torch.float64)

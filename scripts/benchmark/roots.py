@@ -1,4 +1,4 @@
-"""How exact, how safe and how fast the inverse roots are.
+"""Measures error, reliability and time of the inverse roots.
 
     python -m scripts.benchmark.roots --sizes=32,256,1024 --output=results/numerics
 

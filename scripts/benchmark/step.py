@@ -1,4 +1,4 @@
-"""What an optimizer step costs: ours, AdamW's and the rivals', interleaved in one process.
+"""Times optimizer steps of ours, of AdamW and of rivals, interleaved in one process.
 
     python -m scripts.benchmark.step --networks=vit_s16,small_200k \\
         --optimizers=adamw,ours_shampoo,meta_shampoo --threads=1 --output=results/step_cost

@@ -1,4 +1,4 @@
-"""An optimizer with weights of its own, as benchmarks step it, and the memory that it takes."""
+"""An optimizer with weights and fixed gradients, and the memory that it takes."""
 
 import gc
 import types

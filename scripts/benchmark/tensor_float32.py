@@ -1,4 +1,4 @@
-"""Products in TF32, emulated where there is no GPU that has it."""
+"""Emulation of TF32 matrix products for devices without them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

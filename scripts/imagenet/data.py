@@ -33,7 +33,7 @@ _MARGIN = 256 / 224
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where images come from.
+    """The source of images, a folder or a generator.
 
     Attributes:
       folder: holds `train` and `val`, each with one folder of images per class; None generates.
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What the images are, for the record."""
+        """Name of the images in a run's settings."""
         return "imagenet" if self.folder else f"generated, {self.generated} images"
 
 

@@ -53,12 +53,12 @@ class Experiment:
         return output / self.name / f"seed_{self.seed}"
 
     def settings(self) -> dict[str, Any]:
-        """What the files record of the run; one that differs is another run."""
+        """Values that are recorded with the run; a run with other values is another run."""
         run = {"name": self.name, "seed": self.seed, "data": self.source.name}
         return run | self.config.plain()
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """What a snapshot must have been made with, for this process to go on as it would have."""
+        """Values that must be equal in a snapshot, for a bitwise equal continuation."""
         process = {
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
@@ -270,7 +270,7 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Continues where `snapshot` was taken; raises whatever a misfit part raises."""
+        """Loads a snapshot; raises whatever a part that does not fit raises."""
         for name in ("model", "optimizer", "scaler"):
             getattr(self, name).load_state_dict(snapshot[name])
         self.loss_sum.fill_(snapshot["loss_sums"][replicas.rank()])

@@ -1,1 +1,1 @@
-"""Memory, messages and time of training on ranks that are not there yet."""
+"""Memory, messages and time of training on any number of ranks, planned on one machine."""

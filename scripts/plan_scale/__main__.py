@@ -1,4 +1,4 @@
-"""What Shampoo costs on every rank of a world that need not be there: memory, work, messages, time.
+"""Plans memory, work, messages and time of Shampoo on every rank of a world, on one machine.
 
     python -m scripts.plan_scale --model=llama3-8b --world=512 --mesh=hsdp:8
     python -m scripts.plan_scale --sweep --output=results/scaling

@@ -1,4 +1,4 @@
-"""What a model costs under Shampoo in a world of ranks, from the optimizer's own code."""
+"""Memory, work and time of a model under Shampoo on many ranks, from the optimizer's code."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ _ENOUGH = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is to be planned.
+    """Model, world, options and hardware of a plan.
 
     Attributes:
       model: of `model_shapes.MODELS`.

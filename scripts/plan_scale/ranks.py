@@ -1,4 +1,4 @@
-"""Any rank of any world on this machine: meta tensors, and process groups that only pretend."""
+"""One rank of any world, on this machine: meta tensors and a fake process group."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ _CPU_GENERATOR = torch.Generator()
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """How many ranks there are and how parameters lie on them.
+    """Number of ranks, and the layout of parameters on them.
 
     Attributes:
       size: number of ranks.
@@ -65,7 +65,7 @@ class World:
 
     @contextmanager
     def rank(self, number: int) -> Iterator[None]:
-        """This process is rank `number` and talks to nobody.
+        """Makes this process rank `number` of a fake process group.
 
         Raises:
           RuntimeError: if this process is part of another world.
@@ -112,7 +112,7 @@ def _shard_of(full: Tensor, mesh: DeviceMesh, shard: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """What one rank stores, and does in a step that refreshes nothing.
+    """Memory of one rank, and work of a step that refreshes nothing.
 
     Attributes:
       layout: its stacks, and those of all owners.
@@ -187,7 +187,7 @@ def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> Wo
 
 
 def allocate(stack: Stack, config: ShampooConfig) -> None:
-    """Makes what a stack's first step would."""
+    """Allocates the buffers and moments that a stack's first step would."""
     _ = stack.buffer
     if config.betas[0] > 0:
         stack.ensure_first()

@@ -39,7 +39,7 @@ def cases() -> list[tuple[str, int, str, int]]:
 
 
 def one(title: str, question: Question, plan: Row) -> str:
-    """All that is known of one plan."""
+    """One plan in detail, as text."""
     seconds, refresh, hardware = plan["seconds"], plan["refresh"], question.hardware
     share = f"{plan['preconditioned']:.1%} of them have factors"
     fits = "yes" if plan["memory_total"] <= hardware.capacity else "NO"

@@ -85,7 +85,6 @@ def trials_from_flags(
                 OfficialTrial(
                     trial=trial,
                     entry=entries[trial.entry],
-                    count=len(listed),
                     drawn=tuple(listed) if drawn else None,
                     version=FLAGS.version,
                     torch_compile=compiles,

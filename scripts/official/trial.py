@@ -22,15 +22,13 @@ class OfficialTrial:
     Attributes:
       trial: as for stand-ins; without hyperparameters under the self-tuning ruleset.
       entry: the submission that the runner imports.
-      count: points in the list that the runner gets.
-      drawn: that list, where it is not the entry's own file.
+      drawn: the list of points that the runner gets, where it is not the entry's own file.
       version: of the benchmark, whose targets and budgets hold.
       torch_compile: whether the runner compiles the model.
     """
 
     trial: Trial
     entry: OfficialEntry
-    count: int
     drawn: tuple[Point, ...] | None = None
     version: str = NEWEST
     torch_compile: bool = True
@@ -81,7 +79,7 @@ class OfficialTrial:
             chosen |= {
                 "tuning_ruleset": "external",
                 "tuning_search_space": str(space),
-                "num_tuning_trials": self.count,
+                "num_tuning_trials": len(self.drawn or self.entry.points()),
                 "hparam_start_index": self.trial.trial - 1,
                 "hparam_end_index": self.trial.trial,
             }

@@ -48,7 +48,7 @@ def make_trial(entry: Path, number: int = 1, **changes: Any) -> OfficialTrial:
     official = find_entry(str(entry))
     points = official.points()
     trial = Trial("mnist", official.name, 0, number, points[number - 1])
-    made = OfficialTrial(trial, official, len(points), torch_compile=False)
+    made = OfficialTrial(trial, official, torch_compile=False)
     return dataclasses.replace(made, **changes)
 
 

@@ -36,7 +36,6 @@ def trials_of(workload: str, entry_name: str, drawn: bool = False) -> list[Offic
         OfficialTrial(
             Trial(workload, entry.name, 1, number, point),
             entry,
-            len(points),
             tuple(points) if drawn else None,
         )
         for number, point in enumerate(points, start=1)
@@ -79,7 +78,7 @@ def test_seeds_depend_on_study_and_workload_only() -> None:
     entry, seeds = find_entry("adamw"), set()
     for workload in ("wmt", "ogbg"):
         for study in range(50):
-            seeds.add(OfficialTrial(Trial(workload, "adamw", study, 1, {}), entry, 5).rng_seed)
+            seeds.add(OfficialTrial(Trial(workload, "adamw", study, 1, {}), entry).rng_seed)
     assert len(seeds) == 100
     assert all(0 < seed < 2**31 - 1 for seed in seeds)
     assert len({trial.rng_seed for name in ENTRIES for trial in trials_of("wmt", name)}) == 1

@@ -1,7 +1,6 @@
 """What in a set of logs makes a comparison of its entries less than fair."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,9 @@ from analysis.texts import runs_text
 from workloads import registry
 from workloads.rulesets import STANDIN, Ruleset
 
-# A run that is evaluated this much less often than others is known to reach a target later.
+# An evaluation period this many times the rules' one makes times to target too long.
 _COARSE = 1.5
-# From which share on a study's time by the official code is worth telling from the fastest one.
+# The least relative excess of a study's official time over its fastest one that is reported.
 _MATTERS = 1e-3
 
 
@@ -34,27 +33,30 @@ def ruleset_problems(trials: pd.DataFrame, ruleset: Ruleset, directory: Path) ->
     """
     problems = []
     rows = trials[trials["workload"].isin(ruleset.workloads)]
-    anyone = set(rows["workload"])
+    run_by_any = {*ruleset.base_workloads, *rows["workload"]}
     for submission in sorted(set(trials["submission"])):
-        ran = set(rows.loc[rows["submission"] == submission, "workload"])
-        missing = [name for name in ruleset.workloads if name not in ran]
-        lacking = [name for name in missing if name in {*ruleset.base_workloads, *anyone}]
-        if lacking:
-            reason = f"no runs on {', '.join(lacking)}; counted as missed"
+        run = set(rows.loc[rows["submission"] == submission, "workload"])
+        missing = [name for name in ruleset.workloads if name in run_by_any - run]
+        if missing:
+            reason = f"no runs on {', '.join(missing)}; counted as missed"
             problems.append(_problem(directory, submission, reason))
     for name in ruleset.workloads:
-        if name not in {*ruleset.base_workloads, *anyone}:
+        if name not in run_by_any:
             reason = f"nobody has run {name}; its rule for held-out workloads is not applied"
             problems.append(Problem(directory, reason))
     differing = compare_rules(rows)
     differing = dict(list(differing[differing["excess"] >= _MATTERS].groupby(CELL_KEYS)))
     for key, cell in rows.groupby(CELL_KEYS):
         submission, workload = map(str, key)
-        said = [check(cell, workload, ruleset) for check in _CELL_CHECKS]
+        reasons = _cell_reasons(cell, workload, ruleset)
         if key in differing:
-            said.append(_pick(differing[key]))
-        if any(said):
-            reason = f"workload {workload}: {'; '.join(filter(None, said))}"
+            studies = ", ".join(map(str, differing[key]["study"]))
+            reasons.append(
+                "the trial with the earliest evaluation, which the official code takes, is not the "
+                f"fastest in study {studies} (up to {differing[key]['excess'].max():.2%} slower)"
+            )
+        if reasons:
+            reason = f"workload {workload}: {'; '.join(reasons)}"
             problems.append(_problem(directory, submission, reason))
     return problems
 
@@ -66,59 +68,32 @@ def _problem(directory: Path, submission: str, reason: str) -> Problem:
     return Problem(directory, f"{submission}: {reason}")
 
 
-def _counts(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> str:
-    del workload
-    said = []
+def _cell_reasons(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> list[str]:
+    """How the trials of one submission on one workload differ from the rules."""
+    reasons = []
     studies, trials = cell["study"].nunique(), cell.groupby("study").size()
     if studies != ruleset.studies:
-        said.append(f"{studies} of {ruleset.studies} studies")
-    other = trials[trials != ruleset.trials]
-    if len(other):
-        listed = ", ".join(f"{count} in study {study}" for study, count in other.items())
-        said.append(f"not {ruleset.trials} trials but {listed}")
-    return "; ".join(said)
-
-
-def _frameworks(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> str:
-    del workload, ruleset
-    names = sorted(set(cell["framework"]))
-    return f"trials of {' and '.join(names)} are counted together" if len(names) > 1 else ""
-
-
-def _evaluation_period(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> str:
+        reasons.append(f"{studies} of {ruleset.studies} studies")
+    wrong = trials[trials != ruleset.trials]
+    if len(wrong):
+        listed = ", ".join(f"{count} in study {study}" for study, count in wrong.items())
+        reasons.append(f"not {ruleset.trials} trials but {listed}")
+    frameworks = sorted(set(cell["framework"]))
+    if len(frameworks) > 1:
+        reasons.append(f"trials of {' and '.join(frameworks)} are counted together")
     version = None if ruleset.version == STANDIN else ruleset.version
     due = registry.facts(workload, version).eval_period_seconds
     period = cell["evaluation_period"].median()
-    if not due or not period > _COARSE * due:
-        return ""
-    return (
-        f"evaluated every {period:.0f} s instead of {due} s, so its times to target are upper "
-        "bounds by up to as much"
-    )
-
-
-def _budget(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> str:
+    if due and period > _COARSE * due:
+        reasons.append(
+            f"evaluated every {period:.0f} s instead of {due} s, so its times to target are upper "
+            "bounds by up to as much"
+        )
     budget = ruleset.budget_seconds(workload)
-    late = cell.loc[cell["reached"] & (cell["seconds"] > budget), "seconds"]
-    if late.empty:
-        return ""
-    return f"{len(late)} trials reach the target after the {budget:g} s of the budget"
-
-
-def _pick(studies: pd.DataFrame) -> str:
-    listed = ", ".join(map(str, studies["study"]))
-    return (
-        f"the trial with the earliest evaluation, which the official code takes, is not the "
-        f"fastest in study {listed} (up to {studies['excess'].max():.2%} slower)"
-    )
-
-
-_CELL_CHECKS: tuple[Callable[[pd.DataFrame, str, Ruleset], str], ...] = (
-    _counts,
-    _frameworks,
-    _evaluation_period,
-    _budget,
-)
+    late = (cell["reached"] & (cell["seconds"] > budget)).sum()
+    if late:
+        reasons.append(f"{late} trials reach the target after the {budget:g} s of the budget")
+    return reasons
 
 
 def budget_problems(table: pd.DataFrame, directory: Path) -> list[Problem]:

@@ -172,8 +172,8 @@ def _handles(
         look = styles[str(row.Index)]
         text = "missed"
         if math.isfinite(row.median_steps):
-            whole = row.median_seconds >= 1000
-            seconds = f"{row.median_seconds:,.0f}" if whole else seconds_text(row.median_seconds)
+            long = row.median_seconds >= 1000
+            seconds = f"{row.median_seconds:,.0f}" if long else seconds_text(row.median_seconds)
             text = f"{steps_text(row.median_steps)} steps, {seconds} s"
         text = f"{look.label}, point {row.trial}: {text} ({row.reached} of {row.studies})"
         line: dict[str, Any] = {"color": look.color, "linestyle": look.line, "linewidth": 1.8}

@@ -19,8 +19,8 @@ from workloads.rulesets import STANDIN, Ruleset, ruleset
 # No optimizer's steps cost so much more than another's; on the v0.5 leaderboard two submissions
 # count a hundred steps as one.
 _OTHER_STEPS = 30.0
-# Whose times others are divided by unless one says otherwise: the first that has usable logs.
-# `baseline` is the leaderboard's NAdamW.
+# The default baseline is the first of these that has usable logs. `baseline` is the leaderboard's
+# NAdamW.
 BASELINES = ("adamw", "nadamw", "baseline", style.published_name("baseline"))
 
 
@@ -93,9 +93,9 @@ def judge(
     if compare_published:
         if rules.version == STANDIN:
             raise UserError("--compare_published: stand-in workloads are not on the leaderboard")
-        theirs = published.read_trials(rules.version, rules.name)
-        names = theirs["submission"].map(style.published_name)
-        trials = pd.concat([trials, theirs.assign(submission=names)], ignore_index=True)
+        rivals = published.read_trials(rules.version, rules.name)
+        names = rivals["submission"].map(style.published_name)
+        trials = pd.concat([trials, rivals.assign(submission=names)], ignore_index=True)
     submissions = sorted(set(trials["submission"]))
     problems = []
     if baseline is None:
@@ -104,7 +104,10 @@ def judge(
             known = ", ".join(BASELINES[:3])
             problems.append(Problem(where, f"no usable logs of {known}; no ratios to a baseline"))
     elif baseline not in submissions:
-        if not _was_there(baseline, logs, where):
+        # Logs of the baseline may exist of which none is usable.
+        exists = (where / baseline).is_dir()
+        exists |= any(row.reason.startswith(f"{baseline}/study_") for row in logs.problems)
+        if not exists:
             allowed = ", ".join(submissions)
             raise UserError(f"--baseline={baseline} has no usable logs; those have: {allowed}")
         problems.append(Problem(where, f"no usable logs of {baseline}; no ratios to it"))
@@ -148,7 +151,8 @@ def judge_trials(
     problems.extend(checks.ruleset_problems(trials, rules, where))
     problems.extend(checks.budget_problems(cells, where))
     problems.extend(checks.hyperparameter_problems(trials, where))
-    other_steps = _other_steps(cells)
+    cost_ratios = cells.groupby("submission")["steady_cost_ratio"].median()
+    other_steps = cost_ratios[(cost_ratios > _OTHER_STEPS) | (cost_ratios < 1 / _OTHER_STEPS)]
     for name, cost in other_steps.items():
         reason = f"a logged step takes {cost:.3g} times the baseline's, so its logs seem to count "
         problems.append(Problem(where, f"{name}: {reason}steps otherwise; they are not compared"))
@@ -165,7 +169,7 @@ def judge_trials(
         points=scoring.score_points(trials),
         profile=profile,
         intervals=statistics.bootstrap(studies, rules, baseline, resamples),
-        other_steps=list(other_steps),
+        other_steps=list(other_steps.index),
         problems=problems,
     )
 
@@ -173,7 +177,7 @@ def judge_trials(
 def choose_rules(
     workloads: set[str], version: str | None = None, name: str = "external"
 ) -> tuple[Ruleset, str]:
-    """The rules to judge logs by, and what to tell a person about the choice; empty if nothing.
+    """The rules to judge logs by, and a note for the user on the choice; empty if none is needed.
 
     Args:
       workloads: the names of those with logs.
@@ -187,8 +191,8 @@ def choose_rules(
     asked = version or NEWEST
     chosen = ruleset(asked, name)
     if asked != STANDIN and workloads <= set(registry.names("standin")):
-        told = f"only stand-in workloads; scored by {NEWEST}'s rules over the stand-ins"
-        return ruleset(STANDIN, name), told if version is not None else ""
+        note = f"only stand-in workloads; scored by {NEWEST}'s rules over the stand-ins"
+        return ruleset(STANDIN, name), note if version is not None else ""
     if version is None:
         return chosen, f"no --version given; taken as {asked}"
     return chosen, ""
@@ -197,21 +201,6 @@ def choose_rules(
 def facts_version(rules: Ruleset) -> str | None:
     """The version as `workloads.registry.facts` takes it."""
     return None if rules.version == STANDIN else rules.version
-
-
-def _was_there(baseline: str, logs: Logs, where: Path) -> bool:
-    """Whether logs of the baseline were found, though none of them could be used."""
-    started = f"{baseline}/study_"
-    return (where / baseline).is_dir() or any(
-        row.reason.startswith(started) for row in logs.problems
-    )
-
-
-def _other_steps(cells: pd.DataFrame) -> dict[str, float]:
-    """The submissions whose steps cost too many times the baseline's, or too few, and how many."""
-    cost = cells.groupby("submission")["steady_cost_ratio"].median()
-    far = cost[(cost > _OTHER_STEPS) | (cost < 1 / _OTHER_STEPS)]
-    return {str(name): float(ratio) for name, ratio in far.items()}
 
 
 def _facts(names: set[str], rules: Ruleset, version: str | None) -> dict[str, WorkloadFacts]:

@@ -32,19 +32,19 @@ _ROWS = 24
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was learnt from a set of logs, and where it was written.
+    """The judgement of a set of logs, and the files that it was written to.
 
     Attributes:
       judged: the judgement.
       files: what was written, the tables and pages first, then the figures.
       unusable: what in the logs could not be used, or only in part.
-      told: what a person should know of how the logs were taken; empty if nothing.
+      note: on the choice of the rules; may be empty.
     """
 
     judged: Judgement
     files: list[Path]
     unusable: list[Problem]
-    told: str
+    note: str
 
 
 def write_report(
@@ -72,10 +72,9 @@ def write_report(
       UserError: nothing usable in the logs, an unknown version, ruleset or baseline, or `output`
         cannot be written to.
     """
-    ignore = output / FIGURES
     known = None if version in (None, STANDIN) else version
-    logs = read_logs(logs_path, known, ignore=ignore)
-    rules, told = choose_rules(set(logs.frame["workload"]), version, ruleset)
+    logs = read_logs(logs_path, known, ignore=output / FIGURES)
+    rules, note = choose_rules(set(logs.frame["workload"]), version, ruleset)
     judged = judge(
         logs,
         rules,
@@ -103,7 +102,7 @@ def write_report(
     files.write_text(output / REPORT, text)
     files.write_text(output / PAGE, page.page(text, output, sections.title(judged)))
     written = [output / name for name in (PAGE, REPORT, SCORES, TIME_TO_TARGET, POINTS)]
-    return Report(judged, [*written, *pictures], unusable, told)
+    return Report(judged, [*written, *pictures], unusable, note)
 
 
 def scores_file(judged: Judgement) -> pd.DataFrame:
@@ -163,8 +162,8 @@ def main(argv: Sequence[str]) -> None:
     )
     for problem in report.unusable:
         print(problem, file=sys.stderr)
-    if report.told:
-        print(f"note: {report.told}", file=sys.stderr)
+    if report.note:
+        print(f"note: {report.note}", file=sys.stderr)
     judged = report.judged
     if judged.problems:
         count = len(judged.problems)

@@ -112,8 +112,8 @@ def _steady(
 ) -> np.ndarray:
     """Seconds per step of each trial once it runs."""
     steps, time = step[last] - step[first], seconds[last] - seconds[first]
-    whole = np.where(step[last] > 1, seconds[last] / np.maximum(step[last], 1), np.nan)
-    return np.where(steps > 0, time / np.maximum(steps, 1), whole)
+    with_start = np.where(step[last] > 1, seconds[last] / np.maximum(step[last], 1), np.nan)
+    return np.where(steps > 0, time / np.maximum(steps, 1), with_start)
 
 
 def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame:

@@ -52,11 +52,11 @@ _ENTRIES = 4
 
 def title(judged: Judgement) -> str:
     """What the report is called."""
-    others = ", ".join(style.label(name) for name in judged.entries if name != judged.baseline)
-    what = others if len(judged.entries) <= _ENTRIES else f"{len(judged.entries)} submissions"
+    rivals = ", ".join(style.label(name) for name in judged.entries if name != judged.baseline)
+    subject = rivals if len(judged.entries) <= _ENTRIES else f"{len(judged.entries)} submissions"
     if judged.baseline is None:
-        return f"Time to target: {what}"
-    return f"Time to target: {what} against {style.label(judged.baseline)}"
+        return f"Time to target: {subject}"
+    return f"Time to target: {subject} against {style.label(judged.baseline)}"
 
 
 def report(

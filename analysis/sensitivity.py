@@ -62,11 +62,11 @@ def reach_counts(search: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(points=("trial", "size"), reached=("steps_to_target", "count"))
 
 
-def paired_wins(search: pd.DataFrame, ours: str, theirs: str) -> tuple[int, int, int]:
-    """Of points that both ran: how many are better under `ours`, under `theirs`, and alike."""
+def paired_wins(search: pd.DataFrame, first: str, second: str) -> tuple[int, int, int]:
+    """Of points that both ran: how many are better under `first`, under `second`, and alike."""
     losses = search.pivot(index=["workload", "trial"], columns="entry", values="loss")
-    pair = losses[[ours, theirs]].dropna()
-    better, worse = int((pair[ours] < pair[theirs]).sum()), int((pair[ours] > pair[theirs]).sum())
+    pair = losses[[first, second]].dropna()
+    better, worse = int((pair[first] < pair[second]).sum()), int((pair[first] > pair[second]).sum())
     return better, worse, len(pair) - better - worse
 
 

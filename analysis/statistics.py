@@ -17,7 +17,7 @@ from analysis import profiles
 from analysis.scoring import CELL_KEYS, performance_profile, time_to_target, times_table
 from workloads.rulesets import Ruleset
 
-# Resamples of a whole pool that are held at once.
+# The number of resamples whose profiles are in memory at once.
 _BLOCK = 250
 
 _ENDS = ("ci_low", "ci_high")
@@ -195,18 +195,18 @@ def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
     if base is None:
         table = table.iloc[:0].assign(baseline_studies=pd.Series(dtype=int))
         return table.assign(**{name: pd.Series(dtype=float) for name in _RATIO_COLUMNS})
-    theirs = [base]
-    compared = np.isfinite(pool.seconds[:, theirs])
+    column = [base]
+    compared = np.isfinite(pool.seconds[:, column])
     both = compared & np.isfinite(pool.seconds)
-    enough = compared & (pool.counts >= 2) & (pool.counts[:, theirs] >= 2)
+    enough = compared & (pool.counts >= 2) & (pool.counts[:, column] >= 2)
     earliest = times_table(pool.cells, "earliest_seconds").to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         # 0 and inf where only one of the two is finite, NaN where neither is.
-        time = pool.seconds / pool.seconds[:, theirs]
-        steps = pool.steps / pool.steps[:, theirs]
-        times = pool.seconds_drawn / pool.seconds_drawn[..., theirs]
-        step_draws = pool.steps_drawn / pool.steps_drawn[..., theirs]
-        low, high = earliest / pool.seconds[:, theirs], pool.seconds / earliest[:, theirs]
+        time = pool.seconds / pool.seconds[:, column]
+        steps = pool.steps / pool.steps[:, column]
+        times = pool.seconds_drawn / pool.seconds_drawn[..., column]
+        step_draws = pool.steps_drawn / pool.steps_drawn[..., column]
+        low, high = earliest / pool.seconds[:, column], pool.seconds / earliest[:, column]
         reached = np.isfinite(times) & (times > 0)
         step_draws = np.where(reached, step_draws, np.nan)
         values = [
@@ -219,7 +219,7 @@ def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
             np.where(both, time / steps, np.nan),
             *pool.interval(times / step_draws, enough & both),
         ]
-    table["baseline_studies"] = pool.of_cells(pool.counts[:, theirs])
+    table["baseline_studies"] = pool.of_cells(pool.counts[:, column])
     for name, value in zip(_RATIO_COLUMNS, values, strict=True):
         table[name] = pool.of_cells(value)
     return table

@@ -115,10 +115,10 @@ def cheaper(table: pd.DataFrame, optimizer: str, column: str) -> pd.DataFrame:
       cheaper). Without AdamW, and without the house's other optimizers.
     """
     one = table[table["optimizer"] == optimizer].set_index(["source", "network"])[column]
-    others = table[~table["optimizer"].str.startswith(OURS) & (table["optimizer"] != BASELINE)]
-    keys = pd.MultiIndex.from_frame(others[["source", "network"]])
-    factor = others[column].to_numpy() / one.reindex(keys).to_numpy()
-    return others[["source", "network", "optimizer"]].assign(factor=factor).dropna()
+    rivals = table[~table["optimizer"].str.startswith(OURS) & (table["optimizer"] != BASELINE)]
+    keys = pd.MultiIndex.from_frame(rivals[["source", "network"]])
+    factor = rivals[column].to_numpy() / one.reindex(keys).to_numpy()
+    return rivals[["source", "network", "optimizer"]].assign(factor=factor).dropna()
 
 
 def cost_figure(table: pd.DataFrame) -> Figure:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from common import files
@@ -44,7 +45,16 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "sinv6_75": ("Sinv6 75", "#56B4E9", "--", "<"),
     "adamg": ("AdamG", "#882255", ":", "p"),
 }
-_OTHERS = ("#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#009E73", "#D55E00", "#882255", "#8A8A2E")
+_FREE_COLORS = (
+    "#0072B2",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+    "#009E73",
+    "#D55E00",
+    "#882255",
+    "#8A8A2E",
+)
 _LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
 _WORKLOAD_COLORS = (
     *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#882255", "#8A8A2E"),
@@ -68,8 +78,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
 }
-# The page ends where the content does, so nothing is cut off.
-_PAGE: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.08}
+_MARGIN_INCHES = 0.08
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,17 +132,17 @@ def entry_styles(entries: Iterable[str]) -> dict[str, EntryStyle]:
     """
     entries = sorted(entries, key=lambda entry: (is_published(entry), entry))
     styles: dict[str, EntryStyle] = {}
-    others: list[str] = []
+    unknown: list[str] = []
     for entry in entries:
         known = _FIXED.get(entry.removesuffix(_PUBLISHED))
         taken = {look.color for name, look in styles.items() if not is_published(name)}
         if known is None or (is_published(entry) and known[1] in taken):
-            others.append(entry)
+            unknown.append(entry)
         else:
             styles[entry] = EntryStyle(label(entry), *known[1:])
     used = {look.color for look in styles.values()}
-    free = [color for color in _OTHERS if color not in used] or list(_OTHERS)
-    for place, entry in enumerate(others):
+    free = [color for color in _FREE_COLORS if color not in used] or list(_FREE_COLORS)
+    for place, entry in enumerate(unknown):
         line = _LINES[place // len(free) % len(_LINES)]
         styles[entry] = EntryStyle(label(entry), free[place % len(free)], line, "o")
     return styles
@@ -159,9 +168,9 @@ def context(**settings: Any) -> AbstractContextManager[None]:
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a small picture, in a palette of its own, to show in a notebook."""
     stream, small = io.BytesIO(), io.BytesIO()
-    _lay_out(figure)
+    page = _lay_out(figure)
     with context():
-        figure.savefig(stream, format="png", dpi=dpi, **_PAGE)
+        figure.savefig(stream, format="png", dpi=dpi, bbox_inches=page)
     # Few colours are enough for lines and bars, and notebooks are kept under version control.
     with Image.open(stream) as image:
         image.convert("RGB").quantize(128).save(small, format="png", optimize=True)
@@ -171,17 +180,22 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 def save(figure: Figure, directory: Path, stem: str) -> list[Path]:
     """Writes `stem`.png (150 dpi) and `stem`.svg; the same figure gives the same bytes."""
     paths = []
-    _lay_out(figure)
+    page = _lay_out(figure)
     for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
         path = directory / f"{stem}.{suffix}"
         with context(), files.atomic_open(path, "wb") as stream:
-            figure.savefig(stream, format=suffix, **options, **_PAGE)
+            figure.savefig(stream, format=suffix, bbox_inches=page, **options)
         paths.append(path)
     return paths
 
 
-def _lay_out(figure: Figure) -> None:
-    """Arranges the figure once; each draw would do it again, which takes most of the time."""
+def _lay_out(figure: Figure) -> Bbox:
+    """Arranges the figure and returns the page, in inches, which ends where the content does.
+
+    Each draw would arrange it again, which takes most of the time.
+    """
     with context():
         figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        figure.set_layout_engine("none")
+        page = figure.get_tightbbox()
+    return page.padded(_MARGIN_INCHES)

@@ -54,9 +54,9 @@ def mean_text(judged: Judgement, name: str) -> str:
     """The geometric mean of an entry's time ratios, and over which of how many workloads it is.
 
     By the official rules, over all base workloads that the entry or the baseline has run, with a
-    miss counted as a second more than the budget. The budgets of stand-ins are no more than a
-    safety net, many times what any run needs, and would make this mean say anything. So theirs is
-    over the workloads on which both medians reach the target, without an interval.
+    miss counted as a second more than the budget. The budgets of stand-ins are many times what any
+    run needs, so a miss would decide the mean: there it is over the workloads on which both medians
+    reach the target, without an interval.
     """
     mean = judged.intervals.speedups.set_index("submission").loc[name]
     if judged.rules.version != STANDIN:

@@ -36,8 +36,8 @@ def runs_text(points: int, studies: int, runs: int, unfinished: int) -> str:
     >>> runs_text(5, 3, 15, 0), runs_text(5, 3, 14, 1)
     ('5 x 3', '14 of 5 x 3, 1 unfinished')
     """
-    whole = f"{points} x {studies}"
-    text = whole if runs == points * studies else f"{runs} of {whole}"
+    planned = f"{points} x {studies}"
+    text = planned if runs == points * studies else f"{runs} of {planned}"
     return f"{text}, {unfinished} unfinished" if unfinished else text
 
 

@@ -13,7 +13,7 @@ EVALUATIONS_FILE = "eval_measurements.csv"
 HYPERPARAMETERS_FILE = "hparams.json"
 STATUS_FILE = "status.json"
 CHECKPOINT_FILE = "checkpoint.pt"
-# Up to here every integer is a float of its own.
+# Every integer up to here is exact as a float.
 LARGEST_STEP = 2**53
 
 

@@ -11,73 +11,60 @@ from tests.analysis.made_up import write_trial
 from workloads.rulesets import Ruleset, ruleset
 
 RULES = ruleset("v0.6")
-PERIOD = 840
+FULL = [(study, trial) for study in range(3) for trial in range(1, 6)]
+TRIAL: dict[str, object] = {
+    "submission": "a",
+    "workload": "wmt",
+    "framework": "jax",
+    "reached": True,
+    "evaluations": 30,
+    "evaluation": 20,
+    "evaluation_period": 841,
+    "steps": 50_000.0,
+    "seconds": 20_000.0,
+    "cpu_seconds": float("nan"),
+    "earliest_steps": 49_000.0,
+    "earliest_seconds": 19_000.0,
+    "last_step": 60_000,
+    "last_seconds": 25_000.0,
+    "steady_seconds_per_step": 0.4,
+    "hyperparameters": "",
+    "finished": True,
+}
 
 
 def _trials(study: int, trial: int, **changes: object) -> dict[str, object]:
     """A trial on wmt as the rules of v0.6 have it, but for the changes."""
-    row: dict[str, object] = {
-        "submission": "a",
-        "workload": "wmt",
-        "framework": "jax",
-        "study": study,
-        "trial": trial,
-        "reached": True,
-        "evaluations": 30,
-        "evaluation": 20,
-        "evaluation_period": PERIOD + 1,
-        "steps": 50_000.0,
-        "seconds": 20_000.0,
-        "cpu_seconds": float("nan"),
-        "earliest_steps": 49_000.0,
-        "earliest_seconds": 19_000.0,
-        "last_step": 60_000,
-        "last_seconds": 25_000.0,
-        "steady_seconds_per_step": 0.4,
-        "hyperparameters": "",
-        "finished": True,
-    }
-    return {**row, **changes}
+    return {**TRIAL, "study": study, "trial": trial, **changes}
 
 
-def _said(rows: list[dict[str, object]], rules: Ruleset = RULES) -> list[str]:
+def _problems(rows: list[dict[str, object]], rules: Ruleset = RULES) -> list[str]:
     problems = ruleset_problems(pd.DataFrame(rows), rules, Path("logs"))
     return [str(problem) for problem in problems if "no runs on" not in problem.reason]
-
-
-FULL = [(study, trial) for study in range(3) for trial in range(1, 6)]
-
-
-def test_runs_by_the_rules_raise_nothing() -> None:
-    assert _said([_trials(*place) for place in FULL]) == []
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
+        ({}, None),
         ({"framework": "pytorch"}, "trials of jax and pytorch are counted together"),
-        ({"seconds": 43_400.0}, "1 trials reach the target after the 43336 s of the budget"),
-        (
-            {"seconds": 19_000.0, "evaluation": 21},
-            (
-                "the trial with the earliest evaluation, which the official code takes, is not the "
-                "fastest in study 0 (up to 5.26% slower)"
-            ),
-        ),
+        ({"seconds": 43_400.0}, "1 trials reach the target after the 43336 s"),
+        ({"seconds": 19_000.0, "evaluation": 21}, "fastest in study 0 (up to 5.26% slower)"),
     ],
 )
-def test_one_odd_trial_is_told(changed: dict[str, object], reason: str) -> None:
+def test_one_odd_trial_is_told(changed: dict[str, object], reason: str | None) -> None:
     rows = [_trials(*place, **(changed if place == (0, 1) else {})) for place in FULL]
-    assert _said(rows) == [f"logs: a: workload wmt: {reason}"]
+    problems = _problems(rows)
+    assert len(problems) == (reason is not None)
+    for problem in problems:
+        assert problem.startswith("logs: a: workload wmt: ") and str(reason) in problem
 
 
 def test_reasons_of_one_workload_share_a_line() -> None:
     rows = [_trials(*place, evaluation_period=3000.0) for place in FULL if place[0] < 2]
-    (said,) = _said(rows[1:])
-    assert said == (
-        "logs: a: workload wmt: 2 of 3 studies; not 5 trials but 4 in study 0; evaluated every "
-        "3000 s instead of 840 s, so its times to target are upper bounds by up to as much"
-    )
+    (problem,) = _problems(rows[1:])
+    for part in ("2 of 3 studies", "4 in study 0", "every 3000 s instead of 840 s"):
+        assert part in problem
 
 
 def test_workloads_without_runs_are_told_once() -> None:
@@ -88,35 +75,26 @@ def test_workloads_without_runs_are_told_once() -> None:
     bases = [name for name in v05.base_workloads if name != "wmt"]
     assert problems[:2] == [
         f"logs: a: no runs on {', '.join([*bases, 'wmt_glu_tanh'])}; counted as missed",
-        f"logs: b: no runs on {', '.join([*bases, 'wmt'])}; counted as missed",
+        f"logs: b: no runs on {', '.join(v05.base_workloads)}; counted as missed",
     ]
-    assert "logs: nobody has run ogbg_model_size; its rule for held-out workloads is not " in str(
-        problems
-    )
+    unrun = [problem for problem in problems if "nobody has run" in problem]
+    assert len(unrun) == 5 and not any("wmt" in problem for problem in unrun)
 
 
 def test_problems_name_the_submissions_folder(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     trials = score_trials(read_logs(tmp_path).frame)
-    problems = ruleset_problems(trials, ruleset("standin"), tmp_path)
-    assert {problem.path for problem in problems} == {tmp_path / "adamw"}
+    paths = {row.path for row in ruleset_problems(trials, ruleset("standin"), tmp_path)}
+    assert paths == {tmp_path / "adamw"}
 
 
-def test_what_is_odd_about_the_published_runs_is_found() -> None:
-    found = {
-        problem.reason
-        for problem in ruleset_problems(read_trials("v0.5"), ruleset("v0.5"), Path("v05"))
-    }
-    assert (
-        "baseline: workload criteo1tb: evaluated every 1200 s instead of 120 s, so its times to "
-        "target are upper bounds by up to as much"
-    ) in found
-    assert (
-        "lawa_ema: workload librispeech_deepspeech: 3 of 5 studies; not 5 trials but 1 in study 0, "
-        "1 in study 1, 2 in study 2"
-    ) in found
-    assert (
-        "caspr_adaptive: no runs on criteo1tb, criteo1tb_embed_init, wmt_glu_tanh; counted as "
-        "missed"
-    ) in found
-    assert len(found) < 30
+def test_known_oddities_of_the_leaderboard_are_told() -> None:
+    problems = ruleset_problems(read_trials("v0.5"), ruleset("v0.5"), Path("v05"))
+    reasons = {problem.reason for problem in problems}
+    for name, part in (
+        ("baseline: workload criteo1tb", "evaluated every 1200 s instead of 120 s"),
+        ("lawa_ema: workload librispeech_deepspeech", "3 of 5 studies"),
+        ("caspr_adaptive", "no runs on criteo1tb, criteo1tb_embed_init, wmt_glu_tanh"),
+    ):
+        assert any(reason.startswith(f"{name}: {part}") for reason in reasons)
+    assert len(reasons) < 30

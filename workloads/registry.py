@@ -20,7 +20,7 @@ from workloads.standin import facts as standin_facts
 from workloads.standin.facts import STANDINS
 
 if TYPE_CHECKING:
-    from workloads import spec
+    from submission.algoperf_api import spec
 
 # A view, not a copy: the stand-ins read their targets when a row is first looked up. Names come in
 # the reverse order of the maps.

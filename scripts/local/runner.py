@@ -23,7 +23,8 @@ from scripts.local.clock import now
 from scripts.local.metrics_log import MetricsLog
 from scripts.local.trial import CHECKPOINT, HPARAMS, STATUS, Trial, require_same
 from scripts.local.trial_state import TrialState
-from workloads import prng, registry, spec
+from submission.algoperf_api import spec
+from workloads import prng, registry
 from workloads.standin import replicas
 
 Evaluations = Sequence[tuple[int, Mapping[str, Any]]]

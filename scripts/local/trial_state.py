@@ -11,8 +11,9 @@ from scripts.local import entries
 from scripts.local.clock import SubmissionClock
 from scripts.local.metrics_log import MetricsLog
 from scripts.local.trial import Trial
+from submission.algoperf_api import spec
 from submission.algoperf_api.pytorch import consolidate
-from workloads import prng, registry, search_space, spec
+from workloads import prng, registry, search_space
 from workloads.standin import replicas
 
 

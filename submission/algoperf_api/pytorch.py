@@ -17,14 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from . import spec
 from .batch_sizes import get_batch_size as get_batch_size
 from .batch_sizes import get_shampoo_batch_size as get_shampoo_batch_size
 from .schedules import WarmupCosineLR
-
-try:  # first: the benchmark's own tests put another `workloads` package on the path
-    from algoperf import spec
-except ImportError:
-    from workloads import spec
 
 # The benchmark's logger rewrites its whole file within the timed step.
 _LOGGED_STEPS_PER_RUN = 40

@@ -68,7 +68,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "tests/reference_algorithm_tests.py").write_text(REFERENCE_TEST)
     (folder / "algoperf/__init__.py").write_text("")
     (folder / "algoperf/random_utils.py").write_text("def PRNGKey(seed): return seed\n")
-    shutil.copy(ROOT / "workloads/_spec_fallback.py", folder / "algoperf/spec.py")
+    shutil.copy(ROOT / "submission/algoperf_api/spec_fallback.py", folder / "algoperf/spec.py")
     return folder
 
 

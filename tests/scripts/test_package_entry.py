@@ -69,7 +69,7 @@ def test_packages_take_the_same_steps_far_from_this_repository(
     paths = [dist, dist / "submissions/external_tuning"]
     if find_spec("algoperf") is None:  # has the same names
         (tmp_path / "benchmark/algoperf").mkdir(parents=True)
-        fallback = (ROOT / "workloads/_spec_fallback.py").read_text()
+        fallback = (ROOT / "submission/algoperf_api/spec_fallback.py").read_text()
         (tmp_path / "benchmark/algoperf/spec.py").write_text(fallback)
         paths.append(tmp_path / "benchmark")
     packaged, loaded = steps(tmp_path, paths, names, points)

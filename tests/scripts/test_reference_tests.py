@@ -28,7 +28,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "tests").mkdir(parents=True)
     (folder / "submission_runner.py").write_text("")
     (folder / "algoperf").mkdir()
-    shutil.copy(ROOT / "workloads/_spec_fallback.py", folder / "algoperf/spec.py")
+    shutil.copy(ROOT / "submission/algoperf_api/spec_fallback.py", folder / "algoperf/spec.py")
     for kind in ("passes", "fails", "hangs"):
         shutil.copy(FAKE, folder / f"tests/{kind}.py")
     return folder

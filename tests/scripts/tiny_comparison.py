@@ -12,7 +12,8 @@ from torch import nn
 from scripts.compare.chain import Chain
 from scripts.compare.plan import Comparison, Settings, Variant
 from scripts.local.trial import Trial
-from workloads import registry, spec
+from submission.algoperf_api import spec
+from workloads import registry
 from workloads.facts import WorkloadFacts
 from workloads.standin.base import StandinWorkload
 from workloads.standin.batches import Batch, Table

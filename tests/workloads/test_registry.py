@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from common.cli import UserError
-from workloads import registry, spec
+from submission.algoperf_api import spec
+from workloads import registry
 from workloads.standin.packaged_data import locate
 from workloads.standin.parameters import parameter_type
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workloads import prng, registry, spec
+from submission.algoperf_api import spec
+from workloads import prng, registry
 
 TRAIN, EVAL = spec.ForwardPassMode.TRAIN, spec.ForwardPassMode.EVAL
 KEY = prng.key(7)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from common.cli import UserError
-from workloads import prng, spec
+from submission.algoperf_api import spec
+from workloads import prng
 from workloads.standin import stdlib_lm
 from workloads.standin.stdlib_lm import CONTEXT, corpus_files, split_of, windows
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workloads import prng, spec
+from submission.algoperf_api import spec
+from workloads import prng
 from workloads.facts import WorkloadFacts
 from workloads.standin import replicas
 from workloads.standin.batches import Augmentation, Batch, Table, TrainQueue, eval_batches

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from workloads import spec
+from submission.algoperf_api import spec
 from workloads.standin import replicas
 from workloads.standin.base import SPLIT_SEED, StandinWorkload
 from workloads.standin.batches import Batch, Table

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workloads import spec
+from submission.algoperf_api import spec
 from workloads.standin.base import SPLIT_SEED, StandinWorkload
 from workloads.standin.batches import Augmentation, Batch, Table
 from workloads.standin.packaged_data import locate

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from workloads import spec
+from submission.algoperf_api import spec
 
 _ATTENTION = (
     ("bias", spec.ParameterType.ATTENTION_BIAS),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.cli import UserError
-from workloads import spec
+from submission.algoperf_api import spec
 from workloads.standin.base import SPLIT_SEED, StandinWorkload
 from workloads.standin.batches import Batch, Table
 from workloads.standin.transformer import Transformer, initialise

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from fake_facts import FACTS
 
-from workloads import prng, spec
+from submission.algoperf_api import spec
+from workloads import prng
 from workloads.standin import replicas
 
 FEATURES = 6

@@ -11,10 +11,10 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from submission.algoperf_api import pytorch as api
+from submission.algoperf_api import spec
 from submission.shampoo import Shampoo
 from tests import training_ranks
 from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch, same
-from workloads import spec
 
 
 def make_model():

@@ -12,11 +12,12 @@ import torch
 
 import submission
 from submission.algoperf_api import pytorch as api
+from submission.algoperf_api import spec
 from submission.entries.nadamw.nadamw import NAdamW
 from submission.entries.shampoo.submission import MAX_DIM
 from tests import training_ranks
 from tests.submission.tiny_training import Run, TinyWorkload, make_batch, same
-from workloads import prng, registry, spec
+from workloads import prng, registry
 
 BASELINES = ("adamw", "nadamw")
 SHAMPOO = ("shampoo", "shampoo_self_tuning")

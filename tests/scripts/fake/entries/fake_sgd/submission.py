@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from workloads import spec
+from submission.algoperf_api import spec
 from workloads.standin import replicas
 
 

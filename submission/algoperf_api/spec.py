@@ -15,7 +15,7 @@ try:
         Workload,
     )
 except ImportError:
-    from workloads._spec_fallback import (
+    from .spec_fallback import (
         ForwardPassMode,
         LossType,
         ParameterType,

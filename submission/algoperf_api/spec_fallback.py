@@ -1,4 +1,4 @@
-"""AlgoPerf's `spec` names for machines without `algoperf`; import them from `workloads.spec`."""
+"""AlgoPerf's `spec` names for machines without `algoperf`; import them from `spec`."""
 
 import dataclasses
 import enum

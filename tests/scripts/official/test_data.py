@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,21 +22,17 @@ from workloads import registry
 from workloads.official.datasets import FRAMEWORKS
 
 KNEE = "https://example.org/v2.0/knee_singlecoil"
+IMAGES = "https://example.org/2012/ILSVRC2012_img"
 URLS = {
-    "imagenet_train_url": "https://example.org/2012/ILSVRC2012_img_train.tar",
-    "imagenet_val_url": "https://example.org/2012/ILSVRC2012_img_val.tar",
+    "imagenet_train_url": f"{IMAGES}_train.tar",
+    "imagenet_val_url": f"{IMAGES}_val.tar",
     **{
         f"fastmri_knee_singlecoil_{split}_url": f"{KNEE}_{split}.tar.xz?Key=a&Expires=4102444800"
         for split in ("train", "val", "test")
     },
 }
+GIVEN = [f"--{flag}={address}" for flag, address in URLS.items()]
 PLACES = Path("/opt/benchmark"), Path("/opt/python")
-
-
-class Disk(NamedTuple):
-    total: int
-    used: int
-    free: int
 
 
 @pytest.fixture
@@ -59,91 +56,70 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def set_free(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(0, 0, int(gib * 2**30)))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=gib * 2**30))
 
 
 def wish(workload: str, root: Path, **changes: Any) -> Request:
     """A request that lacks nothing."""
-    whole = Request(workload, root, root / "tmp", urls=URLS, accept_licence=True)
-    return dataclasses.replace(whole, **changes)
+    request = Request(workload, root, root / "tmp", urls=URLS, accept_licence=True)
+    return dataclasses.replace(request, **changes)
 
 
-def flags_of(workload: str, **changes: Any) -> list[str]:
+def flags_of(workload: str, **changes: Any) -> str:
     """The script's flags, without the directories."""
     arguments = wish(workload, Path("/data"), **changes).command(*PLACES).arguments
     assert arguments[:3] == ("/opt/python", "datasets/dataset_setup.py", "--data_dir=/data")
-    return list(arguments[3:])
-
-
-def test_flags_of_each_data_set() -> None:
-    assert flags_of("ogbg_silu") == ["--ogbg"]
-    assert flags_of("wmt") == ["--wmt"]
-    assert flags_of("mnist", framework="jax") == ["--mnist"]
-    assert flags_of("cifar", framework="jax") == ["--cifar", "--framework=jax"]
-    assert flags_of("criteo1tb", interactive_deletion=False) == [
-        "--temp_dir=/data/tmp",
-        "--criteo1tb",
-        "--interactive_deletion=false",
-    ]
-    assert flags_of("librispeech_deepspeech", temporary=Path("/fast")) == [
-        "--temp_dir=/fast",
-        "--librispeech",
-    ]
-    urls = [f"--{flag}={address}" for flag, address in URLS.items()]
-    assert flags_of("imagenet_vit") == ["--imagenet", "--framework=pytorch", *urls[:2]]
-    assert flags_of("fastmri_tanh") == ["--fastmri", *urls[2:]]
-
-
-def test_addresses_are_not_needed_where_nothing_is_downloaded() -> None:
-    assert flags_of("imagenet_vit", urls={}, skip_download=True) == [
-        "--imagenet",
-        "--framework=pytorch",
-        "--imagenet_train_url=unused",
-        "--imagenet_val_url=unused",
-        "--skip_download",
-    ]
-
-
-ROOT_URL = "https://example.org"
+    return " ".join(arguments[3:])
 
 
 @pytest.mark.parametrize(
-    ("workload", "flag", "address", "facts"),
+    ("workload", "changes", "flags"),
     [
-        ("fastmri", "val", "", "missing: fill out the form at fastmri"),
-        ("imagenet_resnet", "train", "", "missing: register at image-net"),
+        ("ogbg_silu", {}, "--ogbg"),
+        ("wmt", {}, "--wmt"),
+        ("mnist", {"framework": "jax"}, "--mnist"),
+        ("cifar", {"framework": "jax"}, "--cifar --framework=jax"),
         (
-            "imagenet_resnet",
-            "val",
-            f"{ROOT_URL}/ILSVRC2012_img_val.tar?key=1",
-            r"address of ILSVRC2012_img_val.tar, .* 'ILSVRC2012_img_val.tar\?key=1'",
+            "criteo1tb",
+            {"interactive_deletion": False},
+            "--temp_dir=/data/tmp --criteo1tb --interactive_deletion=false",
         ),
-        ("imagenet_vit", "train", "/home/me/ILSVRC2012_img_train.tar", "must be an address of"),
-        ("fastmri", "val", f"{KNEE}_train.tar.xz", "of knee_singlecoil_val.*'knee_singlecoil_tra"),
+        ("librispeech_deepspeech", {"temporary": Path("/f")}, "--temp_dir=/f --librispeech"),
+        ("imagenet_vit", {}, f"--imagenet --framework=pytorch {' '.join(GIVEN[:2])}"),
+        ("fastmri_tanh", {}, f"--fastmri {' '.join(GIVEN[2:])}"),
         (
-            "fastmri",
-            "val",
-            f"{ROOT_URL}/val.tar.gz",
-            "address of knee_singlecoil_val.tar.xz, .* ''",
-        ),
-        (
-            "fastmri",
-            "val",
-            f"{KNEE}_val.tar.xz?Expires=1700000000",
-            "expired at 2023-11-14 22:13 UTC",
+            "imagenet_vit",
+            {"urls": {}, "skip_download": True},
+            (
+                "--imagenet --framework=pytorch --imagenet_train_url=unused "
+                "--imagenet_val_url=unused --skip_download"
+            ),
         ),
     ],
 )
-def test_addresses_of_no_use_are_refused(
-    workload: str, flag: str, address: str, facts: str
-) -> None:
-    (name,) = [
-        name
-        for name in registry.official(workload).data.setups["pytorch"].urls
-        if name.endswith(f"_{flag}_url")
-    ]
-    with pytest.raises(UserError, match=f"--{name} .*{facts}"):
-        flags_of(workload, urls=URLS | {name: address})
+def test_flags_of_each_data_set(workload: str, changes: dict[str, Any], flags: str) -> None:
+    assert flags_of(workload, **changes) == flags
+
+
+VAL = "fastmri_knee_singlecoil_val_url"
+
+
+@pytest.mark.parametrize(
+    ("flag", "address", "facts"),
+    [
+        (VAL, "", "missing: fill out the form at fastmri"),
+        ("imagenet_train_url", "", "missing: register at image-net"),
+        ("imagenet_val_url", f"{IMAGES}_val.tar?key=1", r"'ILSVRC2012_img_val.tar\?key=1'"),
+        ("imagenet_train_url", "/home/me/ILSVRC2012_img_train.tar", "must be an address of"),
+        (VAL, f"{KNEE}_train.tar.xz", "of knee_singlecoil_val.*'knee_singlecoil_train"),
+        (VAL, "https://example.org/val.tar.gz", "address of knee_singlecoil_val.tar.xz, .* ''"),
+        (VAL, f"{KNEE}_val.tar.xz?Expires=1700000000", "expired at 2023-11-14 22:13 UTC"),
+    ],
+)
+def test_addresses_of_no_use_are_refused(flag: str, address: str, facts: str) -> None:
+    workload = "fastmri" if flag == VAL else "imagenet_resnet"
+    with pytest.raises(UserError, match=f"--{flag} .*{facts}"):
+        flags_of(workload, urls=URLS | {flag: address})
 
 
 def test_when_signed_addresses_end() -> None:

@@ -54,9 +54,9 @@ def holds(spec: dict[str, Any], value: float) -> bool:
 
 def test_every_base_workload_that_is_tuned_has_all_spaces():
     assert search_spaces.workloads() == TUNED
-    found = sorted(path.relative_to(search_spaces.ROOT) for path in search_spaces.ROOT.glob("*/*"))
+    paths = sorted(path.relative_to(search_spaces.ROOT) for path in search_spaces.ROOT.glob("*/*"))
     expected = [Path(name, f"{algorithm}.json") for name in TUNED for algorithm in ALGORITHMS]
-    assert [path for path in found if path.parent.name != "__pycache__"] == sorted(expected)
+    assert [path for path in paths if path.parent.name != "__pycache__"] == sorted(expected)
 
 
 @pytest.mark.parametrize("workload", TUNED)

@@ -32,8 +32,8 @@ def test_the_corpus_does_not_depend_on_the_order_of_the_directory(tmp_path, monk
         path.write_text(f"# {name}\n")
     files = corpus_files(tmp_path)
     assert sorted(files) == [(n, f"# {n}\n".encode()) for n in ("a.py", "b.py", "json/c.py")]
-    found = list(tmp_path.rglob("*.py"))
-    monkeypatch.setattr(Path, "rglob", lambda *_: reversed(found))
+    paths = list(tmp_path.rglob("*.py"))
+    monkeypatch.setattr(Path, "rglob", lambda *_: reversed(paths))
     assert corpus_files(tmp_path) == files
     assert corpus_files(tmp_path, byte_budget=len(files[0][1])) == files[:1]
 

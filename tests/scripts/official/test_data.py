@@ -146,10 +146,10 @@ def test_a_set_up_that_works(
         f"os = __import__('os')\nos.rename('{tmp_path}/made', '{root}')"
     )
     assert wish("ogbg", root).set_up() == 0
-    told = capfd.readouterr().out
-    assert "data set     OGB molpcba, from Open Graph Benchmark" in told
-    assert "licence      MIT\n" in told
-    assert told.endswith(f"the runner's flags:\n--data_dir={root}/ogbg\n")
+    output = capfd.readouterr().out
+    assert "data set     OGB molpcba, from Open Graph Benchmark" in output
+    assert "licence      MIT\n" in output
+    assert output.endswith(f"the runner's flags:\n--data_dir={root}/ogbg\n")
     where, path, *called = ast.literal_eval((benchmark / "called").read_text())
     assert (where, path.split(":")[0]) == (str(benchmark), str(benchmark))
     assert called == ["datasets/dataset_setup.py", f"--data_dir={root}", "--ogbg"]

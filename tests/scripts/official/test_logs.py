@@ -194,17 +194,17 @@ class Bar:
 
 
 def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> None:
-    bar, whole = Bar(), evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
+    bar, table = Bar(), evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
     keeper = Keeper(trial, folder, bar)
     keeper.look()  # nothing is there yet
     write(folder, [(1, 1.0, 0.1), (5, 12.5, 0.2)])
     keeper.look()
     assert (bar.n, bar.text) == (12, "step 5, validation/accuracy 0.2")
     backup = folder / "backup" / "eval_measurements.csv"
-    assert backup.read_text() == whole
+    assert backup.read_text() == table
     (folder / "eval_measurements.csv").write_text(HEADER)
     keeper.look()
-    assert backup.read_text() == whole
+    assert backup.read_text() == table
 
 
 def test_what_the_file_system_refuses_does_not_end_the_trial(

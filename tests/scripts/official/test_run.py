@@ -109,10 +109,10 @@ def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> No
     done = place.finish(place.official(SKIP))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    told = [line for line in lines if line.startswith("failed: toy on mnist, study 0, trial 1")]
-    assert len(told) == 1
-    assert reason in told[0]
-    assert str(place.folder() / "log.txt") in told[0]
+    failures = [line for line in lines if line.startswith("failed: toy on mnist, study 0, trial 1")]
+    assert len(failures) == 1
+    assert reason in failures[0]
+    assert str(place.folder() / "log.txt") in failures[0]
     assert "Traceback" not in done.stderr
     assert (place.folder(number=2) / "status.json").exists()  # the others run all the same
     again = place.finish(place.official(SKIP))
@@ -124,8 +124,8 @@ def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
     make(place.root / "toy", [BREAKS_AT_THE_END])
     done = place.finish(place.official(SKIP))
     assert done.returncode == 0, done.stderr
-    said = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
-    assert said in done.stdout
+    summary = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
+    assert summary in done.stdout
     status = place.status()
     assert (status["reason"], status["exit_code"]) == ("targets", 1)
     assert not list(place.folder().glob("checkpoint_*"))

@@ -63,8 +63,8 @@ def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
         os.kill(pid, signal.SIGUSR2)
     wait_for(lambda: all((folder / "launch_1.json").exists() for folder in folders))
     hang.unlink()
-    said = [job.result() for job in jobs]
-    assert [text.split(";")[0].split(" after")[0] for text in said] == [
+    results = [job.result() for job in jobs]
+    assert [text.split(";")[0].split(" after")[0] for text in results] == [
         f"toy on mnist, study 0, trial {number}: complete (targets) at step 30" for number in (1, 2)
     ]
     assert [place.status(number=number)["preemption_count"] for number in (1, 2)] == [1, 1]

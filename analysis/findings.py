@@ -28,8 +28,7 @@ def overview(judged: Judgement) -> list[str]:
       judged: the logs' judgement.
     """
     scores = judged.intervals.scores.set_index("submission")
-    better = judged.intervals.better
-    better = better[better["workload"] == ""].set_index(["a", "b"])["probability"]
+    better = judged.intervals.better.set_index(["a", "b"])["probability"]
     lines = []
     for place, name in enumerate(judged.entries, start=1):
         row = scores.loc[name]

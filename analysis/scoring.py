@@ -40,7 +40,6 @@ class Profile:
       scores: by submission, from 0 to 1: the mean of rho over tau.
       ratios: base workload by submission, as they enter rho; inf where missed.
       not_run: base workloads that nobody in the pool has run; they count as missed by all.
-      held_out_not_run: held-out variants that nobody has run; their rule was not applied.
     """
 
     tau: np.ndarray
@@ -48,7 +47,6 @@ class Profile:
     scores: pd.Series
     ratios: pd.DataFrame
     not_run: tuple[str, ...]
-    held_out_not_run: tuple[str, ...]
 
 
 def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFrame:
@@ -128,8 +126,7 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
     Returns:
       One row per study, sorted by STUDY_KEYS: those; reached (whether any trial did); trial (the
       best one, -1 if none reached the target); steps, seconds, cpu_seconds, earliest_steps and
-      earliest_seconds of that trial (inf if none); seconds_per_step (seconds / steps, NaN if none);
-      trials, trials_reached (how many there are, and how many reached the target);
+      earliest_seconds of that trial (inf if none); trials (how many there are);
       steady_seconds_per_step (median over trials); last_step, last_seconds (at the end of the
       shortest trial: the study needed at least as much if it misses).
     """
@@ -143,10 +140,8 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
     columns += ["earliest_steps", "earliest_seconds"]
     studies = picked[[*STUDY_KEYS, *columns]].reset_index(drop=True)
     studies["trial"] = studies["trial"].where(studies["reached"], -1)
-    studies["seconds_per_step"] = _ratio(studies["seconds"], studies["steps"])
     counts = trials.groupby(STUDY_KEYS, as_index=False).agg(
         trials=("trial", "size"),
-        trials_reached=("reached", "sum"),
         steady_seconds_per_step=("steady_seconds_per_step", "median"),
         last_step=("last_step", "min"),
         last_seconds=("last_seconds", "min"),
@@ -210,7 +205,8 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
             steady_seconds_per_step=("steady_seconds_per_step", "median"),
         )
     )
-    cost = _ratio(cells["median_seconds"], cells["median_steps"])
+    reached = np.isfinite(cells["median_seconds"])
+    cost = (cells["median_seconds"] / cells["median_steps"]).where(reached)
     cells.insert(cells.columns.get_loc("steady_seconds_per_step"), "seconds_per_step", cost)
     return cells
 
@@ -313,7 +309,6 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
     ratios = profiles.effective_ratios(values, list(times.index), ruleset)
     rho = profiles.profile(ratios)
     ran = set(times.index[times.notna().any(axis=1)])
-    held_out = [name for variants in ruleset.held_out.values() for name in variants]
     return Profile(
         tau=profiles.TAU,
         rho=pd.DataFrame(rho, pd.Index(profiles.TAU, name="tau"), times.columns),
@@ -322,36 +317,9 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
             ratios, pd.Index(ruleset.base_workloads, name="workload"), times.columns
         ),
         not_run=tuple(name for name in ruleset.base_workloads if name not in ran),
-        held_out_not_run=tuple(name for name in held_out if name not in ran),
     )
-
-
-def speedup(
-    times: pd.DataFrame, a: str, b: str, ruleset: Ruleset, budgets: Ruleset | None = None
-) -> float:
-    """Geometric mean over base workloads of a's time divided by b's; below 1 where a is faster.
-
-    Args:
-      times: workload x submission in seconds, as `times_table` returns.
-      a, b: two of its submissions.
-      ruleset: says which workloads count: those of its base workloads that a or b has run.
-      budgets: where a target was missed, the time is a second more than the budget by these rules.
-        None means those of `ruleset`. The official `compute_speedups.py` always takes those of
-        v0.5 with the same ruleset's name.
-
-    Returns:
-      NaN if neither has run any.
-    """
-    pair = times[[a, b]].to_numpy(float)
-    means = profiles.mean_ratios(pair, list(times.index), 1, ruleset, budgets or ruleset)
-    return float(means[0])
 
 
 def median(values: Sequence[float] | Any) -> float:
     """A median that infinite values take part in; NaN if any value is."""
     return float(np.median(np.asarray(values, dtype=float)))
-
-
-def _ratio(numerator: pd.Series, denominator: pd.Series) -> pd.Series:
-    """A quotient where both are finite, NaN elsewhere."""
-    return (numerator / denominator).where(np.isfinite(numerator) & np.isfinite(denominator))

@@ -37,9 +37,6 @@ class Intervals:
     submission and workload:
 
     Attributes:
-      times: submission, workload, studies, reached; median_seconds, ci_low, ci_high; median_steps,
-        steps_low, steps_high; earliest_seconds (the median crossing of the target was later than
-        that, and not later than median_seconds: it is known to one evaluation period).
       ratios: submission, workload, studies, baseline_studies; ratio (of median seconds to the
         baseline's), ci_low, ci_high; earliest, latest (between which the ratio lies for all that
         the evaluation periods say; latest is inf if the baseline's target was met at the first
@@ -48,15 +45,14 @@ class Intervals:
         reaches the target, and it and its intervals are NaN where the baseline's does not. The
         factors are NaN unless both do, and their intervals are from the resamples in which both do.
       speedups: submission, workloads (base workloads that it or the baseline has run), ratio (their
-        geometric mean, as `analysis.scoring.speedup`), ci_low, ci_high.
+        geometric mean, as `analysis.profiles.mean_ratios`), ci_low, ci_high.
       scores: submission, studies (the least over its scored workloads), reached (base workloads),
         score, ci_low, ci_high.
-      better: workload (empty for the score), a, b, probability (share of resamples in which a's
-        median time is less than b's, or its score higher; ties, two misses among them, count half).
+      better: a, b, probability (share of resamples in which a's score is higher than b's; ties
+        count half).
       profiles: tau, submission, rho, ci_low, ci_high.
     """
 
-    times: pd.DataFrame
     ratios: pd.DataFrame
     speedups: pd.DataFrame
     scores: pd.DataFrame
@@ -91,14 +87,12 @@ def bootstrap(
         raise ValueError(f"resamples={resamples}, level={level}: not above 0, or not below 1")
     pool = _resample(studies, resamples, seed, level)
     base = pool.submissions.index(baseline) if baseline in pool.submissions else None
-    scores, by_score, bands = _scores(pool, ruleset)
-    by_time = _better(-pool.seconds_drawn, pool.workloads, pool.submissions, pool.counts >= 2)
+    scores, better, bands = _scores(pool, ruleset)
     return Intervals(
-        times=_times(pool),
         ratios=_ratios(pool, base),
         speedups=_speedups(pool, base, ruleset),
         scores=scores,
-        better=pd.concat([by_score, by_time], ignore_index=True),
+        better=better,
         profiles=bands,
     )
 
@@ -175,19 +169,6 @@ def _resample(studies: pd.DataFrame, resamples: int, seed: int, level: float) ->
         steps_drawn=drawn[1],
         level=level,
     )
-
-
-def _times(pool: _Pool) -> pd.DataFrame:
-    table = pool.cells[[*CELL_KEYS, "studies", "reached"]].copy()
-    for column, prefix, samples in (
-        ("median_seconds", "ci", pool.seconds_drawn),
-        ("median_steps", "steps", pool.steps_drawn),
-    ):
-        low, high = pool.interval(samples, pool.counts >= 2)
-        table[column] = pool.cells[column]
-        table[f"{prefix}_low"], table[f"{prefix}_high"] = pool.of_cells(low), pool.of_cells(high)
-    table["earliest_seconds"] = pool.cells["earliest_seconds"]
-    return table
 
 
 def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
@@ -269,7 +250,7 @@ def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd
             "ci_high": high,
         }
     )
-    better = _better(area[:, None], [""], pool.submissions, studies[None] >= 2)
+    better = _better(area, pool.submissions, studies >= 2)
     bands = pool.interval(rho, np.broadcast_to(studies >= 2, rho.shape[1:]))
     frame = pd.DataFrame(
         {
@@ -282,18 +263,10 @@ def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd
     return table, better, frame
 
 
-def _better(
-    drawn: np.ndarray, workloads: list[str], submissions: list[str], enough: np.ndarray
-) -> pd.DataFrame:
-    """How often one submission has more than another in [resamples, workloads, submissions]."""
-    tables = []
-    for row, workload in enumerate(workloads):
-        present = np.flatnonzero(enough[row])
-        samples = drawn[:, row, present]
-        more = (samples[:, :, None] > samples[:, None, :]).mean(axis=0)
-        same = (samples[:, :, None] == samples[:, None, :]).mean(axis=0)
-        a, b = np.nonzero(~np.eye(len(present), dtype=bool))
-        names = np.array(submissions, dtype=object)[present]
-        columns = {"a": names[a], "b": names[b], "probability": (more + same / 2)[a, b]}
-        tables.append(pd.DataFrame({"workload": workload, **columns}))
-    return pd.concat(tables, ignore_index=True)
+def _better(drawn: np.ndarray, submissions: list[str], enough: np.ndarray) -> pd.DataFrame:
+    """How often one submission has more than another in [resamples, submissions]."""
+    names, samples = np.array(submissions, dtype=object)[enough], drawn[:, enough]
+    more = (samples[:, :, None] > samples[:, None, :]).mean(axis=0)
+    same = (samples[:, :, None] == samples[:, None, :]).mean(axis=0)
+    a, b = np.nonzero(~np.eye(len(names), dtype=bool))
+    return pd.DataFrame({"a": names[a], "b": names[b], "probability": (more + same / 2)[a, b]})

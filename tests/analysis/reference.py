@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
+from analysis.profiles import mean_ratios
 from workloads.rulesets import Ruleset
 
 Times = Mapping[str, Mapping[str, float]]
@@ -54,3 +56,11 @@ def score(ratios: Mapping[str, float]) -> float:
     for left, right in itertools.pairwise(points):
         area += (right - left) * (rho(ratios, left) + rho(ratios, right)) / 2
     return area / 3
+
+
+def speedup(
+    times: pd.DataFrame, a: str, b: str, rules: Ruleset, budgets: Ruleset | None = None
+) -> float:
+    """The geometric mean over base workloads of a's time divided by b's."""
+    pair = times[[a, b]].to_numpy(float)
+    return float(mean_ratios(pair, list(times.index), 1, rules, budgets or rules)[0])

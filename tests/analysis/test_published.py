@@ -12,12 +12,12 @@ from analysis.published import PUBLISHED, TRACKS, read_trials
 from analysis.scoring import (
     performance_profile,
     score_studies,
-    speedup,
     time_to_target,
     times_table,
 )
 from common.cli import UserError
 from tests.analysis.made_up import write_trial
+from tests.analysis.reference import speedup
 from workloads.rulesets import ruleset
 
 

@@ -75,9 +75,9 @@ def run_trial(
     saved = directory / CHECKPOINT
     snapshot = checkpoint.load(saved) if saved.exists() else None
     if snapshot is not None:
-        for part, wanted in trial_state.identity(trial).items():
+        for part, expected in trial_state.identity(trial).items():
             where = f"cannot resume from checkpoint {saved}: it"
-            require_same(where, snapshot.get(part), wanted)
+            require_same(where, snapshot.get(part), expected)
     state = trial_state.start(trial, MetricsLog(directory), load)
     if snapshot is not None:
         try:

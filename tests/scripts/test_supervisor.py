@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from scripts.local import supervisor
 from scripts.local.environment import ROOT
 from scripts.local.lock import locked
 from scripts.local.supervisor import Child, Limits
+from tests.scripts.commands import wait_until
 
 MIB = 2**20
 # Half of the memory is a child's, as data loaders have it.
@@ -119,10 +119,7 @@ def test_a_command_ends_with_a_killed_parent(tmp_path: Path, number: signal.Sign
     )
     log = tmp_path / "log.txt"
     parent = subprocess.Popen([sys.executable, "-c", code, log], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not (log.exists() and log.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: log.exists() and log.read_text())
     (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()

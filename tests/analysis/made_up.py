@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 
 from workloads.facts import WorkloadFacts
 
@@ -61,20 +62,17 @@ def write_trial(
     metric = FACTS[workload].metric
     folder = root / submission / f"study_{study}" / f"{workload}_{framework}" / f"trial_{trial}"
     folder.mkdir(parents=True)
-    header = ["accumulated_eval_time", "accumulated_logging_time"]
-    header += ["accumulated_submission_cpu_time"] if cpu else []
-    header += ["accumulated_submission_time", "global_step", "preemption_count", "score"]
-    header += [f"test/{metric}", "test/num_examples", "total_duration", f"train/{metric}"]
-    header += [f"validation/{metric}", "validation/num_examples"]
-    lines = [",".join(header)]
-    for index, value in enumerate(values, start=1):
-        step = index * period
-        seconds = step * seconds_per_step
-        cells: list[object] = [index * 0.5, index * 0.01]
-        cells += [seconds * 0.9] if cpu else []
-        cells += [seconds, step, 0, seconds, value, 1000, seconds + index, value, value, 1000]
-        lines.append(",".join("" if cell is None else str(cell) for cell in cells))
-    (folder / "eval_measurements.csv").write_text("\n".join(lines) + "\n")
+    steps = period * np.arange(1, len(values) + 1)
+    seconds = steps * seconds_per_step
+    columns: dict[str, object] = {
+        "accumulated_submission_time": seconds,
+        "global_step": steps,
+        "score": seconds,
+        "total_duration": seconds + steps / period,
+        **{f"{split}/{metric}": values for split in ("train", "validation", "test")},
+        **({"accumulated_submission_cpu_time": 0.9 * seconds} if cpu else {}),
+    }
+    pd.DataFrame(columns).to_csv(folder / "eval_measurements.csv", index=False)
     if hyperparameters is not None:
         (folder / "hparams.json").write_text(json.dumps(dict(hyperparameters)))
     if reason is not None:
@@ -139,11 +137,7 @@ def write_study(root: Path, workloads: Sequence[str] = tuple(SPEEDS), trials: in
                     write_trial(root, entry, workload, study, trial, values, seconds_per_step=cost)
     invocation = {
         "command": "python -m scripts.study --trials=best",
-        "threads": 1,
-        "seed": 0,
-        "cores": [[0], [1]],
         "packages": {"torch": "2.13.0", "numpy": "2.0"},
-        "cpu_model_name": "Some CPU @ 2.50GHz",
         "git_commit_hash": "1a2b3c4",
         "finished": None,
     }

@@ -175,40 +175,32 @@ def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
 
 
 def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; give a folder of logs, or one of \.csv"):
-        read_logs(tmp_path / "absent")
-    with pytest.raises(UserError, match=r"no usable trial under .* \(expected SUBMISSION/study_K"):
-        read_logs(tmp_path)
+    def fails(path: Path, match: str, version: str | None = None) -> None:
+        with pytest.raises(UserError, match=match):
+            read_logs(path, version)
+
+    fails(tmp_path / "absent", r"does not exist; give a folder of logs, or one of \.csv")
+    fails(tmp_path, r"no usable trial under .* \(expected SUBMISSION/study_K")
     path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5]) / EVALUATIONS_FILE
     path.write_text("")
-    with pytest.raises(UserError, match=f"{path}: is empty"):
-        read_logs(tmp_path)
-    with pytest.raises(UserError, match="is one submission; give the folder that holds it"):
-        read_logs(tmp_path / "adamw")
-    with pytest.raises(UserError, match=r"README.md is no folder or table; give"):
-        read_logs(Path(__file__).parents[2] / "README.md")
-    with pytest.raises(UserError, match=r"unknown benchmark version .v0\.9."):
-        read_logs(tmp_path, "v0.9")
+    fails(tmp_path, f"{path}: is empty")
+    fails(tmp_path / "adamw", "is one submission; give the folder that holds it")
+    fails(Path(__file__), r"test_logs.py is no folder or table")
+    fails(tmp_path, r"unknown benchmark version .v0\.9.", "v0.9")
 
 
-def test_a_trial_killed_before_its_first_checkpoint_is_unfinished(tmp_path: Path) -> None:
+def test_a_trial_without_a_status_is_unfinished_where_others_have_one(tmp_path: Path) -> None:
     killed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     # Nothing ends with a status here: these are logs of the official runner.
     logs = read_logs(tmp_path)
     assert logs.problems == [] and logs.frame["finished"].all()
-    write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.5], reason="steps")
+    done = write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.5], reason="steps")
+    # A status outweighs a leftover checkpoint.
+    (done / "checkpoint.pt").touch()
     logs = read_logs(tmp_path)
     (problem,) = logs.problems
-    assert problem.path == killed
-    assert problem.reason.startswith("unfinished trial (no status.json, unlike other trials here)")
+    assert problem.path == killed and "no status.json" in problem.reason
     assert logs.frame["finished"].tolist() == [False, False, True]
-
-
-def test_a_status_outweighs_a_leftover_checkpoint(tmp_path: Path) -> None:
-    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5], reason="steps")
-    (folder / "checkpoint.pt").touch()
-    logs = read_logs(tmp_path)
-    assert logs.problems == [] and logs.frame["finished"].all()
 
 
 @pytest.mark.parametrize(
@@ -216,14 +208,11 @@ def test_a_status_outweighs_a_leftover_checkpoint(tmp_path: Path) -> None:
     [
         ("{", "is not valid JSON"),
         ("[]", "holds no JSON object"),
-        ('{"status": "complete"}', "does not say that the trial is complete"),
-        (
-            '{"status": "running", "global_step": 1, "accumulated_submission_time": 1}',
-            "does not say that the trial is complete",
-        ),
+        ('{"status": "complete"}', "does not say"),
+        ('{"status": "x", "global_step": 1, "accumulated_submission_time": 1}', "does not say"),
         (
             '{"status": "complete", "global_step": 1, "accumulated_submission_time": NaN}',
-            "does not say that the trial is complete",
+            "does not say",
         ),
     ],
 )
@@ -235,8 +224,7 @@ def test_a_damaged_status_makes_a_trial_unfinished(
     logs = read_logs(tmp_path)
     (problem,) = logs.problems
     assert problem.path == folder / "status.json" and reason in problem.reason
-    assert str(problem).count(str(folder)) == 1
-    assert logs.frame["finished"].tolist() == [False]
+    assert not logs.frame["finished"].any()
 
 
 def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
@@ -303,12 +291,9 @@ def test_a_clock_that_goes_back_cannot_be_trusted(tmp_path: Path) -> None:
 def test_one_evaluation_is_told_unless_it_is_enough(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     died = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
-    nan = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [math.nan])
+    unmeasured = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [math.nan])
     read = read_logs(tmp_path)
     assert len(read.frame) == 3
-    told = "one evaluation only, which misses the target; the trial died?"
-    none = "1 of 1 evaluations have no validation metric; these count as missed"
-    assert [str(problem) for problem in read.problems] == [
-        f"{died}: {told}",
-        f"{nan}: {none}; {told}",
-    ]
+    assert [problem.path for problem in read.problems] == [died, unmeasured]
+    assert all("one evaluation only" in problem.reason for problem in read.problems)
+    assert "1 of 1 evaluations have no validation metric" in read.problems[1].reason

@@ -36,7 +36,7 @@ from scripts.benchmark.machine import LoadMeter
 from scripts.benchmark.report import Row
 from scripts.benchmark.stepped import gradients
 from scripts.local import environment
-from submission.shampoo import Shampoo, communication
+from submission.shampoo import Shampoo, distributor
 
 FLAGS = flags.FLAGS
 MODES = ("ddp", "fsdp")
@@ -44,7 +44,7 @@ _PATIENCE = datetime.timedelta(minutes=5)
 # Neither the first nor a power of two, so that nothing is refreshed.
 _AN_ORDINARY_STEP = 3
 _COLLECTIVES = (
-    (communication, "_all_gather"),
+    (distributor, "_all_gather"),
     (dist, "all_to_all_single"),
     (dist, "all_reduce"),
 )

@@ -16,9 +16,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from common.cli import UserError
 from scripts.benchmark.counting import WorkCount, storage_bytes
 from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
-from submission.shampoo.layout import GroupStep, Layout
+from submission.shampoo.group_state import GroupStacks, GroupState
 from submission.shampoo.placement import Placements, local, rows_of
-from submission.shampoo.stacks import Stack
+from submission.shampoo.stack import Stack
 
 MOST_RANKS = 4096
 # Neither the first step nor a power of two, so that no refresh of all is due.
@@ -120,10 +120,10 @@ class Rank:
         "others" (counters, health), "buffers" (of communication and updates), "temporaries" (the
         most that live at one time within the step).
       count: the step's kernels and what it sends.
-      bytes_sent: the same as the exchange itself declares it.
+      bytes_sent: the same as the distributor itself declares it.
     """
 
-    layout: Layout
+    layout: GroupStacks
     memory: dict[str, int]
     count: WorkCount
     bytes_sent: int
@@ -146,7 +146,7 @@ def build_rank(
     with world.rank(number), torch.no_grad():
         parameters = world.parameters(shapes, dtype, number)
         try:
-            layout = Layout.of(
+            layout = GroupStacks(
                 parameters,
                 StateConfig(**fixed),
                 frozenset(index for index, shape in enumerate(shapes) if math.prod(shape)),
@@ -155,25 +155,27 @@ def build_rank(
             )
         except ValueError as error:
             raise UserError(f"--group_size: {error}") from error
-        for group in layout.stacks:
+        for group in layout.stack_groups:
             for stack in group.stacks:
-                for part in stack.layout.parts:
+                for part in stack.spec.parts:
                     group.counters.mark_seen(part)
                 allocate(stack, config)
         count = _step(layout, parameters, config)
         size = sum(local(parameter).nbytes for parameter in parameters)
         memory = {"weights": size, "gradients": size, **_state(layout)}
-        # Stacks may share buffers with the exchange.
+        # Stacks may share buffers with the distributor.
         memory["buffers"] = sum(
-            storage_bytes([list(vars(group.exchange).values()), [s.buffer for s in group.stacks]])
-            for group in layout.stacks
+            storage_bytes(
+                [list(vars(group.distributor).values()), [s.buffer for s in group.stacks]]
+            )
+            for group in layout.stack_groups
         )
         memory["temporaries"] = count.peak
-        sent = sum(group.exchange.bytes_per_step for group in layout.stacks)
+        sent = sum(group.distributor.bytes_per_step for group in layout.stack_groups)
         return Rank(layout, memory, count, sent)
 
 
-def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> WorkCount:
+def _step(layout: GroupStacks, parameters: list[Tensor], config: ShampooConfig) -> WorkCount:
     group = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     # Staggered refreshes are due at every step; together, none is due at this one.
     group |= {"params": parameters, "refresh": "together", "peak_lr": config.lr}
@@ -181,8 +183,10 @@ def _step(layout: Layout, parameters: list[Tensor], config: ShampooConfig) -> Wo
     # The meta device has no generator, which rounding to bfloat16 asks for.
     generator = mock.patch.object(torch, "Generator", lambda device: _CPU_GENERATOR)
     with generator, WorkCount() as count:
-        step = GroupStep(group, layout, range(len(parameters)), None)
-        step.advance(step.gather()[0])
+        state = GroupState()
+        state.stacks = layout
+        state.begin(group, range(len(parameters)))
+        state.apply(state.gather()[0])
     return count
 
 
@@ -200,9 +204,9 @@ _KINDS |= {side: "factors" for side in ("left", "right")}
 _KINDS |= {f"{side}_{end}": "roots" for side in ("left", "right") for end in ("root", "basis")}
 
 
-def _state(layout: Layout) -> dict[str, int]:
+def _state(layout: GroupStacks) -> dict[str, int]:
     sizes = dict.fromkeys(("moments", "factors", "roots", "others"), 0)
-    for group in layout.stacks:
+    for group in layout.stack_groups:
         for stack in group.stacks:
             for name, tensor in stack.state_tensors().items():
                 sizes[_KINDS.get(name, "others")] += tensor.nbytes

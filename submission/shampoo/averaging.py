@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .numerics import state_dtype, tiny
-from .saved import checked
+from .config import check_saved, state_dtype
 
 
 class Averager(abc.ABC):
@@ -264,7 +263,7 @@ class ScheduleFree(Averager):
         new = old + term
         for weight in weights:
             self._state[weight]["weight_sum"] = new
-        return term / new.clamp_min(tiny(new))
+        return term / new.clamp_min(torch.finfo(new.dtype).tiny)
 
     def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
         averages = self._iterates(weights)
@@ -340,5 +339,5 @@ def _copies(weights: list[Tensor], like: list[Tensor]) -> list[Tensor]:
 
 def _fitting(saved: Tensor | None, start: Tensor, name: str, weight: Tensor) -> Tensor:
     """A copy of `saved` in the layout, dtype and place of `start`."""
-    value = checked(saved, name, start.shape, weight)
+    value = check_saved(saved, name, start.shape, weight)
     return torch.empty_like(start, requires_grad=False).copy_(value)

@@ -1,6 +1,7 @@
 """The options of `plan.options` with what only torch has: dtypes, tensors and process groups."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -59,6 +60,46 @@ class ShampooConfig(StateConfig, ShampooOptions):
 
     def _check_lr(self) -> None:
         check_lr(self.lr)
+
+
+# Names of the options of a parameter group, and of those that are fixed after its first step.
+OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
+FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the state of parameters of a dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def factor_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+    """The dtypes of factors and of what is derived from them; float64 state is float64 throughout.
+
+    >>> factor_dtypes(StateConfig(root_dtype=torch.bfloat16), torch.float32)
+    (torch.float32, torch.bfloat16)
+    """
+    if dtype == torch.float64:
+        return dtype, dtype
+    return config.factor_dtype, config.root_dtype
+
+
+def check_saved(value: Any, name: str, shape: Sequence[int], parameter: Tensor) -> Tensor:
+    """A value from a checkpoint, if it is a tensor of the expected shape.
+
+    Args:
+      value: the state of `parameter` under `name`, None where it is missing.
+      shape: the expected one.
+
+    Raises:
+      ValueError: if it is anything else.
+    """
+    if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape):
+        given = tuple(value.shape) if isinstance(value, Tensor) else value
+        raise ValueError(
+            f"state_dict: {name!r} of the parameter of shape {tuple(parameter.shape)} must be a "
+            f"tensor of shape {tuple(shape)}, got {given}."
+        )
+    return value
 
 
 @dataclasses.dataclass(frozen=True)

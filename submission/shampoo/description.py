@@ -5,8 +5,8 @@ from typing import Any
 
 from ..plan.blocking import plan_parameter
 from .config import StateConfig
-from .layout import Layout
-from .sides import CONDITION, FAILURES, REFRESHES, RESIDUAL
+from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
+from .group_state import GroupStacks
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
@@ -37,24 +37,24 @@ def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
 
 
 def health(
-    groups: Sequence[Mapping[str, Any]], layouts: Sequence[Layout | None]
+    groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
 ) -> dict[str, dict[str, float]]:
     """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
     found: dict[str, dict[str, float]] = {}
-    for number, (group, layout) in enumerate(zip(groups, layouts, strict=True)):
+    for number, (group, group_stacks) in enumerate(zip(groups, all_stacks, strict=True)):
         labels = names(group)
         several = len(groups) > 1 and not group.get("param_names")
-        for stacks in layout.stacks if layout else ():
+        for stacks in group_stacks.stack_groups if group_stacks else ():
             for stack, which, table in stacks.refresher.health():
                 rows = table.tolist()
-                for member in stack.layout.parts:
-                    label = labels[member.index]
+                for part in stack.spec.parts:
+                    label = labels[part.index]
                     label = f"group {number} {label}" if several else label
                     entry = found.setdefault(
                         f"{label} {('left', 'right')[which]}",
                         {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
                     )
-                    for row in rows[member.offset : member.offset + member.grid.blocks]:
+                    for row in rows[part.offset : part.offset + part.grid.blocks]:
                         entry["residual"] = max(entry["residual"], row[RESIDUAL])
                         entry["condition"] = max(entry["condition"], row[CONDITION])
                         entry["refreshes"] += int(row[REFRESHES])
@@ -62,11 +62,11 @@ def health(
     return found
 
 
-def burden(layouts: Sequence[Layout | None]) -> dict[str, int]:
+def burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
     """Bytes that this rank keeps of blocks, and that it sends in a step."""
-    groups = [stacks for layout in layouts if layout for stacks in layout.stacks]
+    groups = [stacks for item in all_stacks if item for stacks in item.stack_groups]
     tensors = [t for stacks in groups for s in stacks.stacks for t in s.state_tensors().values()]
     return {
         "state_bytes": sum(tensor.numel() * tensor.itemsize for tensor in tensors),
-        "bytes_sent_per_step": sum(stacks.exchange.bytes_per_step for stacks in groups),
+        "bytes_sent_per_step": sum(stacks.distributor.bytes_per_step for stacks in groups),
     }

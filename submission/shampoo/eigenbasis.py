@@ -1,4 +1,4 @@
-"""Batched eigenbases of Kronecker factors, and moments carried from one basis into the next."""
+"""Checked eigendecompositions of stacks, eigenbases of factors, and moments between two bases."""
 
 import math
 from collections.abc import Iterator
@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..plan.options import BASIS_SOLVERS
-from .eigh import (
-    MAX_NON_ORTHONORMALITY,
-    decompose,
-    non_orthonormality,
-    scale_to_unit,
-)
-from .numerics import tiny
 
+# Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
+MAX_RESIDUAL = 1e-2
+# Of V^T V - I, entrywise. Solvers in full precision err by 1e-6 in float32 and 1e-14 in float64;
+# products in TF32, where a user allows them, by up to 5e-3.
+MAX_NON_ORTHONORMALITY = {torch.float32: 1e-2, torch.float64: 1e-10}
+_PROBES = 4
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**26
 # In units of the root of rounding, since a Gram matrix squares condition numbers. Added before a
@@ -26,6 +25,108 @@ _MAX_ELEMENTS = 2**26
 _SHIFT = 0.1
 # In units of d times rounding, about the error of a Gram matrix of d unit columns. Added to it.
 _GRAM_SHIFT = 1.0
+
+
+class Eigendecomposition(NamedTuple):
+    """A = V diag(w) V^T for each matrix A of a stack; NaN where no solver succeeded.
+
+    Attributes:
+      values: w, [N, d], ascending.
+      vectors: V, [N, d, d], orthonormal columns in the order of the values.
+      residual: an estimate of ||V diag(w) V^T - A||_F / ||A||_F, [N], 0 for a zero matrix.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residual: Tensor
+
+
+def scale_to_unit(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices divided by their infinity norms.
+
+    The infinity norm bounds the largest eigenvalue, so neither tiny nor huge matrices leave the
+    range of the dtype when they are multiplied with themselves.
+
+    Args:
+      matrices: [N, d, d], floating point.
+
+    Returns:
+      scaled [N, d, d] and bounds [N, 1, 1] > 0, such that A = bounds * scaled. A zero matrix stays
+      zero; one that holds a NaN or an infinity still does, and no other.
+    """
+    limits = torch.finfo(matrices.dtype)
+    # Several times faster on a CPU than torch.linalg.matrix_norm.
+    bounds = matrices.abs().sum(dim=-1).amax(dim=-1).clamp_(limits.tiny, limits.max)
+    bounds = bounds[:, None, None]
+    return matrices / bounds, bounds
+
+
+def decompose(matrices: Tensor) -> Eigendecomposition:
+    """`torch.linalg.eigh` of a stack, checked, without exceptions.
+
+    Matrices whose decomposition does not converge, does not reproduce them to `MAX_RESIDUAL` or is
+    not orthonormal to `MAX_NON_ORTHONORMALITY` are decomposed again, alone and in float64. What
+    fails then, and what holds a NaN or an infinity, is answered by NaN, and spoils no neighbour.
+    Reads flags on the host, as `torch.linalg.eigh` itself does.
+
+    Args:
+      matrices: A, [N, d, d], float32 or float64, symmetric up to rounding, scaled so that the
+        squares of the entries stay within the range of the dtype (`scale_to_unit`).
+    """
+    infinite = ~torch.linalg.matrix_norm(matrices).isfinite()
+    if infinite.any():
+        matrices = torch.where(infinite[:, None, None], 0.0, matrices)
+    found, sound = _eigh(matrices)
+    for index in (~sound).nonzero().flatten().tolist():
+        alone, sound_alone = _eigh(matrices[index : index + 1].double())
+        for result, retried in zip(found, alone, strict=True):
+            result[index] = torch.where(sound_alone, retried[0], torch.nan)
+    for result in found:
+        result[infinite] = torch.nan
+    return found
+
+
+def non_orthonormality(vectors: Tensor) -> Tensor:
+    """How far V^T V is from the identity, for V [N, d, d]: about the largest norm of a row, [N].
+
+    Measured on a few vectors of random signs, at a cost of d^2: the whole product would cost a
+    tenth of an eigendecomposition and more. The vectors stand on the left of each product, where
+    a CPU multiplies few of them several times faster than on the right.
+    """
+    probes = sign_probes(vectors).expand(len(vectors), -1, -1)
+    error = torch.bmm(torch.bmm(probes, vectors.mT), vectors) - probes
+    return error.abs().amax(dim=(-2, -1))
+
+
+def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
+    """The decomposition, NaN if one does not converge, and whether it is sound, [N]."""
+    try:
+        values, vectors = torch.linalg.eigh(matrices)
+    except torch.linalg.LinAlgError:
+        values = matrices.new_full(matrices.shape[:-1], torch.nan)
+        vectors = torch.full_like(matrices, torch.nan)
+    probes = sign_probes(matrices).expand(len(matrices), -1, -1)
+    turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
+    error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
+    norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
+    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(_PROBES))
+    sound = residual <= MAX_RESIDUAL
+    sound &= non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
+    return Eigendecomposition(values, vectors, residual), sound
+
+
+def sign_probes(matrices: Tensor) -> Tensor:
+    """Signs [_PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
+
+    Made anew at each call: kept ones might be read on one CUDA stream before another has made them.
+
+    Args:
+      matrices: [N, d, d], whose dtype and device the signs have.
+    """
+    size = matrices.shape[-1]
+    index = torch.arange(1, size * _PROBES + 1, dtype=torch.float64, device=matrices.device)
+    signs = index.square().mul_(math.pi * (math.sqrt(5) - 1)).cos_().sign_()
+    return signs.to(matrices.dtype).view(_PROBES, size)
 
 
 class Bases(NamedTuple):
@@ -104,7 +205,7 @@ def off_diagonal(matrices: Tensor, basis: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def carry_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+def rotate_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     """An average of gradients in the old bases, expressed in the new: T_L M T_R^T.
 
     Args:
@@ -112,10 +213,10 @@ def carry_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Te
       left: T_L = Q_L_new^T Q_L_old, [N, m, m], or None for the identity.
       right: T_R, [N, n, n], or None.
     """
-    return _carry(moment, left, right, squared=False)
+    return _rotate(moment, left, right, squared=False)
 
 
-def carry_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+def rotate_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     """An average of squares in the old bases, expressed in the new: (T_L o T_L) V (T_R o T_R)^T.
 
     That is the expectation of the squares in the new bases, if the entries in the old ones are
@@ -127,7 +228,7 @@ def carry_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> T
       left: T_L = Q_L_new^T Q_L_old, [N, m, m], or None for the identity.
       right: T_R, [N, n, n], or None.
     """
-    return _carry(moment, left, right, squared=True)
+    return _rotate(moment, left, right, squared=True)
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:
@@ -193,7 +294,7 @@ def _householder_qr(columns: Tensor) -> Tensor:
 def _cholesky_qr(columns: Tensor, shift: float) -> Tensor:
     """The same Q in two passes; NaN where a factorisation fails."""
     norms = torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
-    vectors = columns / norms.clamp_min(tiny(columns))
+    vectors = columns / norms.clamp_min(torch.finfo(columns.dtype).tiny)
     for added in (shift, 0.0):
         gram = torch.bmm(vectors.mT, vectors)
         gram.diagonal(dim1=-2, dim2=-1).add_(added)
@@ -208,19 +309,19 @@ def _rayleigh(matrices: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     products = torch.bmm(matrices, vectors)
     values = (vectors * products).sum(dim=-2)
     error = torch.linalg.matrix_norm(products - vectors * values.unsqueeze(-2))
-    norm = torch.linalg.matrix_norm(products).clamp_min(tiny(products))
+    norm = torch.linalg.matrix_norm(products).clamp_min(torch.finfo(products.dtype).tiny)
     return values, error / norm
 
 
-def _carry(moment: Tensor, left: Tensor | None, right: Tensor | None, squared: bool) -> Tensor:
+def _rotate(moment: Tensor, left: Tensor | None, right: Tensor | None, squared: bool) -> Tensor:
     sizes = [tensor[:1].numel() for tensor in (moment, left, right) if tensor is not None]
     parts = []
     for part in _parts(len(moment), max(sizes)):
-        carried = moment[part]
+        rotated = moment[part]
         if left is not None:
-            carried = torch.bmm(left[part].square() if squared else left[part], carried)
+            rotated = torch.bmm(left[part].square() if squared else left[part], rotated)
         if right is not None:
             turn = right[part].square() if squared else right[part]
-            carried = torch.bmm(carried, turn.mT)
-        parts.append(carried)
+            rotated = torch.bmm(rotated, turn.mT)
+        parts.append(rotated)
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,31 +1,42 @@
-"""Distributed Shampoo as a `torch.optim.Optimizer`: options, and the order of a step."""
+"""Distributed Shampoo as a `torch.optim.Optimizer`: options, the order of a step, checkpoints.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step,
+as in the papers, and where it is here:
+
+1. gradients enter stacks of equal blocks, a non-finite one skips the step
+   (`Distributor.scatter_gradients`);
+2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`Stack.update_factors`);
+3. the L^(-1/p) and R^(-1/p), or eigenbases, that are due (`Refresher.refresh`);
+4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p) (`Stack.compute_direction`);
+5. ||D|| / ||S|| S with the diagonal method's D, momentum, lr (`Stack.graft_and_scale`);
+6. W <- (1 - lr decay) W - update (`Distributor.apply_updates`).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from ..plan.options import Grafting, Method
-from . import description
-from .config import DistributedConfig, ShampooConfig, StateConfig
-from .kept import FIXED, OPTIONS
-from .layout import GroupStep, unscale
+from . import checkpoint, description
+from .averaging import Averager
+from .config import FIXED, OPTIONS, DistributedConfig, ShampooConfig, StateConfig
+from .group_state import GroupState, unscale
 from .placement import Placements, all_true, local
-from .stacked import StackedOptimizer, complete
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
-class Shampoo(StackedOptimizer):
+class Shampoo(torch.optim.Optimizer):
     """Shampoo, SOAP and KL-Shampoo (Gupta et al. 2018; Vyas et al. 2024; Lin et al. 2025).
 
     Matrices are preconditioned block by block. Shampoo's steps take the magnitude of AdamW's, the
     other methods' have it by themselves, so that AdamW's learning rate carries over; vectors,
     scalars and embedding tables take AdamW's step. All blocks of one shape advance together, and
-    the host does not wait for the device.
+    the host does not wait for the device. `state` shows the stacks' rows by parameter, see
+    `parameter_state.ParameterState`.
 
     Every option may also be given per parameter group, and all but those of `StateConfig` itself
     may change between steps. Where one of `BlockingConfig` does, moments and counters stay and
@@ -102,10 +113,10 @@ class Shampoo(StackedOptimizer):
                 f'distributed must be "auto", None or a DistributedConfig, got {distributed!r}.'
             )
         self._placements = Placements(distributed)
-        self._consolidated = None
+        self._group_states: dict[Tensor, GroupState] = {}
+        self._skipped: Tensor | None = None
+        self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
         config = ShampooConfig(**{name: given[name] for name in OPTIONS})
-        self._kept = {}
-        self._skipped = None
         super().__init__(params, {name: getattr(config, name) for name in OPTIONS})
 
     @classmethod
@@ -163,25 +174,24 @@ class Shampoo(StackedOptimizer):
         if scale is not None:
             unscale([p for group in self.param_groups for p in group["params"]], scale)
         self._consolidated = None
-        work = []
+        states = []
         for group in self.param_groups:
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
-            joining = self._joining(group, indices)
-            if joining:
-                layout = self._layout(group, joining)
-                work.append(GroupStep(group, layout, indices, self._averager(group)))
-        if work:
-            flags = [flag for each in work for flag in each.gather()]
-            groups = [group for each in work for group in each.layout.groups]
-            finite = self._all_finite(flags, list(dict.fromkeys(groups)))
-            for each in work:
-                each.advance(finite)
+            state = self._prepared(group, indices)
+            if state is not None:
+                state.begin(group, indices)
+                states.append(state)
+        if states:
+            flags = [flag for state in states for flag in state.gather()]
+            finite = self._all_finite(flags, states)
+            for state in states:
+                state.apply(finite)
         return loss
 
-    def _all_finite(self, flags: list[Tensor], groups: "list[ProcessGroup]") -> Tensor:
-        """One boolean for the whole step, on the first flag's device; counts skipped steps.
+    def _all_finite(self, flags: list[Tensor], states: Iterable[GroupState]) -> Tensor:
+        """One boolean for the whole step and all ranks, on the first flag's device.
 
-        It is that of all ranks of the groups.
+        Counts skipped steps.
         """
         finite = flags[0]
         for flag in flags[1:]:
@@ -189,17 +199,78 @@ class Shampoo(StackedOptimizer):
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
             finite = finite & (found_inf == 0).to(finite.device)
-        finite = all_true(finite, groups)
+        groups = [g for state in states if state.stacks for g in state.stacks.process_groups]
+        if groups:
+            finite = all_true(finite, list(dict.fromkeys(groups)))
         if self._skipped is None:
             self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
+    def _group_state(self, group: dict[str, Any]) -> GroupState:
+        """The state of a group, made anew if its entries of `state` have been cleared.
+
+        Found by its first parameter, so that groups may change places, and dicts be replaced.
+        """
+        if not group["params"]:
+            return GroupState()
+        first = group["params"][0]
+        state = self._group_states.get(first)
+        if state is not None and state.is_cleared(self.state):
+            group["refresh_step"] = 0
+            state = None
+        if state is None:
+            state = self._group_states[first] = GroupState()
+        return state
+
+    def _prepared(self, group: dict[str, Any], indices: Collection[int]) -> GroupState | None:
+        """The state of a group with stacks for the parameters at `indices`; None without any.
+
+        Parameters enter the stacks at their first gradient, so that frozen ones cost nothing;
+        stacks are then built anew around the state of those that were there before.
+
+        Raises:
+          ValueError: if an option is out of range, or one of `StateConfig` that is not one of
+            `BlockingConfig` has changed since the first step.
+        """
+        state = self._group_state(group)
+        indices = self._stacked_indices(group, state, indices)
+        if not indices:
+            return None
+        config, stacks = state.config(group), state.stacks
+        self._averager(group, state)
+        same = stacks is not None and (stacks.config is config or stacks.config == config)
+        if stacks is None or not (same and stacks.indices.issuperset(indices)):
+            checkpoint.build_stacks(state, group, config, indices, self._placements, self.state)
+        return state
+
+    def _stacked_indices(
+        self, group: dict[str, Any], state: GroupState, indices: Collection[int]
+    ) -> Collection[int]:
+        """The parameters that must be in the group's stacks, the same on all ranks.
+
+        On one device those at `indices`, which have a gradient. Elsewhere a rank cannot know
+        whether another has one, and all that are not frozen enter at the first step.
+        """
+        stacks, parameters = state.stacks, group["params"]
+        if stacks is not None and not stacks.is_divided:
+            return indices
+        if stacks is None and all(self._placements.of(p).owners == 1 for p in parameters):
+            return indices
+        trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
+        return trained.union(indices)
+
+    def _averager(self, group: dict[str, Any], state: GroupState) -> Averager | None:
+        """The averager of the group's weights, if the option "averaging" is set."""
+        if state.averager is None and group["averaging"] is not None:
+            checkpoint.build_averager(state, group, self.state)
+        return state.averager
+
     @torch.no_grad()
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
         for group in self.param_groups:
-            averager = self._averager(group)
+            averager = self._averager(group, self._group_state(group))
             if averager is not None:
                 averager.eval(map(local, group["params"]), group)
 
@@ -207,24 +278,155 @@ class Shampoo(StackedOptimizer):
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
         for group in self.param_groups:
-            averager = self._averager(group)
+            averager = self._averager(group, self._group_state(group))
             if averager is not None:
                 averager.train(map(local, group["params"]))
 
+    def finish(self) -> None:
+        """Ends refreshes that run beside training; the next step would do so anyway."""
+        for state in self._group_states.values():
+            for stacks in state.stacks.stack_groups if state.stacks else ():
+                stacks.refresher.collect()
+
+    @torch.no_grad()
+    def consolidate_state_dict(self, to: int | None = 0) -> None:
+        """Brings the state of all ranks together; a collective that every rank must call.
+
+        Afterwards, and until the next step, `state_dict` works on rank `to`, without any
+        communication. As in `torch.distributed.optim.ZeroRedundancyOptimizer`; on one device there
+        is nothing to do.
+
+        Args:
+          to: a rank of the default process group; None for all of them, which is what
+            `torch.distributed.checkpoint` needs.
+        """
+        self._consolidated = None
+        if not self._is_divided():
+            return
+        self.finish()
+        needed = to is None or to == dist.get_rank()
+        entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for group in self.param_groups:
+            state = self._group_state(group)
+            entries.update(checkpoint.gathered(state, group["params"], self.state, needed))
+        if needed:
+            self._consolidated = entries
+
+    def _is_divided(self) -> bool:
+        """Whether other ranks own some of the state."""
+        states = self._group_states.values()
+        return any(state.stacks is not None and state.stacks.is_divided for state in states)
+
+    def _count_skipped(self) -> int:
+        """Steps skipped so far, moved from the device to where checkpoints keep them."""
+        if self._skipped is not None and self.param_groups:
+            self.param_groups[0]["skipped_steps"] += int(self._skipped)
+            self._skipped.zero_()
+        return sum(group["skipped_steps"] for group in self.param_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State by parameter, independent of how blocks were stacked and of how many ranks own
+        them; plain tensors and numbers.
+
+        Raises:
+          RuntimeError: if other ranks own some of the state and have not been asked for it, see
+            `consolidate_state_dict`.
+        """
+        self._count_skipped()
+        live, self.state = self.state, self._complete_state()
+        try:
+            return super().state_dict()
+        finally:
+            self.state = live
+
+    def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
+        """Of all ranks, by parameter."""
+        if not self._is_divided():
+            entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+            for group in self.param_groups:
+                state = self._group_state(group)
+                entries.update(checkpoint.exported(state, group["params"], self.state))
+            return entries
+        if self._consolidated is None:
+            raise RuntimeError(
+                "each rank holds a part of the optimizer's state: call "
+                "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
+                "before state_dict() on the rank it names."
+            )
+        return self._consolidated
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
+
+        Every rank loads the complete state and keeps the blocks it owns, whatever number of ranks
+        it was saved by.
+
+        Raises:
+          ValueError: if the state does not fit the parameters; nothing has changed then.
+        """
+        previous = dict(self.__dict__)
+        loaded: dict[str, Any] = {}
+
+        def note(_: torch.optim.Optimizer, final: dict[str, Any]) -> None:
+            loaded.update(final)
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(note),
+            self.register_load_state_dict_post_hook(lambda _: self._load(loaded), prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        except BaseException:
+            self.__dict__.update(previous)
+            raise
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
+        # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
+        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        self.state = defaultdict(dict)
+        self._consolidated = None
+        for index, parameter in zip(saved, parameters, strict=True):
+            if index in state_dict["state"]:
+                self.state[parameter] = dict(state_dict["state"][index])
+        for group in self.param_groups:
+            if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
+                self._prepared(group, ())
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._count_skipped()
+        placements = Placements(self._placements.config)
+        return {
+            **super().__getstate__(),
+            "state": self._complete_state(),
+            "_placements": placements,
+        }
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        super().__setstate__(saved)
+        self._group_states, self._skipped, self._consolidated = {}, None, None
+        self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
+        for group in self.param_groups:  # of an earlier version, which may have had fewer options
+            complete(group, self.defaults)
+
     def diagnostics(self) -> dict[str, Any]:
-        """How the preconditioners are doing; waits for the device.
+        """Health of the preconditioners and size of the state; waits for the device.
 
         Returns:
           `skipped_steps`: steps with a non-finite gradient.
-          `refreshes`, `failed_roots`: inverse roots or eigenbases that were taken over, and that
-          could not be trusted and kept their predecessor, over all blocks.
+          `refreshes`, `failed_roots`: inverse roots or eigenbases that were installed, and that
+          could not be trusted and left their predecessor, over all blocks.
           `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
           `eigenbasis.Bases`.
-          `state_bytes`, `bytes_sent_per_step`: what this rank keeps of blocks, and sends to others.
+          `state_bytes`, `bytes_sent_per_step`: of this rank's blocks, and to other ranks.
           `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
         """
-        layouts = [self._kept_of(group).layout for group in self.param_groups]
-        factors = description.health(self.param_groups, layouts)
+        stacks = [self._group_state(group).stacks for group in self.param_groups]
+        factors = description.health(self.param_groups, stacks)
         rows = factors.values()
         return {
             "skipped_steps": self._count_skipped(),
@@ -232,7 +434,7 @@ class Shampoo(StackedOptimizer):
             "failed_roots": sum(row["failed_roots"] for row in rows),
             "residual": max((row["residual"] for row in rows), default=0.0),
             "condition": max((row["condition"] for row in rows), default=0.0),
-            **description.burden(layouts),
+            **description.burden(stacks),
             "factors": factors,
         }
 
@@ -245,3 +447,12 @@ class Shampoo(StackedOptimizer):
             config = StateConfig(**{name: group[name] for name in FIXED})
             lines.extend(f"    {line}" for line in description.lines(group, config))
         return "\n".join([*lines, ")"])
+
+
+def complete(group: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Adds to a parameter group what it lacks: options, and its own counters."""
+    for name in OPTIONS:
+        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
+    group.setdefault("refresh_step", 0)
+    group.setdefault("skipped_steps", 0)
+    group.setdefault("peak_lr", float(group["lr"]))

@@ -1,127 +1,163 @@
-"""What the methods have in common: from a stack of gradients to a stack of directions."""
+"""Preconditioners of a stack: from gradients to directions. Shampoo's inverse roots, and SOAP.
+
+A refresh has two halves. `compute` reads and returns new tensors, so that it may run beside
+training; `install` installs trusted results on the device, without a host sync.
+"""
 
 import abc
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..plan.blocking import StackSpec
-from .config import StateConfig
-from .counters import Tick
-from .sides import Carried, Side
-from .symmetric import Blocks
+from . import eigenbasis, roots
+from .config import StateConfig, factor_dtypes
+from .factor import REFRESHES, AsyncFlags, Blocks, KroneckerFactor, SymmetricStack
+from .step import StepInfo, StepOptions
+
+# Roots are only multiplied with, and halving their storage pays as long as one halving costs
+# nothing.
+_ROOT_LEAF = 192
+SIDES = ("left", "right")
 
 
 class Preconditioner(abc.ABC):
-    """The preconditioner of N blocks [m, n], with one `Side` or two.
+    """The preconditioner of N blocks [m, n], with one Kronecker factor or two.
 
-    A step calls `observe`, refreshes what is due, then `into`, `track` and `direction`. First
-    moments live in the coordinates that `into` leads to.
+    A step calls `update_factors`, refreshes what is due, then `to_basis`, `update_moments` and
+    `direction`. First moments live in the coordinates of `to_basis`.
 
     Args:
-      layout: the blocks, at least one of whose sides has a factor.
-      config: what state there is.
-      dtype: of all state but what `config` says otherwise of.
+      spec: the blocks, at least one of whose sides has a factor.
+      config: which state there is.
+      dtype: of all state, unless `config` overrides it.
       device: of all state.
 
     Attributes:
-      sides: left and right; None where the blocks have no factor.
+      factors: left and right; None where the blocks have no factor.
       weight: [N, 1, 1], the sum of the weights in the factors, so that factor / weight is the
         average whenever a block began and however its EMA weight changed.
-      refreshes_at_first: whether a block's first gradient must not pass without a refresh. If
-        not, it must pass without one.
-      exponent: the inverse power where the user gives none.
+      refreshes_at_first: True: refresh at a block's first gradient. False: never at the first
+        gradient.
+      default_exponent: the inverse power where the user gives none.
     """
 
     refreshes_at_first: bool
-    exponent: float
+    default_exponent: float
 
     def __init__(
-        self, layout: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
+        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.weight = torch.zeros(layout.blocks, 1, 1, dtype=dtype, device=device)
-        dtypes = state_dtypes(config, dtype)
-        self.sides = tuple(
-            self._side(size, *dtypes) if has_factor else None
-            for size, has_factor in zip((layout.height, layout.width), layout.sides, strict=True)
+        self.weight = torch.zeros(spec.blocks, 1, 1, dtype=dtype, device=device)
+        factor_dtype, self._root_dtype = factor_dtypes(config, dtype)
+        self.factors = tuple(
+            KroneckerFactor(size, self.weight, factor_dtype) if has_factor else None
+            for size, has_factor in zip((spec.height, spec.width), spec.sides, strict=True)
         )
+        self.present = [
+            (side, factor) for side, factor in enumerate(self.factors) if factor is not None
+        ]
 
-    @abc.abstractmethod
-    def _side(self, dimension: int, factor_dtype: torch.dtype, root_dtype: torch.dtype) -> Side:
-        """A side of blocks whose weight is `self.weight`."""
+    def factor(self, side: int) -> KroneckerFactor:
+        """The factor of a side that has one."""
+        factor = self.factors[side]
+        assert factor is not None
+        return factor
 
-    def observe(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
+    def exponent(self, options: StepOptions) -> float:
+        """The inverse power."""
+        return self.default_exponent if options.exponent is None else options.exponent
+
+    def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
         """Averages the outer products of G [N, m, n] into the factors where they are due.
 
         L <- decay L + weight G G^T and R <- decay R + weight G^T G
         (Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with an EMA instead of a sum).
         """
-        average = FactorAverage.of(tick, options)
+        average = FactorAverage.of(info, options)
         if average is None:
             return
-        left, right = self.sides
         grad = average.observed(grad)
         # 1 - decay is inexact, but exactly 0 where decay is 1.
         self.weight.mul_(average.decay).add_(1 - average.decay)
-        if left is not None:
-            left.factor.average(grad, average.decay, average.weight, average.seed)
-        if right is not None:
-            right.factor.average(grad.mT, average.decay, average.weight, average.seed)
+        for side, factor in self.present:
+            vectors = grad if side == 0 else grad.mT
+            factor.matrix.average(vectors, average.decay, average.weight, average.seed)
 
-    def into(self, grad: Tensor) -> Tensor:
+    def to_basis(self, grad: Tensor) -> Tensor:
         """The gradient in the coordinates of the first moment."""
         return grad
 
-    def out(self, direction: Tensor) -> Tensor:
+    def from_basis(self, direction: Tensor) -> Tensor:
         """Back to the parameters' coordinates."""
         return direction
 
-    @abc.abstractmethod
-    def track(self, grad: Tensor, tick: Tick, options: Mapping[str, Any]) -> None:
-        """Averages what every step needs from what `into` returned."""
+    def update_moments(  # noqa: B027 - most have none
+        self, grad: Tensor, info: StepInfo, options: StepOptions
+    ) -> None:
+        """Averages second moments of the gradient, in the coordinates of `to_basis`."""
 
     @abc.abstractmethod
-    def direction(self, average: Tensor, tick: Tick, options: Mapping[str, Any]) -> Tensor:
+    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
         """The direction in parameter coordinates, linear in the first moment `average`."""
 
+    @abc.abstractmethod
+    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
+        """How far the factors at `blocks` have moved since their refresh, [n]."""
+
+    @abc.abstractmethod
+    def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
+        """The result that `install` takes; changes nothing. With `retry`, by the safest solver."""
+
+    @abc.abstractmethod
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
     ) -> None:
-        """Takes over what a side computed at a refresh, and carries the moments along.
+        """Installs a result of `compute` where it can be trusted; rotates moments along.
 
         Args:
           side: 0 for left, 1 for right.
-          blocks: which blocks were refreshed.
-          result: what the side's `compute` returned.
+          blocks: the refreshed blocks.
+          result: of `compute`.
           live: [n] booleans; where False, all stays as it was.
           first: the first moment, [N, m, n], or None where there is none.
         """
-        carried = [Carried(moment, True, side) for moment in self.squares().values()]
-        if first is not None:
-            carried.append(Carried(first, False, side))
-        at = self.sides[side]
-        assert at is not None
-        at.install(blocks, result, live, carried)
 
-    def turn_back(self, first: Tensor | None) -> None:  # noqa: B027 - most have no other
-        """Brings the moments into the parameters' coordinates, for blocks that are to change.
+    def to_parameter_basis(self, first: Tensor | None) -> None:  # noqa: B027 - most have no other
+        """Rotates moments out of the eigenbasis; called before blocks are re-cut.
 
         Args:
           first: the first moment, [N, m, n], or None where there is none.
         """
 
-    def squares(self) -> dict[str, Tensor]:
+    def second_moments(self) -> dict[str, Tensor]:
         """Second moments kept in the coordinates of the first, [N, m, n], by name in the state."""
         return {}
 
+    def restore(self) -> None:
+        """Notes what a loaded state says of pending refreshes."""
+        for _, factor in self.present:
+            factor.restore()
+
+    @abc.abstractmethod
+    def _derived(self, side: int) -> dict[str, Tensor]:
+        """A factor's health and what is derived from it, by the end of the name in the state."""
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that must be saved, by name, one row per block."""
+        tensors = {**self.second_moments(), "factor_weight": self.weight}
+        for side, factor in self.present:
+            saved = {"": factor.matrix.storage, **self._derived(side)}
+            tensors.update({f"{SIDES[side]}{end}": tensor for end, tensor in saved.items()})
+        return tensors
+
 
 class FactorAverage:
-    """How the factors of a stack take one gradient.
+    """How the factors of a stack average one gradient.
 
     Attributes:
-      decay: EMA weight of the old factors, 1 for blocks that take none; broadcasts to [N, 1, 1].
+      decay: EMA weight of the old factors, 1 for blocks that average none; broadcasts to [N, 1, 1].
       weight: the gradient's.
       seed: of stochastic rounding: the group's step.
     """
@@ -131,30 +167,274 @@ class FactorAverage:
         self._only = only
 
     @classmethod
-    def of(cls, tick: Tick, options: Mapping[str, Any]) -> "FactorAverage | None":
-        """None at a step that is no factor's turn; a block's first gradient always counts."""
-        interval, step = options["factor_interval"], options["refresh_step"]
+    def of(cls, info: StepInfo, options: StepOptions) -> "FactorAverage | None":
+        """None at a step whose gradient is skipped; a block's first gradient always counts."""
+        interval, step = options.factor_interval, options.refresh_step
         scheduled = step % interval == 0
-        if not scheduled and tick.fresh is None:
+        if not scheduled and info.fresh is None:
             return None
-        beta = options["betas"][1] ** interval
+        beta = options.betas[1] ** interval
         if scheduled and interval == 1:
-            return cls(tick.decays[1], 1 - beta, step, None)
-        live = tick.live if scheduled or tick.fresh is None else tick.live & tick.fresh
-        decay = 1 - (1 - beta) * live.to(tick.corrections[1].dtype)
+            return cls(info.decays[1], 1 - beta, step, None)
+        live = info.live if scheduled or info.fresh is None else info.live & info.fresh
+        decay = 1 - (1 - beta) * live.to(info.corrections[1].dtype)
         return cls(decay, 1 - beta, step, None if scheduled else live)
 
     def observed(self, grad: Tensor) -> Tensor:
-        """The gradient, zero for blocks that take none."""
+        """The gradient, zero for blocks that average none."""
         return grad if self._only is None else grad * self._only
 
 
-def state_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
-    """The dtypes of factors and of what is derived from them; float64 state is float64 throughout.
+class InverseRoot(Preconditioner):
+    """Shampoo: S = L^(-e) M R^(-e) (Gupta et al. 2018, arXiv:1802.09568, algorithm 1).
 
-    >>> state_dtypes(StateConfig(root_dtype=torch.bfloat16), torch.float32)
-    (torch.float32, torch.bfloat16)
+    A side without a factor is left as it is. Roots are zero before the first that can be trusted,
+    which makes the direction zero, and grafting fall back to the diagonal method.
+
+    Attributes:
+      roots: left and right; None where there is no factor.
     """
-    if dtype == torch.float64:
-        return dtype, dtype
-    return config.factor_dtype, config.root_dtype
+
+    refreshes_at_first = True
+
+    def __init__(
+        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, dtype, device)
+        self.default_exponent = 1 / (2 * sum(spec.sides))
+        self.roots: list[SymmetricStack | None] = [None, None]
+        for side, factor in self.present:
+            d = factor.dimension
+            self.roots[side] = SymmetricStack(
+                spec.blocks, d, max(_ROOT_LEAF, d // 2), self._root_dtype, device
+            )
+
+    def _root(self, side: int) -> SymmetricStack:
+        root = self.roots[side]
+        assert root is not None
+        return root
+
+    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+        """S for the averaged gradients M, [N, m, n]."""
+        del info, options
+        left, right = self.roots
+        if left is not None:
+            average = left.times(average)
+        if right is not None:
+            average = right.times_from_right(average)
+        return average
+
+    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
+        """How far the roots are from those of the factors, see `roots.drift`."""
+        factor = self.factor(side)
+        root = self._root(side).dense(blocks, factor.dtype)
+        return roots.drift(factor.dense(blocks), root, self.exponent(options), options.damping)
+
+    def compute(
+        self, side: int, blocks: Blocks, options: StepOptions, retry: bool
+    ) -> roots.InverseRoots:
+        """Inverse roots of the averages."""
+        exponent = self.exponent(options)
+        result = roots.inverse_root(
+            self.factor(side).dense(blocks),
+            exponent,
+            options.damping,
+            "eigh" if retry else options.root_solver,
+        )
+        result.roots.mul_(self.weight[blocks].pow(exponent))
+        return result
+
+    def install(
+        self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
+    ) -> None:
+        """See `Preconditioner.install`; there are no moments to rotate."""
+        del first
+        # A sum is finite only if all its terms are, and takes a fraction of the time.
+        trusted = result.trusted & result.roots.sum((-2, -1)).isfinite()
+        self._root(side).assign(blocks, result.roots, trusted & live)
+        self.factor(side).record(blocks, trusted, live, result.residual, result.condition)
+
+    def _derived(self, side: int) -> dict[str, Tensor]:
+        return {"_root": self._root(side).storage, "_health": self.factor(side).health}
+
+
+class Basis(NamedTuple):
+    """The eigenbases of the factors of one side.
+
+    Attributes:
+      vectors: Q, [N, d, d], columns by descending eigenvalue; the identity before a refresh.
+      eigenvalues: [N, d] for KL-Shampoo, averaged every step; None for SOAP.
+      warm: for each block, whether the host knows that it has been refreshed.
+      warmed: reports that to the host.
+    """
+
+    vectors: Tensor
+    eigenvalues: Tensor | None
+    warm: list[bool]
+    warmed: AsyncFlags
+
+    def rotate(self, matrices: Tensor, side: int, back: bool = False) -> Tensor:
+        """Q^T X for side 0 and X Q for side 1; Q X and X Q^T to go `back`."""
+        vectors = self.vectors.mT if back == (side == 1) else self.vectors
+        rotated = matrices.to(vectors.dtype)
+        rotated = vectors @ rotated if side == 0 else rotated @ vectors
+        return rotated.to(matrices.dtype)
+
+
+class Eigenbasis(Preconditioner):
+    """Blocks [m, n] seen in the eigenbases of their factors: X -> Q_L^T X Q_R and back.
+
+    Never refreshed at a block's first gradient: in its own singular vectors it has zeros for
+    second moments nearly everywhere, and rounding errors would be steps of full length.
+
+    Attributes:
+      bases: left and right; None where there is no factor.
+    """
+
+    refreshes_at_first = False
+    default_exponent = 0.5
+    _has_eigenvalues: bool
+
+    def __init__(
+        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, dtype, device)
+        self.bases: list[Basis | None] = [None, None]
+        for side, factor in self.present:
+            identity = torch.eye(factor.dimension, dtype=self._root_dtype, device=device)
+            vectors = identity.repeat(spec.blocks, 1, 1)
+            values = None
+            if self._has_eigenvalues:
+                values = self.weight.new_zeros(spec.blocks, factor.dimension)
+            self.bases[side] = Basis(vectors, values, [False] * spec.blocks, AsyncFlags())
+
+    def _basis(self, side: int) -> Basis:
+        basis = self.bases[side]
+        assert basis is not None
+        return basis
+
+    def to_basis(self, grad: Tensor) -> Tensor:
+        """Q_L^T G Q_R."""
+        for side, _ in self.present:
+            grad = self._basis(side).rotate(grad, side)
+        return grad
+
+    def from_basis(self, direction: Tensor) -> Tensor:
+        """Q_L X Q_R^T."""
+        for side, _ in self.present:
+            direction = self._basis(side).rotate(direction, side, back=True)
+        return direction
+
+    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
+        """The off-diagonal part of Q^T A Q, see `eigenbasis.off_diagonal`."""
+        del options
+        factor = self.factor(side)
+        vectors = self._basis(side).vectors[blocks].to(factor.dtype)
+        return eigenbasis.off_diagonal(factor.dense(blocks), vectors)
+
+    def compute(
+        self, side: int, blocks: Blocks, options: StepOptions, retry: bool
+    ) -> eigenbasis.Bases:
+        """Eigenbases; a block's first by eigh, without a previous basis."""
+        factor, basis = self.factor(side), self._basis(side)
+        for number in basis.warmed.read():
+            basis.warm[number] = True
+        # The host does not know which blocks an index tensor names.
+        cold = not all(basis.warm[blocks] if isinstance(blocks, slice) else basis.warm)
+        return eigenbasis.eigenbasis(
+            factor.dense(blocks),
+            basis.vectors[blocks].to(factor.dtype),
+            "eigh" if retry or cold else options.basis_solver,
+        )
+
+    def install(
+        self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
+    ) -> None:
+        """See `Preconditioner.install`; takes the eigenvalues too.
+
+        Factors that have averaged nothing yet have no basis.
+        """
+        factor, basis = self.factor(side), self._basis(side)
+        live = live & (self.weight[blocks].flatten() > 0)
+        where = result.trusted & live
+        old = basis.vectors[blocks]
+        vectors = result.vectors.to(old.dtype)
+        change = vectors.to(factor.dtype).mT @ old.to(factor.dtype)
+        self._rotate_moments(side, blocks, change, where, first)
+        basis.vectors[blocks] = torch.where(where[:, None, None], vectors, old)
+        limit = torch.finfo(self.weight.dtype).tiny
+        if basis.eigenvalues is not None:
+            values = result.values / self.weight[blocks].squeeze(-1).clamp_min(limit)
+            previous = basis.eigenvalues[blocks]
+            basis.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), previous)
+        limit = torch.finfo(result.values.dtype).tiny
+        condition = result.values[:, 0] / result.values[:, -1].clamp_min(limit)
+        factor.record(blocks, result.trusted, live, result.residual, condition)
+        if not all(basis.warm):
+            # Only the device knows which blocks were refreshed: a step may have been skipped.
+            basis.warmed.post(factor.health[:, REFRESHES] > 0)
+
+    def _rotate_moments(
+        self, side: int, blocks: Blocks, change: Tensor, where: Tensor, first: Tensor | None
+    ) -> None:
+        """Expresses moments in another basis, `change` being Q_new^T Q_old, [n, d, d]."""
+        left, right = (change, None) if side == 0 else (None, change)
+        moments = [(moment, eigenbasis.rotate_second) for moment in self.second_moments().values()]
+        if first is not None:
+            moments.append((first, eigenbasis.rotate_first))
+        for moment, rotate in moments:
+            old = moment[blocks]
+            moment[blocks] = torch.where(where[:, None, None], rotate(old, left, right), old)
+
+    def to_parameter_basis(self, first: Tensor | None) -> None:
+        """See `Preconditioner.to_parameter_basis`; the bases become the identity."""
+        every = torch.ones(len(self.weight), dtype=torch.bool, device=self.weight.device)
+        for side, factor in self.present:
+            vectors = self._basis(side).vectors
+            self._rotate_moments(side, slice(None), vectors.to(factor.dtype), every, first)
+            identity = torch.eye(factor.dimension, dtype=vectors.dtype, device=vectors.device)
+            vectors.copy_(identity.expand_as(vectors))
+
+    def restore(self) -> None:
+        """See `Preconditioner.restore`; also notes which bases were loaded."""
+        super().restore()
+        for side, factor in self.present:
+            self._basis(side).warm[:] = (factor.health[:, REFRESHES] > 0).tolist()
+
+    def _derived(self, side: int) -> dict[str, Tensor]:
+        basis = self._basis(side)
+        tensors = {"_basis": basis.vectors, "_health": self.factor(side).health}
+        if basis.eigenvalues is not None:
+            tensors["_eigenvalues"] = basis.eigenvalues
+        return tensors
+
+
+class Soap(Eigenbasis):
+    """SOAP: S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
+
+    (Vyas et al. 2024, arXiv:2409.11321.) At a change of basis V is rotated as the diagonal of a
+    covariance, see `eigenbasis.rotate_second`; kept as it was, it would belong to other directions.
+    """
+
+    _has_eigenvalues = False
+
+    def __init__(
+        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, dtype, device)
+        shape = (spec.blocks, spec.height, spec.width)
+        self.second = torch.zeros(shape, dtype=dtype, device=device)
+
+    def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
+        """V <- beta2 V + (1 - beta2) G' o G' for the gradients G' in the basis."""
+        weight = 1 - options.betas[1]
+        self.second.mul_(info.decays[1]).addcmul_(grad, grad, value=weight)
+
+    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+        """S for the first moments M in the basis, [N, m, n]."""
+        root = self.second.sqrt().mul_(info.corrections[1].rsqrt()).add_(options.eps)
+        return self.from_basis(torch.div(average, root, out=root))
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """V."""
+        return {"basis_sq": self.second}

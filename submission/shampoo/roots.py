@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..plan.options import ROOT_SOLVERS
 from . import newton
-from .eigh import decompose, scale_to_unit
+from .eigenbasis import decompose, scale_to_unit, sign_probes
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**25
@@ -29,8 +29,8 @@ class InverseRoots(NamedTuple):
       roots: [N, d, d], exactly symmetric.
       trusted: [N] booleans: whether the root is finite and its residual small.
       residual: [N], NaN where nothing could be computed. Of an eigendecomposition: how well it
-        reproduces A, see `eigh.decompose`; not trusted above `eigh.MAX_RESIDUAL`. Of an iteration:
-        see `newton.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
+        reproduces A, see `eigenbasis.decompose`; not trusted above `eigenbasis.MAX_RESIDUAL`. Of an
+        iteration: see `newton.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
       condition: [N], the largest damped eigenvalue over the smallest; estimated from below where
         an iteration found the root, from the norm of the root.
     """
@@ -149,6 +149,41 @@ def by_products(matrices: Tensor, exponent: float, damping: float, solver: str) 
     roots = _identity_where(empty, roots * largest.pow(-exponent) * bounds.pow(-exponent))
     trusted = (residual <= MAX_ITERATION_RESIDUAL) & _is_finite(roots)
     return InverseRoots(roots, trusted, residual, condition)
+
+
+def drift(factors: Tensor, roots: Tensor, exponent: float, damping: float) -> Tensor:
+    """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e, [N].
+
+    A is damped as it was for the root: in its null space X^p A would be 0.
+
+    Args:
+      factors: A, [N, d, d].
+      roots: X, [N, d, d], of what A was.
+      exponent, damping: of the root.
+    """
+    probes = sign_probes(factors)
+    # As rows, since a few columns would make a slow product of it.
+    image = probes @ factors
+    image = image + damping * _largest(factors, image) * probes
+    limit = torch.finfo(image.dtype).tiny
+    for _ in range(round(1 / exponent)):
+        image = image @ roots
+        image = image / torch.linalg.matrix_norm(image, keepdim=True).clamp_min(limit)
+    scale = (image * probes).sum((-2, -1), keepdim=True)
+    scale = scale / image.square().sum((-2, -1), keepdim=True).clamp_min(limit)
+    return torch.linalg.matrix_norm(image * scale - probes) / torch.linalg.matrix_norm(probes)
+
+
+def _largest(matrices: Tensor, rows: Tensor) -> Tensor:
+    """The largest eigenvalue of each matrix [n, d, d] to a few per cent, [n, 1, 1].
+
+    By power iteration from rows [n, k, d], which scales the damping alone.
+    """
+    limit = torch.finfo(rows.dtype).tiny
+    for _ in range(8):
+        rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(limit)
+        rows = rows @ matrices
+    return torch.linalg.vector_norm(rows, dim=-1, keepdim=True).amax(-2, keepdim=True)
 
 
 def _identity_where(empty: Tensor, matrices: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from submission.plan.blocking import cut, parts_of, plan_parameter, stack_specs
 from submission.plan.options import BlockingConfig
-from submission.shampoo.stacks import matrix_view, stack_view
+from submission.shampoo.stack import matrix_view, stack_view
 
 shapes = st.lists(st.integers(1, 40), min_size=0, max_size=4)
 configs = st.builds(

@@ -350,17 +350,17 @@ def test_carrying_agrees_with_numpy(count, height, width, sides, seed):
     given_left, given_right = left if sides[0] else None, right if sides[1] else None
 
     first = np.einsum("nij,njk,nlk->nil", lefts, moment.numpy(), rights)
-    carried = eigenbasis.carry_first(moment, given_left, given_right)
+    carried = eigenbasis.rotate_first(moment, given_left, given_right)
     np.testing.assert_allclose(carried, first, rtol=0, atol=1e-12)
     norms = torch.linalg.matrix_norm(moment)
     torch.testing.assert_close(torch.linalg.matrix_norm(carried), norms)
 
     second = np.einsum("nij,njk,nlk->nil", lefts**2, moment.numpy() ** 2, rights**2)
-    squares = eigenbasis.carry_second(moment.square(), given_left, given_right)
+    squares = eigenbasis.rotate_second(moment.square(), given_left, given_right)
     np.testing.assert_allclose(squares, second, rtol=0, atol=1e-12)
     assert (squares >= 0).all()
     torch.testing.assert_close(squares.sum((-2, -1)), norms.square())
-    single = eigenbasis.carry_second(
+    single = eigenbasis.rotate_second(
         moment.square().float(), *(t if t is None else t.float() for t in (given_left, given_right))
     )
     np.testing.assert_allclose(single, second, rtol=1e-4, atol=1e-5)
@@ -370,9 +370,9 @@ def test_carrying_through_a_permutation_permutes():
     moment = normal(1, 5, 3).abs()
     order = torch.tensor([3, 1, 4, 0, 2])
     change = torch.eye(5, dtype=torch.float64)[order][None]
-    for carry in (eigenbasis.carry_first, eigenbasis.carry_second):
-        assert torch.equal(carry(moment, change, None), moment[:, order])
-        assert torch.equal(carry(moment.mT, None, change), moment[:, order].mT)
+    for rotate in (eigenbasis.rotate_first, eigenbasis.rotate_second):
+        assert torch.equal(rotate(moment, change, None), moment[:, order])
+        assert torch.equal(rotate(moment.mT, None, change), moment[:, order].mT)
 
 
 def test_carried_squares_are_what_squares_in_the_new_basis_average_to():
@@ -381,7 +381,7 @@ def test_carried_squares_are_what_squares_in_the_new_basis_average_to():
     left, right = rotations(1, 6, 1), rotations(1, 4, 2)
     samples = deviations * normal(50_000, 6, 4, seed=3)
     turned = (left @ samples @ right.mT).square().mean(dim=0, keepdim=True)
-    carried = eigenbasis.carry_second(deviations.square(), left, right)
+    carried = eigenbasis.rotate_second(deviations.square(), left, right)
     torch.testing.assert_close(carried, turned, rtol=0.05, atol=0)
 
 
@@ -397,8 +397,8 @@ def stacks(count, device="cpu"):
 
 CALLS = {
     "off_diagonal": lambda s: eigenbasis.off_diagonal(s["factor"], s["basis"]),
-    "carry_first": lambda s: eigenbasis.carry_first(s["moment"], s["basis"], s["right"]),
-    "carry_second": lambda s: eigenbasis.carry_second(s["moment"], s["basis"], s["right"]),
+    "rotate_first": lambda s: eigenbasis.rotate_first(s["moment"], s["basis"], s["right"]),
+    "rotate_second": lambda s: eigenbasis.rotate_second(s["moment"], s["basis"], s["right"]),
     "qr": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "qr"),
     "cholesky_qr": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "cholesky_qr"),
     "eigh": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "eigh"),
@@ -414,7 +414,7 @@ def test_operators_do_not_grow_with_the_stack(name):
             CALLS[name](inputs)
         counts.append(operators.names)
     assert counts[0] == counts[1]
-    if name in ("off_diagonal", "carry_first", "carry_second"):
+    if name in ("off_diagonal", "rotate_first", "rotate_second"):
         assert not SYNCHRONISING & set(counts[0])
 
 

@@ -1,0 +1,351 @@
+"""From stacks to per-parameter state that knows of no stacks and no ranks, and back."""
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..plan.blocking import Part, StackSpec
+from ..plan.options import BlockingConfig
+from . import averaging
+from .config import StateConfig
+from .group_state import GroupStacks, GroupState
+from .parameter_state import (
+    ParameterState,
+    entries_of,
+    foreign_entries,
+    is_saved_name,
+    load_rows,
+    make_room,
+    save_rows,
+    stacked_parts,
+)
+from .placement import Placement, Placements, is_dtensor, local, part_of
+from .stack import Stack
+from .stack_group import StackGroup
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_CPU = torch.device("cpu")
+
+
+def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
+    """Writes copies of the stacks' rows into `state[parameter]`.
+
+    Each parameter that has had a gradient has `step`, a float scalar, and in its own shape
+    whichever exist of `exp_avg`, `exp_avg_sq` (of grafting, or of the diagonal method),
+    `basis_sq` (SOAP's) and `momentum_buffer`. For the i-th of its grids it has `left.i`, `right.i`
+    and what belongs to them, `left_root.i`, `left_basis.i` and so on, one row per block; symmetric
+    matrices are rows of `factor.pieces`. Moments of SOAP and KL-Shampoo are in the basis.
+    """
+    for group in stack_groups:
+        group.refresher.collect()
+    for counters, stack, part in stacked_parts(stack_groups):
+        if not counters.has_seen(part):
+            continue
+        parameter = parameters[part.index]
+        for key, rows in entries_of(stack, part):
+            save_rows(key, rows, part, parameter, state[parameter])
+
+
+def load(
+    stack_groups: Sequence[StackGroup],
+    parameters: Sequence[Tensor],
+    state: Any,
+    new_blocks: bool = False,
+) -> None:
+    """Fills stacks from `state[parameter]`; parameters without a `step` there start anew.
+
+    Args:
+      new_blocks: the state is of other blocks, and its moments are in the parameters' coordinates;
+        factors then begin with the next gradient, as if it was the first.
+
+    Raises:
+      ValueError: if a tensor is missing or its shape does not fit.
+    """
+    for counters, stack, part in stacked_parts(stack_groups):
+        parameter = parameters[part.index]
+        entry = state.get(parameter, ())
+        if "step" not in entry:
+            continue
+        if not new_blocks:
+            counters.mark_seen(part)
+            _load_part(stack, part, parameter, entry)
+        elif _load_moments(stack, part, parameter, entry) and stack.preconditioner is None:
+            counters.mark_seen(part)
+    for group in stack_groups:
+        for stack in group.stacks:
+            if stack.preconditioner is not None:
+                stack.preconditioner.restore()
+
+
+def _load_part(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> None:
+    make_room(stack, entry)
+    for key, rows in entries_of(stack, part):
+        if key in ("exp_avg", "momentum_buffer") and key not in entry:
+            continue  # the stack has this moment because another of its parameters loaded one
+        load_rows(key, rows, part, parameter, entry.get(key))
+
+
+def _load_moments(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> bool:
+    """Loads moments and counters; False without second moments to go on with.
+
+    Those of SOAP are those of Adam where the identity is the basis.
+    """
+    second = entry.get("exp_avg_sq", entry.get("basis_sq"))
+    expected = [key for key, _ in entries_of(stack, part)]
+    if second is None and ("exp_avg_sq" in expected or "basis_sq" in expected):
+        return False
+    moments = {"exp_avg_sq": second, "basis_sq": second, **entry}
+    make_room(stack, entry)
+    for key, rows in entries_of(stack, part):
+        if "." not in key and key in moments:
+            load_rows(key, rows, part, parameter, moments[key])
+    return True
+
+
+def build_stacks(
+    state: GroupState,
+    group: dict[str, Any],
+    config: StateConfig,
+    indices: Collection[int],
+    placements: Placements,
+    optimizer_state: Any,
+) -> None:
+    """Builds a group's stacks, around the state of those that there are or of `optimizer_state`.
+
+    Args:
+      state: the group's; its stacks are replaced.
+      group: the parameter group.
+      config: the fixed options from now on.
+      indices: parameters that must be in the stacks, beside those that are.
+      placements: tells where parameters lie.
+      optimizer_state: `Optimizer.state`; its entries are replaced.
+
+    Raises:
+      ValueError: if `config` differs from that of the stacks in more than its `BlockingConfig`, or
+        if the state does not fit the parameters.
+    """
+    parameters, previous = group["params"], state.stacks
+    same = previous is None or previous.config == config
+    divided = previous is not None and previous.is_divided
+    if previous is not None:
+        indices = previous.indices.union(indices)
+        if not same:
+            _check_blocking_only(previous.config, config)
+            previous.to_parameter_basis()
+    export = gathered if divided else exported
+    saved = export(state, parameters, optimizer_state)
+    # `optimizer_state` now holds complete copies; free the old stacks before building new ones.
+    optimizer_state.update(saved)
+    state.stacks = previous = None
+    known = {i for i, p in enumerate(parameters) if "step" in saved.get(p, ())}
+    stacked = frozenset(known.union(indices))
+    stacks = GroupStacks(parameters, config, stacked, placements, group["refresh_interval"])
+    load(stacks.stack_groups, parameters, saved, new_blocks=not same)
+    entries = ParameterState.of(stacks.stack_groups, parameters, state.averager)
+    state.stacks, state.parameters = stacks, list(entries)
+    for parameter, entry in entries.items():
+        previous_entry = saved.get(parameter, {})
+        foreign = previous_entry.keys() - set(entry.keys())
+        if not same:
+            foreign = {name for name in foreign if not is_saved_name(name)}
+        entry.foreign.update({name: previous_entry[name] for name in foreign})
+        optimizer_state[parameter] = entry
+    for parameter in saved.keys() - entries.keys() if stacks.is_divided else ():
+        del optimizer_state[parameter]  # its owner has it
+
+
+def _check_blocking_only(previous: StateConfig, config: StateConfig) -> None:
+    names = {field.name for field in dataclasses.fields(StateConfig)}
+    names -= {field.name for field in dataclasses.fields(BlockingConfig)}
+    changed = sorted(n for n in names if getattr(previous, n) != getattr(config, n))
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} must stay as at the first step, "
+            f"{[getattr(previous, name) for name in changed]}, "
+            f"got {[getattr(config, name) for name in changed]}."
+        )
+
+
+def build_averager(state: GroupState, group: dict[str, Any], optimizer_state: Any) -> None:
+    """Makes the averager of a group's option "averaging" from what `optimizer_state` has of it."""
+    averager = averaging.averager(group["averaging"])
+    if averager is None:
+        return
+    for parameter in group["params"]:
+        entry, weight = optimizer_state.get(parameter, {}), local(parameter)
+        averager.load(weight, {name: _shard_of(x, parameter) for name, x in entry.items()})
+        for name in averager.state_tensors(weight):
+            del entry[name]  # the averager owns these tensors from here on
+    state.averager = averager
+
+
+def _shard_of(value: Any, parameter: Tensor) -> Any:
+    """This rank's shard of a saved tensor of the parameter's shape; other values as they are."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return part_of(value, parameter)
+    return value
+
+
+def exported(
+    group: GroupState, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]
+) -> defaultdict[Tensor, dict[str, Any]]:
+    """State of one parameter group as this rank has it, in tensors of its own.
+
+    Args:
+      group: its stacks and averages.
+      parameters: the group's.
+      state: `Optimizer.state`, for entries of other code and for what was loaded.
+    """
+    entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    if group.stacks is not None:
+        save(group.stacks.stack_groups, parameters, stacked)
+    for parameter in parameters:
+        entry = {**foreign_entries(state.get(parameter, {})), **stacked[parameter]}
+        if group.averager is not None:
+            tensors = group.averager.state_tensors(local(parameter))
+            entry.update({name: tensor.clone() for name, tensor in tensors.items()})
+        if entry:
+            entries[parameter] = entry
+    return entries
+
+
+def gathered(
+    group: GroupState,
+    parameters: Sequence[Tensor],
+    state: Mapping[Tensor, Any],
+    needed: bool = True,
+) -> defaultdict[Tensor, dict[str, Any]]:
+    """Like `exported`, gathered from all ranks to CPU memory. Collective.
+
+    One owner after the other broadcasts its state to the ranks that hold the same parameters, so
+    that no more than one share is on its way.
+
+    Args:
+      group, parameters, state: as for `exported`.
+      needed: whether this rank needs it; the result is empty elsewhere.
+    """
+    entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    if group.stacks is not None:
+        for stacks, owned in zip(group.stacks.stack_groups, group.stacks.owned, strict=True):
+            stacks.refresher.collect()
+            for owner, specs in enumerate(owned):
+                manifest, flat = _broadcast(owner, stacks)
+                if needed:
+                    rebuilt = _rebuilt(specs, stacks, group.stacks.config, manifest, flat)
+                    save([rebuilt], parameters, entries)
+    for parameter in parameters:
+        tensors = group.averager.state_tensors(local(parameter)) if group.averager else {}
+        averages = {name: _unsharded(tensor, parameter) for name, tensor in tensors.items()}
+        entry = {**averages, **foreign_entries(state.get(parameter, {}))}
+        if needed and entry:
+            entries[parameter].update(entry)
+    return entries
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """The tensors of an owner's stacks.
+
+    Attributes:
+      tensors: (name, shape, dtype) of each state tensor, for each stack.
+      seen: for each stack and part, whether it has had a gradient.
+    """
+
+    tensors: list[list[tuple[str, tuple[int, ...], torch.dtype]]]
+    seen: list[list[bool]]
+
+
+def _broadcast(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
+    """The manifest of an owner's stacks and the bytes of all their tensors, on every rank."""
+    placement, is_owner = stacks.placement, stacks.placement.owner == owner
+    box: list[_Manifest | None] = [None]
+    tables = [stack.state_tensors() for stack in stacks.stacks] if is_owner else []
+    if is_owner:
+        box[0] = _Manifest(
+            [[(name, tuple(t.shape), t.dtype) for name, t in table.items()] for table in tables],
+            [[stacks.counters.has_seen(m) for m in s.spec.parts] for s in stacks.stacks],
+        )
+    for source, group in _route(placement, owner):
+        dist.broadcast_object_list(box, source, group, device=stacks.device)
+    manifest = box[0]
+    assert manifest is not None
+    sizes = [_size(shape, dtype) for table in manifest.tensors for _, shape, dtype in table]
+    flat = torch.empty(sum(sizes), dtype=torch.uint8, device=stacks.device)
+    if is_owner:
+        tensors = [tensor for table in tables for tensor in table.values()]
+        for part, tensor in zip(flat.split(sizes), tensors, strict=True):
+            part.copy_(tensor.contiguous().view(-1).view(torch.uint8))
+    for source, group in _route(placement, owner):
+        if len(flat):
+            dist.broadcast(flat, source, group)
+    return manifest, flat
+
+
+def _route(placement: Placement, owner: int) -> Iterator[tuple[int, "ProcessGroup"]]:
+    """The broadcasts that this rank takes part in, as (global rank of the source, group).
+
+    First within the owner's replica, then from that replica to the others.
+    """
+    replica, shard = divmod(owner, placement.shards)
+    if placement.shard_group is not None and placement.replica == replica:
+        yield dist.get_global_rank(placement.shard_group, shard), placement.shard_group
+    if placement.replica_group is not None:
+        yield dist.get_global_rank(placement.replica_group, replica), placement.replica_group
+
+
+def _rebuilt(
+    specs: Sequence[StackSpec],
+    like: StackGroup,
+    config: StateConfig,
+    manifest: _Manifest,
+    flat: Tensor,
+) -> StackGroup:
+    """Rebuilds a remote owner's stacks on the CPU from the bytes it broadcast."""
+    rebuilt = StackGroup(specs, like.indices, config, like.dtype, _CPU)
+    flat, start = flat.to(_CPU), 0
+    for stack, entries, seen in zip(rebuilt.stacks, manifest.tensors, manifest.seen, strict=True):
+        make_room(stack, {name for name, _, _ in entries})
+        tensors = stack.state_tensors()
+        for name, shape, dtype in entries:
+            data = flat.narrow(0, start, _size(shape, dtype))
+            # A view in another dtype must begin at a multiple of its size.
+            tensors[name].copy_(data.clone().view(dtype).view(shape))
+            start += len(data)
+        for part, has_seen in zip(stack.spec.parts, seen, strict=True):
+            if has_seen:
+                rebuilt.counters.mark_seen(part)
+    return rebuilt
+
+
+def _size(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes of a tensor."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def _unsharded(tensor: Tensor, parameter: Any) -> Tensor:
+    """An averager's tensor of a parameter, unsharded, in CPU memory; a collective.
+
+    A tensor of another shape than the rank's shard is a number that all ranks share.
+    """
+    if not is_dtensor(parameter) or tensor.shape != local(parameter).shape:
+        return tensor.to(_CPU, copy=True)
+    from torch.distributed.tensor import DTensor
+
+    sharded = DTensor.from_local(
+        tensor,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+    return sharded.full_tensor().to(_CPU, copy=True)

@@ -1,0 +1,349 @@
+"""Gradients into stacks and updates out of them: on one device, and among replicas (DDP).
+
+All that is sent has sizes that follow from shapes alone: a rank without gradients or without blocks
+joins every collective as the others do.
+"""
+
+import abc
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..plan.blocking import Part, StackSpec
+from .config import DistributedConfig
+from .placement import Placement
+from .stack import Stack, as_matrix, matrix_view, stack_view
+from .step import StepOptions
+
+# By its newer name where torch has it.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+
+# Devices on which torch compares the memory of two tensors.
+_COMPARABLE = ("cpu", "cuda")
+
+# The stacks of every owner, in the order of `Placement.owner`.
+Specs = Sequence[Sequence[StackSpec]]
+
+
+class Weights:
+    """This rank's shards of the parameters that a step moves, and views of them made once.
+
+    Args:
+      matrix_shapes: of each parameter, by its index.
+
+    Attributes:
+      shards: by parameter index; contiguous.
+      matrices: the same as rows of the parameter's matrix or, of a single row, as columns.
+      copied: (original, copy) of shards that are not contiguous: only the copy is moved.
+    """
+
+    def __init__(self, matrix_shapes: Sequence[tuple[int, int]]) -> None:
+        self._shapes = matrix_shapes
+        self.shards: dict[int, Tensor] = {}
+        self.matrices: dict[int, Tensor] = {}
+        self.copied: dict[int, tuple[Tensor, Tensor]] = {}
+        self._aliases: dict[int, Tensor] = {}
+        self._regions: dict[int, tuple[object, list[Tensor]]] = {}
+
+    def set(self, index: int, shard: Tensor, is_temporary: bool = False) -> None:
+        """Makes views of a shard, unless there are some of the same memory, shape and strides.
+
+        Args:
+          index: the parameter's.
+          shard: of any strides.
+          is_temporary: whether the shard is of this step only.
+        """
+        alias = self._aliases.get(index)
+        if alias is not None and alias.dtype is shard.dtype and alias.is_set_to(shard):
+            return
+        self._regions.clear()
+        self._aliases.pop(index, None)
+        self.copied.pop(index, None)
+        self.matrices[index] = as_matrix(shard, self._shapes[index])
+        if shard.is_contiguous():
+            self.shards[index] = shard if is_temporary else shard.detach()
+            if not is_temporary and shard.device.type in _COMPARABLE:
+                self._aliases[index] = self.shards[index]
+        else:  # a reshaped tensor is a copy
+            self.shards[index] = self.matrices[index]
+            self.copied[index] = shard, self.matrices[index]
+
+    def drop_temporary(self) -> None:
+        """Frees what the last step alone needed: copies, and shards that may not be compared."""
+        for index in [index for index in self.shards if index not in self._aliases]:
+            self._regions.clear()
+            for table in (self.shards, self.matrices, self.copied):
+                table.pop(index, None)
+
+    def regions(self, stack: Stack) -> list[Tensor]:
+        """Views [rows, m, columns, n] of the active parts of a stack."""
+        key, views = self._regions.get(id(stack), (None, []))
+        if key is not stack.active:
+            views = [matrix_view(part.grid, self.matrices[part.index]) for part in stack.active]
+            self._regions[id(stack)] = stack.active, views
+        return views
+
+
+class Distributor(abc.ABC):
+    """Serves the stacks of one group whose parameters have one placement, see `placement`.
+
+    A step calls `scatter_gradients`, `send_update` for each stack in order, and `apply_updates`.
+
+    Attributes:
+      bytes_per_step: what this rank sends to others in a step, known from shapes.
+    """
+
+    bytes_per_step = 0
+
+    def scatter_gradients(
+        self, stacks: Sequence[Stack], grads: Mapping[int, Tensor], weights: Weights, l2: float
+    ) -> None:
+        """Fills the buffers of the stacks, here from unsharded gradients.
+
+        Blocks that take no step get zeros.
+
+        Args:
+          stacks: those that no fused kernel steps.
+          grads: this rank's shards, in the parameters' shapes; those without one are absent.
+          weights: of all parameters.
+          l2: strength of the decay that is added to the gradients.
+        """
+        for stack in stacks:
+            if not all(stack.is_active):
+                stack.buffer.zero_()
+        targets = [view for stack in stacks for view in stack.active_views]
+        if not targets:
+            return
+        sources = [_region(part, grads[part.index]) for stack in stacks for part in stack.active]
+        torch._foreach_copy_(targets, sources)
+        if l2 != 0:
+            add_weights(targets, _regions(stacks, weights), l2)
+
+    def send_update(  # noqa: B027 - most send nothing
+        self, number: int, stack: Stack, weights: Weights, decay: Tensor | None
+    ) -> None:
+        """Starts to send the update in a stack's buffer.
+
+        Args:
+          number: index of the stack.
+          stack: its buffer holds the update.
+          weights, decay: as for `apply_updates`.
+        """
+
+    @abc.abstractmethod
+    def apply_updates(
+        self,
+        stacks: Sequence[Stack],
+        present: Collection[int],
+        weights: Weights,
+        decay: Tensor | None,
+    ) -> None:
+        """Shrinks the weights by the fraction `decay`, and subtracts the updates.
+
+        Args:
+          stacks: as for `scatter_gradients`.
+          present: the parameters that have a gradient here.
+          weights: of all parameters, moved in place.
+          decay: a scalar on the device; None for no decay.
+        """
+
+
+class Local(Distributor):
+    """All on one device."""
+
+    def apply_updates(
+        self,
+        stacks: Sequence[Stack],
+        present: Collection[int],
+        weights: Weights,
+        decay: Tensor | None,
+    ) -> None:
+        """See `Distributor.apply_updates`."""
+        del present
+        sources = [view for stack in stacks for view in stack.active_views]
+        apply_(_regions(stacks, weights), sources, decay)
+
+
+def decay_fraction(finite: Tensor, options: StepOptions, dtype: torch.dtype) -> Tensor | None:
+    """The fraction by which a step shrinks weights, 0 where it is skipped; None for no decay.
+
+    Args:
+      finite: a boolean scalar, whether the step is taken.
+      options: of the step.
+      dtype: of the result.
+    """
+    if options.decay == 0:
+        return None
+    return finite.to(dtype) * (options.lr * options.decay)
+
+
+def apply_(targets: list[Tensor], updates: list[Tensor], decay: Tensor | None) -> None:
+    """Shrinks `targets` by the fraction `decay`, a scalar, and subtracts `updates`."""
+    if not targets:
+        return
+    if decay is not None:
+        if targets[0].dtype == decay.dtype:
+            torch._foreach_mul_(targets, 1 - decay)
+        else:
+            # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
+            _add_decay(updates, targets, decay)
+    torch._foreach_sub_(targets, updates)
+
+
+def add_weights(targets: list[Tensor], weights: Sequence[Tensor], l2: float) -> None:
+    """Adds l2 times the weights to the gradients in `targets`."""
+    exact = [weight.to(targets[0].dtype) for weight in weights]
+    torch._foreach_add_(targets, exact, alpha=l2)
+
+
+def _add_decay(updates: list[Tensor], weights: Sequence[Tensor], decay: Tensor) -> None:
+    """Adds to updates the fraction of the weights that they lose."""
+    if updates:
+        exact = [weight.to(decay.dtype) for weight in weights]
+        torch._foreach_add_(updates, torch._foreach_mul(exact, decay))
+
+
+def _regions(stacks: Sequence[Stack], weights: Weights) -> list[Tensor]:
+    return [view for stack in stacks for view in weights.regions(stack)]
+
+
+def _region(part: Part, grad: Tensor) -> Tensor:
+    """The part of a gradient as a view [rows, m, columns, n], or of a copy if it is strided."""
+    if not grad.is_contiguous():
+        return matrix_view(part.grid, as_matrix(grad, part.matrix_shape))
+    grid, width = part.grid, part.matrix_shape[1]
+    return grad.as_strided(
+        (grid.rows, grid.height, grid.columns, grid.width),
+        (grid.height * width, width, grid.width, 1),
+        grad.storage_offset() + grid.row * width + grid.column,
+    )
+
+
+class Replicated(Distributor):
+    """Every rank holds all gradients and weights; the updates of the owners are gathered.
+
+    One flat all-gather in a few buckets, each under way as soon as it is computed. All replicas
+    apply the update as received, the owner too, so that they stay equal bit for bit.
+
+    Args:
+      stacks: this rank's; their buffers become parts of what is sent.
+      specs: of all owners.
+      placement: of the parameters.
+      config: the dtypes and kind of messages.
+      dtype: of gradients and updates in the stacks.
+      parameter_dtype: of the weights.
+      device: of the weights.
+    """
+
+    def __init__(
+        self,
+        stacks: Sequence[Stack],
+        specs: Specs,
+        placement: Placement,
+        config: DistributedConfig,
+        dtype: torch.dtype,
+        parameter_dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        assert placement.replica_group is not None
+        self._group = placement.replica_group
+        self._sends_weights = config.communicate == "parameters"
+        sent = parameter_dtype if self._sends_weights else sent_dtype(config, dtype)
+        share = max(sum(spec.elements for spec in owned) for owned in specs)
+        self._flat = torch.zeros(share, dtype=dtype, device=device)
+        for stack, buffer in zip(stacks, _split(self._flat, specs[placement.owner]), strict=True):
+            stack.buffer = buffer
+        self._outgoing = self._flat
+        if self._sends_weights or sent != dtype:
+            self._outgoing = torch.zeros(share, dtype=sent, device=device)
+        self._own = _views(self._outgoing, specs[placement.owner])
+        self._incoming = torch.zeros(len(specs), share, dtype=sent, device=device)
+        self._parts = [part for owned in specs for spec in owned for part in spec.parts]
+        self._views = [
+            view
+            for row, owned in zip(self._incoming, specs, strict=True)
+            for views in _views(row, owned)
+            for view in views
+        ]
+        edges = [share * number // config.buckets for number in range(config.buckets + 1)]
+        self._buckets = [pair for pair in itertools.pairwise(edges) if pair[0] < pair[1]]
+        self._started: list[tuple[dist.Work, Tensor]] = []
+        self.bytes_per_step = share * sent.itemsize * (len(specs) - 1)
+
+    def send_update(
+        self, number: int, stack: Stack, weights: Weights, decay: Tensor | None
+    ) -> None:
+        """See `Distributor.send_update`."""
+        if decay is not None:
+            _add_decay(stack.active_views, weights.regions(stack), decay)
+        if self._outgoing is not self._flat:
+            out: Sequence[Tensor] = stack.views
+            if self._sends_weights:
+                regions = [matrix_view(p.grid, weights.matrices[p.index]) for p in stack.spec.parts]
+                exact = [region.to(stack.dtype) for region in regions]
+                out = torch._foreach_sub(exact, stack.views)
+            torch._foreach_copy_(self._own[number], list(out))
+        self._send(int(stack.buffer.storage_offset()) + stack.buffer.numel())
+
+    def apply_updates(
+        self,
+        stacks: Sequence[Stack],
+        present: Collection[int],
+        weights: Weights,
+        decay: Tensor | None,
+    ) -> None:
+        """See `Distributor.apply_updates`."""
+        del stacks, present, decay
+        self._send(len(self._flat))
+        for (start, stop), (work, into) in zip(self._buckets, self._started, strict=True):
+            work.wait()
+            if len(self._buckets) > 1:
+                self._incoming[:, start:stop].copy_(into)
+        self._started = []
+        targets = [matrix_view(part.grid, weights.matrices[part.index]) for part in self._parts]
+        if self._sends_weights:
+            torch._foreach_copy_(targets, self._views)
+        else:
+            apply_(targets, self._views, None)
+
+    def _send(self, done: int) -> None:
+        """Starts the buckets that lie within the first `done` elements."""
+        for start, stop in self._buckets[len(self._started) :]:
+            if stop > done:
+                break
+            into = self._incoming
+            if len(self._buckets) > 1:
+                into = into.new_empty(len(into), stop - start)
+            piece = self._outgoing[start:stop]
+            work = _all_gather(into.view(-1), piece, self._group, async_op=True)
+            assert work is not None
+            self._started.append((work, into))
+
+
+def sent_dtype(config: DistributedConfig, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of messages; float64 state is float64 throughout."""
+    return dtype if dtype == torch.float64 else config.communication_dtype
+
+
+def _split(flat: Tensor, specs: Sequence[StackSpec]) -> list[Tensor]:
+    """The stacks [N, m, n] one after the other in a flat tensor."""
+    stacks, start = [], 0
+    for spec in specs:
+        flat_part = flat.narrow(0, start, spec.elements)
+        stacks.append(flat_part.view(spec.blocks, spec.height, spec.width))
+        start += spec.elements
+    return stacks
+
+
+def _views(flat: Tensor, specs: Sequence[StackSpec]) -> list[list[Tensor]]:
+    """Views [rows, m, columns, n] of the parts in such a tensor, by stack."""
+    return [
+        [
+            stack_view(part.grid, stack.narrow(0, part.offset, part.grid.blocks))
+            for part in spec.parts
+        ]
+        for spec, stack in zip(specs, _split(flat, specs), strict=True)
+    ]

@@ -1,0 +1,297 @@
+"""Kronecker factors of a stack: storage without upper halves, averages, health, pending retries.
+
+A symmetric matrix is halved again and again along its diagonal, [[A, C^T], [C, B]], and C^T is not
+stored. Unlike a packed triangle this is a handful of dense rectangles, so products run on them as
+they are, and an average of outer products is spared the work that symmetry makes redundant.
+"""
+
+import torch
+from torch import Tensor
+
+Blocks = slice | Tensor
+
+# Halving pays on a CPU while a half is at least this long.
+_LEAF = 128
+# Columns of `KroneckerFactor.health`.
+RESIDUAL, CONDITION, REFRESHES, FAILURES, _MOVED, _FAILED = range(6)
+_MEASURES, _COUNTS = slice(RESIDUAL, CONDITION + 1), slice(REFRESHES, FAILURES + 1)
+
+
+class KroneckerFactor:
+    """The factors A = L or R of N blocks, [N, d, d].
+
+    Attributes:
+      dimension: d.
+      matrix: the weighted sum of outer products.
+      dtype: of what is computed from the factors.
+      weight: that of the `Preconditioner`.
+      health: [N, 6] float32: the last refresh's residual and condition number, the numbers of
+        trusted and of untrusted refreshes, and whether a refresh is pending because the factor
+        has moved or because the last refresh failed.
+    """
+
+    def __init__(self, dimension: int, weight: Tensor, dtype: torch.dtype) -> None:
+        blocks, device = len(weight), weight.device
+        self.dimension = dimension
+        self.dtype = weight.dtype
+        self.weight = weight
+        self.matrix = SymmetricStack(blocks, dimension, _LEAF, dtype, device)
+        self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
+        self._moved, self._failed = AsyncFlags(), AsyncFlags()
+
+    def dense(self, blocks: Blocks) -> Tensor:
+        """The matrices at `blocks` in full, [n, d, d]."""
+        return self.matrix.dense(blocks, self.dtype)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether `pending_moved` or `pending_retries` may name blocks."""
+        return self._moved.is_posted or self._failed.is_posted
+
+    def pending_retries(self, live: Tensor) -> Tensor | None:
+        """Indices of blocks whose last root an iteration failed at; None if there are none.
+
+        Only what the host could not see at the time, see `AsyncFlags`.
+
+        Args:
+          live: [N] booleans; where False a block takes no step, and is named again at the next.
+        """
+        return self._pending(self._failed, _FAILED, live)
+
+    def pending_moved(self, live: Tensor) -> Tensor | None:
+        """Indices of blocks whose last check found that they moved; as `pending_retries`."""
+        return self._pending(self._moved, _MOVED, live)
+
+    def _pending(self, flags: "AsyncFlags", column: int, live: Tensor) -> Tensor | None:
+        indices = flags.read()
+        if not indices:
+            return None
+        self.health[:, column].mul_(~live)
+        flags.post(self.health[:, column] > 0)
+        return torch.tensor(indices, device="cpu").to(self.health.device, non_blocking=True)
+
+    def schedule_moved(self, blocks: Blocks, moved: Tensor, live: Tensor) -> None:
+        """Schedules a refresh where `moved` [n] says so, for the blocks that are `live` [n]."""
+        self._schedule(self._moved, _MOVED, blocks, moved, live)
+
+    def _schedule(
+        self, flags: "AsyncFlags", column: int, blocks: Blocks, needed: Tensor, live: Tensor
+    ) -> None:
+        old = self.health[blocks, column]
+        self.health[blocks, column] = torch.where(live, needed.float(), old)
+        flags.post(self.health[:, column] > 0)
+
+    def restore(self) -> None:
+        """Schedules the refreshes that a loaded `health` says are pending."""
+        self._moved.post(self.health[:, _MOVED] > 0)
+        self._failed.post(self.health[:, _FAILED] > 0)
+
+    def record(self, blocks: Blocks, trusted: Tensor, live: Tensor, *measures: Tensor) -> None:
+        """Counts refreshes where `live` [n], with their residuals and condition numbers [n]."""
+        old = self.health[blocks]
+        new = torch.stack([measure.float() for measure in measures], dim=1)
+        counts = old[:, _COUNTS] + torch.stack([trusted & live, ~trusted & live], dim=1)
+        new = torch.where(live[:, None], new, old[:, _MEASURES])
+        self.health[blocks] = torch.cat([new, counts, old[:, _MOVED:]], dim=1)
+        # On a CPU the host has seen the failure, and tried again, at once.
+        if self.health.device.type == "cuda":
+            self._schedule(self._failed, _FAILED, blocks, ~trusted, live)
+
+    def record_failure(self, blocks: Blocks, live: Tensor) -> None:
+        """Counts refreshes that gave no result, where `live` [n]."""
+        measures = self.health[blocks, RESIDUAL], self.health[blocks, CONDITION]
+        self.record(blocks, torch.zeros_like(live), live, *measures)
+
+
+class AsyncFlags:
+    """Flags that a device sets at one step and the host reads at a later one.
+
+    Reading a tensor on the host stalls it until the device has done all that was queued. Here the
+    copy to the host is queued at once, and read only when it has long been made: a step later, the
+    wait for its event is over before it begins.
+
+    >>> flags = AsyncFlags()
+    >>> flags.post(torch.tensor([False, True, True]))
+    >>> flags.read(), flags.read()
+    ([1, 2], [])
+    """
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    def post(self, flags: Tensor) -> None:
+        """Starts the copy of `flags`, as they are now; forgets flags posted before and not read.
+
+        Args:
+          flags: booleans [K]; on CUDA, the current stream must have made them.
+        """
+        if flags.is_cuda:
+            # Pinned anew each time: the caching allocator reuses the page when its copy is done,
+            # while a page of our own might still be awaited by a copy on another stream.
+            values = torch.empty(flags.shape, dtype=torch.bool, device="cpu", pin_memory=True)
+            values.copy_(flags, non_blocking=True)
+            self._copied = torch.cuda.current_stream(flags.device).record_event()
+        else:
+            values = flags.clone()
+            self._copied = None
+        self._values = values
+
+    @property
+    def is_posted(self) -> bool:
+        """Whether there is something to `read`."""
+        return self._values is not None
+
+    def read(self) -> list[int]:
+        """Indices of the flags set in what was posted last, once; waits for that copy alone."""
+        values, copied = self._values, self._copied
+        self._values = self._copied = None
+        if copied is not None:
+            copied.synchronize()
+        return [] if values is None else values.nonzero().flatten().tolist()
+
+
+def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:
+    """Row and column ranges of what is stored: first the diagonal, then what is below it.
+
+    Args:
+      dimension: d of the matrix.
+      leaf: a part is halved while both halves have at least this many rows.
+      start: the first row and column.
+
+    >>> pieces(5, leaf=2)
+    [(slice(0, 3, None), slice(0, 3, None)), (slice(3, 5, None), slice(3, 5, None)), \
+(slice(3, 5, None), slice(0, 3, None))]
+    """
+    stop = start + dimension
+    if dimension < 2 * leaf:
+        return [(slice(start, stop), slice(start, stop))]
+    middle = start + (dimension + 1) // 2
+    halves = [*pieces(middle - start, leaf, start), *pieces(stop - middle, leaf, middle)]
+    diagonal = [piece for piece in halves if piece[0] == piece[1]]
+    below = [piece for piece in halves if piece[0] != piece[1]]
+    return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]
+
+
+class SymmetricStack:
+    """N symmetric matrices [d, d], zero at first.
+
+    Args:
+      blocks: N.
+      dimension: d.
+      leaf: see `pieces`.
+      dtype, device: of the storage.
+
+    Attributes:
+      storage: [N, K] with d*d/2 < K <= d*d: the pieces of a matrix after one another.
+    """
+
+    def __init__(
+        self, blocks: int, dimension: int, leaf: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.dimension = dimension
+        self._ranges = pieces(dimension, leaf)
+        self._shapes = [(r.stop - r.start, c.stop - c.start) for r, c in self._ranges]
+        self._sizes = [height * width for height, width in self._shapes]
+        self.storage = torch.zeros(blocks, sum(self._sizes), dtype=dtype, device=device)
+
+    def _views(self, storage: Tensor) -> list[tuple[slice, slice, Tensor]]:
+        parts = storage.split(self._sizes, dim=1)
+        return [
+            (rows, columns, part.view(len(storage), *shape))
+            for (rows, columns), shape, part in zip(self._ranges, self._shapes, parts, strict=True)
+        ]
+
+    def dense(self, blocks: Blocks, dtype: torch.dtype) -> Tensor:
+        """The matrices at `blocks` in full, [n, d, d]."""
+        storage = self.storage[blocks].to(dtype)
+        if len(self._ranges) == 1:
+            full = storage.view(-1, self.dimension, self.dimension)
+        else:
+            full = storage.new_empty(len(storage), self.dimension, self.dimension)
+            for rows, columns, part in self._views(storage):
+                full[:, rows, columns] = part
+                if rows != columns:
+                    full[:, columns, rows] = part.mT
+        if self.storage.dtype == dtype:
+            return full
+        return (full + full.mT).mul_(0.5)  # the two halves were rounded each by its own noise
+
+    def assign(self, blocks: Blocks, full: Tensor, where: Tensor) -> None:
+        """Takes over the matrices `full` [n, d, d] at `blocks`, where `where` [n] says so."""
+        parts = [full[:, rows, columns].flatten(1) for rows, columns in self._ranges]
+        packed = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        old = self.storage[blocks]
+        self.storage[blocks] = torch.where(where[:, None], packed.to(old.dtype), old)
+
+    def average(
+        self,
+        vectors: Tensor,
+        decay: Tensor,
+        weight: float,
+        seed: int,
+        diagonal: Tensor | None = None,
+    ) -> None:
+        """A <- decay A + weight X X^T + diagonal I, in place.
+
+        Args:
+          vectors: X, [N, d, k].
+          decay: [N, 1, 1] or a scalar.
+          weight: the same for all matrices.
+          seed: of the stochastic rounding to a shorter storage.
+          diagonal: [N, 1], or None for nothing.
+        """
+        short = self.storage.dtype != vectors.dtype
+        exact = self.storage.to(vectors.dtype) if short else self.storage
+        exact.mul_(decay.flatten(1) if decay.dim() else decay)
+        for rows, columns, part in self._views(exact):
+            part.baddbmm_(vectors[:, rows], vectors[:, columns].mT, alpha=weight)
+            if diagonal is not None and rows == columns:
+                part.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+        if short:
+            self.storage.copy_(_rounded_to_bfloat16(exact, seed))
+
+    def times(self, matrices: Tensor) -> Tensor:
+        """A X for X [N, d, k], computed in the storage's dtype."""
+        if len(self._ranges) == 1:
+            full = self.storage.view(-1, self.dimension, self.dimension)
+            return (full @ matrices.to(full.dtype)).to(matrices.dtype)
+        right = matrices.to(self.storage.dtype)
+        product = torch.empty_like(right)
+        for rows, columns, part in self._views(self.storage):
+            if rows == columns:
+                # The diagonal comes first, so that it writes all rows for the others to add to.
+                product[:, rows].baddbmm_(part, right[:, rows], beta=0)
+            else:
+                product[:, rows].baddbmm_(part, right[:, columns])
+                product[:, columns].baddbmm_(part.mT, right[:, rows])
+        return product.to(matrices.dtype)
+
+    def times_from_right(self, matrices: Tensor) -> Tensor:
+        """X A for X [N, k, d], computed in the storage's dtype."""
+        if len(self._ranges) == 1:
+            full = self.storage.view(-1, self.dimension, self.dimension)
+            return (matrices.to(full.dtype) @ full).to(matrices.dtype)
+        left = matrices.to(self.storage.dtype)
+        product = torch.empty_like(left)
+        for rows, columns, part in self._views(self.storage):
+            if rows == columns:
+                product[:, :, rows].baddbmm_(left[:, :, rows], part, beta=0)
+            else:
+                product[:, :, columns].baddbmm_(left[:, :, rows], part)
+                product[:, :, rows].baddbmm_(left[:, :, columns], part.mT)
+        return product.to(matrices.dtype)
+
+
+def _rounded_to_bfloat16(exact: Tensor, seed: int) -> Tensor:
+    """Finite float32 values, rounded up or down with probabilities that keep their expectation.
+
+    Rounding to nearest would leave an average where it is once its increments are below half a
+    unit, which with EMA weights near 1 they nearly always are.
+    """
+    generator = torch.Generator(exact.device).manual_seed(seed)
+    noise = torch.randint(
+        0, 1 << 16, exact.shape, dtype=torch.int32, device=exact.device, generator=generator
+    )
+    bits = (exact.view(torch.int32) + noise).bitwise_and_(-(1 << 16))
+    return bits.view(torch.float32).to(torch.bfloat16)

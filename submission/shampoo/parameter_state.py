@@ -1,0 +1,175 @@
+"""The state of one parameter: rows of stacks by the names that checkpoints use."""
+
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..plan.blocking import Part
+from .averaging import Averager
+from .config import check_saved
+from .stack import Stack, matrix_view, stack_view
+from .stack_group import Counters, StackGroup
+
+# Held once per element of the parameter; everything else but `step` is held once per block.
+_ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")
+
+
+def stacked_parts(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Part]]:
+    """Every part of every stack, with the counters of its group."""
+    for group in stack_groups:
+        for stack in group.stacks:
+            for part in stack.spec.parts:
+                yield group.counters, stack, part
+
+
+def make_room(stack: Stack, names: Container[str]) -> None:
+    """Makes the named moments, which stacks otherwise make when they are needed."""
+    if "exp_avg" in names:
+        stack.ensure_first()
+    if "momentum_buffer" in names:
+        stack.ensure_velocity()
+
+
+def is_saved_name(name: str) -> bool:
+    """Whether `save` writes state of that name."""
+    return name == "step" or name in _ELEMENTWISE or "." in name
+
+
+def entries_of(stack: Stack, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """Names and rows of all that is saved of a part."""
+    for name, tensor in stack.state_tensors().items():
+        is_per_parameter = name == "step" or name in _ELEMENTWISE
+        rows = tensor.narrow(0, part.offset, part.grid.blocks)
+        yield name if is_per_parameter else f"{name}.{part.number}", rows
+
+
+def save_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, entry: Any) -> None:
+    if key == "step":
+        entry[key] = rows[0].reshape(()).clone()
+    elif key in _ELEMENTWISE:
+        # Zero where another rank owns the blocks.
+        if key not in entry:
+            entry[key] = torch.zeros(parameter.shape, dtype=rows.dtype, device=rows.device)
+        matrix = entry[key].view(part.matrix_shape)
+        matrix_view(part.grid, matrix).copy_(stack_view(part.grid, rows))
+    elif part.grid.blocks == part.total:
+        entry[key] = rows.clone()
+    else:
+        if key not in entry:
+            entry[key] = rows.new_zeros(part.total, *rows.shape[1:])
+        entry[key].narrow(0, part.start, part.grid.blocks).copy_(rows)
+
+
+def load_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, value: Any) -> None:
+    shape: tuple[int, ...] = ()
+    if key in _ELEMENTWISE:
+        shape = tuple(parameter.shape)
+    elif key != "step":
+        shape = (part.total, *rows.shape[1:])
+    value = check_saved(value, key, shape, parameter)
+    if key in _ELEMENTWISE:
+        matrix = value.reshape(part.matrix_shape)
+        stack_view(part.grid, rows).copy_(matrix_view(part.grid, matrix))
+    elif key == "step":
+        rows.copy_(value)
+    else:
+        rows.copy_(value.narrow(0, part.start, part.grid.blocks))
+
+
+class ParameterState:
+    """The entry of one parameter in `Optimizer.state`, by the names of `checkpoint.save`.
+
+    Reading copies rows of the stacks, assigning writes into them. Entries under other names belong
+    to other code and are saved too. Not a `Mapping`: trainers that move state to a device replace
+    those by dicts of what they read, and would keep useless copies.
+
+    Attributes:
+      foreign: the entries of other code.
+    """
+
+    def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
+        self._parameter, self._averager = parameter, averager
+        self._parts: list[tuple[Stack, Part]] = []
+        self.foreign: dict[str, Any] = {}
+
+    @classmethod
+    def of(
+        cls,
+        stack_groups: Sequence[StackGroup],
+        parameters: Sequence[Tensor],
+        averager: Averager | None,
+    ) -> "dict[Tensor, ParameterState]":
+        """One for each parameter that is in a stack."""
+        entries: dict[Tensor, ParameterState] = {}
+        for _, stack, part in stacked_parts(stack_groups):
+            parameter = parameters[part.index]
+            entries.setdefault(parameter, cls(parameter, averager))._parts.append((stack, part))
+        return entries
+
+    def keys(self) -> list[str]:
+        """All names."""
+        keys = {key: None for part in self._parts for key, _ in entries_of(*part)}
+        return list({**keys, **self._averages(), **self.foreign})
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and values."""
+        return [(key, self[key]) for key in self]
+
+    def values(self) -> list[Any]:
+        """Copies of the tensors."""
+        return [self[key] for key in self]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of that name, if there is one."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._averages():
+            return self._averages()[key].clone()
+        entry: dict[str, Any] = {}
+        for stack, part in self._parts:
+            for name, rows in entries_of(stack, part):
+                if name == key:
+                    save_rows(key, rows, part, self._parameter, entry)
+        return entry[key] if key in entry else self.foreign[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self._averages():
+            assert self._averager is not None
+            self._averager.load(self._parameter, {**self._averages(), key: value})
+            return
+        stored = [
+            (rows, part)
+            for stack, part in self._parts
+            for name, rows in entries_of(stack, part)
+            if name == key
+        ]
+        for rows, part in stored:
+            load_rows(key, rows, part, self._parameter, value)
+        if not stored:
+            self.foreign[key] = value
+
+    def __reduce__(self) -> Any:
+        return dict, (self.items(),)
+
+    def _averages(self) -> dict[str, Tensor]:
+        return self._averager.state_tensors(self._parameter) if self._averager else {}
+
+
+def foreign_entries(entry: Any) -> dict[str, Any]:
+    """The entries of `Optimizer.state` of a parameter that the stacks do not store."""
+    return entry.foreign if isinstance(entry, ParameterState) else entry

@@ -1,0 +1,85 @@
+"""What one step means: its options, the same for a parameter group, and its masks and rates."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepOptions:
+    """The options of one parameter group at one step; see `plan.options.ShampooOptions`.
+
+    Attributes:
+      lr: a float or a scalar tensor.
+      l2: strength of the decay that is added to gradients; 0 unless `decay_mode` is "l2".
+      decay: strength of the decay of weights, a factor of the learning rate; 0 for "l2".
+      refresh_step: the group's step count, from 1.
+    """
+
+    lr: float | Tensor
+    betas: tuple[float, float]
+    eps: float
+    l2: float
+    decay: float
+    exponent: float | None
+    damping: float
+    root_solver: str
+    basis_solver: str
+    grafting_scope: str
+    nesterov: bool
+    momentum: float
+    refresh_interval: int
+    refresh: str
+    refresh_tolerance: float
+    overlap: bool
+    factor_interval: int
+    refresh_step: int
+
+    @classmethod
+    def of(cls, group: Mapping[str, Any]) -> "StepOptions":
+        """The options of a validated parameter group at its next step."""
+        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        strength, mode = group["weight_decay"], group["decay_mode"]
+        l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
+        if mode == "independent":
+            peak = max(group["peak_lr"], group.get("max_lr", 0.0))  # max_lr: OneCycleLR's
+            decay = strength / peak if peak > 0 else 0.0
+        chosen = {name: group[name] for name in _TAKEN}
+        step = group["refresh_step"] + 1
+        return cls(lr=lr, l2=l2, decay=decay, refresh_step=step, **chosen)
+
+
+# The fields of `StepOptions` that are options of a parameter group as they are.
+_TAKEN = tuple(
+    field.name
+    for field in dataclasses.fields(StepOptions)
+    if field.name not in ("lr", "l2", "decay", "refresh_step")
+)
+
+
+class StepInfo(NamedTuple):
+    """Masks, decay factors, bias corrections and learning rate of one step, per block of a stack.
+
+    Everything broadcasts to [N, m, n].
+
+    Attributes:
+      live: booleans, whether a block takes the step.
+      decays: EMA weights of the old first and second moment; 1 for blocks that take no step.
+      corrections: 1 - beta**t for both betas, t being the gradients averaged so far.
+      adam_scale: sqrt(1 / c2) * c1 of the corrections c1 and c2.
+      rate: the learning rate; 0 for blocks that take no step.
+      steps: t, [N, 1, 1].
+      fresh: booleans, which blocks get their first gradient; None if no block does.
+      fresh_blocks: the same as ranges, known to the host.
+    """
+
+    live: Tensor
+    decays: tuple[Tensor, Tensor]
+    corrections: tuple[Tensor, Tensor]
+    adam_scale: Tensor
+    rate: Tensor
+    steps: Tensor
+    fresh: Tensor | None
+    fresh_blocks: tuple[slice, ...]

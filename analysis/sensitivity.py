@@ -147,7 +147,7 @@ def search_figure(search: pd.DataFrame, styles: Mapping[str, EntryStyle]) -> Fig
                 gaps = rows[rows["entry"] == entry].set_index("trial")["gap"].reindex(order)
                 line = {"color": look.color, "linestyle": look.line, "marker": look.marker}
                 axes.plot(range(len(order)), 100 * gaps, clip_on=False, **(line | marker))
-            axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
+            axes.axhline(0, color=INK, linewidth=0.9, zorder=1.6)
             axes.set_yscale("symlog", linthresh=1)
             axes.yaxis.set_major_locator(FixedLocator([-10, -1, 0, 1, 10, 100]))
             axes.yaxis.set_minor_locator(NullLocator())

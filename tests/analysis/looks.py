@@ -18,12 +18,12 @@ def texts(figure: Figure) -> list[tuple[str, Bbox]]:
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    found = []
+    result = []
     for text in _shown(figure):
         if text.get_text().strip() and text.get_rotation() % 90 == 0:
             box = text.get_window_extent(renderer)
-            found.append((text.get_text(), box))
-    return found
+            result.append((text.get_text(), box))
+    return result
 
 
 def _shown(figure: Figure) -> Iterator[Text]:

@@ -43,9 +43,11 @@ def test_a_bound_has_an_end_but_no_length(tmp_path: Path) -> None:
     assert _labels(figure) == ["≤0.60", "reached", "missed"]
     assert [patch.get_hatch() for patch in figure.axes[0].patches] == ["////"]
     (legend,) = figure.legends
-    said = [text.get_text() for text in legend.get_texts()]
-    assert any(text.startswith("≤, an upper bound: AdamW's median study misses") for text in said)
-    assert "reached, where AdamW's median study misses" in said
+    message = [text.get_text() for text in legend.get_texts()]
+    assert any(
+        text.startswith("≤, an upper bound: AdamW's median study misses") for text in message
+    )
+    assert "reached, where AdamW's median study misses" in message
 
 
 @pytest.mark.parametrize("studies", [1, 2])

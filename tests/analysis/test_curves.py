@@ -87,8 +87,8 @@ def test_an_entry_without_evaluations_still_has_its_crossing(tmp_path: Path) -> 
     for entry in ("adamw", "shampoo"):
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5, 0.95])
     judged = judge_folder(tmp_path, "adamw")
-    theirs = judged.frame[judged.frame["submission"] == "adamw"]
-    judged = dataclasses.replace(judged, frame=theirs)
+    rival = judged.frame[judged.frame["submission"] == "adamw"]
+    judged = dataclasses.replace(judged, frame=rival)
     figure = learning_curves(judged, "mnist_vit", entry_styles(judged.entries))
     assert figure is not None
     assert sum(line.get_marker() in ("o", "s") for line in figure.axes[0].lines) == 2

@@ -51,14 +51,15 @@ def _write_folders(table: Path, root: Path) -> None:
         (folder / "eval_measurements.csv").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.slow
 def test_the_layout_holds_what_the_table_holds(table: Logs, tmp_path: Path) -> None:
     _write_folders(TABLE, tmp_path)
     folders = read_logs(tmp_path, "v0.5")
     assert len(table.frame) == 221_660
     pd.testing.assert_frame_equal(folders.frame, table.frame)
     # The same trials are odd, for the same reasons.
-    told = [problem.reason.split(": ", 1)[1] for problem in table.problems]
-    assert [problem.reason for problem in folders.problems] == told
+    expected_text = [problem.reason.split(": ", 1)[1] for problem in table.problems]
+    assert [problem.reason for problem in folders.problems] == expected_text
 
 
 def test_medians_and_scores_are_the_official_ones(table: Logs) -> None:
@@ -68,7 +69,7 @@ def test_medians_and_scores_are_the_official_ones(table: Logs) -> None:
     profile = performance_profile(times_table(cells), ruleset("v0.5"))
     assert profile.scores.to_dict() == pytest.approx(official["official_scores"], abs=1e-9)
     assert profile.scores.round(4).to_dict() == official["published_scores"]
-    found = studies.set_index(["submission", "workload", "study"])["seconds"]
+    result = studies.set_index(["submission", "workload", "study"])["seconds"]
     medians = cells.set_index(["submission", "workload"])["median_seconds"]
     compared = 0
     for workload, facts in official["workloads"].items():
@@ -78,7 +79,7 @@ def test_medians_and_scores_are_the_official_ones(table: Logs) -> None:
                 int(name.removeprefix("study_")): np.inf if time is None else round(time, 3)
                 for name, time in expected["per_study_time"].items()
             }
-            seconds = found.get((submission, workload), pd.Series()).to_dict()
+            seconds = result.get((submission, workload), pd.Series()).to_dict()
             assert seconds == pytest.approx(times, abs=1e-9)
             if expected["present"]:
                 median = np.median(list(times.values()))
@@ -90,17 +91,17 @@ def test_medians_and_scores_are_the_official_ones(table: Logs) -> None:
 
 def test_the_whole_track_has_intervals(table: Logs) -> None:
     studies = score_studies(score_trials(table.frame, "v0.5"))
-    found = bootstrap(studies, ruleset("v0.5"), "baseline")
-    scores = found.scores.set_index("submission")
+    result = bootstrap(studies, ruleset("v0.5"), "baseline")
+    scores = result.scores.set_index("submission")
     assert (scores["ci_low"] <= scores["score"]).all()
     assert (scores["score"] <= scores["ci_high"]).all()
     assert scores.loc["shampoo_submission", "ci_low"] > scores.loc["nadamp", "score"]
-    vit = found.ratios.set_index(["workload", "submission"]).loc[
+    vit = result.ratios.set_index(["workload", "submission"]).loc[
         ("imagenet_vit", "shampoo_submission")
     ]
     # As research/leaderboard.md has it: time 0.471, steps 0.531.
     assert vit["ratio"] == pytest.approx(0.471, abs=5e-4)
     assert vit["steps_ratio"] == pytest.approx(0.531, abs=5e-4)
     assert vit["ci_low"] < vit["ratio"] < vit["ci_high"] < 0.5
-    speedups = found.speedups.set_index("submission")["ratio"]
+    speedups = result.speedups.set_index("submission")["ratio"]
     assert speedups["shampoo_submission"] == pytest.approx(0.7213, abs=5e-5)

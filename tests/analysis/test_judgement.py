@@ -29,7 +29,7 @@ def test_the_baseline_is_the_first_that_is_there(
 
 
 @pytest.mark.parametrize(
-    ("workloads", "version", "chosen", "said"),
+    ("workloads", "version", "chosen", "message"),
     [
         ({"mnist_vit"}, None, "standin", ""),
         ({"mnist_vit"}, "v0.5", "standin", "only stand-in workloads"),
@@ -38,10 +38,14 @@ def test_the_baseline_is_the_first_that_is_there(
     ],
 )
 def test_rules_follow_the_workloads(
-    workloads: set[str], version: str | None, chosen: str, said: str
+    workloads: set[str], version: str | None, chosen: str, message: str
 ) -> None:
-    rules, told = choose_rules(workloads, version)
-    assert rules.version == chosen and told.startswith(said) and bool(told) == bool(said)
+    rules, expected_text = choose_rules(workloads, version)
+    assert (
+        rules.version == chosen
+        and expected_text.startswith(message)
+        and bool(expected_text) == bool(message)
+    )
 
 
 def test_workloads_come_in_the_rules_order_with_their_variants() -> None:
@@ -64,8 +68,10 @@ def test_standins_are_called_so(tmp_path: Path) -> None:
 
 
 def test_steps_counted_otherwise_are_a_problem() -> None:
-    told = [row.reason for row in judge_published("v0.5").problems]
-    (queue,) = [reason for reason in told if reason.startswith("lawa_queue: a logged step takes")]
+    expected_text = [row.reason for row in judge_published("v0.5").problems]
+    (queue,) = [
+        reason for reason in expected_text if reason.startswith("lawa_queue: a logged step takes")
+    ]
     assert queue.endswith("so its logs seem to count steps otherwise; they are not compared")
 
 

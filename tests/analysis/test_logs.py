@@ -132,12 +132,12 @@ def test_strays_are_reported_by_path(tmp_path: Path) -> None:
         ignored.write_text("{}")
     (tmp_path / ".git").mkdir()
     logs = read_logs(tmp_path)
-    found = {problem.path: problem.reason for problem in logs.problems}
+    result = {problem.path: problem.reason for problem in logs.problems}
     for folder, reason in strays.items():
-        assert reason in found.pop(folder)
-    assert found.pop(crashed) == "no eval_measurements.csv; left out"
-    assert found.pop(unfinished) == "unfinished trial; used as far as it got"
-    assert found == {}
+        assert reason in result.pop(folder)
+    assert result.pop(crashed) == "no eval_measurements.csv; left out"
+    assert result.pop(unfinished) == "unfinished trial; used as far as it got"
+    assert result == {}
     assert logs.frame["trial"].tolist() == [1, 3]
 
 

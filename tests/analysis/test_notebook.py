@@ -80,8 +80,8 @@ def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
     assert {output["output_type"] for output in outputs} == {"display_data"}
     kinds = [kind for output in outputs for kind in output["data"]]
     assert "image/png" in kinds and "text/markdown" in kinds
-    said = "\n".join(output["data"].get("text/markdown", "") for output in outputs)
-    assert "nan" not in said.split()
+    message = "\n".join(output["data"].get("text/markdown", "") for output in outputs)
+    assert "nan" not in message.split()
 
 
 @pytest.mark.parametrize("name", NAMES)

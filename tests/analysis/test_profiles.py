@@ -51,17 +51,17 @@ def pools(draw: st.DrawFn) -> tuple[pd.DataFrame, Ruleset]:
 @given(pools())
 def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset]) -> None:
     times, rules = pool
-    found = performance_profile(times, rules)
+    result = performance_profile(times, rules)
     literal = reference.effective_ratios(
         {s: times[s].dropna().to_dict() for s in times.columns}, rules
     )
-    assert list(found.ratios.index) == list(rules.base_workloads)
+    assert list(result.ratios.index) == list(rules.base_workloads)
     for submission, ratios in literal.items():
-        assert found.ratios[submission].to_dict() == pytest.approx(ratios, rel=1e-12)
-        assert found.scores[submission] == pytest.approx(reference.score(ratios), abs=1e-9)
+        assert result.ratios[submission].to_dict() == pytest.approx(ratios, rel=1e-12)
+        assert result.scores[submission] == pytest.approx(reference.score(ratios), abs=1e-9)
         for row in (0, 1, 33, 98, 99):
-            tau = found.tau[row]
-            assert found.rho[submission].iloc[row] == reference.rho(ratios, tau)
+            tau = result.tau[row]
+            assert result.rho[submission].iloc[row] == reference.rho(ratios, tau)
 
 
 @settings(max_examples=30)
@@ -70,16 +70,16 @@ def test_scores_are_bounded_and_know_no_unit(
     pool: tuple[pd.DataFrame, Ruleset], unit: float
 ) -> None:
     times, rules = pool
-    found = performance_profile(times, rules)
-    assert found.scores.between(0, 1).all()
-    assert (found.rho.diff().iloc[1:] >= 0).all(axis=None)
+    result = performance_profile(times, rules)
+    assert result.scores.between(0, 1).all()
+    assert (result.rho.diff().iloc[1:] >= 0).all(axis=None)
     # A power of two changes no rounding, so that ratios on the edge of the grid stay there.
     scale = 2.0 ** round(math.log2(unit))
     pd.testing.assert_series_equal(
-        performance_profile(times * scale, rules).scores, found.scores, rtol=0, atol=0
+        performance_profile(times * scale, rules).scores, result.scores, rtol=0, atol=0
     )
     turned = performance_profile(times[times.columns[::-1]], rules)
-    pd.testing.assert_series_equal(turned.scores[found.scores.index], found.scores)
+    pd.testing.assert_series_equal(turned.scores[result.scores.index], result.scores)
 
 
 def test_all_dimensions_in_front_are_scored_at_once() -> None:
@@ -95,38 +95,38 @@ def test_all_dimensions_in_front_are_scored_at_once() -> None:
 
 
 def test_nobody_reaches_a_target() -> None:
-    found = performance_profile(_times(a=[INF] * 8, b=[INF] * 8), V06)
-    assert found.scores.to_dict() == {"a": 0.0, "b": 0.0}
-    assert np.isinf(found.ratios).all(axis=None) and found.not_run == ()
+    result = performance_profile(_times(a=[INF] * 8, b=[INF] * 8), V06)
+    assert result.scores.to_dict() == {"a": 0.0, "b": 0.0}
+    assert np.isinf(result.ratios).all(axis=None) and result.not_run == ()
 
 
 def test_one_submission_alone_scores_the_share_that_it_reaches() -> None:
-    found = performance_profile(_times(a=[1.0, 2, 3, 4, 5, 6, INF, INF]), V06)
-    assert found.scores["a"] == pytest.approx(6 / 8)
+    result = performance_profile(_times(a=[1.0, 2, 3, 4, 5, 6, INF, INF]), V06)
+    assert result.scores["a"] == pytest.approx(6 / 8)
 
 
 def test_ties_are_both_the_fastest() -> None:
-    found = performance_profile(_times(a=[5.0] * 8, b=[5.0] * 8), V06)
-    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0})
-    assert (found.ratios == 1).all(axis=None)
+    result = performance_profile(_times(a=[5.0] * 8, b=[5.0] * 8), V06)
+    assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0})
+    assert (result.ratios == 1).all(axis=None)
 
 
 def test_a_target_that_is_met_at_once_has_a_ratio() -> None:
-    found = performance_profile(_times(a=[0.0] * 8, b=[0.0] * 7 + [1.0]), V06)
-    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 7 / 8})
+    result = performance_profile(_times(a=[0.0] * 8, b=[0.0] * 7 + [1.0]), V06)
+    assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 7 / 8})
 
 
 def test_a_ratio_counts_up_to_four() -> None:
-    found = performance_profile(_times(a=[1.0] * 8, b=[4.0] * 4 + [4.000001] * 4), V06)
+    result = performance_profile(_times(a=[1.0] * 8, b=[4.0] * 4 + [4.000001] * 4), V06)
     # A ratio of 4 counts at the last point only, half of the last interval.
-    assert found.scores["b"] == pytest.approx(0.5 * 0.5 / 99)
-    assert found.rho["b"].iloc[-1] == 0.5
+    assert result.scores["b"] == pytest.approx(0.5 * 0.5 / 99)
+    assert result.rho["b"].iloc[-1] == 0.5
 
 
 def test_a_workload_that_was_not_run_counts_as_missed() -> None:
-    found = performance_profile(_times(a=[1.0] * 4, b=[1.0] * 3 + [math.nan]), V06)
-    assert found.scores.to_dict() == pytest.approx({"a": 4 / 8, "b": 3 / 8})
-    assert found.not_run == tuple(BASES[4:])
+    result = performance_profile(_times(a=[1.0] * 4, b=[1.0] * 3 + [math.nan]), V06)
+    assert result.scores.to_dict() == pytest.approx({"a": 4 / 8, "b": 3 / 8})
+    assert result.not_run == tuple(BASES[4:])
 
 
 def _v05(**changes: dict[str, float]) -> pd.DataFrame:
@@ -152,17 +152,17 @@ def test_held_out_workloads_decide_over_their_bases() -> None:
     assert scores(b={"ogbg": INF, "ogbg_model_size": 0.1}) == {"a": 8, "b": 7, "c": 8}
     # The fastest on the base is struck out, so the others' ratios are to the best that remains,
     # but the limit of four times was applied to it before.
-    found = performance_profile(
+    result = performance_profile(
         _v05(a={"ogbg": 2.0, "ogbg_model_size": INF}, b={"ogbg": 8.0}, c={"ogbg": 8.1}), V05
     )
-    assert found.ratios.loc["ogbg"].to_dict() == {"a": INF, "b": 1.0, "c": INF}
+    assert result.ratios.loc["ogbg"].to_dict() == {"a": INF, "b": 1.0, "c": INF}
 
 
 def test_held_out_workloads_that_nobody_ran_are_not_held_against_anyone() -> None:
     times = _v05().drop(["ogbg_model_size"])
     times.loc["wmt_glu_tanh"] = math.nan
-    found = performance_profile(times, V05)
-    assert found.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
+    result = performance_profile(times, V05)
+    assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
 
 
 def test_speedup_is_a_geometric_mean_with_budgets_for_misses() -> None:

@@ -35,8 +35,8 @@ def test_every_median_is_the_official_one(track: tuple[str, str]) -> None:
     times = _times(track)
     medians = _official("official_medians.csv", track)
     assert len(medians) > 0
-    found = [times.loc[row.workload, row.submission] for row in medians.itertuples()]
-    np.testing.assert_allclose(found, medians["median_seconds"], rtol=0, atol=1e-9)
+    result = [times.loc[row.workload, row.submission] for row in medians.itertuples()]
+    np.testing.assert_allclose(result, medians["median_seconds"], rtol=0, atol=1e-9)
     # And there is nothing that the official code does not have.
     used = times.loc[times.index.isin(set(medians["workload"]))]
     assert used.notna().sum(axis=None) == len(medians)
@@ -90,8 +90,8 @@ def test_speedups_are_the_official_ones(
     track: tuple[str, str], submission: str, official: float
 ) -> None:
     budgets = ruleset("v0.5", track[1])
-    found = speedup(_times(track), submission, "baseline", ruleset(*track), budgets)
-    assert found == pytest.approx(official, abs=1e-12)
+    result = speedup(_times(track), submission, "baseline", ruleset(*track), budgets)
+    assert result == pytest.approx(official, abs=1e-12)
 
 
 def test_the_medians_are_those_of_the_trials() -> None:

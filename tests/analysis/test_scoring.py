@@ -74,8 +74,8 @@ def test_trials_may_come_in_any_order(tmp_path: Path) -> None:
     mixed = frame.sort_values("global_step", kind="stable")
     keys = ["submission", "trial"]
     expected = scoring.score_trials(frame).sort_values(keys, ignore_index=True)
-    found = scoring.score_trials(mixed).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(found, expected)
+    result = scoring.score_trials(mixed).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(result, expected)
 
 
 def test_cpu_seconds_are_unknown_where_not_logged(tmp_path: Path) -> None:

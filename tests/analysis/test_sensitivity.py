@@ -102,11 +102,11 @@ def test_the_search_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("a,b\n1,2\n", "missing columns workload, entry"), ("", "cannot read")],
 )
-def test_another_table_is_a_users_error(tmp_path: Path, content: str, said: str) -> None:
+def test_another_table_is_a_users_error(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "search.csv"
     path.write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         sensitivity.read_search(path)

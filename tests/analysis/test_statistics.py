@@ -93,9 +93,9 @@ def test_ratio_is_steps_times_cost(intervals: Intervals) -> None:
     assert row["latest"] == pytest.approx(12 / 27)
     draws = np.sort(
         [
-            ours / theirs
+            ours / rival
             for ours in _all_medians([10, 12, 20])
-            for theirs in _all_medians([20, 30, 40])
+            for rival in _all_medians([20, 30, 40])
         ]
     )
     # Sampling noise moves an end by no more than to a neighbouring value.
@@ -178,12 +178,12 @@ def test_draws_depend_on_seed_and_names_only() -> None:
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
     for baseline in (None, "absent"):
-        found = bootstrap(_studies(CELLS), V06, baseline, resamples=10)
-        assert found.ratios.empty and found.speedups.empty
-        assert len(found.scores) == 3
+        result = bootstrap(_studies(CELLS), V06, baseline, resamples=10)
+        assert result.ratios.empty and result.speedups.empty
+        assert len(result.scores) == 3
         full = bootstrap(_studies(CELLS), V06, "b", resamples=10)
-        assert found.ratios.columns.tolist() == full.ratios.columns.tolist()
-        assert found.speedups.columns.tolist() == full.speedups.columns.tolist()
+        assert result.ratios.columns.tolist() == full.ratios.columns.tolist()
+        assert result.speedups.columns.tolist() == full.speedups.columns.tolist()
 
 
 @pytest.mark.parametrize("change", [{"resamples": 0}, {"level": 0.0}, {"level": 1.0}])

@@ -64,11 +64,11 @@ def test_what_cannot_be_used_is_told(write_json: Write) -> None:
     paths.append(paths[0].with_name("gone.json"))
     table, problems = step_cost.read_step_costs(paths)
     assert table["optimizer"].tolist() == ["adamw"]
-    said = [problem.reason for problem in problems]
-    assert said[0] == "net, hb_soap: out of memory; left out"
-    assert said[1] == "net: lacks 'refresh'; left out"
-    assert said[2] == said[3] == "holds no networks with rows; left out"
-    assert "No such file" in said[4]
+    message = [problem.reason for problem in problems]
+    assert message[0] == "net, hb_soap: out of memory; left out"
+    assert message[1] == "net: lacks 'refresh'; left out"
+    assert message[2] == message[3] == "holds no networks with rows; left out"
+    assert "No such file" in message[4]
 
 
 def test_costs_are_drawn_over_adamws(write_json: Write) -> None:

@@ -156,14 +156,14 @@ def test_other_workloads_and_metrics_are_left_out(tmp_path: Path) -> None:
 
 def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    for content, said in (
+    for content, message in (
         (b"", "is empty"),
         (b"study,trial,score\n0,1,2\n", "missing columns submission, workload, global_step, val"),
         (f"{COLUMNS}\n".encode(), "no usable trial"),
         (f"{COLUMNS}\nadamw,0,nowhere,jax,1,1,1,1,loss,1\n".encode(), "unknown workload 'nowh"),
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read_logs(path)
     for name in ("x.csv.gz", "x.parquet"):
         (tmp_path / name).write_bytes(b"no such thing")

@@ -59,21 +59,21 @@ def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> 
         "--timeout=6",
     )
     assert done.returncode == 1, done.stderr
-    found = {workload: row for (workload, _), row in rows(checkout).items()}
-    assert {workload: row["verdict"] for workload, row in found.items()} == {
+    table = {workload: row for (workload, _), row in rows(checkout).items()}
+    assert {workload: row["verdict"] for workload, row in table.items()} == {
         "mnist": "passed",
         "ogbg": "failed",
         "wmt": "stopped",
         "wmt_post_ln": "not run",
         "finewebedu_lm": "not run",
     }
-    assert found["ogbg"]["reason"] == "ValueError: a tensor of the wrong size"
-    assert found["wmt"]["reason"] == "ended after 6 s"
-    assert "variants" in found["wmt_post_ln"]["reason"]
-    assert found["finewebedu_lm"]["reason"].startswith("not in the benchmark")
-    assert f"OK {found['mnist']['seconds']} s" in done.stdout
+    assert table["ogbg"]["reason"] == "ValueError: a tensor of the wrong size"
+    assert table["wmt"]["reason"] == "ended after 6 s"
+    assert "variants" in table["wmt_post_ln"]["reason"]
+    assert table["finewebedu_lm"]["reason"].startswith("not in the benchmark")
+    assert f"OK {table['mnist']['seconds']} s" in done.stdout
     assert "Run through passes.py in place of the benchmark's own file." in done.stdout
-    log = Path(found["mnist"]["log"]).read_text()
+    log = Path(table["mnist"]["log"]).read_text()
     assert str(ROOT / "submission/entries/adamw/submission.py") in log
     assert "('global_batch_size', '2')" in log
     manifest = json.loads((checkout.parent / "table/manifest.json").read_text())
@@ -98,15 +98,18 @@ def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None
 
 
 def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Path) -> None:
-    package = compose(ROOT, "nadamw")
-    write(package, tmp_path / "dist", {}, overwrite=False)
-    flags = ("--workloads=mnist", "--entries=nadamw", f"--packaged={tmp_path / 'dist'}")
+    for entry in ("nadamw", "shampoo_self_tuning"):
+        write(compose(ROOT, entry), tmp_path / "dist", {}, overwrite=False)
+    flags = ("--entries=nadamw,shampoo_self_tuning", f"--packaged={tmp_path / 'dist'}")
     script = f"--test_script=mnist:{checkout}/tests/passes.py"
-    done = run(checkout, *flags, script)
+    done = run(checkout, "--workloads=mnist", *flags, script)
     assert done.returncode == 0, done.stdout
-    log = Path(rows(checkout)["mnist", "package"]["log"]).read_text()
-    assert f"would import {tmp_path}/dist/submissions/external_tuning/nadamw/submission.py" in log
     assert "nadamw, packaged" in done.stdout
+    log = (checkout.parent / "logs/mnist_nadamw_package.log").read_text()
+    assert f"would import {tmp_path}/dist/submissions/external_tuning/nadamw/submission.py" in log
+    log = (checkout.parent / "logs/mnist_shampoo_self_tuning_package.log").read_text()
+    assert "--tuning_search_space=None" in log
+    assert "--submission_path=submissions/self_tuning/shampoo_self_tuning/submission.py" in log
 
 
 def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
@@ -122,15 +125,6 @@ def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
     assert len({original, fingerprint(None, "ogbg"), fingerprint(None, commit="b")}) == 3
     (folder / "implementation/entries/nadamw/nadamw.py").write_text("")
     assert fingerprint(tmp_path) != original
-
-
-def test_entries_without_hyperparameters_get_no_search_space(checkout: Path) -> None:
-    script = f"--test_script=mnist:{checkout}/tests/passes.py"
-    done = run(checkout, "--workloads=mnist", "--entries=shampoo_self_tuning", script)
-    assert done.returncode == 0, done.stderr
-    log = Path(rows(checkout)["mnist", "repository"]["log"]).read_text()
-    assert "--tuning_search_space=None" in log
-    assert "--submission_path=submission/entries/shampoo_self_tuning/submission.py" in log
 
 
 def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:

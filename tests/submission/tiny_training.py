@@ -16,11 +16,11 @@ class TinyWorkload:
       dropout_rate: that the last forward pass was given.
     """
 
-    def __init__(self, logger=None, step_hint=80):
+    def __init__(self, logger=None):
         self.read = set()
         self.dropout_rate = "not asked"
         self._values = {
-            "step_hint": step_hint,
+            "step_hint": 80,
             "max_allowed_runtime_sec": 100,
             "metrics_logger": logger,
             "model_fn": self._model_fn,
@@ -34,17 +34,11 @@ class TinyWorkload:
         return self._values[name]
 
     def _model_fn(
-        self,
-        params,
-        augmented_and_preprocessed_input_batch,
-        model_state,
-        mode,
-        rng,
-        update_batch_norm,
-        dropout_rate=0.25,
+        self, params, augmented_and_preprocessed_input_batch, model_state, mode, rng, **options
     ):
         assert mode == spec.ForwardPassMode.TRAIN
-        self.dropout_rate = dropout_rate
+        assert options.pop("update_batch_norm")
+        self.dropout_rate = {"dropout_rate": 0.25, **options}.pop("dropout_rate")
         return params(augmented_and_preprocessed_input_batch["inputs"]), model_state
 
     def _loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):

@@ -218,8 +218,8 @@ def test_a_point_takes_the_place_of_any_hyperparameters():
         """One step."""
         return workload, hyperparameters, rng, train_state
 
-    with_point = api.with_hyperparameters(step, "mine")
-    assert with_point("w", "theirs", train_state={}) == ("w", "mine", 0, {})
-    assert with_point(workload="w", hyperparameters=None, rng=1) == ("w", "mine", 1, None)
+    with_point = api.with_hyperparameters(step, "point")
+    assert with_point("w", "other", train_state={}) == ("w", "point", 0, {})
+    assert with_point(workload="w", hyperparameters=None, rng=1) == ("w", "point", 1, None)
     assert inspect.signature(with_point) == inspect.signature(step)
     assert with_point.__doc__ == "One step."

@@ -110,7 +110,8 @@ class RefreshSchedule:
         Raises:
           ValueError: for another mode.
         """
-        check_choice("refresh", mode, REFRESHES)
+        if mode not in REFRESHES:
+            check_choice("refresh", mode, REFRESHES)
         if mode == "together":
             return self._all if is_due(step, interval) else ()
         if _is_early(step, interval):

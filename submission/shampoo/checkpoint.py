@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..plan.blocking import Part, StackSpec
 from ..plan.options import BlockingConfig
 from . import averaging
+from .averaging import Averager
 from .config import StateConfig
 from .group_state import GroupStacks, GroupState
 from .parameter_state import (
@@ -174,17 +175,27 @@ def _check_blocking_only(previous: StateConfig, config: StateConfig) -> None:
         )
 
 
-def build_averager(state: GroupState, group: dict[str, Any], optimizer_state: Any) -> None:
-    """Makes the averager of a group's option "averaging" from what `optimizer_state` has of it."""
+def is_divided(states: Iterable[GroupState]) -> bool:
+    """Whether other ranks own some of the state."""
+    return any(state.stacks is not None and state.stacks.is_divided for state in states)
+
+
+def ensure_averager(
+    state: GroupState, group: dict[str, Any], optimizer_state: Any
+) -> Averager | None:
+    """The averager of a group's option "averaging", made from its entries in `optimizer_state`."""
+    if state.averager is not None:
+        return state.averager
     averager = averaging.averager(group["averaging"])
     if averager is None:
-        return
+        return None
     for parameter in group["params"]:
         entry, weight = optimizer_state.get(parameter, {}), local(parameter)
         averager.load(weight, {name: _shard_of(x, parameter) for name, x in entry.items()})
         for name in averager.state_tensors(weight):
             del entry[name]  # the averager owns these tensors from here on
     state.averager = averager
+    return averager
 
 
 def _shard_of(value: Any, parameter: Tensor) -> Any:

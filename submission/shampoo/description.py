@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plan.blocking import plan_parameter
-from .config import StateConfig
+from .config import FIXED, OPTIONS, StateConfig
 from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
 from .group_state import GroupStacks
 
@@ -21,7 +21,7 @@ def names(group: Mapping[str, Any]) -> list[str]:
 
 def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
     """For every parameter of a group its blocks, or why a diagonal method moves it."""
-    found = []
+    rows = []
     for name, parameter in zip(names(group), group["params"], strict=True):
         plan = plan_parameter(parameter.shape, config)
         if plan.reason:
@@ -32,15 +32,15 @@ def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
                 for grid in plan.grids
             ]
             treatment = f"{_METHODS[config.method]}, {' + '.join(blocks)}"
-        found.append(f"{name} {list(parameter.shape)}: {treatment}")
-    return found
+        rows.append(f"{name} {list(parameter.shape)}: {treatment}")
+    return rows
 
 
 def health(
     groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
 ) -> dict[str, dict[str, float]]:
     """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
-    found: dict[str, dict[str, float]] = {}
+    factors: dict[str, dict[str, float]] = {}
     for number, (group, group_stacks) in enumerate(zip(groups, all_stacks, strict=True)):
         labels = names(group)
         several = len(groups) > 1 and not group.get("param_names")
@@ -50,7 +50,7 @@ def health(
                 for part in stack.spec.parts:
                     label = labels[part.index]
                     label = f"group {number} {label}" if several else label
-                    entry = found.setdefault(
+                    entry = factors.setdefault(
                         f"{label} {('left', 'right')[which]}",
                         {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
                     )
@@ -59,7 +59,7 @@ def health(
                         entry["condition"] = max(entry["condition"], row[CONDITION])
                         entry["refreshes"] += int(row[REFRESHES])
                         entry["failed_roots"] += int(row[FAILURES])
-    return found
+    return factors
 
 
 def burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
@@ -70,3 +70,30 @@ def burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
         "state_bytes": sum(tensor.numel() * tensor.itemsize for tensor in tensors),
         "bytes_sent_per_step": sum(stacks.distributor.bytes_per_step for stacks in groups),
     }
+
+
+def diagnostics(
+    groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
+) -> dict[str, Any]:
+    """What `Shampoo.diagnostics` returns of stacks."""
+    factors = health(groups, all_stacks)
+    rows = factors.values()
+    return {
+        "refreshes": sum(row["refreshes"] for row in rows),
+        "failed_roots": sum(row["failed_roots"] for row in rows),
+        "residual": max((row["residual"] for row in rows), default=0.0),
+        "condition": max((row["condition"] for row in rows), default=0.0),
+        **burden(all_stacks),
+        "factors": factors,
+    }
+
+
+def text(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of `Shampoo.__repr__`: options of each group, and treatment of each parameter."""
+    rows = []
+    for number, group in enumerate(groups):
+        options = ", ".join(f"{name}={group[name]}" for name in OPTIONS)
+        rows.append(f"  group {number}: {options}")
+        config = StateConfig(**{name: group[name] for name in FIXED})
+        rows.extend(f"    {line}" for line in lines(group, config))
+    return rows

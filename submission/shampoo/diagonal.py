@@ -12,6 +12,9 @@ from .step import StepInfo, StepOptions
 # torch has fused Adam kernels for these devices only.
 _FUSED_DEVICES = ("cpu", "cuda")
 
+# First moments, second moments and step counts.
+AdamState = tuple[list[Tensor], list[Tensor], list[Tensor]]
+
 
 class Diagonal:
     """SGD, AdaGrad, RMSprop or Adam for N blocks [m, n].
@@ -75,7 +78,7 @@ class Diagonal:
 def fused_adam(
     weights: list[Tensor],
     grads: list[Tensor],
-    state: tuple[list[Tensor], list[Tensor], list[Tensor]],
+    state: AdamState,
     finite: Tensor,
     options: StepOptions,
 ) -> None:

@@ -76,14 +76,14 @@ def decompose(matrices: Tensor) -> Eigendecomposition:
     infinite = ~torch.linalg.matrix_norm(matrices).isfinite()
     if infinite.any():
         matrices = torch.where(infinite[:, None, None], 0.0, matrices)
-    found, sound = _eigh(matrices)
+    results, sound = _eigh(matrices)
     for index in (~sound).nonzero().flatten().tolist():
         alone, sound_alone = _eigh(matrices[index : index + 1].double())
-        for result, retried in zip(found, alone, strict=True):
+        for result, retried in zip(results, alone, strict=True):
             result[index] = torch.where(sound_alone, retried[0], torch.nan)
-    for result in found:
+    for result in results:
         result[infinite] = torch.nan
-    return found
+    return results
 
 
 def non_orthonormality(vectors: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
 def sign_probes(matrices: Tensor) -> Tensor:
     """Signs [_PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
 
-    Made anew at each call: kept ones might be read on one CUDA stream before another has made them.
+    Made anew at each call: unchanged ones might be read on one CUDA stream before another has made them.
 
     Args:
       matrices: [N, d, d], whose dtype and device the signs have.
@@ -252,10 +252,10 @@ def _eigenbasis(matrices: Tensor, previous: Tensor, solver: str) -> Bases:
         values, order = values.sort(dim=-1, descending=True, stable=True)
         vectors = _permuted(vectors, order)
         orthonormal = non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype]
-    kept = zero | ~(finite & orthonormal)
+    unchanged = zero | ~(finite & orthonormal)
     may_read = solver == "eigh" or matrices.device.type == "cpu"
-    if not may_read or kept.any():
-        vectors = torch.where(kept[:, None, None], previous, vectors)
+    if not may_read or unchanged.any():
+        vectors = torch.where(unchanged[:, None, None], previous, vectors)
     return Bases(
         vectors,
         torch.where(finite[:, None], values * bounds.squeeze(-1), torch.nan),

@@ -1,8 +1,9 @@
 """Stacks, averages and validated options of one parameter group, and the group's step."""
 
+import dataclasses
 import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
+# The fields of `StepOptions` that are options of a parameter group as they are.
+_TAKEN = tuple(
+    field.name
+    for field in dataclasses.fields(StepOptions)
+    if field.name not in ("lr", "l2", "decay", "refresh_step")
+)
 _COMPARED = tuple(name for name in OPTIONS if name != "lr")
 
 
@@ -183,6 +190,26 @@ class GroupState:
             self._validated = values
         return self._config
 
+    def finish(self) -> None:
+        """Installs the results of refreshes that run beside training."""
+        for stacks in self.stacks.stack_groups if self.stacks else ():
+            stacks.refresher.collect()
+
+    def stacked_indices(
+        self, parameters: Sequence[Tensor], indices: Collection[int], placements: Placements
+    ) -> Collection[int]:
+        """The parameters that must be in the stacks, the same on all ranks.
+
+        On one device those at `indices`, which have a gradient. Elsewhere a rank cannot know
+        whether another has one, and all that are not frozen enter at the first step.
+        """
+        if self.stacks is not None and not self.stacks.is_divided:
+            return indices
+        if self.stacks is None and all(placements.of(p).owners == 1 for p in parameters):
+            return indices
+        trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
+        return trained.union(indices)
+
     def begin(self, group: dict[str, Any], indices: Sequence[int]) -> GroupStacks:
         """Starts a step; changes no state but the averager's.
 
@@ -235,7 +262,7 @@ class GroupState:
     def gather(self) -> list[Tensor]:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
         assert self.stacks is not None
-        self._options = StepOptions.of(self._group)
+        self._options = step_options(self._group)
         self._group["refresh_step"] += 1
         weights, options = self.stacks.weights, self._options
         return [stacks.gather(self._grads, weights, options) for stacks in self.stacks.stack_groups]
@@ -293,3 +320,25 @@ def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
         # Its reciprocal in float64, as the scaler itself does, so that powers of two stay exact.
         inverse = scale.double().reciprocal().float().to(device, non_blocking=True)
         torch._foreach_mul_(grads, inverse)
+
+
+def step_options(group: Mapping[str, Any]) -> StepOptions:
+    """The options of a validated parameter group at its next step."""
+    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+    strength, mode = group["weight_decay"], group["decay_mode"]
+    l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
+    if mode == "independent":
+        peak = max(group["peak_lr"], group.get("max_lr", 0.0))  # max_lr: OneCycleLR's
+        decay = strength / peak if peak > 0 else 0.0
+    chosen = {name: group[name] for name in _TAKEN}
+    step = group["refresh_step"] + 1
+    return StepOptions(lr=lr, l2=l2, decay=decay, refresh_step=step, **chosen)
+
+
+def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Adds missing options and counters to a parameter group."""
+    for name in OPTIONS:
+        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
+    group.setdefault("refresh_step", 0)
+    group.setdefault("skipped_steps", 0)
+    group.setdefault("peak_lr", float(group["lr"]))

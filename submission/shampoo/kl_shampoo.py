@@ -12,7 +12,8 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from .config import StateConfig
 from .diagonal import bias_correction
-from .preconditioners import Eigenbasis, FactorAverage
+from .factor import FactorAverage
+from .preconditioners import Eigenbasis
 from .step import StepInfo, StepOptions
 
 

@@ -1,10 +1,8 @@
 """Distributed Shampoo as a `torch.optim.Optimizer`: options, the order of a step, checkpoints.
 
-Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step,
-as in the papers, and where it is here:
+Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step:
 
-1. gradients enter stacks of equal blocks, a non-finite one skips the step
-   (`Distributor.scatter_gradients`);
+1. gradients G enter stacks of equal blocks (`Distributor.scatter_gradients`);
 2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`Stack.update_factors`);
 3. the L^(-1/p) and R^(-1/p), or eigenbases, that are due (`Refresher.refresh`);
 4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p) (`Stack.compute_direction`);
@@ -23,9 +21,8 @@ from torch.optim.optimizer import ParamsT
 
 from ..plan.options import Grafting, Method
 from . import checkpoint, description
-from .averaging import Averager
-from .config import FIXED, OPTIONS, DistributedConfig, ShampooConfig, StateConfig
-from .group_state import GroupState, unscale
+from .config import OPTIONS, DistributedConfig, ShampooConfig
+from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, local
 
 
@@ -106,12 +103,6 @@ class Shampoo(torch.optim.Optimizer):
         distributed: DistributedConfig | Literal["auto"] | None = "auto",
     ) -> None:
         given = locals()
-        if distributed == "auto":
-            distributed = DistributedConfig()
-        if distributed is not None and not isinstance(distributed, DistributedConfig):
-            raise ValueError(
-                f'distributed must be "auto", None or a DistributedConfig, got {distributed!r}.'
-            )
         self._placements = Placements(distributed)
         self._group_states: dict[Tensor, GroupState] = {}
         self._skipped: Tensor | None = None
@@ -169,7 +160,6 @@ class Shampoo(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             unscale([p for group in self.param_groups for p in group["params"]], scale)
@@ -234,43 +224,22 @@ class Shampoo(torch.optim.Optimizer):
             `BlockingConfig` has changed since the first step.
         """
         state = self._group_state(group)
-        indices = self._stacked_indices(group, state, indices)
+        indices = state.stacked_indices(group["params"], indices, self._placements)
         if not indices:
             return None
         config, stacks = state.config(group), state.stacks
-        self._averager(group, state)
+        if group["averaging"] is not None:
+            checkpoint.ensure_averager(state, group, self.state)
         same = stacks is not None and (stacks.config is config or stacks.config == config)
         if stacks is None or not (same and stacks.indices.issuperset(indices)):
             checkpoint.build_stacks(state, group, config, indices, self._placements, self.state)
         return state
 
-    def _stacked_indices(
-        self, group: dict[str, Any], state: GroupState, indices: Collection[int]
-    ) -> Collection[int]:
-        """The parameters that must be in the group's stacks, the same on all ranks.
-
-        On one device those at `indices`, which have a gradient. Elsewhere a rank cannot know
-        whether another has one, and all that are not frozen enter at the first step.
-        """
-        stacks, parameters = state.stacks, group["params"]
-        if stacks is not None and not stacks.is_divided:
-            return indices
-        if stacks is None and all(self._placements.of(p).owners == 1 for p in parameters):
-            return indices
-        trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
-        return trained.union(indices)
-
-    def _averager(self, group: dict[str, Any], state: GroupState) -> Averager | None:
-        """The averager of the group's weights, if the option "averaging" is set."""
-        if state.averager is None and group["averaging"] is not None:
-            checkpoint.build_averager(state, group, self.state)
-        return state.averager
-
     @torch.no_grad()
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
         for group in self.param_groups:
-            averager = self._averager(group, self._group_state(group))
+            averager = checkpoint.ensure_averager(self._group_state(group), group, self.state)
             if averager is not None:
                 averager.eval(map(local, group["params"]), group)
 
@@ -278,15 +247,14 @@ class Shampoo(torch.optim.Optimizer):
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
         for group in self.param_groups:
-            averager = self._averager(group, self._group_state(group))
+            averager = checkpoint.ensure_averager(self._group_state(group), group, self.state)
             if averager is not None:
                 averager.train(map(local, group["params"]))
 
     def finish(self) -> None:
         """Ends refreshes that run beside training; the next step would do so anyway."""
         for state in self._group_states.values():
-            for stacks in state.stacks.stack_groups if state.stacks else ():
-                stacks.refresher.collect()
+            state.finish()
 
     @torch.no_grad()
     def consolidate_state_dict(self, to: int | None = 0) -> None:
@@ -301,7 +269,7 @@ class Shampoo(torch.optim.Optimizer):
             `torch.distributed.checkpoint` needs.
         """
         self._consolidated = None
-        if not self._is_divided():
+        if not checkpoint.is_divided(self._group_states.values()):
             return
         self.finish()
         needed = to is None or to == dist.get_rank()
@@ -311,11 +279,6 @@ class Shampoo(torch.optim.Optimizer):
             entries.update(checkpoint.gathered(state, group["params"], self.state, needed))
         if needed:
             self._consolidated = entries
-
-    def _is_divided(self) -> bool:
-        """Whether other ranks own some of the state."""
-        states = self._group_states.values()
-        return any(state.stacks is not None and state.stacks.is_divided for state in states)
 
     def _count_skipped(self) -> int:
         """Steps skipped so far, moved from the device to where checkpoints keep them."""
@@ -341,7 +304,7 @@ class Shampoo(torch.optim.Optimizer):
 
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
-        if not self._is_divided():
+        if not checkpoint.is_divided(self._group_states.values()):
             entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
             for group in self.param_groups:
                 state = self._group_state(group)
@@ -426,33 +389,12 @@ class Shampoo(torch.optim.Optimizer):
           `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
         """
         stacks = [self._group_state(group).stacks for group in self.param_groups]
-        factors = description.health(self.param_groups, stacks)
-        rows = factors.values()
         return {
             "skipped_steps": self._count_skipped(),
-            "refreshes": sum(row["refreshes"] for row in rows),
-            "failed_roots": sum(row["failed_roots"] for row in rows),
-            "residual": max((row["residual"] for row in rows), default=0.0),
-            "condition": max((row["condition"] for row in rows), default=0.0),
-            **description.burden(stacks),
-            "factors": factors,
+            **description.diagnostics(self.param_groups, stacks),
         }
 
     def __repr__(self) -> str:
         """The options, and for every parameter its blocks, or why a diagonal method moves it."""
-        lines = [f"{type(self).__name__} ("]
-        for number, group in enumerate(self.param_groups):
-            options = ", ".join(f"{name}={group[name]}" for name in OPTIONS)
-            lines.append(f"  group {number}: {options}")
-            config = StateConfig(**{name: group[name] for name in FIXED})
-            lines.extend(f"    {line}" for line in description.lines(group, config))
-        return "\n".join([*lines, ")"])
-
-
-def complete(group: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Adds to a parameter group what it lacks: options, and its own counters."""
-    for name in OPTIONS:
-        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
-    group.setdefault("refresh_step", 0)
-    group.setdefault("skipped_steps", 0)
-    group.setdefault("peak_lr", float(group["lr"]))
+        lines = description.text(self.param_groups)
+        return "\n".join([f"{type(self).__name__} (", *lines, ")"])

@@ -79,11 +79,21 @@ class Placements:
     """Finds the placement of each parameter, and makes what process groups that takes.
 
     Args:
-      config: the user's choice; None for one device, whatever process groups there are.
+      config: the user's choice; None for one device, whatever process groups there are; "auto" for
+        the defaults.
+
+    Raises:
+      ValueError: for another value.
     """
 
-    def __init__(self, config: DistributedConfig | None) -> None:
-        self.config = config
+    def __init__(self, config: DistributedConfig | Literal["auto"] | None) -> None:
+        if config == "auto":
+            config = DistributedConfig()
+        if config is not None and not isinstance(config, DistributedConfig):
+            raise ValueError(
+                f'distributed must be "auto", None or a DistributedConfig, got {config!r}.'
+            )
+        self.config: DistributedConfig | None = config
         self._of_mesh: dict[Any, Placement] = {}
         self._replicated: Placement | None = None
 

@@ -5,7 +5,7 @@ training; `install` installs trusted results on the device, without a host sync.
 """
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,15 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis, roots
 from .config import StateConfig, factor_dtypes
-from .factor import REFRESHES, AsyncFlags, Blocks, KroneckerFactor, SymmetricStack
+from .factor import (
+    REFRESHES,
+    AsyncFlags,
+    Basis,
+    Blocks,
+    FactorAverage,
+    KroneckerFactor,
+    SymmetricStack,
+)
 from .step import StepInfo, StepOptions
 
 # Roots are only multiplied with, and halving their storage pays as long as one halving costs
@@ -153,38 +161,6 @@ class Preconditioner(abc.ABC):
         return tensors
 
 
-class FactorAverage:
-    """How the factors of a stack average one gradient.
-
-    Attributes:
-      decay: EMA weight of the old factors, 1 for blocks that average none; broadcasts to [N, 1, 1].
-      weight: the gradient's.
-      seed: of stochastic rounding: the group's step.
-    """
-
-    def __init__(self, decay: Tensor, weight: float, seed: int, only: Tensor | None) -> None:
-        self.decay, self.weight, self.seed = decay, weight, seed
-        self._only = only
-
-    @classmethod
-    def of(cls, info: StepInfo, options: StepOptions) -> "FactorAverage | None":
-        """None at a step whose gradient is skipped; a block's first gradient always counts."""
-        interval, step = options.factor_interval, options.refresh_step
-        scheduled = step % interval == 0
-        if not scheduled and info.fresh is None:
-            return None
-        beta = options.betas[1] ** interval
-        if scheduled and interval == 1:
-            return cls(info.decays[1], 1 - beta, step, None)
-        live = info.live if scheduled or info.fresh is None else info.live & info.fresh
-        decay = 1 - (1 - beta) * live.to(info.corrections[1].dtype)
-        return cls(decay, 1 - beta, step, None if scheduled else live)
-
-    def observed(self, grad: Tensor) -> Tensor:
-        """The gradient, zero for blocks that average none."""
-        return grad if self._only is None else grad * self._only
-
-
 class InverseRoot(Preconditioner):
     """Shampoo: S = L^(-e) M R^(-e) (Gupta et al. 2018, arXiv:1802.09568, algorithm 1).
 
@@ -256,29 +232,6 @@ class InverseRoot(Preconditioner):
 
     def _derived(self, side: int) -> dict[str, Tensor]:
         return {"_root": self._root(side).storage, "_health": self.factor(side).health}
-
-
-class Basis(NamedTuple):
-    """The eigenbases of the factors of one side.
-
-    Attributes:
-      vectors: Q, [N, d, d], columns by descending eigenvalue; the identity before a refresh.
-      eigenvalues: [N, d] for KL-Shampoo, averaged every step; None for SOAP.
-      warm: for each block, whether the host knows that it has been refreshed.
-      warmed: reports that to the host.
-    """
-
-    vectors: Tensor
-    eigenvalues: Tensor | None
-    warm: list[bool]
-    warmed: AsyncFlags
-
-    def rotate(self, matrices: Tensor, side: int, back: bool = False) -> Tensor:
-        """Q^T X for side 0 and X Q for side 1; Q X and X Q^T to go `back`."""
-        vectors = self.vectors.mT if back == (side == 1) else self.vectors
-        rotated = matrices.to(vectors.dtype)
-        rotated = vectors @ rotated if side == 0 else rotated @ vectors
-        return rotated.to(matrices.dtype)
 
 
 class Eigenbasis(Preconditioner):

@@ -69,8 +69,8 @@ def inverse_root(
     Raises:
       ValueError: if there is no such solver, or not for this exponent.
 
-    >>> found = inverse_root(4 * torch.eye(2)[None], exponent=0.5, damping=0.0)
-    >>> found.roots, found.trusted
+    >>> result = inverse_root(4 * torch.eye(2)[None], exponent=0.5, damping=0.0)
+    >>> result.roots, result.trusted
     (tensor([[[0.5000, 0.0000],
              [0.0000, 0.5000]]]), tensor([True]))
     """
@@ -102,15 +102,15 @@ def _resolve(solver: str, exponent: float, on_cuda: bool) -> str:
 def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:
     if solver == "eigh":
         return _by_eigh(matrices, exponent, damping)
-    found = by_products(matrices, exponent, damping, solver)
+    result = by_products(matrices, exponent, damping, solver)
     if not matrices.is_cuda:
-        failed = (~found.trusted).nonzero().squeeze(-1)
+        failed = (~result.trusted).nonzero().squeeze(-1)
         if len(failed):
             repeated = _by_eigh(matrices[failed].double(), exponent, damping)
-            for result, other in zip(found, repeated, strict=True):
-                result[failed] = other.to(result.dtype)
-            found.trusted[failed] &= _is_finite(found.roots[failed])
-    return found
+            for tensor, again in zip(result, repeated, strict=True):
+                tensor[failed] = again.to(tensor.dtype)
+            result.trusted[failed] &= _is_finite(result.roots[failed])
+    return result
 
 
 def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:

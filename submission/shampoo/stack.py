@@ -9,7 +9,7 @@ from torch import Tensor
 from ..plan.blocking import BlockGrid, Part, StackSpec
 from . import diagonal
 from .config import StateConfig
-from .diagonal import Diagonal
+from .diagonal import AdamState, Diagonal
 from .kl_shampoo import KLShampoo
 from .preconditioners import InverseRoot, Preconditioner, Soap
 from .step import StepInfo, StepOptions
@@ -80,6 +80,7 @@ class Stack:
         self.active: Sequence[Part] = ()
         self.is_active: Sequence[bool] = ()
         self._active_views: list[Tensor] | None = None
+        self._adam: tuple[Sequence[Sequence[int]], AdamState] | None = None
         self._magnitude: Tensor | None = None
         self._scale: Tensor | None = None
 
@@ -103,7 +104,7 @@ class Stack:
         """Caches the parts of the parameters at `indices`, which have a gradient."""
         self.is_active = [part.index in indices for part in self.spec.parts]
         self.active = [part for part in self.spec.parts if part.index in indices]
-        self._active_views = None
+        self._active_views = self._adam = None
 
     @property
     def active_views(self) -> list[Tensor]:
@@ -113,14 +114,14 @@ class Stack:
             self._active_views = [view for view, is_active in pairs if is_active]
         return self._active_views
 
-    def adam_state(
-        self, shapes: Sequence[Sequence[int]]
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def adam_state(self, shapes: Sequence[Sequence[int]]) -> AdamState:
         """First moments, second moments and step counts of the active parts.
 
         Args:
           shapes: of the moments, whose parts are complete parameters; step counts are scalars.
         """
+        if self._adam is not None and self._adam[0] == shapes:
+            return self._adam[1]
         assert self.diagonal is not None and self.diagonal.second is not None
         first, second = (
             [
@@ -129,7 +130,9 @@ class Stack:
             ]
             for state in (self.ensure_first(), self.diagonal.second)
         )
-        return first, second, [self.steps[part.offset, 0, 0] for part in self.active]
+        state = first, second, [self.steps[part.offset, 0, 0] for part in self.active]
+        self._adam = shapes, state
+        return state
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self._shape, dtype=self.dtype, device=self.device)

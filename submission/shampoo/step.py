@@ -1,8 +1,7 @@
 """What one step means: its options, the same for a parameter group, and its masks and rates."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -36,27 +35,6 @@ class StepOptions:
     overlap: bool
     factor_interval: int
     refresh_step: int
-
-    @classmethod
-    def of(cls, group: Mapping[str, Any]) -> "StepOptions":
-        """The options of a validated parameter group at its next step."""
-        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
-        strength, mode = group["weight_decay"], group["decay_mode"]
-        l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
-        if mode == "independent":
-            peak = max(group["peak_lr"], group.get("max_lr", 0.0))  # max_lr: OneCycleLR's
-            decay = strength / peak if peak > 0 else 0.0
-        chosen = {name: group[name] for name in _TAKEN}
-        step = group["refresh_step"] + 1
-        return cls(lr=lr, l2=l2, decay=decay, refresh_step=step, **chosen)
-
-
-# The fields of `StepOptions` that are options of a parameter group as they are.
-_TAKEN = tuple(
-    field.name
-    for field in dataclasses.fields(StepOptions)
-    if field.name not in ("lr", "l2", "decay", "refresh_step")
-)
 
 
 class StepInfo(NamedTuple):

@@ -118,7 +118,7 @@ def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
 def sign_probes(matrices: Tensor) -> Tensor:
     """Signs [_PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
 
-    Made anew at each call: unchanged ones might be read on one CUDA stream before another has made them.
+    Not cached: cached ones might be read on one CUDA stream before another has made them.
 
     Args:
       matrices: [N, d, d], whose dtype and device the signs have.

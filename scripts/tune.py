@@ -141,8 +141,8 @@ def search_trials(
     workloads: Sequence[str], points: Mapping[str, Sequence[Point]], seed: int, **settings: Any
 ) -> list[Trial]:
     """All points in study 0; `settings` are those of `plan.trials_of`."""
-    everything = plans.all_points(workloads, points)
-    return plans.trials_of([0], points, everything, seed, **settings)
+    choice = plans.all_points(workloads, points)
+    return plans.trials_of([0], points, choice, seed, **settings)
 
 
 def run(

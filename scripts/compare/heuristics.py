@@ -11,10 +11,7 @@ has not been run has a dash.
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from absl import flags
 
 from common import cli, documents, files
 from common.cli import UserError
@@ -24,7 +21,6 @@ from scripts.local.environment import ROOT
 from scripts.local.metrics_log import read_csv
 from workloads import registry
 
-FLAGS = flags.FLAGS
 DOCUMENT = ROOT / "docs" / "heuristics.md"
 VARIANTS = ROOT / "scripts" / "variants" / "ablations.json"
 TABLE = ROOT / "results" / "ablations" / "compare.csv"
@@ -33,27 +29,13 @@ METHODS = {"ours_soap": "soap", "ours_kl_shampoo": "kl_shampoo"}
 Cells = Mapping[str, str]
 
 
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_string("document", str(DOCUMENT), "Markdown file to fill in")
-    flags.DEFINE_string("variants", str(VARIANTS), "variants file of the comparison")
-    flags.DEFINE_string(
-        "table", None, f"compare.csv of the comparison (default: {TABLE}, if there is one)"
-    )
-
-
 def main(argv: Sequence[str]) -> int:
     """Fills in the document."""
     del argv
-    document = Path(FLAGS.document)
-    _, variants = read_variants(Path(FLAGS.variants))
-    rows = read_csv(Path(FLAGS.table), COLUMNS) if FLAGS.table else committed_rows()
-    try:
-        text = document.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {document}: {error.strerror}") from error
-    files.write_text(document, filled(text, variants, rows))
-    print(f"wrote {document} from {len(rows)} rows")
+    rows = committed_rows()
+    text = filled(DOCUMENT.read_text("utf-8"), read_variants(VARIANTS)[1], rows)
+    files.write_text(DOCUMENT, text)
+    print(f"wrote {DOCUMENT} from {len(rows)} rows")
     return 0
 
 
@@ -115,5 +97,4 @@ def _python(name: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-    define_flags()
     cli.run(main)

@@ -64,15 +64,18 @@ def rows_of(chains: Sequence[Chain]) -> list[Row]:
 
 def _row(chain: Chain, progress: Mapping[tuple[str, str], Progress]) -> Row:
     comparison, variant, workload = chain.comparison, chain.variant, chain.workload
-    own, baseline = progress[workload, variant.name], variant.baseline or comparison.baseline
-    outcomes, budget = own.chosen, comparison.budget(workload)
+    state, baseline = (
+        progress[workload, variant.name],
+        variant.baseline or comparison.baseline,
+    )
+    outcomes, budget = state.chosen, comparison.budget(workload)
     against = progress[workload, baseline].chosen if (workload, baseline) in progress else []
     median, near = median_steps(outcomes), median_steps(outcomes, near=True)
     ratio, bound = ratio_of(median, median_steps(against), budget)
     near_ratio, near_bound = ratio_of(near, median_steps(against, near=True), budget)
     rate = outcomes[0].learning_rate if outcomes else math.nan
     grid = comparison.learning_rates
-    failures = dict.fromkeys(outcome.failure for outcome in own.outcomes() if outcome.failure)
+    failures = dict.fromkeys(outcome.failure for outcome in state.outcomes() if outcome.failure)
     return Row(
         workload=workload,
         variant=variant.name,

@@ -34,7 +34,7 @@ def launch(command: Sequence[str], nproc: int, stop_seconds: float) -> int:
       command: program and arguments.
       stop_seconds: how long ranks may take to end after such a signal.
     """
-    _quieten()
+    _configure_environment()
     with tempfile.TemporaryDirectory(prefix="ranks_") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -60,13 +60,13 @@ def launch(command: Sequence[str], nproc: int, stop_seconds: float) -> int:
     return 0
 
 
-def _quieten() -> None:
-    """Keeps the launcher's own logs back, and the ranks on the loopback interface."""
+def _configure_environment() -> None:
+    """Silences the launcher's own logs, and has ranks talk over the loopback interface."""
     logger = logging.getLogger("torch.distributed.elastic")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
-    there = {name for _, name in socket.if_nameindex()}
-    if loopback := there & {"lo", "lo0"}:
+    interfaces = {name for _, name in socket.if_nameindex()}
+    if loopback := interfaces & {"lo", "lo0"}:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback.pop())
 
 
@@ -99,8 +99,8 @@ def verdict(failures: Mapping[int, ProcessFailure], nproc: int) -> tuple[int, st
         return failure.exitcode, ""
     name, _, rest = message.partition(": ")
     if name == RankLost.__name__:
-        silent = [f"process {other}" for other in failures if precedence(other)[0]]
-        more = f"; {' and '.join(silent)} had to be killed" if silent else ""
+        killed = [f"process {other}" for other in failures if precedence(other)[0]]
+        more = f"; {' and '.join(killed)} had to be killed" if killed else ""
         return 1, f"{who} ended: {rest}{more}"
     trace = failure.error_file_data["message"]["extraInfo"]["py_callstack"]
     first_line = (message.splitlines() or [""])[0]

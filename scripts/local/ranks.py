@@ -37,7 +37,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
     try:
         backend = "gloo"
         if torch.cuda.is_available():
-            torch.cuda.set_device(_own_gpu())
+            torch.cuda.set_device(_gpu_of_this_rank())
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_seconds))
         yield
@@ -53,14 +53,14 @@ def joined(timeout_seconds: float) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def _own_gpu() -> int:
-    own, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if own >= there:
+def _gpu_of_this_rank() -> int:
+    local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local_rank >= gpus:
         raise UserError(
             f"--nproc={os.environ['LOCAL_WORLD_SIZE']}: each process needs a GPU of its own, and "
-            f"there are {there}; with CUDA_VISIBLE_DEVICES= they run on the CPU"
+            f"there are {gpus}; with CUDA_VISIBLE_DEVICES= they run on the CPU"
         )
-    return own
+    return local_rank
 
 
 def _rank_lost(error: Exception, timeout_seconds: float) -> RankLost | None:
@@ -79,9 +79,9 @@ def maximum(*values: float) -> tuple[float, ...]:
     """Each value's maximum over the ranks; a collective."""
     if count() == 1:
         return values
-    found = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return tuple(found.tolist())
+    maxima = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+    return tuple(maxima.tolist())
 
 
 def from_first(make: Callable[[], T]) -> T:

@@ -122,7 +122,7 @@ def absent() -> dict[str, str]:
 
 
 def _survey() -> tuple[dict[str, Rival], dict[str, str]]:
-    found: dict[str, Rival] = {}
+    installed: dict[str, Rival] = {}
     missing: dict[str, str] = {}
     for name, adapter in _ADAPTERS.items():
         try:
@@ -130,8 +130,8 @@ def _survey() -> tuple[dict[str, Rival], dict[str, str]]:
         except Exception as error:  # A rival's import may fail in any way; that ends no run.
             missing[name] = f"{type(error).__name__}: {error}"
             continue
-        found[name] = Rival(name, version, adapter.make, adapter.refreshes_at)
-    return found, missing
+        installed[name] = Rival(name, version, adapter.make, adapter.refreshes_at)
+    return installed, missing
 
 
 def _shared(options: RivalOptions, **more: Any) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def run_trial(
     saved = directory / CHECKPOINT
     snapshot = checkpoint.load(saved) if saved.exists() else None
     if snapshot is not None:
-        for part, wanted in trial_state.identity(trial).items():
+        for part, expected in trial_state.identity(trial).items():
             where = f"cannot resume from checkpoint {saved}: it"
-            require_same(where, snapshot.get(part), wanted)
+            require_same(where, snapshot.get(part), expected)
     state = trial_state.start(trial, MetricsLog(directory), load)
     if snapshot is not None:
         try:
@@ -168,13 +168,15 @@ class _Run:
             train_state["training_complete"] = (
                 ended_by_submission or state.global_step >= self.last_step
             )
-            if train_state["training_complete"] or self.evaluation_is_due():
+            evaluation_due = state.global_step % self.facts.eval_period_steps == 0
+            if train_state["training_complete"] or evaluation_due:
                 self.prepare_for_eval(prepare_rng)
                 if state.clock.wall >= self.facts.max_runtime_seconds:
                     train_state["is_time_remaining"] = False
                     return "time"
                 self.evaluate(eval_rng)
-                if self.targets_met() and not self.ignore_targets:
+                goals = ("validation_goal_reached", "test_goal_reached")
+                if all(train_state[goal] for goal in goals) and not self.ignore_targets:
                     return "targets"
                 if self.hooks.decided(state.eval_results):
                     return "decided"
@@ -289,13 +291,6 @@ class _Run:
             "accumulated_eval_time": train_state["accumulated_eval_time"] + spent,
             "accumulated_logging_time": train_state["accumulated_logging_time"],
         }
-
-    def evaluation_is_due(self) -> bool:
-        return self.state.global_step % self.facts.eval_period_steps == 0
-
-    def targets_met(self) -> bool:
-        train_state = self.state.train_state
-        return train_state["validation_goal_reached"] and train_state["test_goal_reached"]
 
     def seconds(self) -> float:
         """Duration of the trial over all processes that ran it, without initialisation."""

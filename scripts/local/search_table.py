@@ -72,12 +72,12 @@ def write_table(
     """Writes search.csv; rows that it holds already for other values of `key` stay."""
     written = {tuple(row[name] for name in key) for row in rows}
     present = read_csv(path, COLUMNS) if path.exists() else []
-    others = [
+    rows_of_others = [
         {name: value for name, value in row.items() if value != ""}
         for row in present
         if tuple(row[name] for name in key) not in written
     ]
-    write_csv(path, [*others, *rows], COLUMNS)
+    write_csv(path, [*rows_of_others, *rows], COLUMNS)
 
 
 def costs_and_ranks(path: Path, entry: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -114,8 +114,8 @@ def choose(costs: pd.DataFrame, ranks: pd.DataFrame, count: int) -> list[int]:
     chosen: list[int] = []
 
     def score(number: int) -> tuple[float, float, float, int]:
-        together = [*chosen, number]
-        by_cost, by_rank = (mean(table.loc[together].min()) for table in (costs, ranks))
+        candidates = [*chosen, number]
+        by_cost, by_rank = (mean(table.loc[candidates].min()) for table in (costs, ranks))
         return by_cost, by_rank, mean(ranks.loc[number]), number
 
     while len(chosen) < count:

@@ -38,7 +38,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A job that ended with another exit code than 0, and why, as `log_errors` has it."""
+    """A job that ended with another exit code than 0, and why (`supervisor.last_error`)."""
 
     job: Job
     returncode: int

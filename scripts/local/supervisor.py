@@ -7,7 +7,7 @@
 of them at a limit, and says how it went. `Child` is one running command, for whoever waits for
 several at a time (`scripts.local.studies.run_jobs`). In both cases
 
-- output goes to the end of a log, from which the reason of a failure is taken (`log_errors`);
+- output goes to the end of a log, from which the reason of a failure is taken (`last_error`);
 - the process has a session of its own, so Ctrl-C reaches its parent alone, which ends it in order;
 - the kernel ends it when its parent is killed (on Linux);
 - ending it ends its descendants, those in sessions of their own (ranks of torchrun) included.
@@ -17,6 +17,7 @@ import ctypes
 import dataclasses
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,11 +29,17 @@ from types import FrameType
 
 import psutil
 
-from scripts.local.log_errors import last_error
-
 GIB = 2**30
 _KILL_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+
+# The last line of a traceback, of any rank, or what `common.cli` prints. That of torchrun comes
+# after its ranks' own and says nothing.
+_ERROR = re.compile(
+    r"(?:\[rank\d+\]: )?"
+    r"((?!.*ChildFailedError)[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure)\b.*"
+    r"|error: .*)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +208,23 @@ def run(
     seconds = time.monotonic() - begin
     look()
     return Outcome(child.poll() or 0, seconds, peak, limited or child.problem(), bool(limited))
+
+
+def last_error(log: Path, code: int, start: int = 0) -> str:
+    """The last error that a log names, else its last line, else the exit code.
+
+    Args:
+      code: the exit code; below 0, it is the signal that is named.
+      start: the byte of the log from which on it is the process's.
+    """
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    with log.open("rb") as stream:
+        stream.seek(start)
+        text = stream.read().decode("utf-8", "replace")
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    errors = [match[1] for line in lines if (match := _ERROR.match(line))]
+    return (errors or lines or [f"exit code {code}"])[-1].lstrip()
 
 
 def most_memory() -> float:

@@ -107,7 +107,7 @@ class Trial:
 def require_same(
     where: str,
     recorded: Any,
-    wanted: Mapping[str, Any],
+    expected: Mapping[str, Any],
     more_is_allowed: bool = False,
     remedy: str = _REMEDY,
 ) -> None:
@@ -119,15 +119,15 @@ def require_same(
     """
     if not isinstance(recorded, dict):
         raise UserError(f"{where} is damaged or of another version: it records no settings")
-    more = () if more_is_allowed else sorted(recorded.keys() - wanted.keys(), key=str)
-    for name in (*wanted, *more):
-        if name in recorded and name in wanted and recorded[name] == wanted[name]:
+    more = () if more_is_allowed else sorted(recorded.keys() - expected.keys(), key=str)
+    for name in (*expected, *more):
+        if name in recorded and name in expected and recorded[name] == expected[name]:
             continue
-        theirs, ours = (
+        then, now = (
             f"{name}={reprlib.repr(values[name])}" if name in values else f"no {name}"
-            for values in (recorded, wanted)
+            for values in (recorded, expected)
         )
-        raise UserError(f"{where} was written with {theirs}, not {ours}; {remedy}")
+        raise UserError(f"{where} was written with {then}, not {now}; {remedy}")
 
 
 def check_same(trial: Trial, directory: Path) -> None:

@@ -3,7 +3,11 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from scripts.local import environment
 
@@ -25,3 +29,17 @@ def finish(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]
 def finish_fake(script: str, *flags: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """The same of a script that knows the workload `fake` and its entries."""
     return finish(str(FAKE_MAIN), script, *flags, **variables)
+
+
+def running_for(output: Path) -> list[list[str]]:
+    """Command lines of the processes that run with `--output` of this folder."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if f"--output={output}" in line]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Returns once the condition holds; fails after 100 s."""
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,13 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from scripts.local import checkpoint, environment
 from scripts.local.launch import verdict
 from scripts.local.trial import Trial, is_complete
-from tests.scripts.commands import FAKE_MAIN, finish, finish_fake
+from tests.scripts.commands import FAKE_MAIN, finish, finish_fake, running_for, wait_until
 from tests.scripts.test_ranks import on, values
 
 # More: KILLS=30 python -m pytest tests/scripts/test_launch.py
 KILLS = int(os.environ.get("KILLS", "3"))
 TRIAL = Trial("fake", "fake_sgd", study=0, trial=1, hyperparameters={"learning_rate": 0.02})
 RUN = ("--workload=fake", "--entry=fake_sgd", "--checkpoint_period_seconds=0")
-
-
-def processes_of(output: Path) -> list[str]:
-    """Command lines of processes that still run for a test."""
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if path.name.isdecimal() and f"--output={output}" in command:
-            found.append(command)
-    return found
 
 
 @pytest.mark.slow
@@ -61,7 +47,7 @@ def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) 
             killed = finish(*torchrun, str(FAKE_MAIN), "run", *RUN, f"--output={output}", **strike)
             assert f"rank      : {victim} (local_rank: {victim})" in killed.stderr
         assert killed.returncode == 1
-        assert processes_of(output) == []
+        assert running_for(output) == []
         assert (folder / "checkpoint.pt").exists() == (part > 0)
     done = finish_fake(*study)
     assert done.returncode == 0, done.stderr
@@ -87,15 +73,12 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
         cwd=environment.ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "FAKE_STEP_SECONDS": "0.3"},
     )
-    deadline = time.monotonic() + 100
-    while not (folder / "eval_measurements.csv").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: (folder / "eval_measurements.csv").exists() or process.poll() is not None)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
     assert errors.splitlines()[-1].startswith("stopped; run the same command again to resume")
-    assert processes_of(tmp_path) == []
+    assert running_for(tmp_path) == []
     assert 5 < checkpoint.load(folder / "checkpoint.pt")["global_step"] < 24
 
 

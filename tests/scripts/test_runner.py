@@ -40,7 +40,7 @@ def trajectory(folder: Path) -> list[list[tuple[str, str]]]:
     ]
 
 
-def test_evaluates_every_period_and_at_the_last_step(tmp_path: Path) -> None:
+def test_evaluates_every_period_and_logs_the_official_columns_and_cpu_time(tmp_path: Path) -> None:
     status = run(NO_TARGETS, tmp_path)
     assert status["reason"] == "steps"
     assert status["global_step"] == 24
@@ -48,10 +48,6 @@ def test_evaluates_every_period_and_at_the_last_step(tmp_path: Path) -> None:
     assert steps == [5, 10, 15, 20, 24]
     assert read_status(tmp_path) == status
     assert not (tmp_path / "checkpoint.pt").exists()
-
-
-def test_columns_are_the_official_ones_and_cpu_time(tmp_path: Path) -> None:
-    run(NO_TARGETS, tmp_path)
     with (tmp_path / "eval_measurements.csv").open() as stream:
         columns = next(csv.reader(stream))
     assert columns == sorted(columns)
@@ -203,12 +199,18 @@ def test_repeats_bitwise_and_differs_between_studies(tmp_path: Path) -> None:
 
 
 def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> None:
-    first = [
+    losses = []
+    for entry in ("fake_sgd", "fake_adam"):
         run(dataclasses.replace(NO_TARGETS, entry=entry, max_steps=1), tmp_path / entry)
-        and rows(tmp_path / entry / "measurements.csv", "loss")
-        for entry in ("fake_sgd", "fake_adam")
-    ]
-    assert first[0] == first[1]
+        losses.append(rows(tmp_path / entry / "measurements.csv", "loss"))
+    assert losses[0] == losses[1]
+
+
+def test_a_trial_ends_once_it_is_decided(tmp_path: Path) -> None:
+    hooks = Hooks(decided=lambda evaluations: evaluations[-1][0] >= 10)
+    status = run(NO_TARGETS, tmp_path, hooks)
+    assert (status["reason"], status["global_step"]) == ("decided", 10)
+    assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5, 10]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "other", "empty"])

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from scripts.local import environment, plan, studies
 from scripts.local.lock import locked
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial, is_complete
-from tests.scripts.commands import FAKE_MAIN, finish_fake
+from tests.scripts.commands import FAKE_MAIN, finish_fake, running_for, wait_until
 
 Write = Callable[[str, Any], Path]
 
@@ -157,25 +156,6 @@ def start_hanging(tmp_path: Path, write: Write) -> "tuple[subprocess.Popen[bytes
     return process, output
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def trial_is_gone(output: Path) -> bool:
-    commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdecimal())
-    for command in commands:
-        try:
-            content = command.read_bytes()
-        except OSError:
-            continue
-        if b"fake_trial.py" in content and f"--output={output}".encode() in content:
-            return False
-    return True
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_stops_its_trials(
     tmp_path: Path, write_json: Write, signum: signal.Signals
@@ -183,7 +163,7 @@ def test_an_interrupted_study_stops_its_trials(
     process, output = start_hanging(tmp_path, write_json)
     process.send_signal(signum)
     assert process.wait(timeout=30) != 0
-    assert trial_is_gone(output)
+    assert running_for(output) == []
     last = json.loads((output / "manifest.json").read_text())["invocations"][-1]
     assert last["outcome"] == "interrupted"
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from scripts.local import supervisor
 from scripts.local.environment import ROOT
 from scripts.local.lock import locked
 from scripts.local.supervisor import Child, Limits
+from tests.scripts.commands import wait_until
 
 MIB = 2**20
 # Half of the memory is a child's, as data loaders have it.
@@ -119,10 +119,7 @@ def test_a_command_ends_with_a_killed_parent(tmp_path: Path, number: signal.Sign
     )
     log = tmp_path / "log.txt"
     parent = subprocess.Popen([sys.executable, "-c", code, log], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not (log.exists() and log.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: log.exists() and log.read_text())
     (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
@@ -146,3 +143,31 @@ def test_a_folder_is_locked_once(tmp_path: Path) -> None:
         pass
     with locked(tmp_path, "this trial"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "expected"),
+    [
+        ("Traceback\n  x\nKeyError: 'a'\n\nFAILED (errors=1)\n", 1, "KeyError: 'a'"),
+        ("torch.OutOfMemoryError: no\nbye\n", 1, "torch.OutOfMemoryError: no"),
+        ("[rank0]: RuntimeError: lost\n[rank0]: bye\n", 1, "RuntimeError: lost"),
+        (
+            "RuntimeError: lost\ntorch.distributed.elastic.ChildFailedError:\n",
+            1,
+            "RuntimeError: lost",
+        ),
+        ("ValueError: caught\nerror: --seed=x: no number\n", 2, "error: --seed=x: no number"),
+        ("starting\n  bye  \n\n", 3, "bye"),
+        ("", 3, "exit code 3"),
+        ("ValueError: x", -9, "killed by SIGKILL"),
+    ],
+)
+def test_the_reason_of_a_failure(tmp_path: Path, text: str, code: int, expected: str) -> None:
+    (tmp_path / "log").write_text(text)
+    assert supervisor.last_error(tmp_path / "log", code) == expected
+
+
+def test_what_an_earlier_process_said_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("ValueError: before\nbye\n")
+    assert supervisor.last_error(tmp_path / "log", 1, len("ValueError: before\n")) == "bye"
+    assert supervisor.last_error(tmp_path / "log", 4, 23) == "exit code 4"

@@ -1,191 +1,219 @@
-"""Runs of both recipes on generated images: they learn, resume bitwise, and train in two ranks."""
+"""ImageNet: both recipes learn on generated images, resume bitwise, and train in two ranks."""
 
+import csv
+import dataclasses
+import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch import Tensor, nn
 
 from common.cli import UserError
-from scripts.imagenet import train
-from scripts.imagenet.data import loaders
-from scripts.imagenet.resnet import ResNet
-from scripts.local import checkpoint, environment
-from scripts.local.runner import Hooks
+from scripts.benchmark import model_shapes
+from scripts.imagenet import config as configs
+from scripts.imagenet import data, train
+from scripts.imagenet.train import Experiment
+from scripts.local.runner import Stopped
 from scripts.local.trial import CHECKPOINT
-from tests.scripts.imagenet_runs import (
-    RECIPES,
-    assert_same,
-    experiment,
-    finish,
-    in_float64,
-    in_float64_as_two_ranks,
-    rows,
-    run_ranks,
-    short,
-    weights,
-)
+from submission.shampoo import Shampoo
+from tests import training_ranks
+from tests.scripts.commands import finish
 
-pytestmark = pytest.mark.slow
+WriteJson = Callable[[str, Any], Path]
+RECIPES = ("shampoo", "sgd")
+SHAMPOO, SGD = map(configs.read, RECIPES)
 
 
-@pytest.fixture(scope="module", params=RECIPES)
-def command_run(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path]:
-    """A whole run of the command in one process: its recipe and its folder."""
-    name, output = request.param, tmp_path_factory.mktemp(request.param)
-    code, out, errors = finish(*smoke(name, output))
-    assert code == 0, errors
-    assert f"{name}, seed 0: complete, top-1 accuracy " in out
-    return name, output / name / "seed_0"
+def run_ranks(world: int, name: str, folder: Path, stop_at: int = 0, smooth: bool = False) -> None:
+    """Runs a recipe as --smoke does until a rank is asked to stop at step `stop_at`, if any.
+
+    With `smooth`, in float64 and without normalisation, whose shares differ with the ranks.
+    """
+    folder.mkdir(exist_ok=True, parents=True)
+    training_ranks.run(world, _train, name, folder, stop_at, smooth)
 
 
-def smoke(name: str, output: Path) -> list[str]:
-    return [f"--config={name}", "--smoke", f"--output={output}"]
+def _train(rank: int, name: str, folder: Path, stop_at: int, smooth: bool) -> None:
+    experiment = Experiment(name, configs.read(name).shrunk(), None)
+    steps = itertools.count(1)
+    if smooth:
+        torch.set_default_dtype(torch.float64)
+        network = train.smoke_network(nn.Identity)
+        mock.patch.object(train, "build_network", lambda smoke: network).start()
+    try:
+        train.run(experiment, folder, lambda: rank == 0 and next(steps) == stop_at)
+    except Stopped:
+        assert stop_at
 
 
-def test_a_run_learns(command_run: tuple[str, Path]) -> None:
-    name, folder = command_run
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The log without its times, which no two runs share."""
+    with (folder / train.LOG).open(newline="") as stream:
+        log = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(stream)]
+    assert tuple(log[0]) == train.COLUMNS
+    return [{name: row[name] for name in row if name != "seconds"} for row in log]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    loaded: dict[str, Tensor] = torch.load(folder / train.MODEL, weights_only=True)
+    return loaded
+
+
+def assert_same(first: Path, second: Path) -> None:
+    assert rows(first) == rows(second)
+    torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_learns_and_resumes_to_the_bitwise_same_end(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "whole"
+    run_ranks(1, name, folder)
     log = rows(folder)
     assert [(row["epoch"], row["step"]) for row in log] == [(n, 10 * n) for n in range(1, 7)]
-    for loss in ("train_loss", "validation_loss"):
-        assert log[-1][loss] < log[2][loss] < log[0][loss]
-    accuracy = log[-1]["validation_accuracy"]
-    assert accuracy > 0.9, "of four classes"
+    assert log[-1]["train_loss"] < log[2]["train_loss"] < log[0]["train_loss"]
     status = json.loads((folder / "status.json").read_text())
-    expected = {"status": "complete", "epochs": 6, "step": 60, "validation_accuracy": accuracy}
-    assert status == expected | {"seconds": status["seconds"]}
-    names = {".lock", "config.json", "log.csv", "meta_data_0.json", "model.pt", "status.json"}
-    assert {path.name for path in folder.iterdir()} == names
+    assert status["step"] == 60 and status["validation_accuracy"] > 0.9
 
-    run = experiment(name)
-    model = ResNet(run.config.depths, run.config.width, run.config.classes).eval()
-    model.load_state_dict(weights(folder))
-    batches = list(loaders(run.source, run.config, 0)[2])
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    assert len(labels) == 107 and len(labels) % run.config.batch_size
-    with torch.no_grad():
-        logits = model(images)
-    assert log[-1]["validation_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), 1e-5)
-    assert accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    command = ("-m", "scripts.imagenet", f"--config={name}", "--smoke", f"--output={tmp_path}")
+    stopped = tmp_path / name / "seed_0"
+    run_ranks(1, name, stopped, stop_at=25)
+    assert len(rows(stopped)) == 2 and not (stopped / train.MODEL).exists()
+    done = finish(*command)
+    assert done.returncode == 0 and f"{name}, seed 0: complete, top-1 accuracy" in done.stdout
+    names = {".lock", "config.json", "log.csv", "model.pt", "status.json"}
+    names |= {"meta_data_0.json", "meta_data_1.json"}
+    assert {path.name for path in stopped.iterdir()} == names
+    assert_same(stopped, folder)
+    assert "already complete" in finish(*command).stdout
 
 
-def test_a_stopped_run_resumes_to_the_bitwise_same_end(
-    command_run: tuple[str, Path], tmp_path: Path
-) -> None:
-    name, whole = command_run
-    folder = tmp_path / name / "seed_0"
-    folder.mkdir(parents=True)
-    for step in (13, 7, 20):  # within an epoch, within another, and with the end of the fourth
-        assert run_ranks(1, experiment(name), folder, stop=(0, step)) is None
-        assert not (folder / "model.pt").exists()
-    code, _, errors = finish(*smoke(name, tmp_path), "--checkpoint_period_minutes=0")
-    assert code == 0, errors
-    assert {path.name for path in folder.glob("meta_data_*")} == {"meta_data_3.json"}
-    assert not (folder / CHECKPOINT).exists()
-    assert_same(folder, whole)
-
-
-def test_a_finished_run_is_left_alone_and_another_one_refused(
-    command_run: tuple[str, Path],
-) -> None:
-    name, folder = command_run
-    command = smoke(name, folder.parents[1])
-    before = (folder / "model.pt").stat().st_mtime_ns
-    code, out, _ = finish(*command)
-    assert code == 0 and "already complete" in out
-    code, _, errors = finish(*command, "--generated_images=64")
-    assert code == 2 and errors.count("\n") == 1
-    assert "not data='generated, 64 images'" in errors
-    assert (folder / "model.pt").stat().st_mtime_ns == before
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    run = experiment("sgd")
-    run_ranks(1, run, tmp_path, stop=(0, 3))
-    with pytest.raises(UserError, match=r"was written with lr=0.0125, not lr=0.5; choose another"):
-        train.run(experiment("sgd", lr=0.5), tmp_path, 1e9, Hooks())
-    with (tmp_path / CHECKPOINT).open("r+b") as stream:
-        stream.seek(5000)
-        stream.write(b"damage")
-    with pytest.raises(UserError, match="cannot resume from checkpoint"):
-        train.run(run, tmp_path, 1e9, Hooks())
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_ranks_resume_to_the_bitwise_same_end(name: str, tmp_path: Path) -> None:
-    run, whole, stopped = short(name), tmp_path / "whole", tmp_path / "stopped"
-    run_ranks(2, run, whole)
-    assert run_ranks(2, run, stopped, stop=(1, 7)) is None, "a stop asked of one rank stops both"
-    run_ranks(2, run, stopped, checkpoint_period_seconds=0.0)
-    assert_same(stopped, whole)
+    run_ranks(2, name, tmp_path / "whole")
+    run_ranks(2, name, tmp_path / "stopped", stop_at=25)
+    run_ranks(2, name, tmp_path / "stopped")
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_ranks_take_the_steps_of_one_process(name: str, tmp_path: Path) -> None:
-    run = short(name)
-    run_ranks(1, run, tmp_path / "one", prepare=in_float64_as_two_ranks)
-    run_ranks(2, run, tmp_path / "two", prepare=in_float64)
-    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+    for world in (1, 2):
+        run_ranks(world, name, tmp_path / str(world), smooth=True)
+    for one, two in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
         assert two == pytest.approx(one, rel=1e-8)
-    two_ranks = weights(tmp_path / "two")
-    for key, value in weights(tmp_path / "one").items():
-        assert value.dtype in (torch.float64, torch.int64)
-        torch.testing.assert_close(two_ranks[key], value, rtol=1e-6, atol=1e-8)
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize(("name", "precision"), [("sgd", "bfloat16"), ("shampoo", "float16")])
-def test_lower_precision_learns_and_resumes(name: str, precision: str, tmp_path: Path) -> None:
-    run = short(name, precision=precision)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run_ranks(1, run, whole)
-    assert rows(whole)[-1]["train_loss"] < rows(whole)[0]["train_loss"] < 1.5
-    run_ranks(1, run, stopped, stop=(0, 7))
-    snapshot = checkpoint.load(stopped / CHECKPOINT)
-    assert snapshot["scaler"].get("_growth_tracker") == (7 if precision == "float16" else None)
-    run_ranks(1, run, stopped)
-    assert_same(stopped, whole)
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path: Path) -> None:
+    command = ("-m", "scripts.imagenet", "--config=sgd", "--smoke", f"--output={tmp_path}")
+    assert finish(*command, "--nproc=2").returncode == 0
+    run_ranks(2, "sgd", tmp_path / "whole")
+    assert_same(tmp_path / "sgd" / "seed_0", tmp_path / "whole")
+    done = finish(*command)
+    assert done.returncode == 2 and "nproc=2, not nproc=1" in done.stderr
+    done = finish(*command, "--data_dir=x")
+    assert done.returncode == 2 and done.stderr.startswith("error: --data_dir: ")
 
 
-def test_two_processes_of_the_command_stop_and_resume(tmp_path: Path) -> None:
-    folder = tmp_path / "sgd" / "seed_0"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.imagenet", *smoke("sgd", tmp_path), "--nproc=2"],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=environment.ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    while not (folder / "meta_data_0.json").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert errors.splitlines()[-1].startswith("stopped; run the same command again to resume")
-    assert not (folder / "model.pt").exists()
-    status = run_ranks(2, experiment("sgd"), folder)
-    assert status is not None and status["step"] == 60
-    run_ranks(2, experiment("sgd"), tmp_path / "whole")
-    assert_same(folder, tmp_path / "whole")
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_text("damage")
+    with pytest.raises(UserError, match="cannot resume from checkpoint"):
+        train.run(Experiment("sgd", SGD.shrunk(), None), tmp_path, lambda: False)
+
+
+def test_bfloat16_learns() -> None:
+    config = dataclasses.replace(SHAMPOO.shrunk(), precision="bfloat16")
+    trainer = train.Trainer(Experiment("shampoo", config, None), lambda: False)
+    for _ in range(2):
+        trainer.train_epoch()
+    first, second = (row["train_loss"] for row in trainer.rows)
+    assert second < first < 2
+
+
+def test_the_network_is_resnet_50() -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    model = train.build_network(smoke=False)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert shapes == model_shapes.shapes("resnet50")
+    assert sum(p.numel() for p in model.parameters()) == 25_557_032
+    scales = [p for name, p in model.named_parameters() if name.endswith("bn3.weight")]
+    assert len(scales) == 16 and not any(map(torch.any, scales))
+
+
+def test_the_two_recipes_differ_in_optimizer_and_length_alone() -> None:
+    first, second = vars(SHAMPOO), vars(SGD)
+    assert {key for key in first if first[key] != second[key]} == {"optimizer", "epochs"}
+    assert (first["epochs"], second["epochs"]) == (60, 90)
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("change", "message"),
     [
-        (["--config=sgd"], "--data_dir is missing"),
-        (["--config=sgd", "--smoke", "--data_dir=x"], "--data_dir=x: generated images take none"),
+        ({"epoch": 3}, "unknown key 'epoch'"),
+        ({"lr": None}, "lr must be of type float, got None"),
+        ({"epochs": 2.5}, "epochs must be of type int, got 2.5"),
+        ({"batch_size": True}, "batch_size must be of type int, got True"),
+        ({"warmup_epochs": 90}, "epochs and batch_size must be >= 1, warmup_epochs in"),
+        ({"precision": "half"}, "label_smoothing must be in .* precision float32 or bfloat16"),
+        ({"optimizer": {"name": "adam"}}, "optimizer.name must be one of sgd, shampoo"),
+        ({"optimizer": {"name": "sgd", "betas": [0, 0.9]}}, ".*betas"),
+        ({"optimizer": {"name": "shampoo", "averaging": "ema"}}, "optimizer.averaging cannot"),
+        ({"optimizer": {"name": "shampoo", "momentum": 2}}, "momentum must be a number"),
     ],
     ids=str,
 )
-def test_mistakes_end_in_one_line(flags: list[str], message: str, tmp_path: Path) -> None:
-    code, _, errors = finish(*flags, f"--output={tmp_path}")
-    assert code == 2
-    assert errors.startswith(f"error: {message}") and errors.count("\n") == 1
+def test_a_bad_configuration_is_refused_by_file_and_key(
+    write_json: WriteJson, change: dict[str, Any], message: str
+) -> None:
+    path = write_json("own.json", vars(SGD) | change)
+    with pytest.raises(UserError, match=rf"own\.json: {message}"):
+        configs.read(str(path))
+
+
+def test_a_missing_key_and_a_missing_file_are_named(write_json: WriteJson) -> None:
+    values = {key: value for key, value in vars(SGD).items() if key != "epochs"}
+    with pytest.raises(UserError, match=r"own\.json: key 'epochs' is missing"):
+        configs.read(str(write_json("own.json", values)))
+    with pytest.raises(UserError, match=r"--config=adam: give a \.json file or one of sgd, sh"):
+        configs.read("adam")
+
+
+def test_only_matrices_decay_and_both_recipes_at_the_same_rate() -> None:
+    """L2 decay through momentum 0.9 is ten times decoupled decay of the same strength."""
+    after = []
+    for config, kind in ((SHAMPOO, Shampoo), (SGD, torch.optim.SGD)):
+        model = nn.Linear(4, 4)
+        nn.init.ones_(model.weight)
+        optimizer = config.build_optimizer(model)
+        assert type(optimizer) is kind
+        assert optimizer.param_groups[1]["params"] == [model.bias]
+        assert optimizer.param_groups[1]["weight_decay"] == 0
+        for _ in range(200):
+            model.weight.grad = torch.zeros_like(model.weight)
+            optimizer.step()
+        after.append(model.weight.detach().mean().item())
+    assert 0.90 < after[0] < 0.93
+    assert after[0] == pytest.approx(after[1], abs=5e-3)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [SGD.learning_rate(step, 10) for step in range(900)]
+    assert rates[0] == pytest.approx(0.4 / 50)
+    assert rates[49] == rates[50] == 0.4 == max(rates)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[50:]))
+    assert 0 < rates[-1] < 1e-5
+
+
+def test_folders_that_are_not_imagenet_s_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no folder 'train'"):
+        data.loaders(tmp_path, 32, workers=0, seed=0)

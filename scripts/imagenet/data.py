@@ -1,6 +1,5 @@
 """ImageNet from a folder, or few generated images that need no data; and the ranks' shares."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +68,11 @@ def _imagenet(folder: Path) -> tuple[Any, Any]:
     for name in ("train", "val"):
         if not (folder / name).is_dir():
             raise UserError(f"--data_dir={folder}: has no folder {name!r} (docs/imagenet.md)")
-    if importlib.util.find_spec("torchvision") is None:
-        raise UserError("torchvision is not installed; `make imagenet` installs it")
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
+    try:
+        from torchvision import transforms
+        from torchvision.datasets import ImageFolder
+    except (ImportError, RuntimeError) as error:  # the latter for another torch's torchvision
+        raise UserError(f"torchvision: {error}; `make imagenet` installs it") from error
 
     # Goyal et al. 2017, section 5.1, after Szegedy et al. 2015, with torchvision's defaults.
     crop = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()]

@@ -126,10 +126,10 @@ def time_to_target_bars(
 
 
 def _limits(table: pd.DataFrame, with_points: bool) -> tuple[float, float]:
-    table = table[(table["kind"] != "bound") | (table["ratio"] < 1)]
+    table = table[table["kind"] == "ratio"]
     values = table[["ratio", "low", "high", "earliest", "latest"]].to_numpy(float).ravel().tolist()
     if with_points:
-        values.extend(np.concatenate(table["points"].to_list()))
+        values.extend(np.concatenate([[], *table["points"]]))
     return panels.span(values, most=(8.0, 4.0))
 
 
@@ -145,97 +145,57 @@ def _draw_panel(
     axes.axvline(1.0, color=INK, linewidth=0.9, zorder=2.5)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", labelsize=7)
-    bounded = (rows["kind"] == "bound").any()
-    absent = {name: place for place, name in enumerate(entries)}
-    for row in rows.itertuples():
-        place = absent.pop(str(row.submission))
-        _draw_bar(axes, place, row, styles[str(row.submission)].color, limits)
-        if with_points:
-            _draw_points(axes, place, np.asarray(row.points), limits, bounded)
-    for place in absent.values():
-        panels.write_beside(axes, place, "no runs", MUTED)
+    of_entry = {str(row.submission): row for row in rows.itertuples()}
+    for place, name in enumerate(entries):
+        row = of_entry.get(name)
+        if row is None or row.kind == "other":
+            panels.write_beside(axes, place, "other" if row else "no runs", MUTED)
+        elif row.kind == "missed":
+            panels.write_beside(axes, place, "missed")
+        elif row.kind == "bound":
+            # Had the entry taken longer than the baseline ran, either might be the faster one.
+            text = f"≤{row.ratio:.2f}" if row.ratio < 1 else "reached"
+            panels.write_beside(axes, place, text)
+        else:
+            panels.write_beside(axes, place, f"{row.ratio:.2f}")
+            _draw_ratio(axes, place, row, styles[name].color, limits)
+            if with_points:
+                points = np.clip(row.points[np.isfinite(row.points)], *limits)
+                # At different heights, so that equal ones show.
+                heights = place + 0.2 * np.linspace(-1, 1, len(points)) * (len(points) > 1)
+                axes.plot(points, heights, zorder=5, clip_on=False, **_POINT)
 
 
-def _draw_bar(axes: Axes, place: int, row: Any, color: str, limits: tuple[float, float]) -> None:
-    low, high = limits
-    if row.kind == "other":
-        panels.write_beside(axes, place, "other", MUTED)
-        return
-    if row.kind == "missed":
-        look: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "hatch": "////"}
-        axes.barh(place, high - 1, 0.72, 1, linewidth=0, zorder=2, **look)
-        panels.write_beside(axes, place, "missed")
-        return
-    if row.kind == "bound" and row.ratio >= 1:
-        # The entry took longer than the baseline ran: which of them is faster is open.
-        panels.write_beside(axes, place, "reached")
-        return
-    ratio = min(max(row.ratio, low), high)
-    if row.kind == "bound":
-        # Any ratio below is possible, so there is an end but no length.
-        axes.plot([low, ratio], [place, place], color=color, linewidth=1.2, linestyle=":", zorder=2)
-        axes.plot(ratio, place, marker="|", color=color, markersize=9, markeredgewidth=2, zorder=2)
-        panels.write_beside(axes, place, f"≤{row.ratio:.2f}")
-        return
-    axes.barh(place, ratio - 1, 0.72, 1, color=color, linewidth=0, zorder=2)
+def _draw_ratio(axes: Axes, place: int, row: Any, color: str, limits: tuple[float, float]) -> None:
+    """A bar from 1 to the ratio, its interval, and what the evaluation periods leave open."""
+    axes.barh(place, np.clip(row.ratio, *limits) - 1, 0.72, 1, color=color, linewidth=0, zorder=2)
     if math.isfinite(row.earliest):
-        left, right = max(row.earliest, low), min(row.latest, high)
+        left, right = np.clip([row.earliest, row.latest], *limits)
         axes.barh(place, right - left, 0.36, left, zorder=3, **_PERIOD)
     if not math.isnan(row.low):
-        left, right = max(row.low, low), min(row.high, high)
-        axes.plot([left, right], [place, place], zorder=4, **_INTERVAL)
-        for end, edge, marker in ((row.low, low, "<"), (row.high, high, ">")):
-            if end != min(max(end, low), high):
+        axes.plot(np.clip([row.low, row.high], *limits), [place] * 2, zorder=4, **_INTERVAL)
+        for end, edge, marker in zip((row.low, row.high), limits, "<>", strict=True):
+            if (end < edge) if marker == "<" else (end > edge):
                 axes.plot(edge, place, marker, color=INK, markersize=3, clip_on=False, zorder=4)
-    panels.write_beside(axes, place, f"{row.ratio:.2f}")
-
-
-def _draw_points(
-    axes: Axes, place: int, points: np.ndarray, limits: tuple[float, float], bounded: bool
-) -> None:
-    shown = points[np.isfinite(points)]
-    # Relative to a mere bound, the exact place of a far point means nothing.
-    shown = shown[shown <= limits[1]] if bounded else np.clip(shown, *limits)
-    if len(shown):
-        # At different heights, so that equal ones show.
-        heights = place + np.linspace(-0.2, 0.2, len(shown)) if len(shown) > 1 else [place]
-        axes.plot(shown, heights, zorder=5, clip_on=False, **_POINT)
 
 
 def _handles(table: pd.DataFrame, judged: Judgement, with_points: bool) -> list[Patch | Line2D]:
-    """The legend of the marks that the figure has."""
+    """The legend of the marks and the words that the figure has."""
     baseline = style.label(judged.baseline or "")
-    text_only: dict[str, Any] = {"linestyle": "none"}
-    bound: dict[str, Any] = {"color": MUTED, "linestyle": ":", "marker": "|"}
-    missed: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////"}
-    bound_text = f"≤, an upper bound: {baseline}'s median study misses, so this is relative to the "
-    bound_text += "length of its shortest trials"
-    is_bound = table["kind"] == "bound"
-    marks: list[tuple[bool, Any, dict[str, Any], str]] = [
-        (table["low"].notna().any(), Line2D, _INTERVAL, "95% interval (bootstrap over studies)"),
-        (table["earliest"].notna().any(), Patch, _PERIOD, "doubt from the evaluation periods"),
-        (with_points, Line2D, _POINT, "one study that reaches the target"),
-        (
-            (table["kind"] == "missed").any(),
-            *(Patch, missed | {"linewidth": 0}, "the median study misses the target"),
-        ),
-        (
-            (table["kind"] == "other").any(),
-            *(Line2D, text_only),
-            "other: its logs seem to count steps otherwise than the baseline's",
-        ),
-        (
-            (is_bound & (table["ratio"] >= 1)).any(),
-            *(Line2D, text_only, f"reached, where {baseline}'s median study misses"),
-        ),
-        (
-            (is_bound & (table["ratio"] < 1)).any(),
-            *(Line2D, bound),
-            bound_text,
-        ),
-    ]
-    return [
-        Patch(**look, label=text) if kind is Patch else Line2D([], [], **look, label=text)
-        for present, kind, look, text in marks
-        if present
-    ]
+    handles: list[Patch | Line2D] = []
+    if table["low"].notna().any():
+        handles.append(Line2D([], [], **_INTERVAL, label="95% interval (bootstrap over studies)"))
+    if table["earliest"].notna().any():
+        handles.append(Patch(**_PERIOD, label="doubt from the evaluation periods"))
+    if with_points:
+        handles.append(Line2D([], [], **_POINT, label="one study that reaches the target"))
+    kinds, bounds = set(table["kind"]), table.loc[table["kind"] == "bound", "ratio"]
+    words = {
+        "missed: the median study misses the target": "missed" in kinds,
+        "other: the logs seem to count steps otherwise than the baseline's": "other" in kinds,
+        f"reached: the target, which {baseline}'s median study misses": (bounds >= 1).any(),
+        f"≤: an upper bound, as {baseline}'s median study misses: the ratio to the length of its "
+        "shortest trials": (bounds < 1).any(),
+    }
+    texts = [text for text, present in words.items() if present]
+    return [*handles, *(Line2D([], [], linestyle="none", label=text) for text in texts)]

@@ -1,6 +1,8 @@
-"""Checks of evaluations, whichever reader they come from, and the problems that readers report."""
+"""What the readers of evaluations share: cells, checks, and the problems that they report."""
 
+import csv
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,13 @@ import numpy as np
 import pandas as pd
 
 from workloads import registry
+
+# Every integer up to here is exact as a float.
+_LARGEST_STEP = 2**53
+
+
+class DamagedError(ValueError):
+    """A file that cannot be trusted; the message says why, without the path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +28,68 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+def split_rows(text: str) -> tuple[list[str], list[list[str]], list[int], list[str]]:
+    """Splits CSV, of which pandas would fill up rows that are too short in silence.
+
+    Returns:
+      The header; the rows that are as wide; the line of each; what is wrong with the other lines.
+
+    Raises:
+      DamagedError: it is no CSV.
+    """
+    rows, lines, damaged = [], [], []
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = next(reader)
+        for row in reader:
+            if len(row) == len(header):
+                rows.append(row)
+                lines.append(reader.line_num)
+            else:
+                width = f"{len(row)} of {len(header)} columns"
+                damaged.append(f"line {reader.line_num} has {width}")
+    except csv.Error as error:
+        raise DamagedError(f"is not CSV: line {reader.line_num}: {error}") from error
+    return header, rows, lines, damaged
+
+
+def parse_numbers(cells: np.ndarray, name: str, reasons: dict[int, str]) -> np.ndarray:
+    """Texts as float64, NaN for empty ones and for those that are no numbers.
+
+    Args:
+      cells: str [rows], as objects.
+      name: of the column.
+      reasons: takes what is wrong, by row.
+    """
+    cells = np.where(cells == "", "nan", cells)
+    try:
+        return cells.astype(float)
+    except ValueError:
+        values = np.full(len(cells), np.nan)
+    for row, text in enumerate(cells):
+        try:
+            values[row] = float(text if text.strip() else "nan")
+        except ValueError:
+            reasons.setdefault(row, f"{name} is {text[:40]!r}, not a number")
+    return values
+
+
+def check_range(values: np.ndarray, name: str, reasons: dict[int, str]) -> None:
+    """Adds a reason for each row whose value is negative, not finite, or no integer if it must be.
+
+    Args:
+      values: float [rows].
+      name: of the column; all but `score` are integers.
+      reasons: takes what is wrong, by row.
+    """
+    valid, kind = np.isfinite(values) & (values >= 0), "number"
+    if name != "score":
+        valid &= (values == np.trunc(values)) & (values <= _LARGEST_STEP)
+        kind = "whole number"
+    for row in np.flatnonzero(~valid):
+        reasons.setdefault(int(row), f"{name} is {values[row]:g}, not a {kind} from 0 on")
 
 
 def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:

@@ -38,7 +38,6 @@ class Judgement:
       trials, studies: as `analysis.scoring.score_trials` and `score_studies` return.
       cells: as `analysis.scoring.score_workloads` returns.
       points: as `analysis.scoring.score_points` returns.
-      profile: as `analysis.scoring.performance_profile` returns.
       intervals: as `analysis.statistics.bootstrap` returns.
       other_steps: submissions whose logs seem to count steps otherwise than the baseline's: their
         steps are not compared.
@@ -54,7 +53,6 @@ class Judgement:
     studies: pd.DataFrame
     cells: pd.DataFrame
     points: pd.DataFrame
-    profile: scoring.Profile
     intervals: Intervals
     other_steps: Sequence[str]
     problems: Sequence[Problem]
@@ -137,15 +135,13 @@ def judge_trials(
       where: the logs' path, for problems to name.
       resamples: of the bootstrap.
     """
-    version = facts_version(rules)
     submissions = sorted(set(trials["submission"]))
-    problems: list[Problem] = []
-    facts = _facts(set(trials["workload"]), rules, version)
-    problems.extend(
+    facts = _facts(set(trials["workload"]), rules, facts_version(rules))
+    problems = [
         Problem(where, f"workload {name} has no validation target; nothing reaches it")
         for name, row in facts.items()
         if row.validation_target is None
-    )
+    ]
     studies = scoring.score_studies(trials)
     cells = scoring.score_workloads(trials, baseline or "")
     problems.extend(checks.ruleset_problems(trials, rules, where))
@@ -156,19 +152,19 @@ def judge_trials(
     for name, cost in other_steps.items():
         reason = f"a logged step takes {cost:.3g} times the baseline's, so its logs seem to count "
         problems.append(Problem(where, f"{name}: {reason}steps otherwise; they are not compared"))
-    profile = scoring.performance_profile(scoring.times_table(cells), rules)
+    intervals = statistics.bootstrap(studies, rules, baseline, resamples)
+    scores = intervals.scores.set_index("submission")["score"]
     return Judgement(
         rules=rules,
         baseline=baseline,
         facts=facts,
-        entries=sorted(submissions, key=lambda name: (-profile.scores[name], name)),
+        entries=sorted(submissions, key=lambda name: (-scores[name], name)),
         frame=trials.iloc[:0] if frame is None else frame,
         trials=trials,
         studies=studies,
         cells=cells,
         points=scoring.score_points(trials),
-        profile=profile,
-        intervals=statistics.bootstrap(studies, rules, baseline, resamples),
+        intervals=intervals,
         other_steps=list(other_steps.index),
         problems=problems,
     )

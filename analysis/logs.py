@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import tidy_table, trial_files
-from analysis.evaluations import Problem, meets_target, select_usable
+from analysis.evaluations import DamagedError, Problem, meets_target, select_usable
 from analysis.trial_files import (
     CHECKPOINT_FILE,
     EVALUATIONS_FILE,
     HYPERPARAMETERS_FILE,
     STATUS_FILE,
-    DamagedError,
     Status,
 )
 from common import progress
@@ -202,7 +201,7 @@ def _read_folders(
       the trials' folders.
     """
     notes: dict[str, list[object]] = {name: [] for name in (*TRIAL_KEYS, *TRIAL_NOTES)}
-    measured: dict[str, list[list[float]]] = {name: [] for name in MEASUREMENTS}
+    measured: dict[str, list[np.ndarray]] = {name: [] for name in MEASUREMENTS}
     explained, folders = [], []
     # Our own runner ends every trial with a status; the official one never writes any.
     status_is_due = any((trial.folder / STATUS_FILE).exists() for trial in trials)
@@ -262,7 +261,7 @@ def _read_ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Prob
 
 def _read_evaluations(
     trial: TrialFolder, status: Status | None, problems: list[Problem]
-) -> dict[str, list[float]] | None:
+) -> dict[str, np.ndarray] | None:
     """The trial's MEASUREMENTS; None, and a problem, where there are none to use."""
     path = trial.folder / EVALUATIONS_FILE
     if path.exists():
@@ -272,7 +271,7 @@ def _read_evaluations(
             problems.append(Problem(path, f"{error}; left out"))
             return None
     if status is not None and status.reason == "time":
-        unknown: dict[str, list[float]] = {name: [math.nan] for name in MEASUREMENTS}
-        return unknown | {"global_step": [status.global_step], "score": [status.seconds]}
+        ending = {"global_step": status.global_step, "score": status.seconds}
+        return {name: np.array([ending.get(name, math.nan)]) for name in MEASUREMENTS}
     problems.append(Problem(trial.folder, f"no {EVALUATIONS_FILE}; left out"))
     return None

@@ -39,7 +39,7 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
         draw_profiles(axes, profiles, judged.entries, styles, bands=not many)
         for line, name in zip(axes.lines, judged.entries, strict=True):
             line.set_label(_score_text(styles[name].label, scores.loc[name]))
-        axes.set_ylabel(f"share of {len(judged.profile.ratios)} workloads")
+        axes.set_ylabel(f"share of {len(judged.rules.base_workloads)} workloads")
         axes.set_xlabel("time to target / the fastest submission's")
         studies = count_text(scores["studies"], "study", "studies")
         look = {"fontsize": 7.5, "title_fontsize": 7.5, "alignment": "left"}

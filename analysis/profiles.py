@@ -93,7 +93,7 @@ def profile_area(rho: np.ndarray) -> np.ndarray:
 
 
 def mean_ratios(
-    times: np.ndarray, workloads: Sequence[str], reference: int, rules: Ruleset, budgets: Ruleset
+    times: np.ndarray, workloads: Sequence[str], reference: int, rules: Ruleset
 ) -> np.ndarray:
     """Geometric means of ratios to one submission, over base workloads that either has run.
 
@@ -104,8 +104,7 @@ def mean_ratios(
       times: [..., workloads, submissions].
       workloads: names along the second last axis.
       reference: the submission to divide by.
-      rules: which base workloads there are.
-      budgets: whose budgets count.
+      rules: which base workloads there are, and their budgets.
 
     Returns:
       [..., submissions], below 1 where a submission is faster; NaN where nothing was run.
@@ -113,7 +112,7 @@ def mean_ratios(
     place = {name: index for index, name in enumerate(workloads)}
     bases = [name for name in rules.base_workloads if name in place]
     times = times[..., [place[name] for name in bases], :]
-    limits = np.array([budgets.budget_seconds(name) + 1.0 for name in bases])[:, None]
+    limits = np.array([rules.budget_seconds(name) + 1.0 for name in bases])[:, None]
     logs = np.log(np.where(np.isfinite(times), times, limits))
     ran = ~np.isnan(times)
     either = ran | ran[..., [reference]]

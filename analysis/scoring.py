@@ -39,14 +39,12 @@ class Profile:
         submission's time is at most tau times the fastest.
       scores: by submission, from 0 to 1: the mean of rho over tau.
       ratios: base workload by submission, as they enter rho; inf where missed.
-      not_run: base workloads that nobody in the pool has run; they count as missed by all.
     """
 
     tau: np.ndarray
     rho: pd.DataFrame
     scores: pd.Series
     ratios: pd.DataFrame
-    not_run: tuple[str, ...]
 
 
 def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFrame:
@@ -305,10 +303,8 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
         ruleset's are left out.
       ruleset: the rules.
     """
-    values = times.to_numpy(float)
-    ratios = profiles.effective_ratios(values, list(times.index), ruleset)
+    ratios = profiles.effective_ratios(times.to_numpy(float), list(times.index), ruleset)
     rho = profiles.profile(ratios)
-    ran = set(times.index[times.notna().any(axis=1)])
     return Profile(
         tau=profiles.TAU,
         rho=pd.DataFrame(rho, pd.Index(profiles.TAU, name="tau"), times.columns),
@@ -316,7 +312,6 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
         ratios=pd.DataFrame(
             ratios, pd.Index(ruleset.base_workloads, name="workload"), times.columns
         ),
-        not_run=tuple(name for name in ruleset.base_workloads if name not in ran),
     )
 
 

@@ -113,8 +113,8 @@ def _rules(judged: Judgement) -> str:
     if rules.version == STANDIN:
         return "By the rules of AlgoPerf v0.6, external tuning, over the stand-ins."
     text = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
-    if judged.profile.not_run:
-        text += f" Nobody here has run {', '.join(judged.profile.not_run)}; missed by all."
+    if not_run := [name for name in rules.base_workloads if name not in judged.facts]:
+        text += f" Nobody here has run {', '.join(not_run)}; missed by all."
     return text
 
 

@@ -96,7 +96,7 @@ def _draw_scores(axes: Axes, judged: Judgement, labels: list[str], colors: list[
     panels.name_rows(axes, labels)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(f"score, and how many of {len(judged.profile.ratios)} targets are reached")
+    axes.set_title(f"score, and how many of {len(judged.rules.base_workloads)} targets are reached")
 
 
 def _draw_factors(axes: Axes, judged: Judgement, labels: list[str]) -> None:

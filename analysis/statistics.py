@@ -213,13 +213,13 @@ def _speedups(pool: _Pool, base: int | None, rules: Ruleset) -> pd.DataFrame:
     either = (ran | ran[:, [base]]) & pool.times.index.isin(rules.base_workloads)[:, None]
     single = pool.counts == 1
     enough = ~(either & (single | single[:, [base]])).any(axis=0)
-    drawn = profiles.mean_ratios(pool.seconds_drawn, pool.workloads, base, rules, rules)
+    drawn = profiles.mean_ratios(pool.seconds_drawn, pool.workloads, base, rules)
     low, high = pool.interval(drawn, enough)
     return pd.DataFrame(
         {
             "submission": pool.submissions,
             "workloads": either.sum(axis=0),
-            "ratio": profiles.mean_ratios(pool.seconds, pool.workloads, base, rules, rules),
+            "ratio": profiles.mean_ratios(pool.seconds, pool.workloads, base, rules),
             "ci_low": low,
             "ci_high": high,
         }

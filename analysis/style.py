@@ -45,18 +45,8 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "sinv6_75": ("Sinv6 75", "#56B4E9", "--", "<"),
     "adamg": ("AdamG", "#882255", ":", "p"),
 }
-_FREE_COLORS = (
-    "#0072B2",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-    "#009E73",
-    "#D55E00",
-    "#882255",
-    "#8A8A2E",
-)
 _LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
-_WORKLOAD_COLORS = (
+_COLORS = (
     *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#882255", "#8A8A2E"),
     *("#4F6D8C", "#222222"),
 )
@@ -141,7 +131,7 @@ def entry_styles(entries: Iterable[str]) -> dict[str, EntryStyle]:
         else:
             styles[entry] = EntryStyle(label(entry), *known[1:])
     used = {look.color for look in styles.values()}
-    free = [color for color in _FREE_COLORS if color not in used] or list(_FREE_COLORS)
+    free = [color for color in _COLORS[:8] if color not in used] or list(_COLORS[:8])
     for place, entry in enumerate(unknown):
         line = _LINES[place // len(free) % len(_LINES)]
         styles[entry] = EntryStyle(label(entry), free[place % len(free)], line, "o")
@@ -154,7 +144,7 @@ def workload_styles(facts: Mapping[str, WorkloadFacts]) -> dict[str, WorkloadSty
     styles = {}
     for name, row in facts.items():
         place = bases.index(row.base or name)
-        color = _WORKLOAD_COLORS[place % len(_WORKLOAD_COLORS)]
+        color = _COLORS[place % len(_COLORS)]
         marker = _WORKLOAD_MARKERS[place % len(_WORKLOAD_MARKERS)]
         styles[name] = WorkloadStyle(color, marker, bool(row.base))
     return styles

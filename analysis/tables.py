@@ -33,7 +33,7 @@ def scores_table(judged: Judgement, fmt: str = "pipe") -> str:
       fmt: a format of `tabulate`.
     """
     scores = judged.intervals.scores.set_index("submission")
-    bases = len(judged.profile.ratios)
+    bases = len(judged.rules.base_workloads)
     rows = []
     for name in judged.entries:
         row = scores.loc[name]

@@ -1,15 +1,12 @@
 """Reads evaluations from one tidy table: CSV, gzipped CSV or Parquet."""
 
-import csv
-import io
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.evaluations import Problem
-from analysis.trial_files import LARGEST_STEP
+from analysis.evaluations import DamagedError, Problem, check_range, parse_numbers, split_rows
 from common.cli import UserError
 from workloads import registry
 
@@ -97,30 +94,12 @@ def _load(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray
         line = content.count(b"\n", 0, error.start) + 1
         text = content.decode(errors="replace")
         problems.append(Problem(path, f"line {line} is not text; its odd bytes are replaced"))
-    return *_parse(text, path, problems), truncated
-
-
-def _parse(text: str, path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray]:
-    """A table of texts, and each row's line; reports rows of another width than the header's.
-
-    pandas pads rows that are too short in silence, so the rows are split here.
-    """
-    rows, lines = [], []
-    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        header = next(reader)
-        for row in reader:
-            if len(row) == len(header):
-                rows.append(row)
-                lines.append(reader.line_num)
-            else:
-                width = f"line {reader.line_num} has {len(row)} of {len(header)} columns"
-                problems.append(Problem(path, f"{width}; left out"))
-    except csv.Error as error:
-        raise UserError(f"{path} cannot be read: line {reader.line_num}: {error}") from error
-    columns = zip(*rows, strict=True) if rows else [[] for _ in header]
-    table = {name: list(values) for name, values in zip(header, columns, strict=True)}
-    return pd.DataFrame(table, dtype=object), np.array(lines, dtype=int)
+        header, rows, lines, damaged = split_rows(text)
+    except DamagedError as error:
+        raise UserError(f"{path} {error}") from error
+    problems.extend(Problem(path, f"{reason}; left out") for reason in damaged)
+    return pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=int), truncated
 
 
 def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
@@ -133,34 +112,16 @@ def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
     if "finished" in table:
         frame["finished"] = (table["finished"].astype(str).str.lower() != "false").to_numpy()
     for name in (*_INTEGERS, *_FLOATS):
-        frame[name] = _numbers(table[name], reasons) if name in table else np.nan
+        if name not in table:
+            frame[name] = np.nan
+        elif pd.api.types.is_numeric_dtype(table[name]):
+            frame[name] = table[name].to_numpy(float, na_value=np.nan)
+        else:
+            frame[name] = parse_numbers(table[name].fillna("").to_numpy(object), name, reasons)
     for name in (*_INTEGERS, "score"):
-        values = frame[name].to_numpy()
-        valid = np.isfinite(values) & (values >= 0)
-        if name != "score":
-            valid &= (values == np.trunc(values)) & (values <= LARGEST_STEP)
-        kind = "number" if name == "score" else "whole number"
-        for row in np.flatnonzero(~valid):
-            reasons.setdefault(int(row), f"{name} is {values[row]:g}, not a {kind} from 0 on")
+        check_range(frame[name].to_numpy(), name, reasons)
     keys = ["submission", "workload", "framework", "study", "trial", "hyperparameters", "finished"]
     return frame[[*keys, "global_step", *_FLOATS]], reasons
-
-
-def _numbers(column: pd.Series, reasons: dict[int, str]) -> np.ndarray:
-    """A column as float64, NaN for empty cells and for texts that are no numbers."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(float, na_value=np.nan)
-    cells = column.fillna("nan").replace("", "nan").to_numpy(object)
-    try:
-        return cells.astype(float)
-    except ValueError:
-        values = np.full(len(cells), np.nan)
-    for row, text in enumerate(cells):
-        try:
-            values[row] = float(text if text.strip() else "nan")
-        except ValueError:
-            reasons[row] = f"{column.name} is {text[:40]!r}, not a number"
-    return values
 
 
 def _select_known(

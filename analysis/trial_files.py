@@ -1,11 +1,13 @@
 """The files of one trial's folder, each read strictly: a damaged one is never used in part."""
 
-import csv
 import dataclasses
 import json
 import math
 from pathlib import Path
 
+import numpy as np
+
+from analysis.evaluations import DamagedError, check_range, parse_numbers, split_rows
 from common import files
 from common.cli import UserError
 
@@ -13,12 +15,6 @@ EVALUATIONS_FILE = "eval_measurements.csv"
 HYPERPARAMETERS_FILE = "hparams.json"
 STATUS_FILE = "status.json"
 CHECKPOINT_FILE = "checkpoint.pt"
-# Every integer up to here is exact as a float.
-LARGEST_STEP = 2**53
-
-
-class DamagedError(ValueError):
-    """A file that cannot be trusted; the message says why, without the path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +75,8 @@ def _read_object(path: Path) -> dict[str, object]:
     return value
 
 
-def read_evaluations(path: Path, metric: str) -> dict[str, list[float]]:
-    """The columns of one file of evaluations, by their names in `Logs.frame`.
+def read_evaluations(path: Path, metric: str) -> dict[str, np.ndarray]:
+    """The columns of one file of evaluations, float64, by their names in `Logs.frame`.
 
     Args:
       path: an `eval_measurements.csv`.
@@ -92,43 +88,34 @@ def read_evaluations(path: Path, metric: str) -> dict[str, list[float]]:
     sources = {
         "global_step": "global_step",
         "score": "score",
+        "validation_metric": f"validation/{metric}",
         "cpu_seconds": "accumulated_submission_cpu_time",
         "train_metric": f"train/{metric}",
-        "validation_metric": f"validation/{metric}",
         "test_metric": f"test/{metric}",
     }
-    header, rows = _read_table(path)
-    missing = [sources[k] for k in ("global_step", "score") if sources[k] not in header]
-    if sources["validation_metric"] not in header:
-        missing.append(sources["validation_metric"])
-    if missing:
+    header, rows, lines, damaged = split_rows(_read_text(path))
+    if damaged:
+        raise DamagedError(damaged[0])
+    if not rows:
+        raise DamagedError("holds no evaluation")
+    if missing := [source for source in list(sources.values())[:3] if source not in header]:
         raise DamagedError(f"missing columns {', '.join(missing)}")
-    columns: dict[str, list[float]] = {}
+    columns, reasons = {}, {}
     for name, source in sources.items():
-        if source not in header:
-            columns[name] = [math.nan] * len(rows)
-            continue
-        index = header.index(source)
-        try:
-            columns[name] = [float(row[index] or "nan") for row in rows]
-        except ValueError:
-            # Which cell it is, is looked for only now: most columns are all numbers.
-            columns[name] = [
-                _number(row[index], source, line) for line, row in enumerate(rows, start=2)
-            ]
+        columns[name] = np.full(len(rows), np.nan)
+        if source in header:
+            index = header.index(source)
+            cells = np.array([row[index] for row in rows], dtype=object)
+            columns[name] = parse_numbers(cells, source, reasons)
     for name in ("global_step", "score"):
-        for line, value in enumerate(columns[name], start=2):
-            if not (math.isfinite(value) and value >= 0):
-                raise DamagedError(f"line {line}: {name} is {value}, not a number from 0 on")
-    for line, value in enumerate(columns["global_step"], start=2):
-        if value != int(value) or value > LARGEST_STEP:
-            raise DamagedError(f"line {line}: global_step is {value}, not an integer of a step")
-    columns["global_step"] = [int(value) for value in columns["global_step"]]
+        check_range(columns[name], name, reasons)
+    if reasons:
+        row = min(reasons)
+        raise DamagedError(f"line {lines[row]}: {reasons[row]}")
     return columns
 
 
-def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a CSV file, all rows as wide as the header."""
+def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -140,23 +127,4 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     # Without the last newline the last number may have lost digits, and nothing else would show it.
     if not text.endswith("\n"):
         raise DamagedError("is truncated: the last line has no end")
-    try:
-        header, *rows = csv.reader(text.splitlines())
-    except csv.Error as error:
-        raise DamagedError(f"is not CSV: {error}") from error
-    if not rows:
-        raise DamagedError("holds no evaluation")
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise DamagedError(f"line {line} has {len(row)} of {len(header)} columns")
-    return header, rows
-
-
-def _number(cell: str, column: str, line: int) -> float:
-    """The number in a cell; an empty cell is NaN, as pandas writes it."""
-    if not cell.strip():
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        raise DamagedError(f"line {line}: {column} is {cell[:40]!r}, not a number") from None
+    return text

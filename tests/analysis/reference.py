@@ -58,9 +58,7 @@ def score(ratios: Mapping[str, float]) -> float:
     return area / 3
 
 
-def speedup(
-    times: pd.DataFrame, a: str, b: str, rules: Ruleset, budgets: Ruleset | None = None
-) -> float:
+def speedup(times: pd.DataFrame, a: str, b: str, rules: Ruleset) -> float:
     """The geometric mean over base workloads of a's time divided by b's."""
     pair = times[[a, b]].to_numpy(float)
-    return float(mean_ratios(pair, list(times.index), 1, rules, budgets or rules)[0])
+    return float(mean_ratios(pair, list(times.index), 1, rules)[0])

@@ -41,13 +41,10 @@ def test_a_bound_has_an_end_but_no_length(tmp_path: Path) -> None:
     figure = _figure(tmp_path)
     # Longer than AdamW ran says nothing about who is faster.
     assert _labels(figure) == ["≤0.60", "reached", "missed"]
-    assert [patch.get_hatch() for patch in figure.axes[0].patches] == ["////"]
+    assert not figure.axes[0].patches
     (legend,) = figure.legends
     message = [text.get_text() for text in legend.get_texts()]
-    assert any(
-        text.startswith("≤, an upper bound: AdamW's median study misses") for text in message
-    )
-    assert "reached, where AdamW's median study misses" in message
+    assert {text.split(":")[0] for text in message} >= {"≤", "reached", "missed"}
 
 
 @pytest.mark.parametrize("studies", [1, 2])
@@ -90,7 +87,7 @@ def test_evaluation_periods_are_an_interval_of_seconds(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.5, 0.5, 0.95], seconds_per_step=0.1)
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95], seconds_per_step=0.1)
     row = _rows(tmp_path, "seconds").loc[("mnist_vit", "shampoo")]
-    # Between 1 and 2 evaluations of ours, between 3 and 4 of theirs.
+    # Between 1 and 2 evaluations of Shampoo, between 3 and 4 of AdamW.
     assert (row["earliest"], row["latest"]) == pytest.approx((1 / 4, 2 / 3))
     assert pd.isna(_rows(tmp_path, "steps").loc[("mnist_vit", "shampoo"), "earliest"])
 

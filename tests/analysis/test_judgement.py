@@ -56,7 +56,9 @@ def test_workloads_come_in_the_rules_order_with_their_variants() -> None:
 
 def test_entries_come_by_score() -> None:
     judged = judge_published("v0.5")
-    scores = [judged.profile.scores[name] for name in judged.entries]
+    scores = judged.intervals.scores.set_index("submission")["score"][
+        list(judged.entries)
+    ].to_list()
     assert scores == sorted(scores, reverse=True)
     assert judged.entries[0] == "shampoo_submission"
 

@@ -64,8 +64,8 @@ DAMAGE = {
     "words": (f"{HEADER}\n20,fast,0.5\n".encode(), "line 2: score is 'fast', not a number"),
     "no step": (f"{HEADER}\n,1.5,0.5\n".encode(), "line 2: global_step is nan"),
     "negative time": (f"{HEADER}\n20,-1.5,0.5\n".encode(), "line 2: score is -1.5"),
-    "a step beyond all bounds": (f"{HEADER}\n1e30,1.5,0.5\n".encode(), "not an integer of a step"),
-    "half a step": (f"{HEADER}\n20.5,1.5,0.5\n".encode(), "not an integer"),
+    "a step beyond all bounds": (f"{HEADER}\n1e30,1.5,0.5\n".encode(), "not a whole number"),
+    "half a step": (f"{HEADER}\n20.5,1.5,0.5\n".encode(), "not a whole number"),
     "not text": (b"\xff\xfe\x00\x01\n", "is not text"),
 }
 

@@ -225,7 +225,9 @@ def _set_vertical_range(axes: Axes, medians: Sequence[Curve], facts: WorkloadFac
     low, high = min(values), max(values)
     if facts.direction == "min" and low > 0 and high / low > _LOG_SPAN:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=_log_ticks(high / low), numticks=20))
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8) if high / low < 12 else (1, 3))
+        )
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         margin = (high / low) ** 0.06
@@ -233,10 +235,3 @@ def _set_vertical_range(axes: Axes, medians: Sequence[Curve], facts: WorkloadFac
     else:
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         axes.set_ylim(low - margin, high + margin)
-
-
-def _log_ticks(span: float) -> tuple[float, ...]:
-    """Which multiples of the powers of ten to label, few enough to read."""
-    if span < 12:
-        return (1, 1.5, 2, 3, 4, 6, 8)
-    return (1, 2, 5) if span < 100 else (1,)

@@ -17,12 +17,13 @@ from common import files
 from common.cli import UserError
 
 BASELINE = "adamw"
-OURS = "ours_"
+# How the names of this repository's optimizers start in the benchmark's files.
+HOUSE = "ours_"
 INTERVALS = (1, 10, 100)
 _PLACES = ("median", "p95", "p99", "max")
 _ORIGINS = {"ours": "ours", "meta": "Meta", "po": "pytorch-optimizer", "hb": "heavyball"}
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo", "dash": "DASH"}
-_OURS_COLOR, _OTHER_COLOR = "#D55E00", "#4F6D8C"
+_HOUSE_COLOR, _RIVAL_COLOR = "#D55E00", "#4F6D8C"
 
 
 def read_step_costs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
@@ -115,7 +116,7 @@ def cheaper(table: pd.DataFrame, optimizer: str, column: str) -> pd.DataFrame:
       cheaper). Without AdamW, and without the house's other optimizers.
     """
     one = table[table["optimizer"] == optimizer].set_index(["source", "network"])[column]
-    rivals = table[~table["optimizer"].str.startswith(OURS) & (table["optimizer"] != BASELINE)]
+    rivals = table[~table["optimizer"].str.startswith(HOUSE) & (table["optimizer"] != BASELINE)]
     keys = pd.MultiIndex.from_frame(rivals[["source", "network"]])
     factor = rivals[column].to_numpy() / one.reindex(keys).to_numpy()
     return rivals[["source", "network", "optimizer"]].assign(factor=factor).dropna()
@@ -170,7 +171,7 @@ def _mark(color: str, interval: int) -> dict[str, Any]:
 
 
 def _draw_costs(axes: Any, place: int, row: pd.Series, name: str) -> None:
-    color = _OURS_COLOR if name.startswith(OURS) else _OTHER_COLOR
+    color = _HOUSE_COLOR if name.startswith(HOUSE) else _RIVAL_COLOR
     ratios = [row[f"at_{interval}"] / row[f"{BASELINE}_at_{interval}"] for interval in INTERVALS]
     axes.plot([min(ratios), max(ratios)], [place, place], color=color, linewidth=1.5, zorder=2)
     for ratio, interval in zip(ratios, INTERVALS, strict=True):

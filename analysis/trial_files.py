@@ -100,7 +100,8 @@ def read_evaluations(path: Path, metric: str) -> dict[str, np.ndarray]:
         raise DamagedError("holds no evaluation")
     if missing := [source for source in list(sources.values())[:3] if source not in header]:
         raise DamagedError(f"missing columns {', '.join(missing)}")
-    columns, reasons = {}, {}
+    columns: dict[str, np.ndarray] = {}
+    reasons: dict[int, str] = {}
     for name, source in sources.items():
         columns[name] = np.full(len(rows), np.nan)
         if source in header:

@@ -36,11 +36,11 @@ from analysis import (
     bars,
     curves,
     factors,
-    findings,
     heat,
     profile_figure,
     published,
     scoring,
+    sections,
     sheet,
     style,
     tables,
@@ -96,7 +96,7 @@ say(tables.places_table(judged["v0.5"], SHAMPOO["v0.5"]))
 # ### Against the NAdamW baseline
 
 # %%
-bullets(findings.overview(judged["v0.5"]))
+bullets(sections.overview(judged["v0.5"]))
 show(bars.time_to_target_bars(judged["v0.5"], "seconds", styles))
 show(bars.time_to_target_bars(judged["v0.5"], "steps", styles))
 
@@ -156,7 +156,7 @@ say(about("v0.6"))
 say(tables.scores_table(judged["v0.6"]))
 show(profile_figure.performance_profiles(judged["v0.6"], styles))
 say(tables.places_table(judged["v0.6"], SHAMPOO["v0.6"]))
-bullets(findings.overview(judged["v0.6"]))
+bullets(sections.overview(judged["v0.6"]))
 show(bars.time_to_target_bars(judged["v0.6"], "seconds", styles))
 
 # %% [markdown]

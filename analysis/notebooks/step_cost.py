@@ -57,12 +57,12 @@ for source, rows in costs.groupby("source", sort=False):
 # of refreshes:
 
 # %%
-ours = costs[costs["optimizer"].str.startswith(step_cost.OURS)]
+house = costs[costs["optimizer"].str.startswith(step_cost.HOUSE)]
 for interval in step_cost.INTERVALS:
-    ours = ours.assign(
-        **{f"every {interval}": ours[f"at_{interval}"] / ours[f"adamw_at_{interval}"]}
+    house = house.assign(
+        **{f"every {interval}": house[f"at_{interval}"] / house[f"adamw_at_{interval}"]}
     )
-spans = ours.groupby("optimizer")[[f"every {interval}" for interval in step_cost.INTERVALS]]
+spans = house.groupby("optimizer")[[f"every {interval}" for interval in step_cost.INTERVALS]]
 spans = spans.agg(lambda ratios: span_text(ratios.dropna()) if ratios.notna().any() else "–")
 table(spans.rename(index=step_cost.label).reset_index())
 

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path.cwd() if (Path.cwd() / "analysis").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
 
-from analysis import bars, curves, factors, findings, heat, profile_figure, style, tables
+from analysis import bars, curves, factors, heat, profile_figure, sections, style, tables
 from analysis.judgement import choose_rules, judge
 from analysis.logs import read_logs
 from analysis.notebook import bullets, say, show
@@ -60,7 +60,7 @@ show(profile_figure.performance_profiles(judged, styles))
 # ## Against AdamW
 
 # %%
-bullets(findings.overview(judged))
+bullets(sections.overview(judged))
 show(bars.time_to_target_bars(judged, "seconds", styles))
 show(bars.time_to_target_bars(judged, "steps", styles))
 say(tables.summary_table(judged))
@@ -84,7 +84,7 @@ show(heat.step_cost(judged))
 # %%
 if "nadamw" in judged.entries:
     against = judge(logs, rules, "nadamw", where=logs_path, resamples=RESAMPLES)
-    bullets(findings.overview(against))
+    bullets(sections.overview(against))
     show(bars.time_to_target_bars(against, "seconds", styles))
     show(bars.time_to_target_bars(against, "steps", styles))
 else:

@@ -91,13 +91,7 @@ def test_ratio_is_steps_times_cost(intervals: Intervals) -> None:
     # Between the evaluations before, at 0.9 of the time, the target may have been crossed.
     assert row["earliest"] == pytest.approx(0.9 * 12 / 30)
     assert row["latest"] == pytest.approx(12 / 27)
-    draws = np.sort(
-        [
-            ours / rival
-            for ours in _all_medians([10, 12, 20])
-            for rival in _all_medians([20, 30, 40])
-        ]
-    )
+    draws = np.sort([a / b for a in _all_medians([10, 12, 20]) for b in _all_medians([20, 30, 40])])
     # Sampling noise moves an end by no more than to a neighbouring value.
     assert np.quantile(draws, 0.015) <= row["ci_low"] <= np.quantile(draws, 0.035)
     assert np.quantile(draws, 0.965) <= row["ci_high"] <= np.quantile(draws, 0.985)

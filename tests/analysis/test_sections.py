@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from analysis.findings import compare_times, overview
 from analysis.judgement import Judgement
+from analysis.sections import compare_times, overview
 from analysis.tables import places_table
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.made_up import write_trial
 
 
-def _judge(root: Path, ours: Sequence[int], rival: Sequence[int]) -> Judgement:
+def _judge(root: Path, shampoo: Sequence[int], adamw: Sequence[int]) -> Judgement:
     """Studies that reach the target at these evaluations, 0 standing for never."""
-    for entry, hits in (("shampoo", ours), ("adamw", rival)):
+    for entry, hits in (("shampoo", shampoo), ("adamw", adamw)):
         for study, hit in enumerate(hits):
             values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 40
             write_trial(root, entry, "mnist_vit", study, 1, values)
@@ -20,7 +20,7 @@ def _judge(root: Path, ours: Sequence[int], rival: Sequence[int]) -> Judgement:
 
 
 @pytest.mark.parametrize(
-    ("ours", "rival", "kind"),
+    ("shampoo", "adamw", "kind"),
     [
         ([10, 11, 12], [20, 21, 22], "faster"),
         ([20, 21, 22], [10, 11, 12], "slower"),
@@ -35,9 +35,9 @@ def _judge(root: Path, ours: Sequence[int], rival: Sequence[int]) -> Judgement:
     ],
 )
 def test_times_are_compared_by_their_intervals(
-    tmp_path: Path, ours: list[int], rival: list[int], kind: str
+    tmp_path: Path, shampoo: list[int], adamw: list[int], kind: str
 ) -> None:
-    groups = compare_times(_judge(tmp_path, ours, rival), "shampoo")
+    groups = compare_times(_judge(tmp_path, shampoo, adamw), "shampoo")
     assert groups == {name: ["mnist_vit"] if name == kind else [] for name in groups}
 
 

@@ -11,40 +11,37 @@ from tests.analysis.conftest import judge_folder
 from tests.analysis.made_up import write_trial
 
 
-def test_median_of_one_curve_is_itself() -> None:
-    x, y = np.array([20.0, 40.0, 60.0]), np.array([0.5, 0.7, 0.6])
-    grid, median = median_curve([(x, y)])
-    assert grid.tolist() == x.tolist() and median.tolist() == y.tolist()
+def _curve(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.array(points, dtype=float).T
+    return x, y
 
 
-def test_median_meets_the_target_where_the_median_study_does() -> None:
-    # Each curve rises to 0.9 and stops; the middle one does so at 60.
-    curves = [(np.array([20.0, end]), np.array([0.1, 0.9])) for end in (40.0, 60.0, 100.0)]
-    grid, median = median_curve(curves)
-    assert grid.tolist() == [20, 40, 60]
-    assert median[-1] == pytest.approx(0.9) and (median[:-1] < 0.9).all()
+@pytest.mark.parametrize(
+    ("curves", "reach", "grid", "last"),
+    [
+        ([_curve((20, 0.5), (40, 0.7), (60, 0.6))], 0.0, [20, 40, 60], 0.6),
+        ([_curve((20, 0.1))], 0.0, [20], 0.1),
+        # Each curve rises to 0.9 and stops; the middle one does so at 60.
+        ([_curve((20, 0.1), (end, 0.9)) for end in (40, 60, 100)], 0.0, [20, 40, 60], 0.9),
+        # Two studies stop early, of which one met the target; the last one decides the median.
+        (
+            [_curve((20, 0.1), point) for point in ((40, 0.9), (40, 0.2), (100, 0.9))],
+            *(100.0, [20, 40, 100], 0.9),
+        ),
+    ],
+)
+def test_median_meets_the_target_where_the_median_study_does(
+    curves: list[tuple[np.ndarray, np.ndarray]], reach: float, grid: list[float], last: float
+) -> None:
+    x, y = median_curve(curves, reach)
+    assert x.tolist() == grid and y[-1] == pytest.approx(last)
+    assert len(curves) == 1 or (y[:-1] < last).all()
 
 
 def test_median_ignores_a_diverged_study() -> None:
     good = (np.array([20.0, 40.0]), np.array([2.0, 1.0]))
     bad = (np.array([20.0, 40.0]), np.array([2.0, 1e9]))
     assert median_curve([good, good, bad])[1].tolist() == [2.0, 1.0]
-
-
-def test_a_single_evaluation_gives_one_point() -> None:
-    grid, median = median_curve([(np.array([20.0]), np.array([0.1]))])
-    assert grid.tolist() == [20] and median.tolist() == [0.1]
-
-
-def test_median_goes_as_far_as_it_is_asked_to() -> None:
-    # Two studies stop early, of which one met the target; the last one decides the median.
-    curves = [
-        (np.array([20.0, end]), np.array([0.1, last]))
-        for end, last in ((40.0, 0.9), (40.0, 0.2), (100.0, 0.9))
-    ]
-    assert median_curve(curves)[0].tolist() == [20, 40]
-    grid, median = median_curve(curves, 100.0)
-    assert grid.tolist() == [20, 40, 100] and median[-1] == pytest.approx(0.9)
 
 
 def _figure(root: Path, workload: str = "mnist_vit") -> Figure:

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis import bars, curves, factors, figures, heat, profile_figure, published, sheet, style
-from analysis.judgement import Judgement
+from analysis.judgement import Judgement, judge_trials
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, texts
 from tests.analysis.made_up import FACTS, write_trial
 from workloads import registry
+from workloads.rulesets import ruleset
 
 Drawn = dict[str, Figure | None]
 
@@ -181,9 +182,6 @@ def test_pictures_repeat(tmp_path: Path) -> None:
 def test_published_entries_are_marked_on_the_sheet() -> None:
     trials = published.read_trials("v0.6").assign(submission="mine")
     others = published.read_trials("v0.6").assign(submission=style.published_name("shampoo"))
-    from analysis.judgement import judge_trials
-    from workloads.rulesets import ruleset
-
     judged = judge_trials(pd.concat([trials, others]), ruleset("v0.6"), None, resamples=5)
     notes = sheet.summary_sheet(judged, entry_styles(judged.entries)).texts
     assert any("† published runs" in text.get_text() for text in notes)

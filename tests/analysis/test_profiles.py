@@ -94,26 +94,19 @@ def test_all_dimensions_in_front_are_scored_at_once() -> None:
         assert performance_profile(frame, V05).scores.to_numpy() == pytest.approx(areas[i, j])
 
 
-def test_nobody_reaches_a_target() -> None:
-    result = performance_profile(_times(a=[INF] * 8, b=[INF] * 8), V06)
-    assert result.scores.to_dict() == {"a": 0.0, "b": 0.0}
-    assert np.isinf(result.ratios).all(axis=None)
-
-
-def test_one_submission_alone_scores_the_share_that_it_reaches() -> None:
-    result = performance_profile(_times(a=[1.0, 2, 3, 4, 5, 6, INF, INF]), V06)
-    assert result.scores["a"] == pytest.approx(6 / 8)
-
-
-def test_ties_are_both_the_fastest() -> None:
-    result = performance_profile(_times(a=[5.0] * 8, b=[5.0] * 8), V06)
-    assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0})
-    assert (result.ratios == 1).all(axis=None)
-
-
-def test_a_target_that_is_met_at_once_has_a_ratio() -> None:
-    result = performance_profile(_times(a=[0.0] * 8, b=[0.0] * 7 + [1.0]), V06)
-    assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 7 / 8})
+@pytest.mark.parametrize(
+    ("times", "scores"),
+    [
+        ({"a": [INF] * 8, "b": [INF] * 8}, {"a": 0.0, "b": 0.0}),
+        ({"a": [1.0, 2, 3, 4, 5, 6, INF, INF]}, {"a": 6 / 8}),
+        ({"a": [5.0] * 8, "b": [5.0] * 8}, {"a": 1.0, "b": 1.0}),
+        ({"a": [0.0] * 8, "b": [0.0] * 7 + [1.0]}, {"a": 1.0, "b": 7 / 8}),
+        ({"a": [1.0] * 4, "b": [1.0] * 3 + [math.nan]}, {"a": 4 / 8, "b": 3 / 8}),
+    ],
+    ids=["nobody reaches", "alone", "ties", "met at once", "not run"],
+)
+def test_scores_of_edge_cases(times: dict[str, list[float]], scores: dict[str, float]) -> None:
+    assert performance_profile(_times(**times), V06).scores.to_dict() == pytest.approx(scores)
 
 
 def test_a_ratio_counts_up_to_four() -> None:
@@ -121,11 +114,6 @@ def test_a_ratio_counts_up_to_four() -> None:
     # A ratio of 4 counts at the last point only, half of the last interval.
     assert result.scores["b"] == pytest.approx(0.5 * 0.5 / 99)
     assert result.rho["b"].iloc[-1] == 0.5
-
-
-def test_a_workload_that_was_not_run_counts_as_missed() -> None:
-    result = performance_profile(_times(a=[1.0] * 4, b=[1.0] * 3 + [math.nan]), V06)
-    assert result.scores.to_dict() == pytest.approx({"a": 4 / 8, "b": 3 / 8})
 
 
 def _v05(**changes: dict[str, float]) -> pd.DataFrame:

@@ -40,10 +40,10 @@ from common import cli, files
 from common.cli import UserError
 from scripts.local import entries, environment, studies
 from scripts.local import plan as plans
+from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.search_table import (
     TABLE,
-    best_evaluation,
     check_points,
     choose,
     costs_and_ranks,
@@ -306,10 +306,10 @@ def targets_from(runs: Sequence[Trial], logs: Path, facts: WorkloadFacts) -> dic
             trial.directory(logs), [f"{split}/{facts.metric}" for split in best]
         )
         for split, values in best.items():
-            row = best_evaluation(evaluations, facts, split)
-            if row is None:
+            step, value = Curve.of(evaluations, facts, split).best()
+            if step is None:
                 raise UserError(f"{trial.directory(logs)}: no finite {split}/{facts.metric}")
-            values.append(row[f"{split}/{facts.metric}"])
+            values.append(value)
     validation_target = statistics.median(best["validation"])
     achieved = [
         test

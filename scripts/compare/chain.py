@@ -15,6 +15,7 @@ from common import files
 from common.cli import UserError
 from scripts.compare.plan import Comparison, Variant
 from scripts.local import trial as trials
+from scripts.local.curve import Curve
 from scripts.local.metrics_log import Row, read_evaluations
 from scripts.local.trial import Trial
 from workloads import registry
@@ -37,7 +38,7 @@ class Outcome:
       steps: trained.
       milliseconds_per_step: of process CPU time on the submission's clock; NaN if unknown.
       failure: why the trial has no end; empty if it has.
-      curve: step and validation value of each evaluation.
+      curve: the validation values; None if there is a failure.
     """
 
     trial: Trial
@@ -48,7 +49,7 @@ class Outcome:
     steps: int = 0
     milliseconds_per_step: float = math.nan
     failure: str = ""
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: Curve | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -162,20 +163,19 @@ def choose(outcomes: Sequence[Outcome], facts: WorkloadFacts) -> Outcome | None:
     return min(finite, key=lambda outcome: facts.sort_key(outcome.final), default=None)
 
 
-def is_hopeless(
-    trial: Trial, curve: Sequence[tuple[int, float]], leader: Outcome | None, facts: WorkloadFacts
-) -> bool:
-    """Whether a trial with these evaluations so far, (step, value), is to be given up.
+def is_hopeless(trial: Trial, curve: Curve, leader: Outcome | None) -> bool:
+    """Whether a trial with these evaluations so far is to be given up.
 
     So it is if it is of the search, has done half of its steps, and its best value is worse than
     the leading rate's best value in the first half of as many steps.
     """
-    step = curve[-1][0] if curve else 0
-    if leader is None or trial.study > 0 or 2 * step < (trial.max_steps or 0):
+    step = curve.points[-1][0] if curve.points else 0
+    if leader is None or leader.curve is None or trial.study > 0:
         return False
-    target = best_of([value for at, value in leader.curve if 2 * at <= step], facts)
-    best = best_of([value for _, value in curve], facts)
-    return math.isfinite(target) and not facts.meets(best, target)
+    if 2 * step < (trial.max_steps or 0):
+        return False
+    _, target = leader.curve.best(last_step=step / 2)
+    return math.isfinite(target) and not curve.facts.meets(curve.best()[1], target)
 
 
 def outcome_of(trial: Trial, logs: Path) -> Outcome | None:
@@ -191,16 +191,15 @@ def outcome_of(trial: Trial, logs: Path) -> Outcome | None:
     facts = registry.facts(trial.workload)
     metric, seconds = f"validation/{facts.metric}", "accumulated_submission_cpu_time"
     evaluations = read_evaluations(directory, [metric, seconds])
-    values = [row[metric] for row in evaluations]
-    curve = tuple((int(row["global_step"]), row[metric]) for row in evaluations)
-    target = facts.validation_target
+    curve = Curve.of(evaluations, facts, "validation")
+    last_step, final = curve.points[-1]
     return Outcome(
         trial,
-        steps_to_target=_first_meeting(target, curve, facts),
-        steps_to_near=_first_meeting(near(target, facts), curve, facts),
-        final=values[-1],
-        best=best_of(values, facts),
-        steps=int(evaluations[-1]["global_step"]),
+        steps_to_target=curve.steps_to(facts.validation_target),
+        steps_to_near=curve.steps_to(near(facts.validation_target, facts)),
+        final=final,
+        best=curve.best()[1],
+        steps=last_step,
         milliseconds_per_step=1e3 * _seconds_per_step(evaluations, seconds),
         curve=curve,
     )
@@ -211,17 +210,6 @@ def near(target: float | None, facts: WorkloadFacts) -> float | None:
     if target is None:
         return None
     return target - NEAR * abs(target) if facts.direction == "max" else target + NEAR * abs(target)
-
-
-def _first_meeting(
-    target: float | None, curve: Sequence[tuple[int, float]], facts: WorkloadFacts
-) -> int | None:
-    return next((step for step, value in curve if facts.meets(value, target)), None)
-
-
-def best_of(values: Sequence[float], facts: WorkloadFacts) -> float:
-    """The best finite value; NaN if there is none."""
-    return min(filter(math.isfinite, values), key=facts.sort_key, default=math.nan)
 
 
 def _seconds_per_step(evaluations: Sequence[Row], column: str) -> float:

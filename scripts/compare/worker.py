@@ -18,6 +18,7 @@ from common import files
 from common.cli import UserError
 from scripts.compare.chain import FAILURE, Chain, choose, is_hopeless
 from scripts.local import environment, rivals, runner
+from scripts.local.curve import Curve
 from scripts.local.lock import locked
 from scripts.local.runner import Evaluations
 from scripts.local.trial import Trial
@@ -116,12 +117,13 @@ def _decided(chain: Chain, trial: Trial) -> Callable[[Evaluations], bool]:
     facts, leader = chain.facts, choose(chain.progress().searched, chain.facts)
 
     def decided(evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> bool:
-        curve = [(step, metrics[f"validation/{facts.metric}"]) for step, metrics in evaluations]
-        value = curve[-1][1]
+        name = f"validation/{facts.metric}"
+        curve = Curve(facts, [(step, metrics[name]) for step, metrics in evaluations])
+        _, value = curve.points[-1]
         return (
             not math.isfinite(value)
             or facts.meets(value, facts.validation_target)
-            or is_hopeless(trial, curve, leader, facts)
+            or is_hopeless(trial, curve, leader)
         )
 
     return decided

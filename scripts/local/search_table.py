@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from common.cli import UserError
-from scripts.local.metrics_log import Row, read_csv, read_evaluations, write_csv
+from scripts.local.curve import Curve
+from scripts.local.metrics_log import read_csv, read_evaluations, write_csv
 from scripts.local.trial import Trial
 from workloads import registry
-from workloads.facts import WorkloadFacts
 from workloads.search_space import Point
 
 TABLE = "search.csv"
@@ -34,36 +34,28 @@ def rows_of(
     rows, problems = [], []
     for trial in planned:
         facts = registry.facts(trial.workload)
-        metric = f"validation/{facts.metric}"
         try:
-            evaluations = read_evaluations(trial.directory(output), [metric])
+            path = trial.directory(output)
+            evaluations = read_evaluations(path, [f"validation/{facts.metric}"])
         except UserError as error:
             problems.append(str(error))
             continue
-        best = best_evaluation(evaluations, facts, "validation")
-        target = facts.validation_target if targets else None
-        met = (row["global_step"] for row in evaluations if facts.meets(row[metric], target))
+        curve = Curve.of(evaluations, facts, "validation")
+        best_step, best = curve.best()
         rows.append(
             {
                 "workload": trial.workload,
                 "entry": trial.entry,
                 "trial": trial.trial,
-                "best_validation": best[metric] if best else math.nan,
-                "best_step": int(best["global_step"]) if best else "",
-                "steps_to_target": next(map(int, met), ""),
-                "steps": int(evaluations[-1]["global_step"]),
+                "best_validation": best,
+                "best_step": best_step or "",
+                "steps_to_target": (targets and curve.steps_to(facts.validation_target)) or "",
+                "steps": curve.points[-1][0],
                 "seconds": evaluations[-1]["score"],
                 **trial.hyperparameters,
             }
         )
     return rows, problems
-
-
-def best_evaluation(evaluations: Sequence[Row], facts: WorkloadFacts, split: str) -> Row | None:
-    """The first evaluation with the best finite value of the target's metric, if there is one."""
-    name = f"{split}/{facts.metric}"
-    finite = [row for row in evaluations if math.isfinite(row[name])]
-    return min(finite, key=lambda row: facts.sort_key(row[name]), default=None)
 
 
 def write_table(

@@ -21,6 +21,7 @@ from scripts.compare.chain import Outcome
 from scripts.compare.plan import Variant
 from scripts.local import entries, rivals, runner
 from scripts.local import trial as trials
+from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
 from tests.scripts.commands import finish
@@ -123,10 +124,11 @@ def test_files_of_other_settings_are_refused_or_overwritten(tmp_path: Path) -> N
 
 def test_a_trial_is_hopeless_at_half_the_leaders_pace(tmp_path: Path) -> None:
     trial = comparison().trial(Variant("a", "adamw"), WORKLOAD, 0, 0.1, 40)
-    leader = Outcome(trial, curve=((5, 0.9), (10, 0.7), (15, 0.8), (20, 0.5), (40, 0.46)))
+    points = ((5, 0.9), (10, 0.7), (15, 0.8), (20, 0.5), (40, 0.46))
+    leader = Outcome(trial, curve=Curve(TINY, points))
 
     def hopeless(trial: Trial, *curve: tuple[int, float]) -> bool:
-        return compare_chain.is_hopeless(trial, curve, leader, TINY)
+        return compare_chain.is_hopeless(trial, Curve(TINY, curve), leader)
 
     assert not hopeless(trial)
     assert not hopeless(trial, (15, 2.0))
@@ -135,7 +137,7 @@ def test_a_trial_is_hopeless_at_half_the_leaders_pace(tmp_path: Path) -> None:
     assert not hopeless(trial, (5, 0.69), (20, 2.0))  # its best value counts
     assert hopeless(trial, (30, 0.701))  # the leader's best in 15 steps was 0.7
     assert hopeless(trial, (40, math.nan))
-    assert not compare_chain.is_hopeless(trial, ((20, 9.0),), None, TINY)
+    assert not compare_chain.is_hopeless(trial, Curve(TINY, ((20, 9.0),)), None)
     assert not hopeless(dataclasses.replace(trial, study=1), (40, 9.0))
 
 

@@ -102,15 +102,6 @@ def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
     assert (rows["y"]["a"], rows["y"]["b"]) == ("", "0.2")
 
 
-def test_best_evaluation_skips_what_is_not_finite() -> None:
-    facts = registry.facts("fake")
-    rows = [{"validation/loss": value} for value in (math.nan, 2.0, 1.0, 1.0, -math.inf)]
-    assert search_table.best_evaluation(rows, facts, "validation") is rows[2]
-    upward = dataclasses.replace(facts, direction="max")
-    assert search_table.best_evaluation(rows, upward, "validation") is rows[1]
-    assert search_table.best_evaluation(rows[:1], facts, "validation") is None
-
-
 def test_the_choice_is_greedy_over_workloads() -> None:
     costs = pd.DataFrame({"a": [0.9, 0.2, MISS, 0.5], "b": [0.8, MISS, 0.1, 0.5]}, [1, 2, 3, 4])
     # Alone, 4 costs 0.5 in the mean; with 2, b still costs 0.5; with 3, a does: 0.30 < 0.35.

@@ -145,13 +145,18 @@ def test_clock_runs_in_steps_and_preparation_but_not_in_evaluation(
     assert last["total_duration"] == timed + 2 * 20
 
 
-def test_a_crashed_trial_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def crash_at(step: int, folder: Path) -> None:
+    """A trial that raises in a step; it has saved a checkpoint after each evaluation before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_CRASH_AT", str(step))
+        with pytest.raises(RuntimeError, match="crashed"):
+            run(NO_TARGETS, folder)
+
+
+def test_a_crashed_trial_resumes_bitwise(tmp_path: Path) -> None:
     run(NO_TARGETS, tmp_path / "whole")
     torch.rand(3)
-    monkeypatch.setenv("FAKE_CRASH_AT", "17")
-    with pytest.raises(RuntimeError, match="crashed"):
-        run(NO_TARGETS, tmp_path / "resumed")
-    monkeypatch.delenv("FAKE_CRASH_AT")
+    crash_at(17, tmp_path / "resumed")
     torch.rand(5)
     seen: list[tuple[int, int]] = []
     run(
@@ -174,28 +179,16 @@ def test_a_stop_request_between_evaluations_resumes_bitwise(tmp_path: Path) -> N
     assert snapshot["global_step"] == 8
     run(NO_TARGETS, tmp_path / "stopped")
     assert trajectory(tmp_path / "stopped") == trajectory(tmp_path / "whole")
+    run(dataclasses.replace(NO_TARGETS, study=1), tmp_path / "other")
+    assert trajectory(tmp_path / "other") != trajectory(tmp_path / "whole")
 
 
-def test_rows_beyond_the_checkpoint_are_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_CRASH_AT", "17")
-    with pytest.raises(RuntimeError):
-        run(NO_TARGETS, tmp_path)
+def test_rows_beyond_the_checkpoint_are_not_kept(tmp_path: Path) -> None:
+    crash_at(17, tmp_path)
     path = tmp_path / "eval_measurements.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
-    monkeypatch.setenv("FAKE_CRASH_AT", "15")
-    with pytest.raises(RuntimeError):
-        run(NO_TARGETS, tmp_path)
+    crash_at(15, tmp_path)
     assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5, 10, 15]
-
-
-def test_repeats_bitwise_and_differs_between_studies(tmp_path: Path) -> None:
-    run(NO_TARGETS, tmp_path / "a")
-    run(NO_TARGETS, tmp_path / "b")
-    run(dataclasses.replace(NO_TARGETS, study=1), tmp_path / "c")
-    assert trajectory(tmp_path / "a") == trajectory(tmp_path / "b")
-    assert trajectory(tmp_path / "a") != trajectory(tmp_path / "c")
 
 
 def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> None:
@@ -214,12 +207,8 @@ def test_a_trial_ends_once_it_is_decided(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "other", "empty"])
-def test_a_damaged_checkpoint_is_named_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    monkeypatch.setenv("FAKE_CRASH_AT", "17")
-    with pytest.raises(RuntimeError):
-        run(NO_TARGETS, tmp_path)
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(tmp_path: Path, damage: str) -> None:
+    crash_at(17, tmp_path)
     path = tmp_path / "checkpoint.pt"
     content = bytearray(path.read_bytes())
     if damage == "truncated":

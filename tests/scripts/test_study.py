@@ -53,7 +53,12 @@ def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machi
     cores = environment.available_cores()[: machine.jobs]
     assert used == {str(core) for core in cores}, "each job has its own cores"
     manifest = (output / "manifest.json").read_bytes()
+    leftover = planned[0].directory(output) / "checkpoint.pt"
+    leftover.touch()
+    studies.print_plan(planned, output)
+    assert leftover.exists()
     assert studies.run_study(planned, spaces, output, machine) == []
+    assert not leftover.exists(), "a complete trial needs no checkpoint"
     assert len(started(output)) == len(planned)
     assert (output / "manifest.json").read_bytes() == manifest
 
@@ -115,20 +120,6 @@ def test_a_damaged_manifest_or_a_running_study_stops_it(
     ):
         studies.run_study(planned, spaces, tmp_path, machine)
     assert not (tmp_path / "runs.txt").exists()
-
-
-def test_a_checkpoint_left_beside_a_complete_trial_is_removed(
-    tmp_path: Path, write_json: Write, machine: Machine
-) -> None:
-    planned, spaces = planned_with(write_json, RATES[:1])
-    studies.run_study(planned, spaces, tmp_path, machine)
-    leftover = planned[0].directory(tmp_path) / "checkpoint.pt"
-    leftover.touch()
-    studies.print_plan(planned, tmp_path)
-    assert leftover.exists()
-    studies.run_study(planned, spaces, tmp_path, machine)
-    assert not leftover.exists()
-    assert len(started(tmp_path)) == 2
 
 
 HANG = """

@@ -9,22 +9,10 @@ import pytest
 from common.cli import UserError
 from scripts.local import trial as trials
 from scripts.local.trial import Trial
+from tests.scripts.tiny_comparison import write_files
 from workloads import registry
 
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})
-
-
-def write_files(folder: Path, trial: Trial) -> None:
-    folder.mkdir(parents=True)
-    (folder / "hparams.json").write_text(json.dumps(dict(trial.hyperparameters)))
-    (folder / "flags_0.json").write_text(json.dumps(trial.settings()))
-    status = {
-        "status": "complete",
-        "reason": "steps",
-        "global_step": 1,
-        "accumulated_submission_time": 1.0,
-    }
-    (folder / "status.json").write_text(json.dumps(status))
 
 
 def test_seeds_are_paired_over_entries_and_points_only() -> None:

@@ -68,6 +68,14 @@ def test_rows_say_best_value_and_first_step_at_the_target(tmp_path: Path, machin
     assert 0 < met < 32
     unset, _ = search_table.rows_of(planned, tmp_path, targets=False)
     assert {row["steps_to_target"] for row in unset} == {""}
+    path = tmp_path / "search.csv"
+    search_table.write_table(path, rows)
+    search_table.check_points(path, "fake_sgd", points["fake_sgd"])
+    other = search_space.draw(
+        {"learning_rate": {"min": 1e-4, "max": 0.3, "scaling": "log"}}, len(points["fake_sgd"])
+    )
+    with pytest.raises(UserError, match="trial 1 of 'fake_sgd' has learning_rate="):
+        search_table.check_points(path, "fake_sgd", other)
 
 
 def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: Machine) -> None:
@@ -80,10 +88,13 @@ def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: Machine) ->
         tune.run([], other, tmp_path, machine)
 
 
-def test_damaged_logs_are_left_out_and_named(tmp_path: Path, machine: Machine) -> None:
+def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machine: Machine) -> None:
     planned, points = small_search(1)
     tune.run(planned, points, tmp_path, machine)
     damaged = planned[0].directory(tmp_path) / "eval_measurements.csv"
+    damaged.write_text(damaged.read_text().replace("test/loss", "test/ppl"))
+    with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'test/loss'"):
+        tune.targets_from(planned[:1], tmp_path, registry.facts("fake"))
     damaged.write_text("global_step,score,validation/loss\n1")
     rows, problems = search_table.rows_of(planned, tmp_path)
     assert len(rows) == 3
@@ -145,17 +156,6 @@ def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None
         assert [points[number - 1] for number in chosen] == committed
 
 
-def test_points_must_be_those_of_the_search(tmp_path: Path, machine: Machine) -> None:
-    planned, points = small_search(3)
-    tune.run(planned, points, tmp_path, machine)
-    path = tmp_path / "search.csv"
-    search_table.write_table(path, search_table.rows_of(planned, tmp_path)[0])
-    search_table.check_points(path, "fake_sgd", points["fake_sgd"])
-    other = {"learning_rate": {"min": 1e-4, "max": 0.3, "scaling": "log"}}
-    with pytest.raises(UserError, match="trial 1 of 'fake_sgd' has learning_rate="):
-        search_table.check_points(path, "fake_sgd", search_space.draw(other, 3))
-
-
 def test_targets_are_medians_over_seeds_of_the_best_point(
     tmp_path: Path, write_json: Write, machine: Machine
 ) -> None:
@@ -192,15 +192,6 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
     assert before == 16 + 6
     assert tune.set_targets(planned, points, 3, logs, output, targets_file, machine) == 0
     assert len((logs / "runs.txt").read_text().splitlines()) == before
-
-
-def test_logs_without_a_test_metric_are_named(tmp_path: Path, machine: Machine) -> None:
-    planned, points = small_search(1)
-    tune.run(planned, points, tmp_path, machine)
-    path = planned[0].directory(tmp_path) / "eval_measurements.csv"
-    path.write_text(path.read_text().replace("test/loss", "test/ppl"))
-    with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'test/loss'"):
-        tune.targets_from(planned[:1], tmp_path, registry.facts("fake"))
 
 
 def test_no_target_is_set_after_a_failure(

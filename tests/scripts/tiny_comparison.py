@@ -100,15 +100,20 @@ def chain_of(folder: Path, variant: Variant | None = None, **changes: Any) -> Ch
     return Chain(comparison(variant, **changes), variant, WORKLOAD, folder)
 
 
+def write_files(folder: Path, trial: Trial) -> None:
+    """Writes what says of a trial that it has finished."""
+    status = {"status": "complete", "reason": "steps", "global_step": 1}
+    status["accumulated_submission_time"] = 1.0
+    content = {"hparams": dict(trial.hyperparameters), "flags_0": trial.settings()}
+    folder.mkdir(parents=True)
+    for name, values in (content | {"status": status}).items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+
+
 def pretend(chain: Chain, trial: Trial, curve: dict[int, float]) -> None:
     """Writes the files of a finished trial with these validation losses by step."""
     folder = trial.directory(chain.logs)
-    folder.mkdir(parents=True)
-    (folder / "hparams.json").write_text(json.dumps(dict(trial.hyperparameters)))
-    (folder / "flags_0.json").write_text(json.dumps(trial.settings()))
-    last = max(curve)
-    status = {"status": "complete", "reason": "steps", "global_step": last}
-    (folder / "status.json").write_text(json.dumps(status | {"accumulated_submission_time": 1}))
+    write_files(folder, trial)
     rows = [f"{step},{step},{step / 100},{value}" for step, value in curve.items()]
     header = "global_step,score,accumulated_submission_cpu_time,validation/loss"
     (folder / "eval_measurements.csv").write_text("\n".join([header, *rows, ""]))

@@ -167,8 +167,10 @@ class Shampoo(torch.optim.Optimizer):
         states = []
         for group in self.param_groups:
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
-            state = self._prepared(group, indices)
-            if state is not None:
+            state = self._group_state(group)
+            stacked = state.stacked_indices(group["params"], indices, self._placements)
+            if stacked:
+                self._ensure_stacks(group, state, stacked)
                 state.begin(group, indices)
                 states.append(state)
         if states:
@@ -213,27 +215,23 @@ class Shampoo(torch.optim.Optimizer):
             state = self._group_states[first] = GroupState()
         return state
 
-    def _prepared(self, group: dict[str, Any], indices: Collection[int]) -> GroupState | None:
-        """The state of a group with stacks for the parameters at `indices`; None without any.
+    def _ensure_stacks(
+        self, group: dict[str, Any], state: GroupState, indices: Collection[int]
+    ) -> None:
+        """Gives a group stacks with the parameters at `indices`, besides those with state.
 
-        Parameters enter the stacks at their first gradient, so that frozen ones cost nothing;
-        stacks are then built anew around the state of those that were there before.
+        Parameters enter at their first gradient, so that frozen ones cost nothing; stacks are then
+        built anew around the state of those before.
 
         Raises:
-          ValueError: if an option is out of range, or one of `StateConfig` that is not one of
-            `BlockingConfig` has changed since the first step.
+          ValueError: if an option is out of range, or one that must stay has changed.
         """
-        state = self._group_state(group)
-        indices = state.stacked_indices(group["params"], indices, self._placements)
-        if not indices:
-            return None
         config, stacks = state.config(group), state.stacks
         if group["averaging"] is not None:
             checkpoint.ensure_averager(state, group, self.state)
         same = stacks is not None and (stacks.config is config or stacks.config == config)
         if stacks is None or not (same and stacks.indices.issuperset(indices)):
             checkpoint.build_stacks(state, group, config, indices, self._placements, self.state)
-        return state
 
     @torch.no_grad()
     def eval(self) -> None:
@@ -358,7 +356,9 @@ class Shampoo(torch.optim.Optimizer):
                 self.state[parameter] = dict(state_dict["state"][index])
         for group in self.param_groups:
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
-                self._prepared(group, ())
+                state = self._group_state(group)
+                known = state.stacked_indices(group["params"], (), self._placements)
+                self._ensure_stacks(group, state, known)
 
     def __getstate__(self) -> dict[str, Any]:
         self._count_skipped()

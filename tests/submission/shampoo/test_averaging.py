@@ -75,7 +75,7 @@ STREAM = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(MODES), STREAM, st.sampled_from([0.3, 0.9, 1.0]), st.sampled_from([0.0, 0.9])
 )

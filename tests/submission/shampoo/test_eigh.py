@@ -38,7 +38,7 @@ def calls(monkeypatch):
     return solver
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 4), st.integers(1, 24), st.integers(1, 30), st.integers(0, 10**6))
 def test_agrees_with_numpy(count, size, rank, seed):
     matrices = covariances(count, size, rank, seed)
@@ -50,7 +50,7 @@ def test_agrees_with_numpy(count, size, rank, seed):
     assert torch.allclose(single.double(), values, rtol=0, atol=2e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(2, 40), st.floats(1e-6, 0.5), st.integers(0, 10**6))
 def test_checks_measure_the_errors_that_there_are(size, error, seed):
     """A few probes stand for the whole: what they measure is the error within a small factor."""

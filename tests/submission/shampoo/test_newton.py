@@ -11,7 +11,7 @@ from submission.shampoo import newton
 
 
 @given(st.integers(1, 40), st.floats(0.9, 1.0), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_estimate_of_the_largest_eigenvalue_is_bounded(size, crowding, seed):
     values = np.random.default_rng(seed).uniform(size=size)
     values = torch.from_numpy(1 - (1 - values / values.max()) * (1 - crowding))

@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from submission.plan.blocking import BlockGrid, Part, StackSpec
@@ -56,7 +56,6 @@ def phase_of_each_block(stacks, interval):
     return phases
 
 
-@settings(deadline=None)
 @given(STACKS, st.integers(1, 50), st.integers(1, 200))
 def test_staggered_refreshes_follow_the_rule(stacks, interval, step):
     expected = [
@@ -67,7 +66,6 @@ def test_staggered_refreshes_follow_the_rule(stacks, interval, step):
     assert blocks_of(schedule_of(stacks).due(step, interval, "staggered")) == expected
 
 
-@settings(deadline=None)
 @given(STACKS, st.integers(1, 50), st.integers(1, 200))
 def test_together_is_all_or_nothing(stacks, interval, step):
     ranges = schedule_of(stacks).due(step, interval, "together")
@@ -77,7 +75,6 @@ def test_together_is_all_or_nothing(stacks, interval, step):
     assert is_due(step, interval) == due
 
 
-@settings(deadline=None)
 @given(STACKS, st.integers(1, 50))
 def test_each_factor_is_due_once_an_interval_and_work_is_even(stacks, interval):
     schedule = schedule_of(stacks)

@@ -72,7 +72,7 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(SOLVERS_AND_EXPONENTS),
     st.integers(1, 24),

@@ -1,0 +1,122 @@
+"""Options: which may change, which are refused, and how they are shown."""
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    parameters,
+    run,
+    set_grads,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("method", "soap"), ("grafting", None), ("averaging", "ema")]
+)
+def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 1)
+    optimizer.param_groups[0][name] = value
+    with pytest.raises(ValueError, match=f"{name} must stay as at the first step"):
+        run(optimizer, weights, 1)
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+@pytest.mark.parametrize("change", [{"block_size": 3}, {"max_dim": 5}, {"max_aspect": 1.0}])
+def test_other_blocks_begin_anew_and_moments_stay(method, change):
+    """First moments, in the parameters' coordinates, and step counts are those of all gradients."""
+    options = {**OPTIONS, "method": method, "refresh_interval": 4}
+    changing, constant = parameters([(6, 5), (9, 3), (4,)]), parameters([(6, 5), (9, 3), (4,)])
+    optimizer, other = Shampoo(changing, **options), Shampoo(constant, **{**options, **change})
+    run(optimizer, changing, 6)
+    optimizer.param_groups[0].update(change)
+    run(optimizer, changing, 1, first_seed=6)
+    run(other, constant, 7)
+    anew = method == "kl_shampoo" and "max_dim" in change  # it has no second moments for AdamW
+    for found, expected in zip(optimizer.state.values(), other.state.values(), strict=True):
+        if not anew:
+            assert found["step"] == expected["step"] == 7
+        if method == "shampoo":  # that of the others is in the basis
+            for name in ("exp_avg", "exp_avg_sq"):
+                assert torch.allclose(found[name], expected[name], rtol=1e-12)
+    if method != "shampoo" and not anew:
+        mean = torch.zeros(6, 5, dtype=torch.float64)
+        for seed in range(7):
+            set_grads(seed, changing)
+            mean.lerp_(changing[0].grad, 1 - OPTIONS["betas"][0])
+        assert torch.allclose(optimizer.state[changing[0]]["exp_avg"], mean, rtol=1e-10)
+    run(optimizer, changing, 20, first_seed=7)
+    assert all(weight.isfinite().all() for weight in changing)
+    assert optimizer.diagnostics()["refreshes"] > 0 or "max_dim" in change
+    loaded = Shampoo(changing)
+    loaded.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"lr": -1.0}, "lr"),
+        ({"lr": float("nan")}, "lr"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"eps": 0.0}, "eps"),
+        ({"weight_decay": -0.1}, "weight_decay"),
+        ({"exponent": 0.0}, "exponent"),
+        ({"damping": 0.0}, "damping"),
+        ({"refresh_interval": 0}, "refresh_interval"),
+        ({"method": "sgd"}, "method"),
+        ({"grafting": "adamw"}, "grafting"),
+        ({"grafting_scope": "model"}, "grafting_scope"),
+        ({"root_solver": "svd"}, "root_solver"),
+        ({"basis_solver": "svd"}, "basis_solver"),
+        ({"refresh": "never"}, "refresh"),
+        ({"refresh_tolerance": -0.1}, "refresh_tolerance"),
+        ({"overlap": 1}, "overlap"),
+        ({"factor_interval": 0}, "factor_interval"),
+        ({"factor_dtype": torch.float16}, "factor_dtype"),
+        ({"root_dtype": "float32"}, "root_dtype"),
+        ({"averaging": "polyak"}, "averaging"),
+        ({"averaging_decay": 1.0}, "averaging_decay"),
+        ({"averaging_beta": 0.0}, "averaging_beta"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"decay_mode": "l1"}, "decay_mode"),
+        ({"block_size": 1}, "block_size"),
+        ({"block_aspect": 0.5}, "block_aspect"),
+        ({"max_aspect": 0.5}, "max_aspect"),
+        ({"oversize": "drop"}, "oversize"),
+        ({"exponent": 0.3, "root_solver": "coupled_newton"}, "exponent"),
+        ({"exponent": 1.0, "root_solver": "newton_denman_beavers"}, "exponent"),
+        ({"exponent": 0.3, "refresh_tolerance": 0.1}, "exponent"),
+        ({"exponent": 0.5, "method": "soap"}, "exponent"),
+    ],
+)
+def test_bad_options_are_named(options, name):
+    with pytest.raises(ValueError, match=name):
+        Shampoo(parameters([(2, 2)]), **options)
+    good = Shampoo(parameters([(2, 2)]))
+    with pytest.raises(ValueError, match=name):
+        good.add_param_group({"params": parameters([(3, 3)]), **options})
+    assert len(good.param_groups) == 1
+
+
+@pytest.mark.skipif(
+    torch.torch_version.TorchVersion(torch.__version__) < (2, 6),
+    reason="optimizers take named parameters from torch 2.6 on",
+)
+def test_repr_says_what_happens_to_each_parameter():
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 300))
+    text = repr(Shampoo(model.named_parameters(), block_size=100, max_aspect=30.0))
+    assert "0.weight [4, 6]: Shampoo, 1 x [4, 6]" in text
+    assert "0.bias [4]: AdamW (vector)" in text
+    assert "1.weight [300, 4]: Shampoo, 3 x [100, 4]" in text
+
+
+def test_options_are_checked_at_every_step():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 1)
+    optimizer.param_groups[0]["decay_mode"] = "L2"
+    with pytest.raises(ValueError, match="decay_mode must be one of"):
+        run(optimizer, weights, 1)

@@ -1,0 +1,247 @@
+"""State that is saved, copied, read and loaded, as with any torch optimizer."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    VARIANTS,
+    assert_equal,
+    parameters,
+    run,
+    set_grads,
+)
+
+
+def _through_torch_save(optimizer, weights):
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    other = Shampoo(copies)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    return other, copies
+
+
+def _through_deepcopy(optimizer, weights):
+    del weights
+    other = copy.deepcopy(optimizer)
+    return other, other.param_groups[0]["params"]
+
+
+def _through_pickle(optimizer, weights):
+    del weights
+    other = pickle.loads(pickle.dumps(optimizer))
+    return other, other.param_groups[0]["params"]
+
+
+@pytest.mark.parametrize("travel", [_through_torch_save, _through_deepcopy, _through_pickle])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_travelled_optimizer_continues_bitwise(travel, dtype, variant):
+    """4 steps in, with refreshes at 1, 2, 3: some are owed or on their way."""
+    steps = 4
+    weights = parameters(dtype=dtype)
+    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
+    run(optimizer, weights, steps)
+    other, copies = travel(optimizer, weights)
+    run(optimizer, weights, 6, first_seed=5)
+    run(other, copies, 6, first_seed=5)
+    assert_equal(weights, copies)
+
+
+def test_state_is_per_parameter_and_does_not_depend_on_stacking():
+    together, apart = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
+    first = Shampoo(together, **OPTIONS)
+    second = Shampoo([{"params": [apart[0]]}, {"params": [apart[1]]}], **OPTIONS)
+    run(first, together, 4)
+    run(second, apart, 4)
+    for a, b in zip(
+        first.state_dict()["state"].values(), second.state_dict()["state"].values(), strict=True
+    ):
+        assert a.keys() == b.keys()
+        assert all(torch.allclose(a[name], b[name], atol=1e-12) for name in a)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (7, 5)])
+def test_state_that_does_not_fit_is_refused_and_nothing_changes(shape):
+    weights, others = parameters([(6, 5)]), parameters([shape])
+    optimizer, other = Shampoo(weights, **OPTIONS), Shampoo(others, lr=0.5)
+    run(optimizer, weights, 1)
+    run(other, others, 2)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=r"state_dict: 'exp_avg' of the parameter of shape"):
+        other.load_state_dict(optimizer.state_dict())
+    after = other.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    assert all(
+        torch.equal(before["state"][0][key], after["state"][0][key]) for key in before["state"][0]
+    )
+
+
+def test_reading_the_state_changes_nothing_also_through_torchs_checkpoint_helpers():
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+    model = torch.nn.Linear(5, 6).double()
+    weights = list(model.parameters())
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 3)
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    found = get_optimizer_state_dict(model, optimizer)["state"]
+    after = optimizer.state_dict()["state"]
+    for index, (name, _) in enumerate(model.named_parameters()):
+        for key, value in before[index].items():
+            assert torch.equal(value, after[index][key])
+            assert torch.equal(value, found[name][key])
+
+
+@pytest.mark.parametrize("averaging", [None, "schedule_free"])
+@pytest.mark.parametrize("method", ["shampoo", "soap"])
+def test_flattened_state_returns_through_torchs_checkpoint_helpers(method, averaging):
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_optimizer_state_dict,
+        set_optimizer_state_dict,
+    )
+
+    options = {**OPTIONS, "method": method, "momentum": 0.5, "averaging": averaging}
+    flat = StateDictOptions(flatten_optimizer_state_dict=True)
+    model = torch.nn.Linear(7, 6).double()
+    optimizer = Shampoo(model.parameters(), **options)
+    run(optimizer, list(model.parameters()), 4)
+    twin = copy.deepcopy(model)
+    other = Shampoo(twin.parameters(), **options)
+    saved = get_optimizer_state_dict(model, optimizer, options=flat)
+    set_optimizer_state_dict(twin, other, saved, options=flat)
+    run(optimizer, list(model.parameters()), 3, first_seed=9)
+    run(other, list(twin.parameters()), 3, first_seed=9)
+    assert_equal(model.parameters(), twin.parameters())
+
+
+@pytest.mark.parametrize("variant", ["shampoo", "soap", "kl_shampoo", "ema"])
+def test_state_can_be_read_and_written_by_parameter(variant):
+    weights, untouched = parameters(), parameters()
+    optimizer, other = (
+        Shampoo(w, **{**OPTIONS, **VARIANTS[variant]}) for w in (weights, untouched)
+    )
+    run(optimizer, weights, 4)
+    run(other, untouched, 4)
+    for weight, saved in zip(weights, optimizer.state_dict()["state"].values(), strict=True):
+        entry = optimizer.state[weight]
+        assert dict(entry).keys() == saved.keys()
+        assert all(torch.equal(entry[name], value) for name, value in saved.items())
+        for name, value in entry.items():
+            entry[name] = value.to("cpu").clone()  # as scripts do that move state to a device
+    run(optimizer, weights, 3, first_seed=4)
+    run(other, untouched, 3, first_seed=4)
+    assert_equal(weights, untouched)
+    optimizer.state[weights[2]]["exp_avg"] = torch.zeros(12, 9)
+    assert not optimizer.state_dict()["state"][2]["exp_avg"].any()
+    with pytest.raises(ValueError, match="'exp_avg' of the parameter of shape"):
+        optimizer.state[weights[2]]["exp_avg"] = torch.zeros(1)
+
+
+def test_what_others_keep_in_the_state_is_kept_and_saved():
+    weights = parameters([(6, 5), (6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    optimizer.state[weights[0]]["slow"] = torch.ones(6, 5)
+    set_grads(0, weights[:1])
+    optimizer.step()
+    optimizer.state[weights[0]]["count"] = 3
+    run(optimizer, weights, 2)  # the second parameter has the stacks built anew
+    for travel in (_through_torch_save, _through_deepcopy):
+        other, copies = travel(optimizer, weights)
+        assert torch.equal(other.state[copies[0]]["slow"], torch.ones(6, 5))
+        assert other.state_dict()["state"][0]["count"] == 3
+
+
+def test_a_copy_keeps_the_state_of_a_parameter_whose_gradient_is_missing_at_first():
+    weights = parameters([(6, 5), (4, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 3)
+    other, copies = _through_deepcopy(optimizer, weights)
+    for each, owned in ((optimizer, weights), (other, copies)):
+        set_grads(3, owned)
+        owned[1].grad = None
+        each.step()
+        run(each, owned, 2, first_seed=4)
+    assert_equal(weights, copies)
+
+
+def test_a_copy_made_in_eval_mode_leaves_it_for_good():
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS, averaging="ema")
+    run(optimizer, weights, 2)
+    optimizer.eval()
+    other, copies = _through_deepcopy(optimizer, weights)
+    other.train()
+    third, thirds = _through_torch_save(other, copies)
+    run(third, thirds, 1)
+
+
+def test_hooks_may_replace_a_loaded_state_dict_and_see_what_was_loaded():
+    weights = parameters([(6, 5)], torch.bfloat16)
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 2)
+    saved = optimizer.state_dict()
+    seen = []
+
+    def doubled(_, state_dict):
+        entry = state_dict["state"][0]
+        return {**state_dict, "state": {0: {**entry, "exp_avg": 2 * entry["exp_avg"]}}}
+
+    optimizer.register_load_state_dict_pre_hook(doubled)
+    optimizer.register_load_state_dict_post_hook(
+        lambda each: seen.append(each.state_dict()["state"][0]["exp_avg"])
+    )
+    for _ in range(2):
+        optimizer.load_state_dict(saved)
+    assert len(seen) == 2
+    assert all(torch.equal(found, 2 * saved["state"][0]["exp_avg"]) for found in seen)
+
+
+def test_loading_a_state_without_steps_leaves_all_options_open():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.param_groups[0]["block_size"] = 3
+    run(optimizer, weights, 1)
+
+
+def test_options_that_a_checkpoint_does_not_know_have_their_defaults():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 2)
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["overlap"], saved["param_groups"][0]["peak_lr"]
+    other = Shampoo(weights, overlap=True)
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["overlap"]
+    assert other.param_groups[0]["peak_lr"] == OPTIONS["lr"]
+
+
+def test_counts_survive_checkpoints():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 4)
+    weights[0].grad[0, 0] = torch.nan
+    optimizer.step()
+    other, _ = _through_torch_save(optimizer, weights)
+    assert other.diagnostics() == optimizer.diagnostics()
+    assert other.diagnostics()["skipped_steps"] == 1
+
+
+def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS, averaging="schedule_free")
+    run(optimizer, weights, 3)
+    trained = [weight.detach().clone() for weight in weights]
+    optimizer.eval()
+    other, copies = _through_torch_save(optimizer, weights)
+    other.train()
+    assert_equal(trained, copies)

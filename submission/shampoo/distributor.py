@@ -21,7 +21,7 @@ from .step import StepOptions
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
-# Devices on which torch compares the memory of two tensors.
+# Devices on which tensors have an address.
 _COMPARABLE = ("cpu", "cuda")
 
 # The stacks of every owner, in the order of `Placement.owner`.
@@ -57,7 +57,7 @@ class Weights:
           is_temporary: whether the shard is of this step only.
         """
         alias = self._aliases.get(index)
-        if alias is not None and alias.dtype is shard.dtype and alias.is_set_to(shard):
+        if alias is not None and _is_same_memory(alias, shard):
             return
         self._regions.clear()
         self._aliases.pop(index, None)
@@ -85,6 +85,16 @@ class Weights:
             views = [matrix_view(part.grid, self.matrices[part.index]) for part in stack.active]
             self._regions[id(stack)] = stack.active, views
         return views
+
+
+def _is_same_memory(alias: Tensor, tensor: Tensor) -> bool:
+    """Whether two live tensors are views of the same elements; no operator is dispatched."""
+    return (
+        alias.data_ptr() == tensor.data_ptr()
+        and alias.dtype is tensor.dtype
+        and alias.shape == tensor.shape
+        and alias.stride() == tensor.stride()
+    )
 
 
 class Distributor(abc.ABC):

@@ -327,7 +327,6 @@ def test_kernels_of_a_step_do_not_grow_with_parameters_and_none_waits_for_the_de
 
     few, many = counted(2), counted(8)
     views = {"aten.view.default", "aten.as_strided.default", "aten.slice.Tensor", "aten.select.int"}
-    views.add("aten.is_set_to.default")  # compares addresses on the host
     assert {name for name in many if many[name] > few[name]} <= views
     waits = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default"}
     assert not waits & many.keys()

@@ -16,7 +16,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from common.cli import UserError
 from scripts.benchmark.counting import WorkCount, storage_bytes
 from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
-from submission.shampoo.group_state import GroupStacks, GroupState
+from submission.shampoo.group_stacks import GroupStacks
+from submission.shampoo.group_state import GroupState
 from submission.shampoo.placement import Placements, local, rows_of
 from submission.shampoo.stack import Stack
 

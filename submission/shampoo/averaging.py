@@ -208,7 +208,9 @@ class ScheduleFree(Averager):
         return state
 
     def load(self, weight: Tensor, saved: Mapping[str, Tensor]) -> None:
-        super().load(weight, saved)
+        # None was saved by weights that had the state's precision then.
+        remainder = {"remainder": torch.zeros_like(weight)}
+        super().load(weight, {**remainder, **saved} if self._main in saved else saved)
         state = self._state.get(weight)
         if state is not None:
             state["weight_sum"] = self._sum(weight.device, float(state["weight_sum"]))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,22 +11,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..plan.blocking import Part, StackSpec
-from ..plan.options import BlockingConfig
-from . import averaging
-from .averaging import Averager
 from .config import StateConfig
-from .group_state import GroupStacks, GroupState
+from .group_state import GroupState
 from .parameter_state import (
-    ParameterState,
     entries_of,
     foreign_entries,
-    is_saved_name,
     load_rows,
     make_room,
     save_rows,
     stacked_parts,
 )
-from .placement import Placement, Placements, is_dtensor, local, part_of
+from .placement import Placement, is_dtensor, local
 from .stack import Stack
 from .stack_group import StackGroup
 
@@ -36,8 +31,13 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 
 
-def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state: Any) -> None:
-    """Writes copies of the stacks' rows into `state[parameter]`.
+def save(
+    stack_groups: Sequence[StackGroup],
+    parameters: Sequence[Tensor],
+    state: Any,
+    chosen: Container[Tensor],
+) -> None:
+    """Writes copies of the stacks' rows into `state[parameter]`, for the chosen parameters.
 
     Each parameter that has had a gradient has `step`, a float scalar, and in its own shape
     whichever exist of `exp_avg`, `exp_avg_sq` (of grafting, or of the diagonal method),
@@ -48,9 +48,9 @@ def save(stack_groups: Sequence[StackGroup], parameters: Sequence[Tensor], state
     for group in stack_groups:
         group.refresher.collect()
     for counters, stack, part in stacked_parts(stack_groups):
-        if not counters.has_seen(part):
-            continue
         parameter = parameters[part.index]
+        if not counters.has_seen(part) or parameter not in chosen:
+            continue
         for key, rows in entries_of(stack, part):
             save_rows(key, rows, part, parameter, state[parameter])
 
@@ -59,13 +59,13 @@ def load(
     stack_groups: Sequence[StackGroup],
     parameters: Sequence[Tensor],
     state: Any,
-    new_blocks: bool = False,
+    new_blocks: Container[Tensor] = (),
 ) -> None:
     """Fills stacks from `state[parameter]`; parameters without a `step` there start anew.
 
     Args:
-      new_blocks: the state is of other blocks, and its moments are in the parameters' coordinates;
-        factors then begin with the next gradient, as if it was the first.
+      new_blocks: parameters whose state is of other blocks, and has its moments in the parameter's
+        coordinates; factors then begin with the next gradient, as if it was the first.
 
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
@@ -75,7 +75,7 @@ def load(
         entry = state.get(parameter, ())
         if "step" not in entry:
             continue
-        if not new_blocks:
+        if parameter not in new_blocks:
             counters.mark_seen(part)
             _load_part(stack, part, parameter, entry)
         elif _load_moments(stack, part, parameter, entry) and stack.preconditioner is None:
@@ -111,118 +111,32 @@ def _load_moments(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> bo
     return True
 
 
-def build_stacks(
-    state: GroupState,
-    group: dict[str, Any],
-    config: StateConfig,
-    indices: Collection[int],
-    placements: Placements,
-    optimizer_state: Any,
-) -> None:
-    """Builds a group's stacks, around the state of those that there are or of `optimizer_state`.
-
-    Args:
-      state: the group's; its stacks are replaced.
-      group: the parameter group.
-      config: the fixed options from now on.
-      indices: parameters that must be in the stacks, beside those that are.
-      placements: tells where parameters lie.
-      optimizer_state: `Optimizer.state`; its entries are replaced.
-
-    Raises:
-      ValueError: if `config` differs from that of the stacks in more than its `BlockingConfig`, or
-        if the state does not fit the parameters.
-    """
-    parameters, previous = group["params"], state.stacks
-    same = previous is None or previous.config == config
-    divided = previous is not None and previous.is_divided
-    if previous is not None:
-        indices = previous.indices.union(indices)
-        if not same:
-            _check_blocking_only(previous.config, config)
-            previous.to_parameter_basis()
-    export = gathered if divided else exported
-    saved = export(state, parameters, optimizer_state)
-    # `optimizer_state` now holds complete copies; free the old stacks before building new ones.
-    optimizer_state.update(saved)
-    state.stacks = previous = None
-    known = {i for i, p in enumerate(parameters) if "step" in saved.get(p, ())}
-    stacked = frozenset(known.union(indices))
-    stacks = GroupStacks(parameters, config, stacked, placements, group["refresh_interval"])
-    load(stacks.stack_groups, parameters, saved, new_blocks=not same)
-    entries = ParameterState.of(stacks.stack_groups, parameters, state.averager)
-    state.stacks, state.parameters = stacks, list(entries)
-    for parameter, entry in entries.items():
-        previous_entry = saved.get(parameter, {})
-        foreign = previous_entry.keys() - set(entry.keys())
-        if not same:
-            foreign = {name for name in foreign if not is_saved_name(name)}
-        entry.foreign.update({name: previous_entry[name] for name in foreign})
-        optimizer_state[parameter] = entry
-    for parameter in saved.keys() - entries.keys() if stacks.is_divided else ():
-        del optimizer_state[parameter]  # its owner has it
-
-
-def _check_blocking_only(previous: StateConfig, config: StateConfig) -> None:
-    names = {field.name for field in dataclasses.fields(StateConfig)}
-    names -= {field.name for field in dataclasses.fields(BlockingConfig)}
-    changed = sorted(n for n in names if getattr(previous, n) != getattr(config, n))
-    if changed:
-        raise ValueError(
-            f"{', '.join(changed)} must stay as at the first step, "
-            f"{[getattr(previous, name) for name in changed]}, "
-            f"got {[getattr(config, name) for name in changed]}."
-        )
-
-
-def is_divided(states: Iterable[GroupState]) -> bool:
-    """Whether other ranks own some of the state."""
-    return any(state.stacks is not None and state.stacks.is_divided for state in states)
-
-
-def ensure_averager(
-    state: GroupState, group: dict[str, Any], optimizer_state: Any
-) -> Averager | None:
-    """The averager of a group's option "averaging", made from its entries in `optimizer_state`."""
-    if state.averager is not None:
-        return state.averager
-    averager = averaging.averager(group["averaging"])
-    if averager is None:
-        return None
-    for parameter in group["params"]:
-        entry, weight = optimizer_state.get(parameter, {}), local(parameter)
-        averager.load(weight, {name: _shard_of(x, parameter) for name, x in entry.items()})
-        for name in averager.state_tensors(weight):
-            del entry[name]  # the averager owns these tensors from here on
-    state.averager = averager
-    return averager
-
-
-def _shard_of(value: Any, parameter: Tensor) -> Any:
-    """This rank's shard of a saved tensor of the parameter's shape; other values as they are."""
-    if isinstance(value, Tensor) and value.shape == parameter.shape:
-        return part_of(value, parameter)
-    return value
-
-
 def exported(
-    group: GroupState, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]
+    state: GroupState,
+    optimizer_state: Mapping[Tensor, Any],
+    parameters: Container[Tensor],
 ) -> defaultdict[Tensor, dict[str, Any]]:
     """State of one parameter group as this rank has it, in tensors of its own.
 
     Args:
-      group: its stacks and averages.
-      parameters: the group's.
-      state: `Optimizer.state`, for entries of other code and for what was loaded.
+      state: the group's stacks and averages.
+      optimizer_state: `Optimizer.state`, for entries of other code and for what was loaded.
+      parameters: those of the group to export.
+
+    Raises:
+      RuntimeError: if the shape of a parameter has changed.
     """
     entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-    if group.stacks is not None:
-        save(group.stacks.stack_groups, parameters, stacked)
-    for parameter in parameters:
-        entry = {**foreign_entries(state.get(parameter, {})), **stacked[parameter]}
-        if group.averager is not None:
-            tensors = group.averager.state_tensors(local(parameter))
+    if state.stacks is not None:
+        state.check_shapes(parameters)
+        save(state.stacks.stack_groups, state.members, stacked, parameters)
+    for parameter in state.members:
+        if parameter not in parameters:
+            continue
+        entry = {**foreign_entries(optimizer_state.get(parameter, {})), **stacked[parameter]}
+        if state.averager is not None:
+            tensors = state.averager.state_tensors(local(parameter))
             entry.update({name: tensor.clone() for name, tensor in tensors.items()})
         if entry:
             entries[parameter] = entry
@@ -230,9 +144,9 @@ def exported(
 
 
 def gathered(
-    group: GroupState,
-    parameters: Sequence[Tensor],
-    state: Mapping[Tensor, Any],
+    state: GroupState,
+    optimizer_state: Mapping[Tensor, Any],
+    parameters: Container[Tensor],
     needed: bool = True,
 ) -> defaultdict[Tensor, dict[str, Any]]:
     """Like `exported`, gathered from all ranks to CPU memory. Collective.
@@ -241,22 +155,28 @@ def gathered(
     that no more than one share is on its way.
 
     Args:
-      group, parameters, state: as for `exported`.
+      state, optimizer_state, parameters: as for `exported`.
       needed: whether this rank needs it; the result is empty elsewhere.
+
+    Raises:
+      RuntimeError: if the shape of a parameter has changed.
     """
     entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-    if group.stacks is not None:
-        for stacks, owned in zip(group.stacks.stack_groups, group.stacks.owned, strict=True):
+    if state.stacks is not None:
+        state.check_shapes(parameters)
+        for stacks, owned in zip(state.stacks.stack_groups, state.stacks.owned, strict=True):
             stacks.refresher.collect()
             for owner, specs in enumerate(owned):
                 manifest, flat = _broadcast(owner, stacks)
                 if needed:
-                    rebuilt = _rebuilt(specs, stacks, group.stacks.config, manifest, flat)
-                    save([rebuilt], parameters, entries)
-    for parameter in parameters:
-        tensors = group.averager.state_tensors(local(parameter)) if group.averager else {}
+                    rebuilt = _rebuilt(specs, stacks, state.stacks.config, manifest, flat)
+                    save([rebuilt], state.members, entries, parameters)
+    for parameter in state.members:
+        if parameter not in parameters:
+            continue
+        tensors = state.averager.state_tensors(local(parameter)) if state.averager else {}
         averages = {name: _unsharded(tensor, parameter) for name, tensor in tensors.items()}
-        entry = {**averages, **foreign_entries(state.get(parameter, {}))}
+        entry = {**averages, **foreign_entries(optimizer_state.get(parameter, {}))}
         if needed and entry:
             entries[parameter].update(entry)
     return entries

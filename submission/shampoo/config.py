@@ -1,7 +1,7 @@
 """The options of `plan.options` with what only torch has: dtypes, tensors and process groups."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -81,6 +81,12 @@ def factor_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype,
     if dtype == torch.float64:
         return dtype, dtype
     return config.factor_dtype, config.root_dtype
+
+
+def parameter_names(group: Mapping[str, Any]) -> list[str]:
+    """The names of a group's parameters where they are known, else their numbers."""
+    known = group.get("param_names")
+    return list(known) if known else [f"param {i}" for i in range(len(group["params"]))]
 
 
 def check_saved(value: Any, name: str, shape: Sequence[int], parameter: Tensor) -> Tensor:

@@ -4,25 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plan.blocking import plan_parameter
-from .config import FIXED, OPTIONS, StateConfig
+from .config import FIXED, OPTIONS, StateConfig, parameter_names
 from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
-from .group_state import GroupStacks
+from .group_stacks import GroupStacks
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
 _ONE_SIDE = {(True, True): "", (True, False): " left only", (False, True): " right only"}
 
 
-def names(group: Mapping[str, Any]) -> list[str]:
-    """The parameters' names where they are known, else their numbers."""
-    known = group.get("param_names")
-    return list(known) if known else [f"param {i}" for i in range(len(group["params"]))]
-
-
 def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
     """For every parameter of a group its blocks, or why a diagonal method moves it."""
     rows = []
-    for name, parameter in zip(names(group), group["params"], strict=True):
+    for name, parameter in zip(parameter_names(group), group["params"], strict=True):
         plan = plan_parameter(parameter.shape, config)
         if plan.reason:
             treatment = f"{_DIAGONALS[config.diagonal]} ({plan.reason})"
@@ -42,7 +36,7 @@ def health(
     """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
     factors: dict[str, dict[str, float]] = {}
     for number, (group, group_stacks) in enumerate(zip(groups, all_stacks, strict=True)):
-        labels = names(group)
+        labels = parameter_names(group)
         several = len(groups) > 1 and not group.get("param_names")
         for stacks in group_stacks.stack_groups if group_stacks else ():
             for stack, which, table in stacks.refresher.health():

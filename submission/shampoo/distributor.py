@@ -22,7 +22,7 @@ from .step import StepOptions
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
 # Devices on which tensors have an address.
-_COMPARABLE = ("cpu", "cuda")
+COMPARABLE = ("cpu", "cuda")
 
 # The stacks of every owner, in the order of `Placement.owner`.
 Specs = Sequence[Sequence[StackSpec]]
@@ -48,24 +48,39 @@ class Weights:
         self._aliases: dict[int, Tensor] = {}
         self._regions: dict[int, tuple[object, list[Tensor]]] = {}
 
+    def is_current(self, index: int, shard: Tensor) -> bool:
+        """Whether there are views of the same memory, shape and strides; dispatches no operator."""
+        alias = self._aliases.get(index)
+        if alias is None:
+            return False
+        address = shard.data_ptr()
+        return (
+            address != 0
+            and alias.data_ptr() == address
+            and alias.dtype is shard.dtype
+            and alias.shape == shard.shape
+            and alias.stride() == shard.stride()
+        )
+
+    def drop(self, index: int) -> None:
+        """Frees what is known of a parameter."""
+        self._regions.clear()
+        for table in (self.shards, self.matrices, self.copied, self._aliases):
+            table.pop(index, None)
+
     def set(self, index: int, shard: Tensor, is_temporary: bool = False) -> None:
-        """Makes views of a shard, unless there are some of the same memory, shape and strides.
+        """Makes views of a shard, for steps to come or for this step only.
 
         Args:
           index: the parameter's.
           shard: of any strides.
           is_temporary: whether the shard is of this step only.
         """
-        alias = self._aliases.get(index)
-        if alias is not None and _is_same_memory(alias, shard):
-            return
-        self._regions.clear()
-        self._aliases.pop(index, None)
-        self.copied.pop(index, None)
+        self.drop(index)
         self.matrices[index] = as_matrix(shard, self._shapes[index])
         if shard.is_contiguous():
             self.shards[index] = shard if is_temporary else shard.detach()
-            if not is_temporary and shard.device.type in _COMPARABLE:
+            if not is_temporary and shard.device.type in COMPARABLE:
                 self._aliases[index] = self.shards[index]
         else:  # a reshaped tensor is a copy
             self.shards[index] = self.matrices[index]
@@ -74,9 +89,7 @@ class Weights:
     def drop_temporary(self) -> None:
         """Frees what the last step alone needed: copies, and shards that may not be compared."""
         for index in [index for index in self.shards if index not in self._aliases]:
-            self._regions.clear()
-            for table in (self.shards, self.matrices, self.copied):
-                table.pop(index, None)
+            self.drop(index)
 
     def regions(self, stack: Stack) -> list[Tensor]:
         """Views [rows, m, columns, n] of the active parts of a stack."""
@@ -85,16 +98,6 @@ class Weights:
             views = [matrix_view(part.grid, self.matrices[part.index]) for part in stack.active]
             self._regions[id(stack)] = stack.active, views
         return views
-
-
-def _is_same_memory(alias: Tensor, tensor: Tensor) -> bool:
-    """Whether two live tensors are views of the same elements; no operator is dispatched."""
-    return (
-        alias.data_ptr() == tensor.data_ptr()
-        and alias.dtype is tensor.dtype
-        and alias.shape == tensor.shape
-        and alias.stride() == tensor.stride()
-    )
 
 
 class Distributor(abc.ABC):

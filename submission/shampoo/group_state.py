@@ -3,27 +3,27 @@
 import dataclasses
 import operator
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..plan import ownership
-from ..plan.blocking import ParameterPlan, StackSpec, parts_of, plan_parameter, stack_specs
-from ..plan.refresh import RefreshSchedule
 from .averaging import Averager
-from .config import FIXED, OPTIONS, ShampooConfig, StateConfig, check_lr, state_dtype
-from .distributor import Replicated, Weights, decay_fraction
-from .placement import Placement, Placements, local, part_of, rows_of, whole
-from .sharded import Sharded
-from .stack_group import StackGroup
+from .config import (
+    FIXED,
+    OPTIONS,
+    ShampooConfig,
+    StateConfig,
+    check_lr,
+    parameter_names,
+    state_dtype,
+)
+from .distributor import COMPARABLE, decay_fraction
+from .group_stacks import GroupStacks, layout_of
+from .parameter_state import ParameterState
+from .placement import Placements, local, part_of, whole
 from .step import StepOptions
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
 
 # The fields of `StepOptions` that are options of a parameter group as they are.
 _TAKEN = tuple(
@@ -34,125 +34,27 @@ _TAKEN = tuple(
 _COMPARED = tuple(name for name in OPTIONS if name != "lr")
 
 
-class GroupStacks:
-    """The stacks of one parameter group.
-
-    Args:
-      parameters: all of the group; all are planned.
-      config: the fixed options.
-      indices: the parameters that are in a stack, on this or another rank; stacks are empty yet.
-      placements: tells where parameters lie.
-      refresh_interval: the expected one, for dividing blocks among ranks.
-
-    Attributes:
-      config, indices: as given.
-      plans: one for each parameter of the group.
-      stack_groups: what this rank owns, by device, parameter dtype and placement.
-      owned: for each of them, the stacks of all owners.
-      gathered: the parameters that the optimizer must put together, see `Placement.kind`.
-      weights: this rank's shards of the parameters.
-    """
-
-    def __init__(
-        self,
-        parameters: Sequence[Tensor],
-        config: StateConfig,
-        indices: frozenset[int],
-        placements: Placements,
-        refresh_interval: int,
-    ) -> None:
-        self.config, self.indices = config, indices
-        self.plans = [plan_parameter(parameter.shape, config) for parameter in parameters]
-        self.weights = Weights([plan.matrix_shape for plan in self.plans])
-        kinds = defaultdict(list)
-        for index in sorted(indices):
-            parameter = parameters[index]
-            kinds[parameter.device, parameter.dtype, placements.of(parameter)].append(index)
-        # Frozen parameters aside, but whether or not they have had a gradient yet.
-        planned = [i for i, p in enumerate(parameters) if i in indices or p.requires_grad]
-        schedule = RefreshSchedule(
-            stack_specs(part for index in planned for part in parts_of(index, self.plans[index]))
-        )
-        self.stack_groups: list[StackGroup] = []
-        self.owned: list[list[list[StackSpec]]] = []
-        for (device, dtype, placement), members in kinds.items():
-            plans = [(index, self.plans[index]) for index in members]
-            parts = ownership.assign(plans, placement.owners, refresh_interval)
-            specs = [stack_specs(share) for share in parts]
-            group = StackGroup(
-                specs[placement.owner],
-                members,
-                config,
-                state_dtype(dtype),
-                device,
-                placement,
-                schedule,
-            )
-            if placement.groups and placements.config is not None:
-                common = group.stacks, specs, placement, placements.config, state_dtype(dtype)
-                if placement.kind == "sharded":
-                    rows = {
-                        index: _row_ranges(parameters[index], self.plans[index], placement)
-                        for index in members
-                    }
-                    group.distributor = Sharded(*common, device, rows)
-                else:
-                    group.distributor = Replicated(*common, dtype, device)
-            self.stack_groups.append(group)
-            self.owned.append(specs)
-        self.gathered = frozenset(
-            index
-            for stacks in self.stack_groups
-            if stacks.placement.kind == "gathered"
-            for index in stacks.indices
-        )
-
-    def to_parameter_basis(self) -> None:
-        """Rotates moments out of eigenbases; called before blocks are re-cut."""
-        for stacks in self.stack_groups:
-            stacks.refresher.collect()
-            for stack in stacks.stacks:
-                if stack.preconditioner is not None:
-                    stack.preconditioner.to_parameter_basis(stack.first)
-
-    @cached_property
-    def process_groups(self) -> "tuple[ProcessGroup, ...]":
-        """The process groups whose ranks must take or skip a step together."""
-        return tuple(group for stacks in self.stack_groups for group in stacks.placement.groups)
-
-    @cached_property
-    def is_divided(self) -> bool:
-        """Whether other ranks own some of the blocks."""
-        return any(stacks.placement.owners > 1 for stacks in self.stack_groups)
-
-
-def _row_ranges(
-    parameter: Tensor, plan: ParameterPlan, placement: Placement
-) -> list[tuple[int, int]]:
-    """For each shard, its rows [begin, end) of the parameter as a matrix.
-
-    Columns, where the matrix is a single row.
-    """
-    length = parameter.shape[0]
-    rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
-    width = parameter.numel() // length if plan.matrix_shape[0] == 1 else 1
-    return [(begin * width, end * width) for begin, end in rows]
-
-
 class GroupState:
     """Stacks, averages and validated options of one parameter group.
 
     A step calls `begin`, `gather` and `apply`.
 
+    Args:
+      members: the parameters of the group.
+
     Attributes:
+      members: as given.
       stacks: None before the first step.
-      parameters: those in the stacks.
+      entries: what `Optimizer.state` has for each parameter in the stacks.
+      is_verified: whether the ranks that share the state are known to agree, see `agreement`.
       averager: the averages of the weights, if the option "averaging" has been set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, members: Sequence[Tensor] = ()) -> None:
+        self.members = list(members)
         self.stacks: GroupStacks | None = None
-        self.parameters: list[Tensor] = []
+        self.entries: dict[Tensor, ParameterState] = {}
+        self.is_verified = False
         self.averager: Averager | None = None
         self._lr: Any = None
         self._validated: list[Any] = []
@@ -163,11 +65,10 @@ class GroupState:
         self._grads: dict[int, Tensor] = {}
         self._gathered: dict[int, Tensor] = {}
 
-    def is_cleared(self, state: Mapping[Tensor, Any]) -> bool:
-        """Whether there are stacks, but `Optimizer.state` has none of their entries any more."""
-        return bool(self.parameters) and all(
-            state.get(parameter) in (None, {}) for parameter in self.parameters
-        )
+    @property
+    def is_divided(self) -> bool:
+        """Whether other ranks own some of the state."""
+        return self.stacks is not None and self.stacks.is_divided
 
     def config(self, group: Mapping[str, Any]) -> StateConfig:
         """The fixed options, after all are validated: again only when one has changed.
@@ -210,6 +111,33 @@ class GroupState:
         trained = {i for i, p in enumerate(parameters) if p.requires_grad and p.numel()}
         return trained.union(indices)
 
+    def has_same_layout(self, group: Mapping[str, Any], placements: Placements) -> bool:
+        """Whether the stacks still fit the parameters; forgets views of memory that was replaced.
+
+        Raises:
+          RuntimeError: if the shape of a parameter has changed or its memory has been freed.
+        """
+        stacks = self.stacks
+        assert stacks is not None
+        for index, layout in stacks.layouts.items():
+            parameter = group["params"][index]
+            shard = _shard(parameter)
+            if stacks.weights.is_current(index, shard):
+                continue
+            stacks.weights.drop(index)
+            name = parameter_names(group)[index]
+            _check_shape(parameter, layout[0], name)
+            _check_memory(parameter, name)
+            if layout_of(parameter, placements) != layout:
+                return False
+        return True
+
+    def check_shapes(self, parameters: Container[Tensor]) -> None:
+        """Raises RuntimeError if the shape of one of the parameters has changed."""
+        for index, layout in self.stacks.layouts.items() if self.stacks else ():
+            if self.members[index] in parameters:
+                _check_shape(self.members[index], layout[0], f"param {index}")
+
     def begin(self, group: dict[str, Any], indices: Sequence[int]) -> GroupStacks:
         """Starts a step; changes no state but the averager's.
 
@@ -242,7 +170,8 @@ class GroupState:
         weights.drop_temporary()
         for index, shard in moved.items():
             if index not in stacks.gathered:
-                weights.set(index, shard, is_temporary=index in copies)
+                if index not in weights.shards or index in copies:
+                    weights.set(index, shard, is_temporary=index in copies)
                 continue
             shape, dtype = stacks.plans[index].matrix_shape, state_dtype(shard.dtype)
             update = torch.zeros(shape, dtype=dtype, device=shard.device)
@@ -292,6 +221,27 @@ class GroupState:
         if index in self._grads and decay is not None:
             moved -= exact * decay
         shard.copy_(moved)
+
+
+def _check_shape(parameter: Tensor, shape: torch.Size, name: str) -> None:
+    """Raises RuntimeError if the shape of a parameter is not the one its state was made for."""
+    if parameter.shape != shape:
+        raise RuntimeError(
+            f"{name} had shape {tuple(shape)} when its state was made and now has "
+            f"{tuple(parameter.shape)}: parameters must keep their shape. To go on with new state "
+            "for it, remove its entry from optimizer.state."
+        )
+
+
+def _check_memory(parameter: Tensor, name: str) -> None:
+    """Raises RuntimeError for freed memory, or for a gradient of another shape."""
+    shard, shape = _shard(parameter), tuple(parameter.shape)
+    if shard.numel() and shard.device.type in COMPARABLE and shard.data_ptr() == 0:
+        raise RuntimeError(f"{name} of shape {shape} has no memory: its storage has been freed.")
+    if parameter.grad is not None and parameter.grad.shape != parameter.shape:
+        raise RuntimeError(
+            f"{name} has shape {shape}, but its gradient has {tuple(parameter.grad.shape)}."
+        )
 
 
 def _shard(tensor: Tensor) -> Tensor:

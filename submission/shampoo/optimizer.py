@@ -11,7 +11,7 @@ Read `plan/reference.py` first: it is the algorithm, for one block at a time. Th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ from . import checkpoint, description
 from .config import OPTIONS, DistributedConfig, ShampooConfig
 from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, local
+from .states import GroupStates, ensure_averager
 
 
 class Shampoo(torch.optim.Optimizer):
@@ -40,8 +41,9 @@ class Shampoo(torch.optim.Optimizer):
     factors begin anew, with the next gradient. `ShampooConfig` documents each; `presets` has proven
     combinations.
 
-    As in `torch.optim`, clearing `state` lets all parameters begin anew; here that holds for all
-    parameters of a group, while removing the entries of some of them has no effect.
+    As in `torch.optim`, state belongs to a parameter: lists of parameters may change between steps,
+    a parameter whose entry is removed from `state` begins anew, and one of another dtype or on
+    another device takes its state along. A parameter of another shape is refused.
 
     Args:
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
@@ -104,7 +106,7 @@ class Shampoo(torch.optim.Optimizer):
     ) -> None:
         given = locals()
         self._placements = Placements(distributed)
-        self._group_states: dict[Tensor, GroupState] = {}
+        self._states = GroupStates(self._placements)
         self._skipped: Tensor | None = None
         self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
         config = ShampooConfig(**{name: given[name] for name in OPTIONS})
@@ -160,25 +162,29 @@ class Shampoo(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._consolidated = None
+        active = []
+        for group, state in zip(self.param_groups, self._group_states(), strict=True):
+            indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
+            stacked = state.stacked_indices(group["params"], indices, self._placements)
+            if stacked:
+                self._states.ensure_stacks(group, state, stacked, self.state)
+                active.append((group, state, indices))
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             unscale([p for group in self.param_groups for p in group["params"]], scale)
-        self._consolidated = None
-        states = []
-        for group in self.param_groups:
-            indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
-            state = self._group_state(group)
-            stacked = state.stacked_indices(group["params"], indices, self._placements)
-            if stacked:
-                self._ensure_stacks(group, state, stacked)
-                state.begin(group, indices)
-                states.append(state)
+        for group, state, indices in active:
+            state.begin(group, indices)
+        states = [state for _, state, _ in active]
         if states:
             flags = [flag for state in states for flag in state.gather()]
             finite = self._all_finite(flags, states)
             for state in states:
                 state.apply(finite)
         return loss
+
+    def _group_states(self) -> Sequence[GroupState]:
+        return self._states.of(self.param_groups, self.state)
 
     def _all_finite(self, flags: list[Tensor], states: Iterable[GroupState]) -> Tensor:
         """One boolean for the whole step and all ranks, on the first flag's device.
@@ -199,59 +205,25 @@ class Shampoo(torch.optim.Optimizer):
         self._skipped.add_((~finite).to(self._skipped.device))
         return finite
 
-    def _group_state(self, group: dict[str, Any]) -> GroupState:
-        """The state of a group, made anew if its entries of `state` have been cleared.
-
-        Found by its first parameter, so that groups may change places, and dicts be replaced.
-        """
-        if not group["params"]:
-            return GroupState()
-        first = group["params"][0]
-        state = self._group_states.get(first)
-        if state is not None and state.is_cleared(self.state):
-            group["refresh_step"] = 0
-            state = None
-        if state is None:
-            state = self._group_states[first] = GroupState()
-        return state
-
-    def _ensure_stacks(
-        self, group: dict[str, Any], state: GroupState, indices: Collection[int]
-    ) -> None:
-        """Gives a group stacks with the parameters at `indices`, besides those with state.
-
-        Parameters enter at their first gradient, so that frozen ones cost nothing; stacks are then
-        built anew around the state of those before.
-
-        Raises:
-          ValueError: if an option is out of range, or one that must stay has changed.
-        """
-        config, stacks = state.config(group), state.stacks
-        if group["averaging"] is not None:
-            checkpoint.ensure_averager(state, group, self.state)
-        same = stacks is not None and (stacks.config is config or stacks.config == config)
-        if stacks is None or not (same and stacks.indices.issuperset(indices)):
-            checkpoint.build_stacks(state, group, config, indices, self._placements, self.state)
-
     @torch.no_grad()
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
-        for group in self.param_groups:
-            averager = checkpoint.ensure_averager(self._group_state(group), group, self.state)
+        for group, state in zip(self.param_groups, self._group_states(), strict=True):
+            averager = ensure_averager(state, group, self.state)
             if averager is not None:
                 averager.eval(map(local, group["params"]), group)
 
     @torch.no_grad()
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
-        for group in self.param_groups:
-            averager = checkpoint.ensure_averager(self._group_state(group), group, self.state)
+        for group, state in zip(self.param_groups, self._group_states(), strict=True):
+            averager = ensure_averager(state, group, self.state)
             if averager is not None:
                 averager.train(map(local, group["params"]))
 
     def finish(self) -> None:
         """Ends refreshes that run beside training; the next step would do so anyway."""
-        for state in self._group_states.values():
+        for state in self._states:
             state.finish()
 
     @torch.no_grad()
@@ -267,14 +239,13 @@ class Shampoo(torch.optim.Optimizer):
             `torch.distributed.checkpoint` needs.
         """
         self._consolidated = None
-        if not checkpoint.is_divided(self._group_states.values()):
+        if not self._states.is_divided:
             return
         self.finish()
         needed = to is None or to == dist.get_rank()
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for group in self.param_groups:
-            state = self._group_state(group)
-            entries.update(checkpoint.gathered(state, group["params"], self.state, needed))
+        for state in self._group_states():
+            entries.update(checkpoint.gathered(state, self.state, set(state.members), needed))
         if needed:
             self._consolidated = entries
 
@@ -302,11 +273,10 @@ class Shampoo(torch.optim.Optimizer):
 
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
-        if not checkpoint.is_divided(self._group_states.values()):
+        if not self._states.is_divided:
             entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-            for group in self.param_groups:
-                state = self._group_state(group)
-                entries.update(checkpoint.exported(state, group["params"], self.state))
+            for state in self._group_states():
+                entries.update(checkpoint.exported(state, self.state, set(state.members)))
             return entries
         if self._consolidated is None:
             raise RuntimeError(
@@ -354,11 +324,11 @@ class Shampoo(torch.optim.Optimizer):
         for index, parameter in zip(saved, parameters, strict=True):
             if index in state_dict["state"]:
                 self.state[parameter] = dict(state_dict["state"][index])
-        for group in self.param_groups:
+        self._states = GroupStates(self._placements)
+        for group, state in zip(self.param_groups, self._group_states(), strict=True):
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
-                state = self._group_state(group)
                 known = state.stacked_indices(group["params"], (), self._placements)
-                self._ensure_stacks(group, state, known)
+                self._states.ensure_stacks(group, state, known, self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         self._count_skipped()
@@ -371,8 +341,9 @@ class Shampoo(torch.optim.Optimizer):
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
-        self._group_states, self._skipped, self._consolidated = {}, None, None
         self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
+        self._states = GroupStates(self._placements)
+        self._skipped, self._consolidated = None, None
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             complete(group, self.defaults)
 
@@ -388,7 +359,7 @@ class Shampoo(torch.optim.Optimizer):
           `state_bytes`, `bytes_sent_per_step`: of this rank's blocks, and to other ranks.
           `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
         """
-        stacks = [self._group_state(group).stacks for group in self.param_groups]
+        stacks = [state.stacks for state in self._group_states()]
         return {
             "skipped_steps": self._count_skipped(),
             **description.diagnostics(self.param_groups, stacks),

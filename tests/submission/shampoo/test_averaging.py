@@ -265,7 +265,6 @@ def test_a_state_that_does_not_fit_is_refused():
     for broken in (
         {**good, "z": torch.zeros(2, 3)},
         {**good, "train_weight": torch.zeros(3)},
-        {name: good[name] for name in ("z", "weight_sum")},
         {name: good[name] for name in ("z", "remainder")},
     ):
         with pytest.raises(ValueError, match=r"state_dict: .* of shape \(3, 2\)"):
@@ -273,6 +272,13 @@ def test_a_state_that_does_not_fit_is_refused():
     assert_equal(average.state_tensors(weight).values(), good.values())
     average.load(weight, {"exp_avg": torch.zeros(3, 2)})
     assert average.state_tensors(weight) == {}
+
+
+def test_the_state_of_full_precision_weights_has_no_remainder():
+    average, (weight,) = averager("schedule_free"), weights_of([(3, 2)], torch.bfloat16)
+    saved = {"z": torch.ones(3, 2), "weight_sum": torch.ones((), dtype=torch.float64)}
+    average.load(weight, saved)
+    assert not average.state_tensors(weight)["remainder"].any()
 
 
 class Operators(TorchDispatchMode):

@@ -1,0 +1,136 @@
+"""The stacks of one parameter group: by device, dtype and placement of its parameters."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..plan import ownership
+from ..plan.blocking import ParameterPlan, StackSpec, parts_of, plan_parameter, stack_specs
+from ..plan.refresh import RefreshSchedule
+from .config import StateConfig, state_dtype
+from .distributor import Replicated, Weights
+from .placement import Placement, Placements, rows_of
+from .sharded import Sharded
+from .stack_group import StackGroup
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Layout = tuple[torch.Size, torch.dtype, torch.device, Placement]
+
+
+class GroupStacks:
+    """The stacks of one parameter group.
+
+    Args:
+      parameters: all of the group; all are planned.
+      config: the fixed options.
+      indices: the parameters that are in a stack, on this or another rank; stacks are empty yet.
+      placements: tells where parameters lie.
+      refresh_interval: the expected one, for dividing blocks among ranks.
+
+    Attributes:
+      config, indices: as given.
+      plans: one for each parameter of the group.
+      stack_groups: what this rank owns, by device, parameter dtype and placement.
+      owned: for each of them, the stacks of all owners.
+      layouts: shape, dtype, device and placement of each parameter in the stacks, by its index.
+      gathered: the parameters that the optimizer must put together, see `Placement.kind`.
+      weights: this rank's shards of the parameters.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        config: StateConfig,
+        indices: frozenset[int],
+        placements: Placements,
+        refresh_interval: int,
+    ) -> None:
+        self.config, self.indices = config, indices
+        self.plans = [plan_parameter(parameter.shape, config) for parameter in parameters]
+        self.weights = Weights([plan.matrix_shape for plan in self.plans])
+        self.layouts = {
+            index: layout_of(parameters[index], placements) for index in sorted(indices)
+        }
+        kinds = defaultdict(list)
+        for index, (_, dtype, device, placement) in self.layouts.items():
+            kinds[device, dtype, placement].append(index)
+        # Frozen parameters aside, but whether or not they have had a gradient yet.
+        planned = [i for i, p in enumerate(parameters) if i in indices or p.requires_grad]
+        schedule = RefreshSchedule(
+            stack_specs(part for index in planned for part in parts_of(index, self.plans[index]))
+        )
+        self.stack_groups: list[StackGroup] = []
+        self.owned: list[list[list[StackSpec]]] = []
+        for (device, dtype, placement), members in kinds.items():
+            plans = [(index, self.plans[index]) for index in members]
+            parts = ownership.assign(plans, placement.owners, refresh_interval)
+            specs = [stack_specs(share) for share in parts]
+            group = StackGroup(
+                specs[placement.owner],
+                members,
+                config,
+                state_dtype(dtype),
+                device,
+                placement,
+                schedule,
+            )
+            if placement.groups and placements.config is not None:
+                common = group.stacks, specs, placement, placements.config, state_dtype(dtype)
+                if placement.kind == "sharded":
+                    rows = {
+                        index: _row_ranges(parameters[index], self.plans[index], placement)
+                        for index in members
+                    }
+                    group.distributor = Sharded(*common, device, rows)
+                else:
+                    group.distributor = Replicated(*common, dtype, device)
+            self.stack_groups.append(group)
+            self.owned.append(specs)
+        self.gathered = frozenset(
+            index
+            for stacks in self.stack_groups
+            if stacks.placement.kind == "gathered"
+            for index in stacks.indices
+        )
+
+    def to_parameter_basis(self) -> None:
+        """Rotates moments out of eigenbases; called before blocks are re-cut."""
+        for stacks in self.stack_groups:
+            stacks.refresher.collect()
+            for stack in stacks.stacks:
+                if stack.preconditioner is not None:
+                    stack.preconditioner.to_parameter_basis(stack.first)
+
+    @cached_property
+    def process_groups(self) -> "tuple[ProcessGroup, ...]":
+        """The process groups whose ranks must take or skip a step together."""
+        return tuple(group for stacks in self.stack_groups for group in stacks.placement.groups)
+
+    @cached_property
+    def is_divided(self) -> bool:
+        """Whether other ranks own some of the blocks."""
+        return any(stacks.placement.owners > 1 for stacks in self.stack_groups)
+
+
+def layout_of(parameter: Tensor, placements: Placements) -> Layout:
+    """What stacks are built for; another one needs others."""
+    return parameter.shape, parameter.dtype, parameter.device, placements.of(parameter)
+
+
+def _row_ranges(
+    parameter: Tensor, plan: ParameterPlan, placement: Placement
+) -> list[tuple[int, int]]:
+    """For each shard, its rows [begin, end) of the parameter as a matrix.
+
+    Columns, where the matrix is a single row.
+    """
+    length = parameter.shape[0]
+    rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
+    width = parameter.numel() // length if plan.matrix_shape[0] == 1 else 1
+    return [(begin * width, end * width) for begin, end in rows]

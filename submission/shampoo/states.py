@@ -1,0 +1,241 @@
+"""The states of all parameter groups: found at each step, and built anew when parameters change.
+
+State belongs to a parameter, as in `torch.optim`: whatever its place and its group, and for as long
+as `Optimizer.state` has the entry that was made for it.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..plan.options import BlockingConfig
+from . import averaging, checkpoint
+from .averaging import Averager
+from .config import StateConfig
+from .group_stacks import GroupStacks
+from .group_state import GroupState
+from .parameter_state import ParameterState, is_saved_name
+from .placement import Placements, local, part_of
+
+Groups = Sequence[dict[str, Any]]
+
+
+class GroupStates:
+    """One `GroupState` for each parameter group, in their order.
+
+    Args:
+      placements: tells where parameters lie.
+    """
+
+    def __init__(self, placements: Placements) -> None:
+        self._placements = placements
+        self._states: list[GroupState] = []
+        self._entries: list[Any] = []
+        self._rotated: set[Tensor] = set()
+
+    def __iter__(self) -> Iterator[GroupState]:
+        return iter(self._states)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether other ranks own some of the state."""
+        return any(state.is_divided for state in self._states)
+
+    def of(self, groups: Groups, optimizer_state: Any) -> Sequence[GroupState]:
+        """The states of the groups, after what has changed is noticed.
+
+        Parameters may have come, gone, or changed places and groups. One whose entry of
+        `optimizer_state` has been removed begins anew; one whose entry has been replaced by a dict
+        goes on from that. A collective if ranks share the state and anything has changed.
+
+        Raises:
+          ValueError: if a parameter has gone to a group with other options that must stay.
+        """
+        if len(groups) != len(self._states) or not all(
+            _are_same(state.members, group["params"])
+            for state, group in zip(self._states, groups, strict=True)
+        ):
+            self._match(groups, optimizer_state)
+        entries = list(optimizer_state.values())
+        if not _are_same(entries, self._entries):
+            for number, group in enumerate(groups):
+                self._follow_entries(number, group, optimizer_state)
+            self._entries = list(optimizer_state.values())
+        return self._states
+
+    def _match(self, groups: Groups, optimizer_state: Any) -> None:
+        """Finds the groups' states by their parameters; releases the state of other lists."""
+        others = {_key(state.members): state for state in self._states}
+        states = []
+        for group in groups:
+            known = others.pop(_key(group["params"]), None)
+            states.append(GroupState(group["params"]) if known is None else known)
+        configs = {
+            parameter: state.config(group)
+            for state, group in zip(states, groups, strict=True)
+            for parameter in (group["params"] if others else ())
+        }
+        for state in others.values():
+            for parameter in state.entries:
+                if parameter in configs:
+                    self._rotate(state, configs[parameter])
+            self._release(state, optimizer_state)
+        self._states = states
+
+    def _follow_entries(self, number: int, group: dict[str, Any], optimizer_state: Any) -> None:
+        """Builds a group's state anew if an entry of `optimizer_state` is not the one it made."""
+        state = self._states[number]
+        intact = _intact(state, optimizer_state)
+        if len(intact) == len(state.entries):
+            return
+        if not intact and not any(optimizer_state.get(p) for p in state.entries):
+            group["refresh_step"] = 0
+        else:
+            self._release(state, optimizer_state)
+        self._states[number] = GroupState(group["params"])
+
+    def ensure_stacks(
+        self, group: dict[str, Any], state: GroupState, indices: Collection[int], entries: Any
+    ) -> None:
+        """Gives a group stacks with the parameters at `indices`, besides those with state.
+
+        Parameters enter at their first gradient, so that frozen ones cost nothing; stacks are then
+        built anew around the state of those before, as when an option of `BlockingConfig`, or a
+        parameter's dtype or device has changed.
+
+        Args:
+          group: the parameter group.
+          state: its state.
+          indices: parameters that must be in the stacks.
+          entries: `Optimizer.state`; those of the group are replaced when stacks are built.
+
+        Raises:
+          RuntimeError: if a parameter's shape has changed or its memory is gone.
+          ValueError: if an option is out of range, or one that must stay has changed, or if state
+            does not fit the parameters.
+        """
+        config, stacks = state.config(group), state.stacks
+        if group["averaging"] is not None:
+            ensure_averager(state, group, entries)
+        if (
+            stacks is not None
+            and (stacks.config is config or stacks.config == config)
+            and stacks.indices.issuperset(indices)
+            and state.has_same_layout(group, self._placements)
+        ):
+            return
+        if stacks is not None:
+            indices = stacks.indices.union(indices)
+            self._rotate(state, config)
+            self._release(state, entries)
+        self._build(group, state, config, indices, entries)
+        state.has_same_layout(group, self._placements)  # raises for what no step can move
+
+    def _build(
+        self,
+        group: dict[str, Any],
+        state: GroupState,
+        config: StateConfig,
+        indices: Collection[int],
+        optimizer_state: Any,
+    ) -> None:
+        parameters = group["params"]
+        if group["averaging"] is not None:
+            ensure_averager(state, group, optimizer_state)
+        saved = {p: dict(optimizer_state[p]) for p in parameters if optimizer_state.get(p)}
+        known = {i for i, p in enumerate(parameters) if "step" in saved.get(p, ())}
+        stacked = frozenset(known.union(indices))
+        stacks = GroupStacks(
+            parameters, config, stacked, self._placements, group["refresh_interval"]
+        )
+        checkpoint.load(stacks.stack_groups, parameters, saved, self._rotated)
+        entries = ParameterState.of(stacks.stack_groups, parameters, state.averager)
+        for index in stacked:
+            parameter = parameters[index]
+            is_owner = parameter in entries
+            entry = entries.setdefault(parameter, ParameterState(parameter, state.averager))
+            previous = saved.get(parameter, {})
+            foreign = previous.keys() - set(entry.keys())
+            if parameter in self._rotated or not is_owner:
+                foreign = {name for name in foreign if not is_saved_name(name)}
+            entry.foreign.update({name: previous[name] for name in foreign})
+            optimizer_state[parameter] = entry
+        self._rotated.difference_update(parameters)
+        state.stacks, state.entries, state.is_verified = stacks, entries, False
+
+    def _rotate(self, state: GroupState, config: StateConfig) -> None:
+        """Prepares moments for other blocks than those that they are in, if `config` has others.
+
+        Raises:
+          ValueError: if `config` differs in more than its `BlockingConfig`.
+        """
+        assert state.stacks is not None
+        if state.stacks.config == config or self._rotated.issuperset(state.entries):
+            return
+        _check_blocking_only(state.stacks.config, config)
+        state.stacks.to_parameter_basis()
+        self._rotated.update(state.entries)
+
+    def _release(self, state: GroupState, optimizer_state: Any) -> None:
+        """Replaces the entries of `optimizer_state` that read stacks by complete copies."""
+        if state.stacks is not None:
+            intact = _intact(state, optimizer_state)
+            export = checkpoint.gathered if state.is_divided else checkpoint.exported
+            saved = export(state, optimizer_state, intact)
+            optimizer_state.update({parameter: saved[parameter] for parameter in intact})
+        # Frees the stacks before others are built.
+        state.stacks, state.averager, state.entries = None, None, {}
+
+
+def ensure_averager(
+    state: GroupState, group: dict[str, Any], optimizer_state: Any
+) -> Averager | None:
+    """The averager of a group's option "averaging", made from its entries in `optimizer_state`."""
+    if state.averager is not None:
+        return state.averager
+    averager = averaging.averager(group["averaging"])
+    if averager is None:
+        return None
+    for parameter in group["params"]:
+        entry, weight = optimizer_state.get(parameter, {}), local(parameter)
+        averager.load(weight, {name: _shard_of(x, parameter) for name, x in entry.items()})
+        for name in averager.state_tensors(weight):
+            entry.pop(name, None)  # the averager owns these tensors from here on
+    state.averager = averager
+    return averager
+
+
+def _shard_of(value: Any, parameter: Tensor) -> Any:
+    """This rank's shard of a saved tensor of the parameter's shape; other values as they are."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return part_of(value, parameter)
+    return value
+
+
+def _are_same(items: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two sequences hold the same objects."""
+    return len(items) == len(others) and all(map(operator.is_, items, others))
+
+
+def _key(parameters: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple(map(id, parameters))
+
+
+def _intact(state: GroupState, optimizer_state: Mapping[Tensor, Any]) -> set[Tensor]:
+    """The parameters whose entries are still those that were made with the stacks."""
+    return {p for p, entry in state.entries.items() if optimizer_state.get(p) is entry}
+
+
+def _check_blocking_only(previous: StateConfig, config: StateConfig) -> None:
+    names = {field.name for field in dataclasses.fields(StateConfig)}
+    names -= {field.name for field in dataclasses.fields(BlockingConfig)}
+    changed = sorted(n for n in names if getattr(previous, n) != getattr(config, n))
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} must stay as at the first step, "
+            f"{[getattr(previous, name) for name in changed]}, "
+            f"got {[getattr(config, name) for name in changed]}."
+        )

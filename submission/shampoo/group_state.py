@@ -47,6 +47,7 @@ class GroupState:
       stacks: None before the first step.
       entries: what `Optimizer.state` has for each parameter in the stacks.
       is_verified: whether the ranks that share the state are known to agree, see `agreement`.
+      loaded: fingerprints of loaded state that other ranks have not been asked for yet.
       averager: the averages of the weights, if the option "averaging" has been set.
     """
 
@@ -55,6 +56,7 @@ class GroupState:
         self.stacks: GroupStacks | None = None
         self.entries: dict[Tensor, ParameterState] = {}
         self.is_verified = False
+        self.loaded: list[tuple[str, Any]] = []
         self.averager: Averager | None = None
         self._lr: Any = None
         self._validated: list[Any] = []

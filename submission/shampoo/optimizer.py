@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from ..plan.options import Grafting, Method
-from . import checkpoint, description
+from . import agreement, checkpoint, description
 from .config import OPTIONS, DistributedConfig, ShampooConfig
 from .group_state import GroupState, complete, unscale
-from .placement import Placements, all_true, local
+from .placement import Placements, all_true, check_unflattened, local
 from .states import GroupStates, ensure_averager
 
 
@@ -54,7 +54,7 @@ class Shampoo(torch.optim.Optimizer):
         then every rank must call `step`. None keeps all on every rank.
 
     Raises:
-      ValueError: for an option out of range or a complex parameter.
+      ValueError: for an option out of range, or a complex or flattened parameter.
 
     >>> weight = torch.nn.Parameter(torch.eye(4))
     >>> optimizer = Shampoo([weight], lr=0.1)
@@ -135,6 +135,7 @@ class Shampoo(torch.optim.Optimizer):
         try:
             ShampooConfig(**{name: group[name] for name in OPTIONS})
             for parameter in group["params"]:
+                check_unflattened(parameter)
                 if parameter.is_complex():
                     raise ValueError(
                         f"params must be real, got a {parameter.dtype} tensor of shape "
@@ -156,30 +157,32 @@ class Shampoo(torch.optim.Optimizer):
           What the closure returned, or None.
 
         Raises:
-          RuntimeError: if a gradient is sparse, or if `eval` was called and `train` was not.
+          RuntimeError: if a gradient is sparse, if `eval` was called and `train` was not, if the
+            shape of a parameter has changed, or at the first step if ranks that share the work
+            differ in options, parameters, their values or loaded state.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         self._consolidated = None
-        active = []
-        for group, state in zip(self.param_groups, self._group_states(), strict=True):
+        active, states = [], self._group_states()
+        for group, state in zip(self.param_groups, states, strict=True):
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
             stacked = state.stacked_indices(group["params"], indices, self._placements)
             if stacked:
                 self._states.ensure_stacks(group, state, stacked, self.state)
                 active.append((group, state, indices))
+        agreement.verify(self.param_groups, states, self._placements.config)
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             unscale([p for group in self.param_groups for p in group["params"]], scale)
         for group, state, indices in active:
             state.begin(group, indices)
-        states = [state for _, state, _ in active]
-        if states:
-            flags = [flag for state in states for flag in state.gather()]
-            finite = self._all_finite(flags, states)
-            for state in states:
+        if active:
+            flags = [flag for _, state, _ in active for flag in state.gather()]
+            finite = self._all_finite(flags, [state for _, state, _ in active])
+            for _, state, _ in active:
                 state.apply(finite)
         return loss
 
@@ -327,6 +330,8 @@ class Shampoo(torch.optim.Optimizer):
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
+                if any(self._placements.of(p).owners > 1 for p in group["params"]):
+                    state.loaded = agreement.fingerprints(self.state, group["params"])
                 known = state.stacked_indices(group["params"], (), self._placements)
                 self._states.ensure_stacks(group, state, known, self.state)
 

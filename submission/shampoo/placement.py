@@ -101,8 +101,10 @@ class Placements:
         """Where a parameter lies.
 
         Raises:
-          ValueError: if `DistributedConfig.group_size` does not fit the parameter's mesh.
+          ValueError: if `DistributedConfig.group_size` does not fit the parameter's mesh, or if
+            the parameter is flattened.
         """
+        check_unflattened(parameter)
         if self.config is None or not (dist.is_available() and dist.is_initialized()):
             return LOCAL
         if is_dtensor(parameter):
@@ -146,6 +148,15 @@ class Placements:
         if size == shards:
             replica_group = None
         return Placement("sharded", replica_group, by_rows[0])
+
+
+def check_unflattened(parameter: Tensor) -> None:
+    """Raises ValueError for what FullyShardedDataParallel (FSDP1) makes of parameters."""
+    if hasattr(parameter, "_is_flat_param") or hasattr(parameter, "_fsdp_flattened"):
+        raise ValueError(
+            "params must have their own shapes, got shards that FullyShardedDataParallel (FSDP1) "
+            "has flattened; use torch.distributed.fsdp.fully_shard (FSDP2) instead."
+        )
 
 
 def is_dtensor(tensor: Tensor) -> bool:

@@ -94,7 +94,7 @@ def test_in_a_group_of_other_blocks_moments_stay_and_factors_begin_anew(method):
     optimizer.add_param_group({"params": [moved], "block_size": 3})
     run(optimizer, [*optimizer.param_groups[0]["params"], moved], 1)
     entry = optimizer.state[moved]
-    assert {tuple(entry[name].shape)[0] for name in entry if name.startswith("left.")} == {6}
+    assert {len(entry[name]) for name in entry if name.startswith("left.")} == {6}
     if method == "shampoo":
         expected = 0.99 * moment + 0.01 * moved.grad.square()
         torch.testing.assert_close(entry["exp_avg_sq"], expected)

@@ -1,32 +1,54 @@
 """Command lines: clear errors in one line, no tracebacks for a mistake of the user."""
 
+import difflib
+import errno
 import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from absl import app, flags
 
 EXIT_USER_ERROR = 2
+# What a machine has run out of, or does not give: nothing in the code is wrong.
+_EXHAUSTED = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EMFILE", "ENFILE", "ENOMEM")
+)
 
 
 class UserError(Exception):
     """A mistake in what the user gave; the message names it and says what is allowed."""
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Parses absl flags and runs `main(argv)`; user errors end in one line and exit code 2."""
+def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str] = ()) -> None:
+    """Parses absl flags and runs `main(argv)`.
+
+    User errors, and files that the machine has no room for, end in one line and exit code 2.
+
+    Args:
+      may_be_empty: flags of texts for which `--name=` has a meaning. Of others it is refused: the
+        shell's variable was empty, and an empty path would be the current folder.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # paths and signs that the terminal has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
-            return flags.FLAGS(argv)
+            rest = flags.FLAGS(argv)
         except flags.Error as error:
             fail(f"{error} (--help lists the flags)")
         except SystemExit:
             # Only the help flags end the program here, and absl has them end it with 1.
             sys.exit(0)
+        for flag in map(flags.FLAGS.__getitem__, flags.FLAGS):
+            is_text = flag.present and flag.flag_type() == "string"
+            if is_text and not str(flag.value).strip() and flag.name not in may_be_empty:
+                fail(f"--{flag.name}= is empty; give a value, or leave the flag out")
+        return rest
 
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
@@ -41,6 +63,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            fail(f"{where}{error.strerror}; the same command goes on once that is mended")
 
     app.run(guarded, flags_parser=parse)
 
@@ -51,8 +78,21 @@ def names(flag: str, given: Sequence[str] | None, allowed: Sequence[str]) -> lis
     unknown = [name for name in values if name not in allowed]
     if unknown or not values:
         problem = ", ".join(unknown) or "none given"
-        raise UserError(f"--{flag}: {problem}; allowed: {', '.join(allowed)}")
+        nearest = near(allowed, *unknown)
+        raise UserError(f"--{flag}: {problem}; allowed: {', '.join(allowed)}{nearest}")
     return values
+
+
+def near(known: Iterable[str], *given: str) -> str:
+    """What to add to an error about unknown names: the known ones that they look like.
+
+    >>> near(["adamw", "shampoo"], "Shampo"), near(["adamw", "shampoo"], "lion")
+    ('; did you mean shampoo?', '')
+    """
+    known = list(known)
+    matches = [difflib.get_close_matches(name.lower(), known, n=1) for name in given]
+    nearest = list(dict.fromkeys(name for match in matches for name in match))
+    return f"; did you mean {' and '.join(nearest)}?" if nearest else ""
 
 
 def numbers(flag: str, given: Sequence[str], least: float, integers: bool = False) -> list[float]:
@@ -72,5 +112,6 @@ def numbers(flag: str, given: Sequence[str], least: float, integers: bool = Fals
 
 def fail(message: str) -> NoReturn:
     """Prints one line and exits with code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # of a full disk
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

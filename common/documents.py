@@ -12,7 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from common.cli import UserError
+from common.cli import UserError, near
 
 UNKNOWN = "–"
 
@@ -30,7 +30,9 @@ def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
 
     def table(match: re.Match[str]) -> str:
         if match[2] not in tables:
-            raise UserError(f"unknown table {match[2]!r}; known: {', '.join(tables)}")
+            raise UserError(
+                f"unknown table {match[2]!r}; known: {', '.join(tables)}{near(tables, match[2])}"
+            )
         return f"{match[1]}{tables[match[2]]()}{match[3]}{match[4]}"
 
     return _SPAN.sub(table, text)

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,11 +13,16 @@ from common.cli import UserError
 
 @contextmanager
 def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file that takes `path`'s place only if the block ends well."""
-    encoding = None if "b" in mode else "utf-8"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Opens a temporary file that takes `path`'s place only if the block ends well.
+
+    Bytes of file names that are no UTF-8 are written as text, such as `\\udcff`. UserError with the
+    path if the file cannot be written, such as on a full disk.
+    """
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+    temporary = None
     try:
-        with os.fdopen(handle, mode, encoding=encoding) as stream:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -25,8 +30,12 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         raise
 
 
@@ -41,13 +50,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; UserError with the path if it cannot be read.
+
+    A pipe is refused, since it may wait for a writer for ever; unless it is a device that somebody
+    has named, as a shell does for `<(command)`.
+    """
+    try:
+        is_stream = path.exists() and not (path.is_file() or path.is_dir())
+        if is_stream and path.parts[1:2] not in (("dev",), ("proc",)):
+            raise UserError(f"{path} cannot be read: it is a pipe or a device, not a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; UserError with the path if it is missing or malformed."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return parse_json(content, path)
+    return parse_json(read_bytes(path), path)
 
 
 def parse_json(content: str | bytes, where: Path | str) -> Any:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ class _Lines:
 
     def __init__(self, total: int, description: str, unit: str, initial: int) -> None:
         self.total, self.description, self.unit = total, description, unit
-        self.n = self.initial = initial
+        self.n = self.initial = self.printed = initial
         self.postfix = ""
         self.start = time.monotonic()
         self.last_print = -float("inf")
@@ -42,13 +43,14 @@ class _Lines:
         self.postfix = text
 
     def close(self) -> None:
-        if self.n != self.initial:
+        if self.n != self.printed:
             self._print()
 
     def _print(self) -> None:
-        self.last_print = time.monotonic()
+        self.last_print, self.printed = time.monotonic(), self.n
         elapsed = self.last_print - self.start
         done = self.n - self.initial
         left = f"{elapsed / done * (self.total - self.n):.0f} s left" if done else "starting"
         line = f"{self.description}: {self.n}/{self.total} {self.unit}, {elapsed:.0f} s, {left}"
-        print(f"{line} {self.postfix}".rstrip(), file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk ends no study for the sake of these lines
+            print(f"{line} {self.postfix}".rstrip(), file=sys.stderr, flush=True)

@@ -130,8 +130,9 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
       UserError: for an entry that cannot be packaged, naming the file at fault.
     """
     if entry not in packable(root):
-        known = ", ".join(packable(root)) or "none"
-        raise UserError(f"entry {entry!r} cannot be packaged; can be: {known}")
+        known = packable(root)
+        listed = f"{', '.join(known) or 'none'}{cli.near(known, entry)}"
+        raise UserError(f"entry {entry!r} cannot be packaged; can be: {listed}")
     folder = root / _PROJECT / "entries" / entry
     info = read_info(folder / INFO, **overrides)
     ruleset = info["ruleset"]
@@ -245,7 +246,7 @@ def read_info(path: Path, **overrides: str | None) -> dict[str, str]:
 
 def _info_problem(info: Mapping[str, Any], key: str) -> str:
     if key not in _INFO_KEYS:
-        return f"unknown; known: {', '.join(_INFO_KEYS)}"
+        return f"unknown; known: {', '.join(_INFO_KEYS)}{cli.near(_INFO_KEYS, key)}"
     if key not in info:
         return "missing"
     value = info[key]
@@ -317,4 +318,4 @@ def _foreign(folder: Path) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, may_be_empty=["affiliations"])

@@ -46,6 +46,7 @@ BATCH_SIZES = MappingProxyType(
     | {"librispeech_conformer": 2, "librispeech_deepspeech": 2, "ogbg": 8, "wmt": 2}
 )
 _WORKLOADS = [*BATCH_SIZES, "finewebedu_lm"]
+_TITLES = {"repository": "Entries of this repository", "package": "Entries as packaged"}
 _TOO_LARGE = {"criteo1tb": "; criteo1tb_test is the same model with small tables"}
 # Run by the benchmark's Python.
 _DESCRIBE = (
@@ -78,7 +79,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("overwrite", False, "run again what has passed")
     flags.DEFINE_string("logs", "runs/reference_tests", "folder for what the tests print")
-    flags.DEFINE_string("output", "results/official", "folder for the table")
+    flags.DEFINE_string("output", "runs/reference_tests", "folder for the table")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,7 +90,8 @@ def main(argv: Sequence[str]) -> int:
     scripts = _test_scripts()
     known = {*BATCH_SIZES, *registry.names("official", "v0.6")}
     if unknown := [name for name in (*FLAGS.workloads, *scripts) if name not in known]:
-        raise UserError(f"unknown workload {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        listed = f"known: {', '.join(sorted(known))}{cli.near(known, unknown[0])}"
+        raise UserError(f"unknown workload {unknown[0]!r}; {listed}")
     packages = Path(FLAGS.packaged) if FLAGS.packaged else None
     entries = [find(name, packages) for name in FLAGS.entries]
     if not entries or not FLAGS.workloads:
@@ -262,17 +264,19 @@ def write(output: Path, rows: Mapping[Key, Row]) -> None:
 
 
 def _page(rows: Sequence[Row]) -> str:
-    columns = sorted({(row["entry"], row["source"]) for row in rows})
     notes: list[str] = []
-    body: dict[str, list[str]] = {}
-    for row in rows:
-        cells = body.setdefault(row["workload"], ["", *[""] * len(columns)])
-        cells[0] = cells[0] or row["batch_size"]
-        cells[1 + columns.index((row["entry"], row["source"]))] = _cell(row, notes)
-    names = [entry if source == "repository" else f"{entry}, packaged" for entry, source in columns]
-    table = documents.table(
-        [[name, *cells] for name, cells in body.items()], ["workload", "batch", *names]
-    )
+    tables = []
+    for source in sorted({row["source"] for row in rows}, reverse=True):
+        of_source = [row for row in rows if row["source"] == source]
+        entries = sorted({row["entry"] for row in of_source})
+        body: dict[str, list[str]] = {}
+        for row in of_source:
+            cells = body.setdefault(row["workload"], ["", *[""] * len(entries)])
+            cells[0] = cells[0] or row["batch_size"]
+            cells[1 + entries.index(row["entry"])] = _cell(row, notes)
+        lines = [[name, *cells] for name, cells in body.items()]
+        tables += [f"## {_TITLES[source]}", ""]
+        tables += [documents.table(lines, ["workload", "batch", *entries]), ""]
     text = (
         "# The benchmark's reference tests\n\n"
         "Each runs the real model on made-up data: one training step and two evaluations. Seconds "
@@ -280,7 +284,7 @@ def _page(rows: Sequence[Row]) -> str:
         "that it starts. Made by `python -m scripts.reference_tests`; manifest.json says where.\n"
     )
     lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
-    return "\n".join([text, table, *(["", *lines] if lines else []), ""])
+    return "\n".join([text, *tables, *([*lines, ""] if lines else [])])
 
 
 def _cell(row: Row, notes: list[str]) -> str:

@@ -18,7 +18,6 @@ from absl import flags
 from common import cli, files, progress
 from scripts.local import entries, environment, resumable
 from scripts.local import trial as trials
-from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
 from workloads import registry, search_space
 
@@ -59,8 +58,6 @@ def main(argv: Sequence[str]) -> int:
     def finished() -> dict[str, Any] | None:
         status = trials.finished(trial, directory)
         if status is not None:
-            if status["reason"] != "time":  # time may be up before the first evaluation
-                read_evaluations(directory)
             (directory / trials.CHECKPOINT).unlink(missing_ok=True)
         return status
 
@@ -80,6 +77,7 @@ def _trial() -> Trial:
     registry.facts(FLAGS.workload)
     entries.folder(FLAGS.entry)
     space = Path(FLAGS.search_space or entries.standin_points_file(FLAGS.entry))
+    entries.check_keys(FLAGS.entry, search_space.load(space), space)
     return Trial(
         workload=FLAGS.workload,
         entry=FLAGS.entry,

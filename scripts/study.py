@@ -18,6 +18,7 @@ from common import cli
 from common.cli import UserError
 from scripts.local import entries, studies
 from scripts.local import plan as plans
+from scripts.local.trial import MOST_STUDIES
 from scripts.official import suite
 from scripts.official.trial import OfficialTrial
 from workloads import registry, rulesets, search_space
@@ -36,7 +37,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("suite", "standin", ["standin", "official"], "which workloads there are")
     suite.define_flags()
     flags.adopt_module_key_flags(suite)
-    flags.DEFINE_integer("studies", 3, "repeats with other seeds", lower_bound=1)
+    flags.DEFINE_integer("studies", 3, "repeats with other seeds", 1, MOST_STUDIES)
     flags.DEFINE_integer(
         "first_study", 0, "index of the first one; it enters the seeds", lower_bound=0
     )
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         return _main_official(numbers)
     _refuse((flag.name for flag in FLAGS.get_key_flags_for_module(suite)), "official")
     workloads, chosen = studies.workloads_from_flags(), studies.entries_from_flags()
-    points = {entry: search_space.points(entries.standin_points_file(entry)) for entry in chosen}
+    points = {entry: entries.points(entry) for entry in chosen}
     planned = plans.trials_of(numbers, points, _choice(workloads, points), FLAGS.seed)
     studies.print_caveats(workloads)
     output = Path(FLAGS.output)

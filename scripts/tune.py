@@ -3,7 +3,7 @@
     python -m scripts.tune --mode=search --entries=shampoo,adamw --ranges=ranges.json --output=DIR
     python -m scripts.tune --mode=points --entries=shampoo,adamw --ranges=ranges.json \\
       --search=DIR/search.csv --output=workloads/standin/points
-    python -m scripts.tune --mode=targets --trials=20 --seeds=5
+    python -m scripts.tune --mode=targets --trials=20 --seeds=5 --output=DIR
 
 `search` gives each entry, on each workload, the same number of points drawn quasi-randomly from the
 ranges, `{"learning_rate": {"min": ...}, ...}` for all entries or one such object per entry. Writes
@@ -27,7 +27,6 @@ the output, and targets.json.
 
 import dataclasses
 import datetime
-import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,7 +50,7 @@ from scripts.local.search_table import (
     rows_of,
     write_table,
 )
-from scripts.local.trial import Trial
+from scripts.local.trial import MOST_STUDIES, Trial
 from workloads import registry, search_space
 from workloads.facts import WorkloadFacts
 from workloads.search_space import Point, Ranges
@@ -60,6 +59,7 @@ from workloads.standin.facts import TARGETS_FILE, read_targets
 FLAGS = flags.FLAGS
 RANGES = TARGETS_FILE.with_name("target_search_spaces.json")
 REPEATS = "repeats.csv"
+MOST_POINTS = 10_000
 
 
 _MODES_OF_FLAG = {
@@ -73,7 +73,7 @@ _MODES_OF_FLAG = {
 _REQUIRED = {
     "search": ("entries", "ranges", "output"),
     "points": ("entries", "ranges", "output", "search"),
-    "targets": (),
+    "targets": ("output",),
 }
 
 
@@ -83,14 +83,14 @@ def define_flags() -> None:
     flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
     flags.DEFINE_list("entries", None, "folders of submission/entries")
     flags.DEFINE_string("ranges", None, "JSON file with the ranges (targets: the committed ones)")
-    flags.DEFINE_string("output", None, "folder to write to (targets: results/targets)")
-    flags.DEFINE_integer("trials", 20, "points per entry and workload", lower_bound=1)
+    flags.DEFINE_string("output", None, "folder to write to")
+    flags.DEFINE_integer("trials", 20, "points per entry and workload", 1, MOST_POINTS)
     flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
     flags.DEFINE_string("search", None, f"{TABLE} of a search with the same ranges")
     flags.DEFINE_integer("points", 5, "points to choose", lower_bound=1)
-    flags.DEFINE_integer("seeds", 5, "runs of the best point", lower_bound=1)
+    flags.DEFINE_integer("seeds", 5, "runs of the best point", 1, MOST_STUDIES)
     flags.DEFINE_string("logs", "runs/targets", "folder for the trials' logs")
-    flags.DEFINE_string("targets_file", str(TARGETS_FILE), "JSON file for the targets")
+    flags.DEFINE_string("targets_file", None, "JSON file (default: targets.json in the output)")
     studies.define_machine_flags()
     flags.adopt_module_key_flags(studies)  # so that --help lists them
 
@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _search() -> int:
     workloads, output = studies.workloads_from_flags(), Path(FLAGS.output)
-    ranges = search_space.ranges_by_entry(Path(FLAGS.ranges), studies.entries_from_flags())
+    ranges = entries.ranges(Path(FLAGS.ranges), studies.entries_from_flags())
     planned = search_trials(
         workloads, drawn(ranges, FLAGS.trials), FLAGS.seed, ignore_targets=FLAGS.ignore_targets
     )
@@ -173,7 +173,7 @@ def run(
 def _points() -> int:
     table, output = Path(FLAGS.search), files.make_directory(Path(FLAGS.output))
     names = studies.entries_from_flags()
-    for entry, ranges in search_space.ranges_by_entry(Path(FLAGS.ranges), names).items():
+    for entry, ranges in entries.ranges(Path(FLAGS.ranges), names).items():
         costs, ranks = costs_and_ranks(table, entry)
         if FLAGS.points > len(costs):
             raise UserError(f"--points={FLAGS.points}: {table} has {len(costs)} points")
@@ -195,7 +195,8 @@ def _points() -> int:
 def _targets() -> int:
     workloads, logs = studies.workloads_from_flags(), Path(FLAGS.logs)
     points = drawn(target_ranges(Path(FLAGS.ranges or RANGES)), FLAGS.trials)
-    output, targets_file = Path(FLAGS.output or "results/targets"), Path(FLAGS.targets_file)
+    output = Path(FLAGS.output)
+    targets_file = Path(FLAGS.targets_file) if FLAGS.targets_file else output / "targets.json"
     planned = target_search(workloads, points, FLAGS.seed)
     if FLAGS.dry_run:
         studies.print_plan(planned, logs)
@@ -215,8 +216,7 @@ def target_ranges(path: Path) -> dict[str, Ranges]:
     for entry in content:
         entries.folder(entry)
     schedule = {"step_hint_factor": {"feasible_points": [plans.SCHEDULE_FRACTION]}}
-    by_entry = search_space.ranges_by_entry(path, list(content))
-    return {entry: ranges | schedule for entry, ranges in by_entry.items()}
+    return {entry: of | schedule for entry, of in entries.ranges(path, list(content)).items()}
 
 
 def target_search(
@@ -291,7 +291,7 @@ def winner(rows: Sequence[Mapping[str, Any]], facts: WorkloadFacts) -> Mapping[s
     candidates = [
         row
         for row in rows
-        if row["workload"] == facts.name and math.isfinite(row["best_validation"])
+        if row["workload"] == facts.name and facts.is_possible(row["best_validation"])
     ]
     if not candidates:
         raise UserError(f"no trial on {facts.name} has a finite validation value")

@@ -1,7 +1,15 @@
 """Facts of a workload that are known without its data or its model."""
 
 import dataclasses
+import math
 from typing import Literal
+
+# The best value of each metric, by its direction.
+_BEST = {
+    "max": {"accuracy": 1.0, "ssim": 1.0, "mean_average_precision": 1.0, "bleu": 100.0},
+    "min": {"loss": 0.0, "ppl": 1.0, "wer": 0.0},
+}
+_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +53,25 @@ class WorkloadFacts:
     self_tuning_max_runtime_seconds: float = 0
 
     def meets(self, value: float, target: float | None) -> bool:
-        """Whether `value` is as good as `target`; NaN and a missing target are never met."""
-        if target is None:
+        """Whether `value` is possible and as good as `target`; a missing target is never met."""
+        if target is None or not self.is_possible(value):
             return False
         return self.sort_key(value) <= self.sort_key(target)
+
+    def is_possible(self, value: float) -> bool:
+        """Whether `value` is finite and not better than the metric can be.
+
+        >>> from workloads import registry
+        >>> [registry.facts("flights_dlrm").is_possible(loss) for loss in (1.5, -1e308, math.inf)]
+        [True, False, False]
+        """
+        return math.isfinite(value) and self.sort_key(value) >= self.best_sort_key
+
+    @property
+    def best_sort_key(self) -> float:
+        """The least `sort_key` of a possible value, but for rounding."""
+        best = _BEST[self.direction].get(self.metric)
+        return -math.inf if best is None else self.sort_key(best) - _ROUNDING
 
     def sort_key(self, value: float) -> float:
         """A number that is smaller the better `value` is; NaN for NaN."""

@@ -5,21 +5,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cli import UserError
+from common.cli import UserError, near
 from workloads.official.facts import Model
 from workloads.search_space import Point, Ranges
 
-_SHARED = ("learning_rate", "one_minus_beta1", "one_minus_beta2", "weight_decay", "warmup_factor")
+_NESTEROV = ("learning_rate", "one_minus_beta1", "weight_decay", "warmup_factor")
+_SHARED = (*_NESTEROV[:2], "one_minus_beta2", *_NESTEROV[2:])
 _COMMON = ("step_hint_factor", "budget_factor", "label_smoothing", "dropout_rate", "grad_clip")
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "shampoo": (*_SHARED, "nesterov", "refresh_interval"),
     "nadamw": _SHARED,
     "adamw": _SHARED,
+    "nesterov": _NESTEROV,
 }
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "shampoo": (*_COMMON, "exponent", "momentum"),
     "nadamw": _COMMON,
     "adamw": _COMMON,
+    "nesterov": _COMMON,
 }
 
 # Intervals as in mathematics. Factors go up to the longest budget, three times the external one.
@@ -75,9 +78,8 @@ def check(
     for place, values in _values(space, str(where)):
         for name in (*values, *REQUIRED[algorithm]):
             if name not in known:
-                raise UserError(
-                    f"{place}: {name}: unknown to {algorithm}; known: {', '.join(known)}"
-                )
+                listed = f"known: {', '.join(known)}{near(known, name)}"
+                raise UserError(f"{place}: {name}: unknown to {algorithm}; {listed}")
             if name not in values:
                 raise UserError(f"{place}: {name}: missing; {algorithm} needs it")
             for value in values[name]:

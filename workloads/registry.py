@@ -13,7 +13,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from common.cli import UserError
+from common.cli import UserError, near
 from workloads.facts import WorkloadFacts
 from workloads.official.facts import NEWEST, OFFICIAL, VERSIONS, OfficialFacts
 from workloads.standin import facts as standin_facts
@@ -69,8 +69,9 @@ def facts(name: str, version: str | None = None) -> WorkloadFacts:
     rows = _official(version)
     if name not in rows:
         where = f" in {version}" if name in _ALL else ""
-        known = ", ".join(names(version=version))
-        raise UserError(f"unknown workload {name!r}{where}; known: {known}")
+        known = names(version=version)
+        listed = f"known: {', '.join(known)}{near(known, name)}"
+        raise UserError(f"unknown workload {name!r}{where}; {listed}")
     return rows[name]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from common.cli import UserError
+from common.cli import UserError, near
 
 Point = dict[str, float]
 Ranges = dict[str, dict[str, Any]]
@@ -42,7 +42,8 @@ def ranges_by_entry(path: Path, entries: Sequence[str]) -> dict[str, Ranges]:
     if is_set and not any(_RANGE_KEYS & set(value) for value in content.values()):
         missing = [entry for entry in entries if entry not in content]
         if missing:
-            raise UserError(f"{path} has no ranges for {missing[0]!r}; it has {', '.join(content)}")
+            listed = f"it has {', '.join(content)}{near(content, missing[0])}"
+            raise UserError(f"{path} has no ranges for {missing[0]!r}; {listed}")
         return {entry: check_ranges(content[entry], f"{path}: {entry}") for entry in entries}
     return dict.fromkeys(entries, check_ranges(content, path))
 
@@ -146,7 +147,8 @@ def _range_problem(spec: Any) -> str:
         return "must be {min, max, scaling} or {feasible_points}"
     if "feasible_points" in spec:
         if set(spec) != {"feasible_points"}:
-            return f"unknown key {min(set(spec) - {'feasible_points'})!r} beside feasible_points"
+            wrong = set(spec) - {"feasible_points"}
+            return f"unknown key {min(wrong)!r} beside feasible_points"
         feasible = spec["feasible_points"]
         if not isinstance(feasible, list) or not feasible:
             return "feasible_points must be a list with at least one number"
@@ -155,7 +157,9 @@ def _range_problem(spec: Any) -> str:
     expected = {"min", "max", "scaling"}
     if set(spec) != expected:
         wrong = set(spec) - expected
-        return f"unknown key {min(wrong)!r}" if wrong else f"lacks {min(expected - set(spec))!r}"
+        if wrong:
+            return f"unknown key {min(wrong)!r}{near(_RANGE_KEYS, min(wrong))}"
+        return f"lacks {min(expected - set(spec))!r}"
     low, high, scaling = spec["min"], spec["max"], spec["scaling"]
     for key in ("min", "max"):
         if not _is_number(spec[key]):

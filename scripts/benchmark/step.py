@@ -89,6 +89,7 @@ def _plan(device: torch.device, time_limit: float) -> Plan:
     if unknown := [name for name in names if name not in available and name not in absent]:
         raise UserError(
             f"--optimizers: unknown {', '.join(unknown)}; known: {', '.join([*available, *absent])}"
+            f"{cli.near([*available, *absent], *unknown)}"
         )
     intervals = cli.numbers("intervals", FLAGS.intervals, 1, integers=True)
     memory = FLAGS.memory

@@ -31,6 +31,7 @@ from scripts.local.lock import locked
 from scripts.local.metrics_log import write_csv
 from scripts.local.plan import SCHEDULE_FRACTION
 from scripts.local.studies import Failure, Job, Machine
+from scripts.local.trial import MOST_STUDIES
 from workloads import registry
 
 FLAGS = flags.FLAGS
@@ -43,7 +44,7 @@ def define_flags() -> None:
     flags.DEFINE_string("baseline", None, "variant to compare with (default: the file's first)")
     flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
     flags.DEFINE_list("learning_rates", None, "grid, the likeliest rate first", required=True)
-    flags.DEFINE_integer("seeds", 3, "repeats at the chosen learning rate", lower_bound=1)
+    flags.DEFINE_integer("seeds", 3, "repeats at the chosen learning rate", 1, MOST_STUDIES)
     flags.DEFINE_float(
         "budget_factor",
         SCHEDULE_FRACTION,
@@ -114,7 +115,10 @@ def comparison_from_flags() -> Comparison:
     )
     names = [variant.name for variant in variants]
     if comparison.baseline not in names:
-        raise UserError(f"unknown variant {comparison.baseline!r}; known: {', '.join(names)}")
+        raise UserError(
+            f"unknown variant {comparison.baseline!r}; known: {', '.join(names)}"
+            f"{cli.near(names, comparison.baseline)}"
+        )
     for workload in workloads:
         if comparison.budget(workload) < 1:
             raise UserError(f"--budget_factor={FLAGS.budget_factor}: no step on {workload}")

@@ -159,8 +159,8 @@ def choose(outcomes: Sequence[Outcome], facts: WorkloadFacts) -> Outcome | None:
     reached = [outcome for outcome in outcomes if outcome.steps_to_target is not None]
     if reached:
         return min(reached, key=lambda outcome: outcome.steps_to_target or 0)
-    finite = [outcome for outcome in outcomes if math.isfinite(outcome.final)]
-    return min(finite, key=lambda outcome: facts.sort_key(outcome.final), default=None)
+    possible = [outcome for outcome in outcomes if facts.is_possible(outcome.final)]
+    return min(possible, key=lambda outcome: facts.sort_key(outcome.final), default=None)
 
 
 def is_hopeless(trial: Trial, curve: Curve, leader: Outcome | None) -> bool:

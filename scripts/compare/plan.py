@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from common.cli import UserError
+from common.cli import UserError, near
 from scripts.local.trial import Trial
 from workloads import registry
 
@@ -126,7 +126,8 @@ def read_variants(path: Path, only: Sequence[str] = ()) -> tuple[Settings, tuple
         if variant.baseline and variant.baseline not in known:
             raise UserError(f"{path}: {variant.name}: baseline {variant.baseline!r} is no variant")
     if missing := [name for name in only if name not in known]:
-        raise UserError(f"unknown variant {missing[0]!r}; {path} has {', '.join(sorted(known))}")
+        listed = f"{path} has {', '.join(sorted(known))}{near(known, missing[0])}"
+        raise UserError(f"unknown variant {missing[0]!r}; {listed}")
     return settings, tuple(variant for variant in variants if not only or variant.name in only)
 
 
@@ -144,7 +145,7 @@ def _fields(kind: type, values: Any, where: str) -> Any:
         raise UserError(f"{where}: must be an object")
     parameters = inspect.signature(kind).parameters
     if unknown := sorted(set(values) - set(parameters)):
-        raise UserError(f"{where}: unknown key {unknown[0]!r}")
+        raise UserError(f"{where}: unknown key {unknown[0]!r}{near(parameters, unknown[0])}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in values:
             raise UserError(f"{where}: lacks {name!r}")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from common import files
-from common.cli import UserError
+from common.cli import UserError, near
 from scripts.compare.chain import FAILURE, Chain, choose, is_hopeless
 from scripts.local import environment, rivals, runner
 from scripts.local.curve import Curve
@@ -34,7 +34,9 @@ def make_optimizer(params: Iterable[nn.Parameter], point: Any) -> torch.optim.Op
     """
     available = rivals.available()
     if point.optimizer not in available:
-        reason = rivals.absent().get(point.optimizer, f"known: {', '.join(available)}")
+        reason = rivals.absent().get(
+            point.optimizer, f"known: {', '.join(available)}{near(available, point.optimizer)}"
+        )
         raise UserError(f"there is no optimizer {point.optimizer!r} here; {reason}")
     options = dict(point.options)
     shared = {name: options.pop(name) for name in ("eps", "weight_decay", "block_size", "nesterov")}

@@ -11,14 +11,25 @@ from common.cli import UserError
 
 
 def save(path: Path, snapshot: dict[str, Any]) -> None:
-    """Writes tensors, numbers, strings and containers of them, atomically."""
+    """Writes tensors, numbers, strings and containers of them, atomically.
+
+    UserError with the path if it cannot be written, such as on a full disk.
+    """
     with files.atomic_open(path, "wb") as stream:
-        torch.save(snapshot, stream)
+        try:
+            torch.save(snapshot, stream)
+        except RuntimeError as error:
+            cause = error.__context__  # torch's writer has its own error for a stream that failed
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror) from error
+            raise
 
 
 def load(path: Path) -> dict[str, Any]:
     """The saved dict with tensors on the CPU; UserError naming the path if it is damaged."""
     try:
+        if not path.is_file():
+            raise ValueError("it is a pipe or a folder")
         # torch.load does not compare the checksums, and would return altered weights.
         with zipfile.ZipFile(path) as archive:
             if part := archive.testzip():

@@ -29,10 +29,11 @@ class Curve:
         return cls(facts, tuple((int(row["global_step"]), row[name]) for row in evaluations))
 
     def best(self, last_step: float = math.inf) -> tuple[int | None, float]:
-        """The first evaluation with the best finite value; (None, NaN) if there is none."""
-        finite = [(s, value) for s, value in self.points if s <= last_step and math.isfinite(value)]
-        key = self.facts.sort_key
-        return min(finite, key=lambda point: key(point[1]), default=(None, math.nan))
+        """The first evaluation with the best possible value; (None, NaN) if there is none."""
+        facts = self.facts
+        points = [(s, value) for s, value in self.points if s <= last_step]
+        possible = [point for point in points if facts.is_possible(point[1])]
+        return min(possible, key=lambda p: facts.sort_key(p[1]), default=(None, math.nan))
 
     def steps_to(self, target: float | None) -> int | None:
         """The step of the first evaluation that met a target, None if none did."""

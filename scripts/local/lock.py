@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from common.cli import UserError
@@ -20,11 +20,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     Args:
       what: that is running in the folder, for the message.
     """
-    with (folder / NAME).open("a") as handle:
+    with ExitStack() as stack:
         try:
+            # Open for reading as well, since a pipe would wait for a reader.
+            handle = stack.enter_context((folder / NAME).open("a+"))
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is running {what} in {folder}") from error
         except OSError as error:
-            raise UserError(f"cannot lock {folder}: {error.strerror}") from error
+            raise UserError(f"cannot lock {folder}: {error.strerror or error}") from error
         yield

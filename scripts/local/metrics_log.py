@@ -80,15 +80,14 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     A file that does not end with a line break is damaged: its last number may lack digits.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            text = stream.read()
+        text = files.read_bytes(path).decode("utf-8")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         columns = reader.fieldnames or ()
         rows = list(reader)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    if twice := [name for name in columns if name and list(columns).count(name) > 1]:
+        raise UserError(f"{path} is damaged: it has column {twice[0]!r} twice")
     missing = [name for name in required if name not in columns]
     if missing:
         raise UserError(f"{path} is damaged or no such table: it lacks column {missing[0]!r}")
@@ -118,3 +117,25 @@ def read_evaluations(directory: Path, metrics: Sequence[str] = ()) -> list[Row]:
     if not steps or any(later <= earlier for earlier, later in itertools.pairwise(steps)):
         raise UserError(f"{path} is damaged: its global_step does not increase")
     return rows
+
+
+def lost_rows(steps: Sequence[float], status: Mapping[str, Any]) -> str:
+    """What is missing at the end of a table of evaluations that is cut between two lines.
+
+    Args:
+      steps: `global_step` of each row.
+      status: of the finished trial, as `trial.read_status` returns it.
+
+    >>> ended = {"reason": "steps", "global_step": 60}
+    >>> lost_rows([20, 40], ended), lost_rows([20, 40, 60], ended)
+    ("ends at step 40, before the trial's last step 60: rows are lost", '')
+    >>> lost_rows([20, 40], {"reason": "time", "global_step": 55, "evaluations": 3})
+    "holds 2 of the trial's 3 evaluations: rows are lost"
+    """
+    count, last = status.get("evaluations"), status["global_step"]
+    if count is not None and len(steps) < count:
+        return f"holds {len(steps)} of the trial's {count} evaluations: rows are lost"
+    # When time is up, a trial ends without another evaluation; the official runner never has one.
+    if count is None and status["reason"] != "time" and steps[-1] < last:
+        return f"ends at step {steps[-1]:g}, before the trial's last step {last}: rows are lost"
+    return ""

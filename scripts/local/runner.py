@@ -95,6 +95,7 @@ def run_trial(
         "reason": reason,
         "global_step": state.global_step,
         "accumulated_submission_time": score,
+        "evaluations": len(state.eval_results),
     }
     if first:
         state.log.append_scalar_metrics({"score": score}, state.global_step)

@@ -10,7 +10,7 @@ import pandas as pd
 from common.cli import UserError
 from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_csv, read_evaluations, write_csv
-from scripts.local.trial import Trial
+from scripts.local.trial import Trial, finished
 from workloads import registry
 from workloads.search_space import Point
 
@@ -34,8 +34,10 @@ def rows_of(
     rows, problems = [], []
     for trial in planned:
         facts = registry.facts(trial.workload)
+        path = trial.directory(output)
         try:
-            path = trial.directory(output)
+            if finished(trial, path) is None:
+                raise UserError(f"{path}: the trial has not finished")
             evaluations = read_evaluations(path, [f"validation/{facts.metric}"])
         except UserError as error:
             problems.append(str(error))
@@ -90,7 +92,7 @@ def costs_and_ranks(path: Path, entry: str) -> tuple[pd.DataFrame, pd.DataFrame]
         except ValueError as error:
             raise UserError(f"{path} is damaged: line {line}: {error}") from error
         costs.setdefault(facts.name, {})[trial] = cost
-        key = facts.sort_key(best) if math.isfinite(best) else math.inf
+        key = facts.sort_key(best) if facts.is_possible(best) else math.inf
         keys.setdefault(facts.name, {})[trial] = key
     if not costs:
         raise UserError(f"{path} has no rows for entry {entry!r}")

@@ -191,25 +191,38 @@ def run_recorded(
         f"{unit}s_planned": done + len(jobs),
         f"{unit}s_to_run": len(jobs),
     }
-    with manifest.recorded(output, **settings) as record:
-        failures = run_jobs(jobs, done, machine, unit)
-        record[f"{unit}s_failed"] = len(failures)
-        record["outcome"] = "failed trials" if failures else "complete"
+    failures: list[Failure] = []
+    try:
+        with manifest.recorded(output, **settings) as record:
+            run_jobs(jobs, done, machine, failures, unit)
+            record[f"{unit}s_failed"] = len(failures)
+            record["outcome"] = "failed trials" if failures else "complete"
+    except BaseException:
+        print_failures(failures)  # which else were lost
+        raise
     return failures
 
 
 def run_jobs(
-    jobs: Sequence[Job], done: int, machine: Machine, unit: str = "trial"
-) -> list[Failure]:
-    """Runs all jobs, each pinned to its own cores; returns the failed ones.
+    jobs: Sequence[Job], done: int, machine: Machine, failures: list[Failure], unit: str = "trial"
+) -> None:
+    """Runs all jobs, each pinned to its own cores, and adds those that fail to `failures`.
 
-    The commands must accept `--cores`, as `scripts.run` does. If interrupted, asks the running jobs
-    to stop, waits for them, and raises KeyboardInterrupt or SystemExit.
+    The commands must accept `--cores`, as `scripts.run` does. A job that cannot be started, such as
+    on a full disk, has failed. If interrupted, asks the running jobs to stop, waits for them, and
+    raises KeyboardInterrupt or SystemExit.
     """
     cores = environment.core_slots(machine.jobs, machine.nproc * machine.threads)
     pending, free = list(reversed(jobs)), list(reversed(range(machine.jobs)))
     running: dict[int, tuple[Job, Child]] = {}
-    failures: list[Failure] = []
+
+    def note(job: Job, code: int, problem: str) -> None:
+        if code != 0:
+            failures.append(Failure(job, code, problem))
+        failed = f", {len(failures)} failed" if failures else ""
+        bar.set_postfix_str(f"({job.name} done{failed})")
+        bar.update(1)
+
     with (
         supervisor.exit_on_sigterm(),
         progress.bar(done + len(jobs), f"{unit}s", unit, initial=done) as bar,
@@ -218,7 +231,11 @@ def run_jobs(
             while pending or running:
                 while pending and free:
                     slot, job = free.pop(), pending.pop()
-                    running[slot] = job, _start(job, cores[slot], machine.threads)
+                    try:
+                        running[slot] = job, _start(job, cores[slot], machine.threads)
+                    except OSError as error:
+                        free.append(slot)
+                        note(job, 1, f"cannot start: {error.strerror}: {error.filename}")
                 for slot, (job, child) in list(running.items()):
                     code = child.poll()
                     if code is None:
@@ -226,11 +243,7 @@ def run_jobs(
                     child.end()
                     del running[slot]
                     free.append(slot)
-                    if code != 0:
-                        failures.append(Failure(job, code, child.problem()))
-                    failed = f", {len(failures)} failed" if failures else ""
-                    bar.set_postfix_str(f"({job.name} done{failed})")
-                    bar.update(1)
+                    note(job, code, child.problem())
                 time.sleep(_POLL_SECONDS)
         finally:
             for _, child in running.values():
@@ -238,7 +251,6 @@ def run_jobs(
             for _, child in running.values():
                 child.wait()
                 child.end()
-    return failures
 
 
 def _start(job: Job, cores: Sequence[int], threads: int) -> Child:
@@ -256,9 +268,8 @@ def _start(job: Job, cores: Sequence[int], threads: int) -> Child:
 def print_failures(failures: Sequence[Failure]) -> None:
     """A line on stderr for each failed job, with its reason and its log."""
     for failure in failures:
-        print(
-            f"failed: {failure.job.name}: {failure.reason} (see {failure.job.log})", file=sys.stderr
-        )
+        log = f" (see {failure.job.log})" if failure.job.log.exists() else ""
+        print(f"failed: {failure.job.name}: {failure.reason}{log}", file=sys.stderr)
 
 
 def report(failures: Sequence[Failure], planned: int, output: Path) -> int:

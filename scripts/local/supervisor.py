@@ -219,12 +219,19 @@ def last_error(log: Path, code: int, start: int = 0) -> str:
     """
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    with log.open("rb") as stream:
-        stream.seek(start)
-        text = stream.read().decode("utf-8", "replace")
+    try:
+        with log.open("rb") as stream:
+            stream.seek(start)
+            text = stream.read().decode("utf-8", "replace")
+    except OSError as error:
+        return f"exit code {code}; {log} cannot be read: {error.strerror}"
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     errors = [match[1] for line in lines if (match := _ERROR.match(line))]
-    return (errors or lines or [f"exit code {code}"])[-1].lstrip()
+    if errors or lines:
+        return (errors or lines)[-1].lstrip()
+    space = os.statvfs(log.parent)  # a full disk takes no error
+    is_full = not space.f_bavail or (space.f_files and not space.f_favail)
+    return f"exit code {code}{', the disk of its log is full' if is_full else ''}"
 
 
 def most_memory() -> float:

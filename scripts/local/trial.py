@@ -15,6 +15,7 @@ False
 """
 
 import dataclasses
+import math
 import reprlib
 import shutil
 import zlib
@@ -25,6 +26,7 @@ from typing import Any
 from common import files
 from common.cli import UserError
 from scripts.local import lock
+from scripts.local.metrics_log import EVALUATIONS, lost_rows, read_evaluations
 from workloads import prng, registry
 
 FRAMEWORK = "pytorch"
@@ -33,6 +35,10 @@ FLAGS_GIVEN = "flags_0.json"
 STATUS = "status.json"
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.txt"
+# Folders of logs are read up to here, and every integer up to there is exact as a float.
+LARGEST_NUMBER, LARGEST_STEP = 10**9 - 1, 2**53
+# That one command plans.
+MOST_STUDIES = 1000
 _REMEDY = "choose another --output, or --overwrite the trial"
 
 
@@ -63,9 +69,12 @@ class Trial:
     search_space: str = dataclasses.field(default="its search space", compare=False)
 
     def __post_init__(self) -> None:
-        for name, least in (("study", 0), ("trial", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name}={getattr(self, name)}: must be at least {least}")
+        for name, least in (("study", 0), ("trial", 1)):
+            if not least <= (number := getattr(self, name)) <= LARGEST_NUMBER:
+                allowed = f"allowed: {least} to {LARGEST_NUMBER}"
+                raise UserError(f"--{name}={number}: {allowed}")
+        if self.seed < 0:
+            raise UserError(f"--seed={self.seed}: must be at least 0")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"--max_steps={self.max_steps}: must be at least 1")
 
@@ -140,15 +149,39 @@ def check_same(trial: Trial, directory: Path) -> None:
 
 
 def read_status(directory: Path) -> dict[str, Any] | None:
-    """status.json of a finished trial, None for an unfinished one; UserError if damaged."""
+    """status.json of a finished trial, None for an unfinished one; UserError if damaged.
+
+    It has `reason` (targets, decided, steps, time or submission), `global_step` (the last one),
+    `accumulated_submission_time` (seconds), and, unless it is old, `evaluations` (how many).
+    """
     path = directory / STATUS
     if not path.exists():
         return None
     status = files.read_json(path)
-    known = {"status", "reason", "global_step", "accumulated_submission_time"}
-    if not isinstance(status, dict) or not known <= set(status) or status["status"] != "complete":
-        raise UserError(f"{path} does not say that the trial is complete; delete it to run again")
+    if not isinstance(status, dict):
+        raise UserError(f"{path} holds no JSON object; delete it to run the trial again")
+    if not (
+        status.get("status") == "complete"
+        and isinstance(status.get("reason"), str)
+        and _is_count(status.get("global_step"))
+        and _is_count(status.get("evaluations", 0))
+        and _is_seconds(status.get("accumulated_submission_time"))
+    ):
+        raise UserError(
+            f"{path} does not say that the trial is complete, why, at which step and second; "
+            "delete it to run the trial again"
+        )
     return status
+
+
+def _is_count(value: Any) -> bool:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and 0 <= value <= LARGEST_STEP
+
+
+def _is_seconds(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= LARGEST_STEP and not math.isnan(value)
 
 
 def finished(trial: Trial, directory: Path) -> dict[str, Any] | None:
@@ -161,7 +194,17 @@ def finished(trial: Trial, directory: Path) -> dict[str, Any] | None:
     for name in (HPARAMS, FLAGS_GIVEN):
         if status is not None and not (directory / name).exists():
             raise UserError(f"{directory} holds a finished trial without its {name}; {_REMEDY}")
+    path = directory / EVALUATIONS
+    if status is not None and (path.exists() or was_evaluated(status)):
+        steps = [row["global_step"] for row in read_evaluations(directory)]
+        if problem := lost_rows(steps, status):
+            raise UserError(f"{path} {problem}; {_REMEDY}")
     return status
+
+
+def was_evaluated(status: Mapping[str, Any]) -> bool:
+    """Whether a finished trial has evaluations: time may be up before the first one."""
+    return bool(status.get("evaluations", status["reason"] != "time"))
 
 
 def is_complete(trial: Trial, output: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from common.cli import UserError
+from common.cli import UserError, near
 from scripts.local import entries
 from scripts.local.clock import SubmissionClock
 from scripts.local.metrics_log import MetricsLog
@@ -144,9 +144,13 @@ def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.lo
             workload, model, model_state, hyperparameters, optimizer_rng
         )
     except (AttributeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, AttributeError) and error.obj is hyperparameters:
+            given, missing = trial.hyperparameters, str(error.name)
+            reason = f"it lacks {missing}; it has {', '.join(given)}{near(given, missing)}"
         raise UserError(
             f"{trial.search_space}: entry {trial.entry!r} cannot use the point of "
-            f"trial {trial.trial}: {type(error).__name__}: {error}"
+            f"trial {trial.trial}: {reason}"
         ) from error
     # Entries draw differently while they initialise; their dropout masks shall still be paired.
     torch.manual_seed(prng.seed(loop_rng))

@@ -42,11 +42,15 @@ class OfficialEntry:
     def points(self) -> list[Point]:
         """Its own points; one without hyperparameters for a self-tuning entry.
 
-        UserError as `require_same_names`, and for ranges.
+        UserError as `require_same_names` and, of an entry of this repository, as
+        `entries.check_keys`, and for ranges.
         """
         if self.space is None:
             return [{}]
-        return require_same_names(search_space.points(self.space), self.space)
+        points = require_same_names(search_space.points(self.space), self.space)
+        if self.python_path == ROOT:
+            entries.check_keys(self.name, points, self.space)
+        return points
 
 
 def find_entry(given: str) -> OfficialEntry:

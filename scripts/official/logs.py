@@ -7,6 +7,7 @@ then write status.json, which logs made elsewhere lack as well as a trial of our
 just then.
 """
 
+import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -48,12 +49,26 @@ def read_rows(path: Path) -> Rows:
         return []
     rows = metrics_log.read_csv(path, ["global_step"])
     for line, row in enumerate(rows, start=2):
-        for name in ("global_step", "score"):
-            try:
-                float(row.get(name) or 0)
-            except ValueError as error:
-                raise UserError(f"{path} is damaged: line {line}: {name}: {error}") from error
+        for name, text in row.items():
+            if problem := _problem(name, text):
+                raise UserError(f"{path} is damaged: line {line}: {name} is {text!r}, {problem}")
     return rows
+
+
+def _problem(name: str, text: str) -> str:
+    """What is wrong with a cell of one of the runner's tables; empty if nothing is."""
+    is_metric = name.startswith(("train/", "validation/", "test/"))
+    if not (is_metric or name in ("global_step", "score", "preemption_count")):
+        return ""
+    if not text and name != "global_step":  # not logged in this row
+        return ""
+    try:
+        value = float(text)
+    except ValueError:
+        return "not a number"
+    if is_metric or (0 <= value < math.inf and (name == "score" or value.is_integer())):
+        return ""
+    return "not a number from 0 on" if name == "score" else "not a whole number from 0 on"
 
 
 def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
@@ -101,8 +116,12 @@ def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     status = trials.read_status(directory)
     if status is None:
         status = _unrecorded(trial, directory)
-    elif status["reason"] != "time" and not read_rows(directory / EVALUATIONS):
-        raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_REMEDY}")
+    elif trials.was_evaluated(status):
+        steps = [float(row["global_step"]) for row in read_rows(directory / EVALUATIONS)]
+        if not steps:
+            raise UserError(f"{directory} is complete, but has no {EVALUATIONS}; {_REMEDY}")
+        if problem := metrics_log.lost_rows(steps, status):
+            raise UserError(f"{directory / EVALUATIONS} {problem}; {_REMEDY}")
     if status is None and not checkpoints(directory):
         return None
     point, flags = directory / HPARAMS, directory / FLAGS_GIVEN

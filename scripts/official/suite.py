@@ -13,7 +13,7 @@ from absl import flags
 
 from common.cli import UserError
 from scripts.local import plan as plans
-from scripts.local.studies import Failure, Job
+from scripts.local.studies import Failure, Job, print_failures
 from scripts.local.trial import LOG
 from scripts.official import checks, installation, slurm
 from scripts.official.command import Node, command
@@ -139,9 +139,12 @@ def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
     for trial in planned:
         try:
             print(complete(trial, node), flush=True)
-        except (RunnerFailedError, UserError) as error:
+        except (RunnerFailedError, UserError, OSError) as error:
             log = trial.directory(node.output) / LOG
             failures.append(Failure(Job(trial.trial.name, (), log), 1, str(error)))
+        except BaseException:
+            print_failures(failures)  # which else were lost
+            raise
     return failures
 
 

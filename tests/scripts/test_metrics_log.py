@@ -29,6 +29,7 @@ def test_rows_with_different_columns_share_a_file(tmp_path: Path) -> None:
         ("", "lacks column"),
         ("global_step,loss\n1,2\n", "lacks column 'score'"),
         ("global_step,score\n1,2\n3\n", "line 3"),
+        ("global_step,score,score\n1,2,3\n", "it has column 'score' twice"),
         ("global_step,score\n1,2,3\n", "line 2"),
         ("global_step,score\n1,x\n", "line 2"),
         ("global_step,score\n", "does not increase"),

@@ -104,7 +104,7 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
     script = f"--test_script=mnist:{checkout}/tests/passes.py"
     done = run(checkout, "--workloads=mnist", *flags, script)
     assert done.returncode == 0, done.stdout
-    assert "nadamw, packaged" in done.stdout
+    assert "## Entries as packaged" in done.stdout
     log = (checkout.parent / "logs/mnist_nadamw_package.log").read_text()
     assert f"would import {tmp_path}/dist/submissions/external_tuning/nadamw/submission.py" in log
     log = (checkout.parent / "logs/mnist_shampoo_self_tuning_package.log").read_text()

@@ -78,6 +78,8 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
         (["--workload=cifr"], "unknown workload 'cifr'; known: "),
         (["--workload=cifar"], "cifar is an official workload"),
         (["--entry=lion"], "unknown entry 'lion'; known: "),
+        (["--entry=fake_sdg"], "did you mean fake_sgd?"),
+        (["--study=99999999999"], "--study=99999999999: allowed: 0 to 999999999"),
         (["--trial=9"], "--trial=9: "),
         (["--trial=x"], "--trial=x"),
         (["--search_space=nowhere.json"], "nowhere.json"),
@@ -99,7 +101,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"momentum": 0.9}]', "no attribute 'learning_rate'"),
+        ('[{"momentum": 0.9}]', "it lacks learning_rate; it has momentum"),
         ('[{"learning_rate": 1' + "0" * 400 + "}]", "not a finite number"),
         ("[" * 100_000, "nested too deeply"),
     ],
@@ -112,7 +114,7 @@ def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, messag
     assert done.stderr.startswith(f"error: {space}")
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
-    if "attribute" in message:
+    if "lacks" in message:
         assert "entry 'fake_sgd' cannot use the point of trial 1" in done.stderr
         assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
 

@@ -1,5 +1,6 @@
 """A study's processes: what runs, what is repeated, what is reported."""
 
+import errno
 import json
 import os
 import signal
@@ -104,6 +105,57 @@ def test_failed_trials_are_reported_and_the_others_run(
     assert (last["outcome"], last["trials_failed"]) == ("failed trials", 1)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
+def test_without_room_for_a_trial_the_others_run_and_all_failures_are_told(
+    tmp_path: Path,
+    write_json: Write,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+) -> None:
+    planned, spaces = planned_with(write_json, [0.5, 0.02, 0.03], ("fake_sgd",))
+    output = tmp_path / "out"
+    start = studies._start
+
+    def exhausted(job: studies.Job, *rest: Any) -> Any:
+        if "trial 2" in job.name:
+            raise OSError(code, os.strerror(code), str(job.log))
+        return start(job, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "_start", exhausted)
+        failures = studies.run_study(planned, spaces, output, machine)
+    assert sorted(failure.job.name[-1] for failure in failures) == ["1", "2"]
+    assert any(os.strerror(code) in failure.reason for failure in failures)
+    assert [is_complete(trial, output) for trial in planned] == [False, False, True]
+    assert [f.job.name[-1] for f in studies.run_study(planned, spaces, output, machine)] == ["1"]
+
+
+def test_failures_are_told_when_the_manifest_cannot_be_written(
+    tmp_path: Path,
+    write_json: Write,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    planned, spaces = planned_with(write_json, [0.5, 0.02], ("fake_sgd",))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run_jobs = studies.run_jobs
+
+    def run_until_full(*rest: Any) -> None:
+        run_jobs(*rest)
+        monkeypatch.setattr(os, "fsync", full)
+
+    monkeypatch.setattr(studies, "run_jobs", run_until_full)
+    with pytest.raises(UserError, match=r"cannot write .*manifest\.json: No space left on device"):
+        studies.run_study(planned, spaces, tmp_path / "out", machine)
+    assert "failed: fake_sgd on fake" in capsys.readouterr().err
+    monkeypatch.undo()
+
+
 def test_a_damaged_manifest_or_a_running_study_stops_it(
     tmp_path: Path, write_json: Write, machine: Machine
 ) -> None:
@@ -172,6 +224,8 @@ def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str
         (["--entries=fake_sgd", "--trials=some"], "allowed: all, best"),
         (["--entries=fake_sgd", "--trials=best"], "--best_from"),
         (["--entries=fake_sgd", "--trials=9"], "points 1 to 3"),
+        (["--entries=fake_sgd", "--studies=99999999999"], "--studies=99999999999"),
+        (["--entries=fake_sgd", "--first_study=999999999"], "--study=1000000000"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:

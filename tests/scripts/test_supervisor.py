@@ -1,8 +1,10 @@
 """Commands in processes of their own: limits, memory, ends of whole families; a folder's lock."""
 
+import os
 import signal
 import subprocess
 import sys
+import types
 from contextlib import suppress
 from pathlib import Path
 
@@ -167,7 +169,15 @@ def test_the_reason_of_a_failure(tmp_path: Path, text: str, code: int, expected:
     assert supervisor.last_error(tmp_path / "log", code) == expected
 
 
-def test_what_an_earlier_process_said_does_not_count(tmp_path: Path) -> None:
+def test_what_an_earlier_process_said_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "log").write_text("ValueError: before\nbye\n")
     assert supervisor.last_error(tmp_path / "log", 1, len("ValueError: before\n")) == "bye"
     assert supervisor.last_error(tmp_path / "log", 4, 23) == "exit code 4"
+    full = types.SimpleNamespace(f_bavail=0, f_files=9, f_favail=9)
+    monkeypatch.setattr(os, "statvfs", lambda folder: full)
+    silent = supervisor.last_error(tmp_path / "log", 4, 23)
+    assert silent == "exit code 4, the disk of its log is full"
+    (tmp_path / "log").unlink()
+    assert "cannot be read: No such file" in supervisor.last_error(tmp_path / "log", 4)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,13 @@ def test_seeds_are_paired_over_entries_and_points_only() -> None:
     assert dataclasses.replace(TRIAL, entry="shampoo", trial=5).rng_seed == TRIAL.rng_seed
 
 
-@pytest.mark.parametrize("change", [{"study": -1}, {"trial": 0}, {"seed": -1}, {"max_steps": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"study": -1}, {"trial": 0}, {"seed": -1}, {"max_steps": 0}),
+        *({"study": 10**9}, {"trial": 99_999_999_999}),  # which no reader of logs finds
+    ],
+)
 def test_impossible_numbers_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(change))}="):
         dataclasses.replace(TRIAL, **change)
@@ -100,7 +107,25 @@ def test_a_status_alone_is_not_a_finished_trial(tmp_path: Path, name: str) -> No
         trials.finished(TRIAL, directory)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"status": "running"}', '{"status": "complete"}'])
+STATUS = {"status": "complete", "reason": "steps", "global_step": 1}
+STATUS["accumulated_submission_time"] = 1.0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", '{"status": "running"}', '{"status": "complete"}'),
+        *(
+            json.dumps(STATUS | change)
+            for change in (
+                *({"reason": None}, {"global_step": "1"}, {"global_step": True}),
+                *({"global_step": 10**400}, {"global_step": -1}, {"evaluations": [1]}),
+                *({"accumulated_submission_time": text} for text in ("1.0", None, {})),
+                *({"accumulated_submission_time": x} for x in (math.nan, math.inf, 10**400)),
+            )
+        ),
+    ],
+)
 def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
@@ -108,6 +133,35 @@ def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
     assert not trials.is_complete(TRIAL, tmp_path)
     with pytest.raises(UserError, match=r"status\.json"):
         trials.read_status(directory)
+
+
+@pytest.mark.parametrize(
+    ("steps", "change", "reason"),
+    [
+        ([20, 40], {}, "ends at step 40, before the trial's last step 60"),
+        ([20, 40], {"evaluations": 3}, "holds 2 of the trial's 3 evaluations"),
+        ([20, 40], {"reason": "time", "evaluations": 3}, "holds 2 of the trial's 3 evaluations"),
+        ([20, 40], {"reason": "time"}, None),
+        ([20, 40], {"reason": "time", "evaluations": 2}, None),
+        ([], {"reason": "time"}, None),
+        ([], {"reason": "time", "evaluations": 1}, "cannot be read"),
+        ([20, 40, 60], {}, None),
+    ],
+)
+def test_lost_evaluations_are_not_complete(
+    tmp_path: Path, steps: list[int], change: dict[str, object], reason: str | None
+) -> None:
+    directory = TRIAL.directory(tmp_path)
+    write_files(directory, TRIAL)
+    (directory / "status.json").write_text(json.dumps(STATUS | {"global_step": 60} | change))
+    table = directory / "eval_measurements.csv"
+    table.write_text("".join(["global_step,score\n", *(f"{step},1.0\n" for step in steps)]))
+    if not steps:
+        table.unlink()
+    assert trials.is_complete(TRIAL, tmp_path) == (reason is None)
+    if reason:
+        with pytest.raises(UserError, match=f"{table} .*{reason}"):
+            trials.finished(TRIAL, directory)
 
 
 def test_clearing_leaves_log_and_lock(tmp_path: Path) -> None:

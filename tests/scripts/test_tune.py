@@ -95,10 +95,19 @@ def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machin
     damaged.write_text(damaged.read_text().replace("test/loss", "test/ppl"))
     with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'test/loss'"):
         tune.targets_from(planned[:1], tmp_path, registry.facts("fake"))
-    damaged.write_text("global_step,score,validation/loss\n1")
-    rows, problems = search_table.rows_of(planned, tmp_path)
-    assert len(rows) == 3
-    assert len(problems) == 1 and str(damaged) in problems[0]
+    whole = damaged.read_text().replace("test/ppl", "test/loss")
+    for text, reason in (
+        ("global_step,score,validation/loss\n1", "damaged"),
+        (whole[: whole.rindex("\n24,") + 1], "ends at step 23, before the trial's last step 24"),
+    ):
+        damaged.write_text(text)
+        rows, problems = search_table.rows_of(planned, tmp_path)
+        assert len(rows) == 3
+        assert len(problems) == 1 and str(damaged) in problems[0] and reason in problems[0]
+    damaged.write_text(whole)
+    (damaged.parent / "status.json").unlink()
+    _, (problem,) = search_table.rows_of(planned, tmp_path)
+    assert problem == f"{damaged.parent}: the trial has not finished"
 
 
 def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def write_files(folder: Path, trial: Trial) -> None:
     folder.mkdir(parents=True)
     for name, values in (content | {"status": status}).items():
         (folder / f"{name}.json").write_text(json.dumps(values))
+    (folder / "eval_measurements.csv").write_text("global_step,score\n1,1.0\n")
 
 
 def pretend(chain: Chain, trial: Trial, curve: dict[int, float]) -> None:

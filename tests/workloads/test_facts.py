@@ -6,6 +6,7 @@ import platform
 import pytest
 
 from common.cli import UserError
+from scripts.local.curve import Curve
 from workloads import registry
 from workloads.standin import facts as standin_facts
 
@@ -17,6 +18,19 @@ def test_better_values_sort_first_and_meet_what_worse_ones_meet():
         assert sorted([0.1, 0.9, 0.5], key=row.sort_key) == [best, 0.5, worst]
         assert row.meets(best, 0.5) and row.meets(0.5, 0.5) and not row.meets(worst, 0.5)
         assert not row.meets(math.nan, 0.5) and not row.meets(best, None)
+
+
+@pytest.mark.parametrize("name", [*registry.names("standin"), *registry.names("official")])
+def test_an_impossible_value_meets_no_target(name):
+    facts = registry.facts(name)
+    sign = 1 if facts.direction == "max" else -1
+    # A target that all values but worse ones meet.
+    target = facts.sort_key(facts.best_sort_key) - sign * 1e-3
+    assert facts.meets(target, target)
+    for value in (math.inf, -math.inf, 1e308, -1e308, sign * 1e3, target + sign, math.nan):
+        assert not facts.meets(value, target)
+    curve = Curve(facts, [(1, sign * math.inf), (2, sign * 1e308), (3, target), (4, -sign * 1e308)])
+    assert curve.best() == (3, target) and curve.steps_to(target) == 3
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from common.cli import UserError
+from common.cli import UserError, near
 
 T = TypeVar("T")
 
@@ -21,7 +21,9 @@ def row(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     hints = typing.get_type_hints(cls)
     for name, value in given.items():
         if name not in fields:
-            raise UserError(f"{where}: unknown key {name!r}; known: {', '.join(fields)}")
+            raise UserError(
+                f"{where}: unknown key {name!r}; known: {', '.join(fields)}{near(fields, name)}"
+            )
         if not _is_a(value, hints[name]):
             raise UserError(f"{where}: {name} is {value!r}, not of type {fields[name].type}")
     for name, field in fields.items():

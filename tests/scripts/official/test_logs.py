@@ -119,6 +119,35 @@ def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, ours: boo
             logs.finished(trial, folder)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(",,,,,", ",inf,0,11.0,,", ",nan,0,11.0,,", ",9.5,0,11.0,,", ",-9,0,11.0,,"),
+        *(",9,0,inf,,", ",9,0,nan,,", ",9,x,11.0,,", ",9,0,1e999,,", "1.0,9,0,11.0,x,0.5"),
+    ],
+)
+@pytest.mark.parametrize("name", TABLES)
+def test_an_odd_last_row_is_damage(trial: OfficialTrial, folder: Path, name: str, row: str) -> None:
+    write(folder, LATE, (9, 11.0), [9], **trial.recorded())
+    table = folder / name
+    table.write_text(f"{table.read_text()}{row}\n")
+    with pytest.raises(UserError, match=f"{table} is damaged: line "):
+        logs.finished(trial, folder)
+    assert table.read_text().endswith(f"{row}\n")
+
+
+def test_evaluations_that_the_status_knows_of_are_missed(
+    trial: OfficialTrial, folder: Path
+) -> None:
+    write(folder, LATE, (9, 11.0), ours=True, **trial.recorded())
+    status = logs.finished(trial, folder)
+    assert status is not None and status["evaluations"] == 2
+    (folder / "status.json").write_text(json.dumps(status))
+    (folder / "eval_measurements.csv").write_text(evaluations(LATE[0]))
+    with pytest.raises(UserError, match="holds 1 of the trial's 2 evaluations"):
+        logs.finished(trial, folder)
+
+
 @pytest.mark.parametrize("end", [None, (9, 11.0)])
 @pytest.mark.parametrize(
     ("name", "value"),

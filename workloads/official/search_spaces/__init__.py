@@ -10,12 +10,12 @@ workloads (`submission/entries/*/tuning_search_space.json`). README.md argues th
 
 from pathlib import Path
 
-from common.cli import UserError
+from common.cli import UserError, near
 from workloads import hyperparameters, registry, search_space
 from workloads.search_space import Point, Ranges
 
 ROOT = Path(__file__).parent
-ALGORITHMS = tuple(hyperparameters.REQUIRED)
+ALGORITHMS = ("shampoo", "nadamw", "adamw")
 
 
 def workloads() -> list[str]:
@@ -30,7 +30,8 @@ def path(workload: str, algorithm: str) -> Path:
     """
     base = registry.official(workload).base_name
     if algorithm not in ALGORITHMS:
-        raise UserError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
+        listed = f"known: {', '.join(ALGORITHMS)}{near(ALGORITHMS, algorithm)}"
+        raise UserError(f"unknown algorithm {algorithm!r}; {listed}")
     file = ROOT / base / f"{algorithm}.json"
     if not file.exists():
         raise UserError(f"{workload} has no search space; those have: {', '.join(workloads())}")

@@ -1,0 +1,64 @@
+"""What all commands do with flags and errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = """
+import errno, os, sys
+from absl import flags
+from common import cli
+flags.DEFINE_string("output", "out", "")
+flags.DEFINE_string("note", "", "")
+flags.DEFINE_list("only", [], "")
+def main(argv):
+    if flags.FLAGS.only == ["full"]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/a/file")
+    if flags.FLAGS.only == ["bug"]:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    print("\\udcff", flags.FLAGS.output)
+cli.run(main, may_be_empty=["note"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "out", "error"),
+    [
+        ([], 0, "\\udcff out\n", ""),
+        (["--note=", "--only="], 0, "\\udcff out\n", ""),
+        (["--output="], 2, "", "error: --output= is empty"),
+        (["--output= "], 2, "", "error: --output= "),
+        (["--outptu=x"], 2, "", "Did you mean: output"),
+        (["--only=full"], 2, "", "error: /a/file: No space left on device"),
+        (["--only=bug"], 1, "", "Traceback"),
+    ],
+)
+def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *given],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (code, out)
+    assert error in done.stderr
+    assert code != 2 or len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["scripts.run", "scripts.benchmark.step", "analysis.report"])
+def test_outside_the_environment_a_command_says_what_to_do(command: str) -> None:
+    # Isolated from site-packages.
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "make setup, then . .venv/bin/activate" in line
+
+
+def test_an_import_of_the_packages_leaves_errors_as_they_are() -> None:
+    code = "import sys, scripts, analysis; sys.exit(sys.excepthook is not sys.__excepthook__)"
+    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT).returncode == 0

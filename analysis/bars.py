@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import INK, MUTED, EntryStyle
-from analysis.texts import count_text
+from analysis.texts import CUT, count_text
 
 _POINT: dict[str, Any] = {
     "linestyle": "none",
@@ -46,8 +46,8 @@ def relative(judged: Judgement, column: str) -> pd.DataFrame:
     Returns:
       One row per workload and submission, in the order of `judged`: workload, submission; kind:
       `ratio`, `bound` (the baseline's median study misses; the ratio is to the length of its
-      shortest trials, and an upper bound), `missed` (the submission's median study misses), or
-      `other` (its logs count steps otherwise);
+      shortest trials, and an upper bound), `missed` (the submission's median study misses), `cut`
+      (so it does, where `--max_steps` ended trials), or `other` (its logs count steps otherwise);
       ratio; low, high (its interval, NaN for a bound or from one study); earliest, latest (the
       bounds that the evaluation periods leave; NaN in steps and for a bound); points (each
       study's ratio, inf where missed); studies.
@@ -80,7 +80,7 @@ def relative(judged: Judgement, column: str) -> pd.DataFrame:
                 low = 0.0 if interval.ci_low == 0 else interval.steps_low
                 high = math.inf if math.isinf(interval.ci_high) else interval.steps_high
             points = studies[workload, name][column].to_numpy(float) / reference
-            shown = kind if math.isfinite(ratio) else "missed"
+            shown = kind if math.isfinite(ratio) else CUT if cell.cut else "missed"
             if column == "steps" and name in judged.other_steps:
                 shown, ratio, points = "other", math.nan, np.zeros(0)
                 low = high = math.nan
@@ -150,8 +150,8 @@ def _draw_panel(
         row = of_entry.get(name)
         if row is None or row.kind == "other":
             panels.write_beside(axes, place, "other" if row else "no runs", MUTED)
-        elif row.kind == "missed":
-            panels.write_beside(axes, place, "missed")
+        elif row.kind in ("missed", CUT):
+            panels.write_beside(axes, place, row.kind)
         elif row.kind == "bound":
             # Had the entry taken longer than the baseline ran, either might be the faster one.
             text = f"≤{row.ratio:.2f}" if row.ratio < 1 else "reached"
@@ -192,6 +192,7 @@ def _handles(table: pd.DataFrame, judged: Judgement, with_points: bool) -> list[
     kinds, bounds = set(table["kind"]), table.loc[table["kind"] == "bound", "ratio"]
     words = {
         "missed: the median study misses the target": "missed" in kinds,
+        "cut: by --max_steps, before the target": CUT in kinds,
         "other: the logs seem to count steps otherwise than the baseline's": "other" in kinds,
         f"reached: the target, which {baseline}'s median study misses": (bounds >= 1).any(),
         f"≤: an upper bound, as {baseline}'s median study misses: the ratio to the length of its "

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import FAINT, INK, MUTED, EntryStyle
-from analysis.texts import seconds_text, steps_text
+from analysis.texts import CUT, seconds_text, steps_text
 from workloads.facts import WorkloadFacts
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -170,7 +170,7 @@ def _handles(
     handles = []
     for row in best.itertuples():
         look = styles[str(row.Index)]
-        text = "missed"
+        text = CUT if row.cut else "missed"
         if math.isfinite(row.median_steps):
             long = row.median_seconds >= 1000
             seconds = f"{row.median_seconds:,.0f}" if long else seconds_text(row.median_seconds)

@@ -52,6 +52,8 @@ def split_rows(text: str) -> tuple[list[str], list[list[str]], list[int], list[s
                 damaged.append(f"line {reader.line_num} has {width}")
     except csv.Error as error:
         raise DamagedError(f"is not CSV: line {reader.line_num}: {error}") from error
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise DamagedError(f"has column {twice[0]!r} twice")
     return header, rows, lines, damaged
 
 
@@ -59,20 +61,19 @@ def parse_numbers(cells: np.ndarray, name: str, reasons: dict[int, str]) -> np.n
     """Texts as float64, NaN for empty ones and for those that are no numbers.
 
     Args:
-      cells: str [rows], as objects.
+      cells: [rows], texts, or whatever a typed table holds, as objects.
       name: of the column.
       reasons: takes what is wrong, by row.
     """
-    cells = np.where(cells == "", "nan", cells)
     try:
-        return cells.astype(float)
-    except ValueError:
+        return np.where(cells == "", "nan", cells).astype(float)
+    except (TypeError, ValueError, OverflowError):
         values = np.full(len(cells), np.nan)
     for row, text in enumerate(cells):
         try:
-            values[row] = float(text if text.strip() else "nan")
-        except ValueError:
-            reasons.setdefault(row, f"{name} is {text[:40]!r}, not a number")
+            values[row] = float("nan" if isinstance(text, str) and not text.strip() else text)
+        except (TypeError, ValueError, OverflowError):
+            reasons.setdefault(row, f"{name} is {str(text)[:40]!r}, not a number")
     return values
 
 
@@ -92,11 +93,31 @@ def check_range(values: np.ndarray, name: str, reasons: dict[int, str]) -> None:
         reasons.setdefault(int(row), f"{name} is {values[row]:g}, not a {kind} from 0 on")
 
 
+def is_impossible(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
+    """Whether each evaluation has a metric that no run can have, such as a loss of -inf.
+
+    Args:
+      frame: with `workload` and `validation_metric`.
+      version: of the benchmark, as `workloads.registry.facts` takes it.
+
+    Returns:
+      bool [rows].
+    """
+    values = frame["validation_metric"].to_numpy(float)
+    impossible = np.zeros(len(frame), dtype=bool)
+    for name, rows in frame.groupby("workload").indices.items():
+        facts = registry.facts(str(name), version)
+        keys = values[rows] * (-1 if facts.direction == "max" else 1)
+        impossible[rows] = (keys < facts.best_sort_key) | np.isneginf(keys)
+    return impossible
+
+
 def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
     """Whether each evaluation is as good as the validation target, which counts as met.
 
     Args:
-      frame: with `workload` and `validation_metric`; a NaN metric never meets a target.
+      frame: with `workload` and `validation_metric`; neither NaN nor an impossible value ever meets
+        a target.
       version: of the benchmark, as `workloads.registry.facts` takes it.
 
     Returns:
@@ -114,13 +135,14 @@ def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
             rows = np.flatnonzero(codes == code)
             better = np.greater_equal if facts.direction == "max" else np.less_equal
             met[rows] = better(values[rows], facts.validation_target)
-    return met
+    return met & ~is_impossible(frame, version)
 
 
 def select_usable(
     frame: pd.DataFrame,
     trial: np.ndarray,
     met: np.ndarray,
+    impossible: np.ndarray,
     explained: np.ndarray,
     locate: Callable[[int, str], Problem],
 ) -> tuple[np.ndarray, list[Problem]]:
@@ -134,6 +156,7 @@ def select_usable(
       frame: evaluations with `global_step`, `score` and `validation_metric`.
       trial: int [rows], the number of each row's trial from 0 on; a trial's rows are contiguous.
       met: bool [rows], whether the evaluation meets the validation target.
+      impossible: bool [rows], whether the evaluation has an impossible metric.
       explained: bool [trials], whether another file says how the trial ended.
       locate: makes a problem of a trial's number and a reason.
 
@@ -161,7 +184,13 @@ def select_usable(
         reason = f"submission time goes back to {seconds[row]:g} s at step {step[row]}; left out"
         reasons.setdefault(int(number), []).append(reason)
     evaluations = np.bincount(trial[usable], minlength=len(explained))
-    without_metric = np.isnan(frame["validation_metric"].to_numpy(float)) & usable
+    values = frame["validation_metric"].to_numpy(float)
+    for number in np.unique(trial[impossible & usable]):
+        odd = values[impossible & usable & (trial == number)]
+        share = f"{len(odd)} of {evaluations[number]} evaluations"
+        reason = f"{share} have an impossible validation metric, such as {odd[0]:g}"
+        reasons.setdefault(int(number), []).append(f"{reason}; these count as missed")
+    without_metric = np.isnan(values) & usable
     missing = np.bincount(trial[without_metric], minlength=len(explained))
     # A trial whose time was up before its first evaluation has a row, but no evaluation.
     unevaluated = explained & (evaluations == 1) & (missing == 1)

@@ -10,7 +10,7 @@ from analysis import checks, published, scoring, statistics, style
 from analysis.evaluations import Problem
 from analysis.logs import Logs
 from analysis.statistics import Intervals
-from common.cli import UserError
+from common.cli import UserError, near
 from workloads import registry
 from workloads.facts import WorkloadFacts
 from workloads.official.facts import NEWEST
@@ -106,7 +106,7 @@ def judge(
         exists = (where / baseline).is_dir()
         exists |= any(row.reason.startswith(f"{baseline}/study_") for row in logs.problems)
         if not exists:
-            allowed = ", ".join(submissions)
+            allowed = f"{', '.join(submissions)}{near(submissions, baseline)}"
             raise UserError(f"--baseline={baseline} has no usable logs; those have: {allowed}")
         problems.append(Problem(where, f"no usable logs of {baseline}; no ratios to it"))
         baseline = None

@@ -16,21 +16,29 @@ import numpy as np
 import pandas as pd
 
 from analysis import tidy_table, trial_files
-from analysis.evaluations import DamagedError, Problem, meets_target, select_usable
+from analysis.evaluations import (
+    DamagedError,
+    Problem,
+    is_impossible,
+    meets_target,
+    select_usable,
+)
 from analysis.trial_files import (
     CHECKPOINT_FILE,
     EVALUATIONS_FILE,
+    FLAGS_FILE,
     HYPERPARAMETERS_FILE,
     STATUS_FILE,
     Status,
 )
 from common import progress
 from common.cli import UserError
+from scripts.local.trial import was_evaluated
 from workloads import registry
 from workloads.facts import WorkloadFacts
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
-TRIAL_NOTES = ["hyperparameters", "finished"]
+TRIAL_NOTES = ["hyperparameters", "finished", "cut"]
 MEASUREMENTS = [
     *("global_step", "score", "cpu_seconds"),
     *("train_metric", "validation_metric", "test_metric"),
@@ -51,10 +59,12 @@ class Logs:
     Attributes:
       frame: one row per evaluation, sorted by trial, evaluations in the file's order. Columns:
         submission, workload, framework (str), study, trial (int64); hyperparameters (compact JSON
-        with sorted keys, empty where not logged), finished (bool); global_step (int64), score
-        (submission seconds), cpu_seconds (NaN where not logged), train_metric, validation_metric
-        and test_metric (the workload's target metric on each split; NaN where not logged). A trial
-        whose time was up before its first evaluation has one row, at its end, without metrics.
+        with sorted keys, empty where not logged), finished, cut (bool; whether it ended at
+        `--max_steps`, before the workload's own steps); global_step (int64), score (submission
+        seconds), cpu_seconds (NaN where not logged), train_metric, validation_metric and
+        test_metric (the workload's target metric on each split; NaN where not logged, or
+        impossible in validation). A trial whose time was up before its first evaluation has one
+        row, at its end, without metrics.
       problems: what was left out or is odd, one per file or trial.
     """
 
@@ -112,7 +122,9 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
         reason = "is no folder or table" if path.exists() else "does not exist"
         kinds = ", ".join(tidy_table.SUFFIXES)
         raise UserError(f"--logs={path} {reason}; give a folder of logs, or one of {kinds}")
-    usable, odd = select_usable(frame, trial, meets_target(frame, version), explained, locate)
+    met, impossible = meets_target(frame, version), is_impossible(frame, version)
+    usable, odd = select_usable(frame, trial, met, impossible, explained, locate)
+    frame["validation_metric"] = frame["validation_metric"].mask(impossible)
     frame = frame[usable].reset_index(drop=True)
     problems += odd
     if frame.empty:
@@ -154,6 +166,9 @@ def _walk(
         if ignore is not None and entry.resolve() in (ignore.resolve(), *ignore.resolve().parents):
             continue
         if not _is_readable(entry, problems):
+            continue
+        if not entry.name.isprintable():
+            problems.append(Problem(entry, "has a name that cannot be written; left out"))
             continue
         for study_folder, study in _folders(entry, _STUDY, "study_K", problems):
             for folder, name in _folders(study_folder, _WORKLOAD, "WORKLOAD_FRAMEWORK", problems):
@@ -216,7 +231,8 @@ def _read_folders(
                 continue
             if unfinished is not None:
                 problems.append(unfinished)
-            values = (*trial.key, _read_hyperparameters(trial, problems), unfinished is None)
+            point, cut = _read_hyperparameters(trial, problems), _was_cut(trial, status, problems)
+            values = (*trial.key, point, unfinished is None, cut)
             for name, value in zip(notes, values, strict=True):
                 notes[name].append(value)
             for name in MEASUREMENTS:
@@ -240,6 +256,14 @@ def _read_hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:
         path = trial.folder / HYPERPARAMETERS_FILE
         problems.append(Problem(path, f"{error}; hyperparameters unknown"))
         return ""
+
+
+def _was_cut(trial: TrialFolder, status: Status | None, problems: list[Problem]) -> bool:
+    try:
+        return status is not None and trial_files.was_cut(trial.folder, status)
+    except DamagedError as error:
+        problems.append(Problem(trial.folder / FLAGS_FILE, f"{error}; taken as not cut"))
+        return False
 
 
 def _read_ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Problem | None]:
@@ -266,12 +290,15 @@ def _read_evaluations(
     path = trial.folder / EVALUATIONS_FILE
     if path.exists():
         try:
-            return trial_files.read_evaluations(path, trial.facts.metric)
+            return trial_files.read_evaluations(path, trial.facts.metric, status)
         except DamagedError as error:
             problems.append(Problem(path, f"{error}; left out"))
             return None
-    if status is not None and status.reason == "time":
-        ending = {"global_step": status.global_step, "score": status.seconds}
+    if status is not None and not was_evaluated(status):
+        ending = {
+            "global_step": status["global_step"],
+            "score": status["accumulated_submission_time"],
+        }
         return {name: np.array([ending.get(name, math.nan)]) for name in MEASUREMENTS}
     problems.append(Problem(trial.folder, f"no {EVALUATIONS_FILE}; left out"))
     return None

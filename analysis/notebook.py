@@ -62,7 +62,9 @@ def names() -> list[str]:
 def read_text(name: str) -> NotebookNode:
     """A notebook without outputs; UserError for an unknown name."""
     if name not in names():
-        raise UserError(f"unknown notebook {name!r}; known: {', '.join(names())}")
+        raise UserError(
+            f"unknown notebook {name!r}; known: {', '.join(names())}{cli.near(names(), name)}"
+        )
     notebook = jupytext.read(TEXTS / f"{name}.py", fmt="py:percent")
     # Jupytext invents new cell names each time, which would make every file differ.
     for number, cell in enumerate(notebook.cells):

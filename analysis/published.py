@@ -60,7 +60,7 @@ def read_trials(
         raise UserError(f"cannot read {directory / TRIALS}: {error.strerror}") from error
     of_track = (table["version"] == version) & (table["ruleset"] == ruleset)
     trials = table[of_track].drop(columns=TRACK_KEYS).reset_index(drop=True)
-    return trials.assign(cpu_seconds=np.nan, hyperparameters="", finished=True)
+    return trials.assign(cpu_seconds=np.nan, hyperparameters="", finished=True, cut=False)
 
 
 def read_hours(directory: Path = PUBLISHED) -> pd.DataFrame:
@@ -81,9 +81,9 @@ def collect(leaderboards: Path, output: Path) -> None:
     tables: dict[str, list[pd.DataFrame]] = {TRIALS: [], MEDIANS: [], POINTS: [], HOURS: []}
     for (version, ruleset), folder in TRACKS.items():
         trials = score_trials(read_logs(leaderboards / folder, version).frame, version)
-        medians = time_to_target(score_studies(trials)).drop(columns="median_cpu_seconds")
+        medians = time_to_target(score_studies(trials)).drop(columns=["median_cpu_seconds", "cut"])
         # The official runner logs no CPU time, and its trials do not say whether they finished.
-        unlogged = ["cpu_seconds", "hyperparameters", "finished"]
+        unlogged = ["cpu_seconds", "hyperparameters", "finished", "cut"]
         of_track = {
             TRIALS: trials.drop(columns=unlogged).round(_DIGITS),
             MEDIANS: medians,

@@ -65,7 +65,8 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
       evaluation before, 0 if there is none; inf if the target was not reached); last_step,
       last_seconds at the end of the trial; steady_seconds_per_step (between the first evaluation
       and the last, so without compilation; with one evaluation, up to it, and NaN if that is at
-      step 1); hyperparameters and finished, as in `frame`.
+      step 1); hyperparameters and finished, as in `frame`; cut (whether `--max_steps` ended the
+      trial before it reached the target).
     """
     trial = frame.groupby(TRIAL_KEYS, sort=False).ngroup().to_numpy()
     # A trial's rows need not be neighbours, but they are in order.
@@ -100,6 +101,7 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     table["steady_seconds_per_step"] = _steady(step, seconds, first, last)
     for name in TRIAL_NOTES:
         table[name] = frame[name].to_numpy()[first]
+    table["cut"] &= ~reached
     return table
 
 
@@ -126,7 +128,8 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
       best one, -1 if none reached the target); steps, seconds, cpu_seconds, earliest_steps and
       earliest_seconds of that trial (inf if none); trials (how many there are);
       steady_seconds_per_step (median over trials); last_step, last_seconds (at the end of the
-      shortest trial: the study needed at least as much if it misses).
+      shortest trial: the study needed at least as much if it misses); cut (whether none reached the
+      target and some were cut).
     """
     rank = trials["trial"].map({trial: place for place, trial in enumerate(LISTED)})
     rank = rank.fillna(trials["trial"] + len(LISTED))
@@ -143,8 +146,10 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
         steady_seconds_per_step=("steady_seconds_per_step", "median"),
         last_step=("last_step", "min"),
         last_seconds=("last_seconds", "min"),
+        cut=("cut", "any"),
     )
-    return studies.merge(counts, on=STUDY_KEYS)
+    studies = studies.merge(counts, on=STUDY_KEYS)
+    return studies.assign(cut=studies["cut"] & ~studies["reached"])
 
 
 def compare_rules(trials: pd.DataFrame) -> pd.DataFrame:
@@ -176,8 +181,8 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
       studies: as `score_studies` returns.
 
     Returns:
-      CELL_KEYS; studies, reached (of them); best_trials (the trial picked in each study, `-` where
-      missed); median_seconds, min_seconds, max_seconds, median_steps, min_steps, max_steps,
+      CELL_KEYS; studies, reached, cut (of them); best_trials (the trial picked in each study, `-`
+      where missed); median_seconds, min_seconds, max_seconds, median_steps, min_steps, max_steps,
       median_cpu_seconds (with inf for a study that misses); earliest_seconds, earliest_steps (the
       medians of the studies' own: the true median lies after it); seconds_per_step (median_seconds
       / median_steps, so that time is exactly steps x seconds per step; NaN where missed);
@@ -190,6 +195,7 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
         .agg(
             studies=("study", "nunique"),
             reached=("reached", "sum"),
+            cut=("cut", "sum"),
             best_trials=("picked", " ".join),
             median_seconds=("seconds", median),
             min_seconds=("seconds", "min"),
@@ -249,9 +255,10 @@ def score_points(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       entry, workload, trial, studies (in which the point ran), reached (studies in which it met the
-      target), median_steps, median_seconds (inf where the median study misses), best (whether it is
-      the entry's best on the workload: the smallest median_steps, ties by median_seconds, then by
-      trial; where every median misses, the most studies reached, then the lowest trial),
+      target), cut (in which it was cut before), median_steps, median_seconds (inf where the median
+      study misses), best (whether it is the entry's best on the workload: the smallest
+      median_steps, ties by median_seconds, then by trial; where every median misses, the most
+      studies reached, then the lowest trial),
       hyperparameters (compact JSON with sorted keys, empty where not logged; a list of the distinct
       ones where studies disagree).
     """
@@ -259,6 +266,7 @@ def score_points(trials: pd.DataFrame) -> pd.DataFrame:
     points = grouped.agg(
         studies=("study", "nunique"),
         reached=("reached", "sum"),
+        cut=("cut", "sum"),
         median_steps=("steps", median),
         median_seconds=("seconds", median),
         hyperparameters=("hyperparameters", _join_distinct),

@@ -17,6 +17,7 @@ from analysis.texts import (
     UNKNOWN,
     interval_text,
     ratio_text,
+    reached_text,
     runs_text,
     seconds_text,
     steps_text,
@@ -88,13 +89,13 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
         columns = {"workload": row.workload, "entry": style.label(row.submission)}
         if not brief:
             columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
-        columns["reached"] = f"{row.reached} of {row.studies}"
-        columns["steps"] = steps_text(row.median_steps)
+        columns["reached"] = reached_text(row.reached, row.studies, row.cut)
+        columns["steps"] = steps_text(row.median_steps, row.cut)
         if against is not None:
             other = row.submission in judged.other_steps
             steps = math.nan if other else row.steps_ratio
             columns[f"steps{against}"] = interval_text(steps, math.nan, math.nan)
-        columns["seconds"] = seconds_text(row.median_seconds)
+        columns["seconds"] = seconds_text(row.median_seconds, row.cut)
         if against is not None and ratio is not None:
             ends = (math.nan, math.nan) if brief else (ratio.ci_low, ratio.ci_high)
             columns[f"seconds{against}"] = interval_text(ratio.ratio, *ends)
@@ -114,9 +115,9 @@ def points_table(points: pd.DataFrame) -> str:
             "workload": row.workload,
             "entry": style.label(row.entry),
             "point": row.trial,
-            "reached": f"{row.reached} of {row.studies}",
-            "median steps": steps_text(row.median_steps),
-            "median seconds": seconds_text(row.median_seconds),
+            "reached": reached_text(row.reached, row.studies, row.cut),
+            "median steps": steps_text(row.median_steps, row.cut),
+            "median seconds": seconds_text(row.median_seconds, row.cut),
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]

@@ -4,25 +4,36 @@ import math
 from collections.abc import Callable, Iterable
 
 NOT_REACHED = "not reached"
+# By --max_steps, before the target was reached.
+CUT = "cut"
 UNKNOWN = "–"
 
 
-def steps_text(value: float) -> str:
-    """A number of steps.
+def steps_text(value: float, cut: int = 0) -> str:
+    """A number of steps; `cut` is of how many studies `--max_steps` was the end.
 
-    >>> steps_text(1240.0), steps_text(math.inf), steps_text(math.nan)
-    ('1,240', 'not reached', '–')
+    >>> steps_text(1240.0), steps_text(math.inf), steps_text(math.inf, 2), steps_text(math.nan)
+    ('1,240', 'not reached', 'cut', '–')
     """
-    return _text(value, lambda steps: f"{steps:,.10g}")
+    return _text(value, lambda steps: f"{steps:,.10g}", cut)
 
 
-def seconds_text(value: float) -> str:
-    """Seconds, to a tenth where there are a hundred or more.
+def seconds_text(value: float, cut: int = 0) -> str:
+    """Seconds, to a tenth where there are a hundred or more; `cut` as of `steps_text`.
 
     >>> seconds_text(1234.56), seconds_text(1.2345)
     ('1,234.6', '1.23')
     """
-    return _text(value, lambda seconds: f"{seconds:,.{1 if seconds >= 100 else 2}f}")
+    return _text(value, lambda seconds: f"{seconds:,.{1 if seconds >= 100 else 2}f}", cut)
+
+
+def reached_text(reached: int, studies: int, cut: int) -> str:
+    """How many studies reach the target, and how many were cut before.
+
+    >>> reached_text(2, 3, 0), reached_text(0, 3, 2)
+    ('2 of 3', '0 of 3, 2 cut')
+    """
+    return f"{reached} of {studies}" + (f", {cut} {CUT}" if cut else "")
 
 
 def ratio_text(value: float) -> str:
@@ -81,7 +92,9 @@ def interval_text(value: float, low: float, high: float, digits: int = 2) -> str
     return texts[0] if math.isnan(low) else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _text(value: float, form: Callable[[float], str]) -> str:
+def _text(value: float, form: Callable[[float], str], cut: int = 0) -> str:
     if math.isnan(value):
         return UNKNOWN
-    return NOT_REACHED if math.isinf(value) else form(value)
+    if math.isinf(value):
+        return CUT if cut else NOT_REACHED
+    return form(value)

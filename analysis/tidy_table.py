@@ -31,8 +31,8 @@ def read_table(
 
     Args:
       path: a file whose name ends with one of SUFFIXES. Its columns are those of `Logs.frame`, of
-        which framework, hyperparameters, finished, cpu_seconds, train_metric and test_metric may be
-        missing; `val_metric` is another name of validation_metric, and where there is a
+        which framework, hyperparameters, finished, cut, cpu_seconds, train_metric and test_metric
+        may be missing; `val_metric` is another name of validation_metric, and where there is a
         `metric_name`, it must be the workload's metric.
       version: of the benchmark, as `workloads.registry.facts` takes it.
       keys: the columns that tell trials apart.
@@ -43,10 +43,12 @@ def read_table(
     problems: list[Problem] = []
     table, lines, truncated = _load(path, problems)
     table = table.rename(columns=_ALIASES)
+    if twice := table.columns[table.columns.duplicated()].tolist():
+        raise UserError(f"{path} has column {str(twice[0])!r} twice")
     if missing := [name for name in _REQUIRED if name not in table]:
         raise UserError(f"{path}: missing columns {', '.join(missing)}")
     for name in _TRACK:
-        tracks = sorted(map(str, table[name].unique())) if name in table else []
+        tracks = sorted(set(map(str, table[name]))) if name in table else []
         if len(tracks) > 1:
             raise UserError(
                 f"{path}: holds several tracks ({name}: {', '.join(tracks)}); give one of them"
@@ -79,8 +81,8 @@ def _load(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray
             decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
             content = decompressor.decompress(content)
             truncated = not decompressor.eof
-    except (OSError, ValueError, zlib.error) as error:  # pyarrow's errors are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except Exception as error:  # a damaged file fails in any layer below these
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise UserError(f"{path} cannot be read: {reason}") from error
     if not content.endswith(b"\n"):
         content, truncated = content[: content.rfind(b"\n") + 1], True
@@ -107,21 +109,30 @@ def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
     reasons: dict[int, str] = {}
     frame = pd.DataFrame(index=range(len(table)))
     for name in _TEXTS:
-        frame[name] = table[name].fillna("").astype(str).to_numpy() if name in table else ""
-    frame["finished"] = True
-    if "finished" in table:
-        frame["finished"] = (table["finished"].astype(str).str.lower() != "false").to_numpy()
+        frame[name] = _cells(table[name]).map(str).to_numpy() if name in table else ""
+    for name, unlogged in (("finished", True), ("cut", False)):
+        frame[name] = unlogged
+        if name in table:
+            texts = table[name].astype(str).str.lower().to_numpy()
+            frame[name] = texts != "false" if unlogged else texts == "true"
     for name in (*_INTEGERS, *_FLOATS):
         if name not in table:
             frame[name] = np.nan
-        elif pd.api.types.is_numeric_dtype(table[name]):
+        elif pd.api.types.is_any_real_numeric_dtype(table[name]):
             frame[name] = table[name].to_numpy(float, na_value=np.nan)
         else:
-            frame[name] = parse_numbers(table[name].fillna("").to_numpy(object), name, reasons)
+            is_bool = pd.api.types.is_bool_dtype(table[name])
+            cells = _cells(table[name].astype(str) if is_bool else table[name])
+            frame[name] = parse_numbers(cells.to_numpy(object), name, reasons)
     for name in (*_INTEGERS, "score"):
         check_range(frame[name].to_numpy(), name, reasons)
-    keys = ["submission", "workload", "framework", "study", "trial", "hyperparameters", "finished"]
-    return frame[[*keys, "global_step", *_FLOATS]], reasons
+    keys = ["submission", "workload", "framework", "study", "trial", "hyperparameters"]
+    return frame[[*keys, "finished", "cut", "global_step", *_FLOATS]], reasons
+
+
+def _cells(column: pd.Series) -> pd.Series:
+    """The values as objects, missing ones as empty texts."""
+    return column.astype(object).where(column.notna(), "")
 
 
 def _select_known(

@@ -1,56 +1,59 @@
 """The files of one trial's folder, each read strictly: a damaged one is never used in part."""
 
-import dataclasses
 import json
-import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from analysis.evaluations import DamagedError, check_range, parse_numbers, split_rows
 from common import files
 from common.cli import UserError
+from scripts.local import trial
+from scripts.local.metrics_log import EVALUATIONS as EVALUATIONS_FILE
+from scripts.local.metrics_log import lost_rows
+from scripts.local.trial import CHECKPOINT as CHECKPOINT_FILE
+from scripts.local.trial import FLAGS_GIVEN as FLAGS_FILE
+from scripts.local.trial import HPARAMS as HYPERPARAMETERS_FILE
+from scripts.local.trial import STATUS as STATUS_FILE
 
-EVALUATIONS_FILE = "eval_measurements.csv"
-HYPERPARAMETERS_FILE = "hparams.json"
-STATUS_FILE = "status.json"
-CHECKPOINT_FILE = "checkpoint.pt"
+__all__ = [
+    "CHECKPOINT_FILE",
+    "EVALUATIONS_FILE",
+    "FLAGS_FILE",
+    "HYPERPARAMETERS_FILE",
+    "STATUS_FILE",
+]
 
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """How a trial of our own runner ended; the official runner leaves no such file.
-
-    Attributes:
-      reason: targets, steps, time or submission.
-      global_step: the last step.
-      seconds: submission time at the end.
-    """
-
-    reason: str
-    global_step: int
-    seconds: float
+Status = Mapping[str, Any]
 
 
 def read_status(folder: Path) -> Status | None:
-    """How the trial in `folder` ended, None where it does not say that it has.
+    """How the trial in `folder` ended, as `trial.read_status`; None where it says no end.
 
     Raises:
       DamagedError: the file cannot be trusted.
     """
-    path = folder / STATUS_FILE
-    if not path.exists():
-        return None
-    status = _read_object(path)
-    step, seconds = status.get("global_step"), status.get("accumulated_submission_time")
-    if (
-        status.get("status") != "complete"
-        or not isinstance(step, int)
-        or not isinstance(seconds, int | float)
-        or not (step >= 0 and 0 <= seconds < math.inf)
-    ):
-        raise DamagedError("does not say that the trial is complete, at which step and second")
-    return Status(str(status.get("reason")), step, float(seconds))
+    try:
+        return trial.read_status(folder)
+    except UserError as error:
+        raise DamagedError(str(error).removeprefix(f"{folder / STATUS_FILE} ")) from error
+
+
+def was_cut(folder: Path, status: Status) -> bool:
+    """Whether a trial ended at `--max_steps`, before its workload's steps; False where not logged.
+
+    Raises:
+      DamagedError: the file of its flags cannot be trusted.
+    """
+    if status["reason"] != "steps" or not (folder / FLAGS_FILE).exists():
+        return False
+    given = _read_object(folder / FLAGS_FILE)
+    limits = [given.get(name) for name in ("max_steps", "max_global_steps")]
+    hint = given.get("step_hint")
+    is_before_end = not isinstance(hint, int) or status["global_step"] < hint
+    return any(limit is not None for limit in limits) and is_before_end
 
 
 def read_hyperparameters(folder: Path) -> str:
@@ -75,15 +78,18 @@ def _read_object(path: Path) -> dict[str, object]:
     return value
 
 
-def read_evaluations(path: Path, metric: str) -> dict[str, np.ndarray]:
+def read_evaluations(
+    path: Path, metric: str, status: Status | None = None
+) -> dict[str, np.ndarray]:
     """The columns of one file of evaluations, float64, by their names in `Logs.frame`.
 
     Args:
       path: an `eval_measurements.csv`.
       metric: the workload's metric, without its split.
+      status: how the trial ended, if it has.
 
     Raises:
-      DamagedError: the file cannot be trusted.
+      DamagedError: the file cannot be trusted, or lacks evaluations that the status knows of.
     """
     sources = {
         "global_step": "global_step",
@@ -113,14 +119,16 @@ def read_evaluations(path: Path, metric: str) -> dict[str, np.ndarray]:
     if reasons:
         row = min(reasons)
         raise DamagedError(f"line {lines[row]}: {reasons[row]}")
+    if status is not None and (problem := lost_rows(columns["global_step"].tolist(), status)):
+        raise DamagedError(problem)
     return columns
 
 
 def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DamagedError(f"cannot be read: {error.strerror}") from error
+        text = files.read_bytes(path).decode("utf-8")
+    except UserError as error:
+        raise DamagedError(str(error).removeprefix(f"{path} ")) from error
     except UnicodeDecodeError as error:
         raise DamagedError("is not text") from error
     if not text.strip():

@@ -30,6 +30,7 @@ TRIAL: dict[str, object] = {
     "steady_seconds_per_step": 0.4,
     "hyperparameters": "",
     "finished": True,
+    "cut": False,
 }
 
 

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.logs import TRIAL_KEYS, read_logs
+from analysis.scoring import score_trials
 from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
 from tests.analysis.made_up import write_status, write_trial
@@ -21,7 +23,7 @@ def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
     assert logs.problems == []
     assert list(logs.frame.columns) == [
         *TRIAL_KEYS,
-        *("hyperparameters", "finished"),
+        *("hyperparameters", "finished", "cut"),
         *("global_step", "score", "cpu_seconds"),
         *("train_metric", "validation_metric", "test_metric"),
     ]
@@ -67,6 +69,7 @@ DAMAGE = {
     "a step beyond all bounds": (f"{HEADER}\n1e30,1.5,0.5\n".encode(), "not a whole number"),
     "half a step": (f"{HEADER}\n20.5,1.5,0.5\n".encode(), "not a whole number"),
     "not text": (b"\xff\xfe\x00\x01\n", "is not text"),
+    "a column twice": (f"{HEADER},score\n20,1.5,0.5,9\n".encode(), "has column 'score' twice"),
 }
 
 
@@ -238,6 +241,78 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
     row = logs.frame.set_index("trial").loc[2]
     assert (row["global_step"], row["score"]) == (17, 600.5) and row["finished"]
     assert math.isnan(row["validation_metric"]) and 3 not in set(logs.frame["trial"])
+
+
+@pytest.mark.parametrize("reason", ["targets", "steps", "decided", "submission", "time"])
+def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reason: str) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason=reason)
+    folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.95], reason=reason)
+    path = folder / EVALUATIONS_FILE
+    *lines, _ = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines))
+    if reason == "time":  # a trial ends then without an evaluation, so it counts them
+        status = json.loads((folder / "status.json").read_text()) | {"evaluations": 3}
+        (folder / "status.json").write_text(json.dumps(status))
+    logs = read_logs(tmp_path)
+    (problem,) = logs.problems
+    assert problem.path == path and problem.reason.endswith("rows are lost; left out")
+    assert logs.frame["trial"].tolist() == [1, 1]
+    path.unlink()
+    (problem,) = read_logs(tmp_path).problems
+    assert problem.path == folder and problem.reason == f"no {EVALUATIONS_FILE}; left out"
+
+
+def test_a_trial_ended_by_max_steps_is_cut(tmp_path: Path) -> None:
+    for trial, limit in enumerate((40, 800, None, 40), start=1):
+        reason = "steps" if trial < 4 else "targets"
+        folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5, 0.6], reason=reason)
+        flags = {"max_steps": limit, "step_hint": 800 if trial == 1 else 40}
+        (folder / "flags_0.json").write_text(json.dumps(flags))
+    logs = read_logs(tmp_path)
+    assert logs.problems == []
+    assert logs.frame.groupby("trial")["cut"].first().tolist() == [True, False, False, False]
+    (folder.parent / "trial_1" / "flags_0.json").write_text("[")
+    logs = read_logs(tmp_path)
+    (problem,) = logs.problems
+    assert problem.path.name == "flags_0.json" and not logs.frame["cut"].any()
+
+
+def test_pipes_and_odd_names_are_told_and_the_rest_read(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason="steps")
+    pipes = []
+    for trial, name in ((2, EVALUATIONS_FILE), (3, "hparams.json"), (4, "status.json")):
+        folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5], reason="steps")
+        pipes.append(folder / name)
+        pipes[-1].unlink()
+        os.mkfifo(pipes[-1])
+    odd = [tmp_path / os.fsdecode(b"\xff"), tmp_path / "two\nlines"]
+    for folder in odd:
+        write_trial(folder.parent, folder.name, "mnist_vit", 0, 1, [0.5, 0.6], reason="steps")
+    logs = read_logs(tmp_path)
+    assert {problem.path for problem in logs.problems} == {*pipes, *odd}
+    assert logs.frame["trial"].tolist() == [1, 1, 3, 4]
+    assert logs.frame.groupby("trial")["finished"].first().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("workload", "impossible"),
+    [
+        *(("mnist_vit", value) for value in (math.inf, 1e308, 1.5)),
+        *(("flights_dlrm", value) for value in (-math.inf, -1e308, -0.5)),
+        *(("stdlib_lm", value) for value in (-math.inf, -1e308, 0.5)),
+    ],
+)
+def test_an_impossible_value_reaches_no_target(
+    tmp_path: Path, workload: str, impossible: float
+) -> None:
+    worst = -math.inf if workload == "mnist_vit" else math.inf
+    folder = write_trial(tmp_path, "adamw", workload, 0, 1, [worst, impossible, worst])
+    logs = read_logs(tmp_path)
+    (problem,) = logs.problems
+    assert problem.path == folder
+    assert "1 of 3 evaluations have an impossible validation metric" in problem.reason
+    assert logs.frame["validation_metric"].isna().tolist() == [False, True, False]
+    assert not score_trials(logs.frame)["reached"].any()
 
 
 def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import figures, published, style
+from analysis import figures, published, style, tables
 from analysis.report import Report, write_report
 from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
@@ -57,7 +57,7 @@ def test_the_files_are_those_promised(written: Written) -> None:
         "scores.csv": "submission score ci_low ci_high",
         "time_to_target.csv": "submission workload studies median_seconds median_steps "
         "ratio_to_baseline ci_low ci_high",
-        "points.csv": "entry workload trial studies reached median_steps median_seconds best "
+        "points.csv": "entry workload trial studies reached cut median_steps median_seconds best "
         "hyperparameters",
     }
     assert names == {*tables, "report.md", "index.html", "figures"}
@@ -135,6 +135,23 @@ def test_oddities_of_logs_are_told_with_their_paths(logs: Path) -> None:
     ]
     page = (logs / "report" / "report.md").read_text()
     assert f"- `{cut.relative_to(logs)}`: " in page and "## The run" not in page
+
+
+def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    for entry, limit in (("adamw", None), ("shampoo", 40)):
+        for study in range(3):
+            folder = write_trial(logs, entry, "mnist_vit", study, 1, [0.5, 0.6], reason="steps")
+            flags = {"max_steps": limit, "step_hint": 800}
+            (folder / "flags_0.json").write_text(json.dumps(flags))
+    report = _write(logs, tmp_path / "out")
+    table = tables.summary_table(report.judged, "pipe", brief=True)
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
+    cells = {row[2]: row for row in rows}
+    assert "0 of 3" in cells["AdamW"] and cells["AdamW"].count("not reached") == 2
+    assert "0 of 3, 3 cut" in cells["Shampoo"] and cells["Shampoo"].count("cut") == 2
+    (told,) = [p for p in report.judged.problems if "--max_steps" in p.reason]
+    assert told.path == logs / "shampoo" and "3 trials were cut" in told.reason
 
 
 def test_unequal_budgets_and_points_that_differ_are_told(logs: Path, tmp_path: Path) -> None:

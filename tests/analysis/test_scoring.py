@@ -53,7 +53,13 @@ def test_a_step_costs_what_it_costs_after_the_first_evaluation() -> None:
     # The first step compiles for 100 s; the others take 2 s.
     rows = [("a", 1, 100.0), ("a", 51, 200.0), ("b", 1, 100.0), ("c", 50, 100.0)]
     frame = pd.DataFrame(rows, columns=["submission", "global_step", "score"]).assign(
-        workload="mnist_vit", framework="jax", study=0, trial=1, hyperparameters="", finished=True
+        workload="mnist_vit",
+        framework="jax",
+        study=0,
+        trial=1,
+        hyperparameters="",
+        finished=True,
+        cut=False,
     )
     unknown = dict.fromkeys(("cpu_seconds", "validation_metric"), math.nan)
     trials = scoring.score_trials(frame.assign(**unknown)).set_index("submission")
@@ -202,7 +208,7 @@ def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]
         least.append(min((seconds for _, seconds in first.values()), default=INF))
     columns = ["submission", "workload", "framework", "study", "trial", "global_step", "score"]
     frame = pd.DataFrame(rows, columns=[*columns, "validation_metric"])
-    frame = frame.assign(cpu_seconds=math.nan, hyperparameters="", finished=True)
+    frame = frame.assign(cpu_seconds=math.nan, hyperparameters="", finished=True, cut=False)
     trials_table = scoring.score_trials(frame)
     for rule, seconds in (("official", official), ("fastest", least)):
         table = scoring.score_studies(trials_table, rule)  # type: ignore[arg-type]
@@ -276,7 +282,7 @@ def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -
         ("shampoo", "b", 1, 0, False, INF, INF),
         ("shampoo", "b", 2, 0, True, 800.0, 99.0),
     ]
-    trials = pd.DataFrame(rows, columns=columns).assign(hyperparameters="")
+    trials = pd.DataFrame(rows, columns=columns).assign(hyperparameters="", cut=False)
     table = scoring.score_points(trials)
     best = table[table["best"]]
     picked = {(row.entry, row.workload): row.trial for row in best.itertuples()}

@@ -38,6 +38,7 @@ def _studies(cells: Cells) -> pd.DataFrame:
             last_step=100,
             last_seconds=100.0,
             steady_seconds_per_step=1.0,
+            cut=False,
             **before,
         )
     )

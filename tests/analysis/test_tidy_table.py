@@ -171,6 +171,51 @@ def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
             read_logs(tmp_path / name)
 
 
+@pytest.mark.parametrize("twice", ["score", "val_metric", "validation_metric"])
+def test_a_column_twice_is_named(tmp_path: Path, twice: str) -> None:
+    table = tmp_path / "x.csv"
+    rows = [f"{row},1" for row in _rows(1, [0.5, 0.6])]
+    table.write_text("\n".join([f"{COLUMNS},{twice}", *rows, ""]))
+    with pytest.raises(UserError, match=f"{table} has column '.*' twice"):
+        read_logs(table)
+
+
+ODD = {
+    "a list": [1],
+    "a structure": {"a": 1},
+    "a time": pd.Timestamp(0),
+    "a duration": pd.Timedelta(1),
+    "a truth": True,
+    "bytes": b"\xff",
+    "a category": "x",
+    "a complex number": "1+2j",
+}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("name", ["study", "global_step", "score", "validation_metric"])
+def test_odd_types_of_a_parquet_are_told(tmp_path: Path, name: str, value: object) -> None:
+    folder = tmp_path / "logs"
+    write_trial(folder, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    frame = read_logs(folder).frame
+    cells = pd.Series([value] * len(frame))
+    frame[name] = cells.astype("category") if value == "x" else cells
+    path = tmp_path / "x.parquet"
+    frame.to_parquet(path)
+    with pytest.raises(UserError) as error:
+        read_logs(path)
+    assert f"{name} is " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_categories_and_missing_columns_of_a_parquet_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    write_trial(folder, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    frame = read_logs(folder).frame
+    path = tmp_path / "x.parquet"
+    frame.astype({"submission": "category", "workload": "category"}).to_parquet(path)
+    pd.testing.assert_frame_equal(read_logs(path).frame, frame)
+
+
 def test_tracks_are_not_mixed(tmp_path: Path) -> None:
     lines = [f"{COLUMNS},ruleset"]
     lines += [f"{row},{name}" for name in ("external", "self") for row in _rows(1, [0.5, 0.6])]

@@ -7,7 +7,7 @@ JOBS ?=
 RUNS ?= runs
 FULL := results/standins
 # For `make score`: where the report goes unless one says so.
-OUTPUT ?= $(RUNS)/score
+OUTPUT ?= $(or $(RUNS),runs)/score
 
 # The official benchmark, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
 ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
@@ -16,6 +16,11 @@ TORCHVISION ?= 0.20.1
 CHECKOUT := .algorithmic-efficiency
 # For `make imagenet`: the one that goes with the torch of requirements.txt.
 IMAGENET_TORCHVISION := 0.28.0
+
+# A value as one word of the shell, whatever is in it; a flag, if its value is not empty; a folder of runs.
+quote = '$(subst ','\'',$(1))'
+flag = $(if $(2),--$(1)=$(call quote,$(2)))
+runs = $(call quote,$(or $(RUNS),runs)/$(1))
 
 WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
 ENTRIES := shampoo,adamw,nadamw
@@ -30,9 +35,9 @@ help:  ## list the targets
 setup: $(STAMP)  ## build .venv if it is missing or older than requirements.txt
 
 $(STAMP): requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; set PYTHON=/path/to/it" >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed, $$($(call quote,$(PYTHON)) --version) was found; set PYTHON=/path/to/it" >&2; exit 2; }
+	test -x $(BIN)/python || $(call quote,$(PYTHON)) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
 
@@ -49,19 +54,19 @@ test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
-	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=shampoo,adamw --studies=3 \
-	  --first_study=3 --trials=best --best_from=$(FULL)/report/points.csv $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce
-	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce --output=$(RUNS)/reproduce/report
+	$(BIN)/python -m scripts.study --workloads=$(call quote,$(WORKLOADS)) --entries=shampoo,adamw --studies=3 \
+	  --first_study=3 --trials=best --best_from=$(FULL)/report/points.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
+	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce) --output=$(call runs,reproduce/report)
 
 reproduce-full: $(STAMP)  ## all five points of all entries (about 45 minutes on 2 cores)
-	$(BIN)/python -m scripts.study --workloads=$(WORKLOADS) --entries=$(ENTRIES) --studies=3 \
-	  --trials=all $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/reproduce-full
-	$(BIN)/python -m analysis.report --logs=$(RUNS)/reproduce-full --output=$(RUNS)/reproduce-full/report
+	$(BIN)/python -m scripts.study --workloads=$(call quote,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --studies=3 \
+	  --trials=all $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce-full)
+	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce-full) --output=$(call runs,reproduce-full/report)
 
 score: $(STAMP)  ## judge logs: LOGS=DIR_OR_TABLE [OUTPUT=DIR VERSION=v0.6 RULESET=external BASELINE=nadamw PUBLISHED=1]
-	@test -n "$(LOGS)" || { echo "error: say which logs: make score LOGS=path/to/logs" >&2; exit 2; }
-	$(BIN)/python -m analysis.report --logs="$(LOGS)" --output="$(OUTPUT)" $(if $(VERSION),--version=$(VERSION)) \
-	  $(if $(RULESET),--ruleset=$(RULESET)) $(if $(BASELINE),--baseline=$(BASELINE)) $(if $(PUBLISHED),--compare_published)
+	@test -n $(call quote,$(LOGS)) || { echo "error: say which logs: make score LOGS=path/to/logs" >&2; exit 2; }
+	$(BIN)/python -m analysis.report --logs=$(call quote,$(LOGS)) --output=$(call quote,$(OUTPUT)) \
+	  $(call flag,version,$(VERSION)) $(call flag,ruleset,$(RULESET)) $(call flag,baseline,$(BASELINE)) $(if $(PUBLISHED),--compare_published)
 
 figures: $(STAMP)  ## draw the committed full study's report anew, in results/standins/report
 	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
@@ -70,58 +75,59 @@ notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
 	$(BIN)/python -m analysis.notebook
 
 targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
-	$(BIN)/python -m scripts.tune --mode=targets --trials=10 --seeds=5 $(if $(JOBS),--jobs=$(JOBS))
+	$(BIN)/python -m scripts.tune --mode=targets --trials=10 --seeds=5 \
+	  --output=results/targets --targets_file=workloads/standin/targets.json $(call flag,jobs,$(JOBS))
 
 points: $(STAMP)  ## choose each entry's five points anew by quasi-random search (about 30 minutes)
-	$(BIN)/python -m scripts.tune --mode=search --workloads=$(WORKLOADS) --entries=$(ENTRIES) --trials=8 \
-	  --ranges=workloads/standin/entry_search_spaces.json $(if $(JOBS),--jobs=$(JOBS)) --output=$(RUNS)/search
-	$(BIN)/python -m scripts.tune --mode=points --entries=$(ENTRIES) --search=$(RUNS)/search/search.csv \
+	$(BIN)/python -m scripts.tune --mode=search --workloads=$(call quote,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=8 \
+	  --ranges=workloads/standin/entry_search_spaces.json $(call flag,jobs,$(JOBS)) --output=$(call runs,search)
+	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,search/search.csv) \
 	  --ranges=workloads/standin/entry_search_spaces.json --output=workloads/standin/points
 
 benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \
-	  --threads=1 --output=$(RUNS)/step_cost
-	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --staggering --threads=1 --output=$(RUNS)/step_cost
+	  --threads=1 --output=$(call runs,step_cost)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --staggering --threads=1 --output=$(call runs,step_cost)
 
 algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .algorithmic-efficiency of the official benchmark
-	@case '$(ALGOPERF_SOURCE)' in \
-	  file://*) test ! -e $(CHECKOUT) || test -L $(CHECKOUT) || { echo "error: $(CHECKOUT) is there already; remove it to use $(ALGOPERF_SOURCE)" >&2; exit 2; }; \
-	    ln -sfn '$(patsubst file://%,%,$(ALGOPERF_SOURCE))' $(CHECKOUT);; \
-	  git+*@*) source='$(patsubst git+%,%,$(ALGOPERF_SOURCE))'; if test -L $(CHECKOUT); then rm $(CHECKOUT); fi; \
+	@source=$(call quote,$(ALGOPERF_SOURCE)); case "$$source" in \
+	  file://*) test ! -e $(CHECKOUT) || test -L $(CHECKOUT) || { echo "error: $(CHECKOUT) is there already; remove it to use $$source" >&2; exit 2; }; \
+	    ln -sfn "$${source#file://}" $(CHECKOUT);; \
+	  git+*@*) source="$${source#git+}"; if test -L $(CHECKOUT); then rm $(CHECKOUT); fi; \
 	    { test -d $(CHECKOUT) || git clone --quiet "$${source%@*}" $(CHECKOUT); } && git -C $(CHECKOUT) checkout --quiet "$${source##*@}";; \
-	  *) echo "error: ALGOPERF_SOURCE=$(ALGOPERF_SOURCE): give git+URL@COMMIT or file:///path/to/a/checkout" >&2; exit 2;; esac
-	@test -f $(CHECKOUT)/submission_runner.py || { echo "error: no submission_runner.py in $(CHECKOUT), from $(ALGOPERF_SOURCE)" >&2; exit 2; }
-	test -x .venv-algoperf/bin/python || $(PYTHON) -m venv .venv-algoperf
-	.venv-algoperf/bin/python -m pip install --quiet torch==$(TORCH)
-	.venv-algoperf/bin/python -m pip install --quiet --no-deps torchvision==$(TORCHVISION)
+	  *) echo "error: ALGOPERF_SOURCE=$$source: give git+URL@COMMIT or file:///path/to/a/checkout" >&2; exit 2;; esac
+	@test -f $(CHECKOUT)/submission_runner.py || { echo "error: no submission_runner.py in $(CHECKOUT), from" $(call quote,$(ALGOPERF_SOURCE)) >&2; exit 2; }
+	test -x .venv-algoperf/bin/python || $(call quote,$(PYTHON)) -m venv .venv-algoperf
+	.venv-algoperf/bin/python -m pip install --quiet torch==$(call quote,$(TORCH))
+	.venv-algoperf/bin/python -m pip install --quiet --no-deps torchvision==$(call quote,$(TORCHVISION))
 	ALGOPERF_SOURCE='file://$(abspath $(CHECKOUT))' .venv-algoperf/bin/python -m pip install --quiet --requirement requirements-algoperf.txt
 
 data: $(STAMP)  ## data of an official workload: WORKLOAD=ogbg DATA=~/data [CHECK=1 DRY_RUN=1 TEMP=DIR ACCEPT_LICENCE=1 DATA_FLAGS="more flags"]
-	@test -n "$(WORKLOAD)" && test -n "$(DATA)" || \
+	@test -n $(call quote,$(WORKLOAD)) && test -n $(call quote,$(DATA)) || \
 	  { echo "error: say which and where: make data WORKLOAD=ogbg DATA=~/data" >&2; exit 2; }
-	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official.data --workload="$(WORKLOAD)" --data_dir="$(DATA)" $(if $(CHECK),--check) \
-	  $(if $(DRY_RUN),--dry_run) $(if $(TEMP),--temp_dir="$(TEMP)") $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
+	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official.data --workload=$(call quote,$(WORKLOAD)) --data_dir=$(call quote,$(DATA)) $(if $(CHECK),--check) \
+	  $(if $(DRY_RUN),--dry_run) $(call flag,temp_dir,$(TEMP)) $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
 
 official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=8 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]
-	@test -n "$(WORKLOAD)" -a -n "$(ENTRY)" || { echo "error: say which: make official WORKLOAD=imagenet_resnet ENTRY=shampoo" >&2; exit 2; }
-	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official --workload="$(WORKLOAD)" --entry="$(ENTRY)" --experiment_dir="$(RUNS)/official" \
-	  $(if $(STUDY),--study=$(STUDY)) $(if $(TRIAL),--trial=$(TRIAL)) $(if $(GPUS),--gpus=$(GPUS)) $(if $(DATA),--data_dir="$(DATA)") \
+	@test -n $(call quote,$(WORKLOAD)) && test -n $(call quote,$(ENTRY)) || { echo "error: say which: make official WORKLOAD=imagenet_resnet ENTRY=shampoo" >&2; exit 2; }
+	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official --workload=$(call quote,$(WORKLOAD)) --entry=$(call quote,$(ENTRY)) --experiment_dir=$(call runs,official) \
+	  $(call flag,study,$(STUDY)) $(call flag,trial,$(TRIAL)) $(call flag,gpus,$(GPUS)) $(call flag,data_dir,$(DATA)) \
 	  $(if $(DRY_RUN),--dry_run) $(OFFICIAL)
 
 package: $(STAMP)  ## write an entry for MLCommons: ENTRY=shampoo [OUTPUT=dist AUTHORS="A, B" AFFILIATIONS=…]
-	@test -n "$(ENTRY)" || { echo "error: say which entry: make package ENTRY=shampoo" >&2; exit 2; }
-	$(BIN)/python -m scripts.package_entry --entry="$(ENTRY)" --output="$(if $(filter file,$(origin OUTPUT)),dist,$(OUTPUT))" \
-	  $(if $(AUTHORS),--authors="$(AUTHORS)") $(if $(AFFILIATIONS),--affiliations="$(AFFILIATIONS)")
+	@test -n $(call quote,$(ENTRY)) || { echo "error: say which entry: make package ENTRY=shampoo" >&2; exit 2; }
+	$(BIN)/python -m scripts.package_entry --entry=$(call quote,$(ENTRY)) --output=$(call quote,$(if $(filter file,$(origin OUTPUT)),dist,$(OUTPUT))) \
+	  $(call flag,authors,$(AUTHORS)) $(call flag,affiliations,$(AFFILIATIONS))
 
 reference-tests: $(STAMP)  ## the benchmark's own test of every entry on every workload, CPU [PACKAGED=dist WORKLOADS=…]
-	$(BIN)/python -m scripts.reference_tests $(if $(PACKAGED),--packaged="$(PACKAGED)") \
-	  $(if $(filter file,$(origin WORKLOADS)),,--workloads="$(WORKLOADS)")
+	$(BIN)/python -m scripts.reference_tests --output=results/official $(call flag,packaged,$(PACKAGED)) \
+	  $(if $(filter file,$(origin WORKLOADS)),,--workloads=$(call quote,$(WORKLOADS)))
 
 imagenet: $(STAMP)  ## ResNet-50 on ImageNet, outside AlgoPerf: CONFIG=shampoo (then sgd) DATA=DIR [GPUS=8 SEED=0], or SMOKE=1 on a CPU
-	@test -n "$(CONFIG)" -a -n "$(DATA)$(SMOKE)" || { echo "error: say what and on which images: make imagenet CONFIG=shampoo DATA=path/to/imagenet" >&2; exit 2; }
+	@test -n $(call quote,$(CONFIG)) && test -n $(call quote,$(DATA)$(SMOKE)) || { echo "error: say what and on which images: make imagenet CONFIG=shampoo DATA=path/to/imagenet" >&2; exit 2; }
 	$(if $(SMOKE),,$(BIN)/python -m pip install --quiet --no-deps torchvision==$(IMAGENET_TORCHVISION))
-	$(BIN)/python -m scripts.imagenet --config="$(CONFIG)" $(if $(SMOKE),--smoke,--data_dir="$(DATA)") \
-	  $(if $(GPUS),--nproc=$(GPUS)) $(if $(SEED),--seed=$(SEED)) --output=$(RUNS)/imagenet$(if $(SMOKE),_smoke)
+	$(BIN)/python -m scripts.imagenet --config=$(call quote,$(CONFIG)) $(if $(SMOKE),--smoke,$(call flag,data_dir,$(DATA))) \
+	  $(call flag,nproc,$(GPUS)) $(call flag,seed,$(SEED)) --output=$(call runs,imagenet$(if $(SMOKE),_smoke))
 
 clean:  ## remove the environments and caches; results stay
 	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis

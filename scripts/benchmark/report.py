@@ -92,13 +92,16 @@ def _network(result: Row) -> list[str]:
         "plain, wall": "plain/wall/median",
         "refresh, wall": "refresh/wall/median",
     }
-    ratios: dict[str, Column] = {"optimizer": "optimizer"}
+    ratios = []
     for other in (rivals.BASELINE, rivals.REFERENCE):
         if not any(other in row["ratio_to"] for row in rows):
             continue
         kinds = ("plain", "refresh", "refresh_part") if other == rivals.REFERENCE else ()
-        ratios |= {f"{k.replace('_', ' ')} / {other}": f"ratio_to/{other}/{k}" for k in kinds}
-        ratios |= {f"at {i} / {other}": f"ratio_to/{other}/amortised/{i}" for i in intervals}
+        cells: dict[str, Column] = {"optimizer": "optimizer"}
+        cells |= {k.replace("_", " "): f"ratio_to/{other}/{k}" for k in kinds}
+        cells |= {f"at {i}": f"ratio_to/{other}/amortised/{i}" for i in intervals}
+        title = f"Ratios to {other}, within one group of interleaved optimizers:"
+        ratios += [title, "", columns(rows, cells), ""]
     counts = [
         (f"{what}, {kind}", f"{kind}_{what}")
         for what in ("operators", "kernels", "synchronisations")
@@ -124,7 +127,7 @@ def _network(result: Row) -> list[str]:
         circumstances,
         *(f"{_load(group, ', '.join(group['optimizers']))}." for group in result["groups"]),
         *("", "Milliseconds:", "", columns(rows, times), ""),
-        *("Ratios, within one group of interleaved optimizers:", "", columns(rows, ratios), ""),
+        *ratios,
         "Memory beside weights and gradients, and what a step dispatches:",
         *("", columns(rows, memory)),
         *(

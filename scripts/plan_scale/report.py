@@ -23,6 +23,7 @@ _LLAMAS = {"llama3.2-1b": 16384, "llama3.2-3b": 16384, "llama3-8b": 16384, "llam
 
 # Okabe and Ito's, which people with colour-blindness tell apart.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_PLAN = {"model": "model", "ranks": "world", "mesh": "mesh"}
 _MESHES = {"fsdp": ("-", "o"), "ddp": ("--", "s"), "hsdp:8": (":", "^"), "hsdp:64": (":", "D")}
 
 
@@ -103,18 +104,21 @@ def table(settings: Row, rows: Sequence[Row]) -> str:
         "messages, ms": "communication",
         "AdamW, ms": "adamw",
     }
-    body = [
+    plans = [{name: row[key] for name, key in _PLAN.items()} for row in rows]
+    sizes = [
         {
-            "model": row["model"],
             "parameters": f"{row['parameters'] / 1e6:,.1f} M",
             "with factors": f"{row['preconditioned']:.0%}",
-            "ranks": row["world"],
-            "mesh": row["mesh"],
             "balance": f"{row['balance']:.2f}",
             "state per rank, GiB": f"{row['state']['max'] / _GIB:.3f}",
             "memory per rank, GiB": f"{row['memory_total'] / _GIB:.2f}",
             "AdamW's": f"{row['adamw_memory_total'] / _GIB:.2f}",
             "sent per step, MB": f"{row['bytes_sent'] / 1e6:,.1f}",
+        }
+        for row in rows
+    ]
+    costs = [
+        {
             "refresh, GFLOP": f"{row['refresh']['flops_mean'] / 1e9:,.2f}",
             **{title: f"{1e3 * row['seconds'][name]:.2f}" for title, name in times.items()},
             "overhead": documents.number(overhead(row), ".1%"),
@@ -130,8 +134,10 @@ def table(settings: Row, rows: Sequence[Row]) -> str:
         f"{', '.join(f'{k} {v}' for k, v in settings.items())}. Overhead is that of a training",
         "step over AdamW's, known for language models only. State is the largest of all ranks;",
         "memory includes weights, gradients, buffers and a step's temporaries, no activations.",
-        "",
-        documents.table(body),
+        *("", "## Memory and messages", ""),
+        documents.table([plan | cells for plan, cells in zip(plans, sizes, strict=True)]),
+        *("", "## A step, modelled", ""),
+        documents.table([plan | cells for plan, cells in zip(plans, costs, strict=True)]),
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,7 @@
 python -m analysis.imagenet --runs=runs/imagenet --output=runs/imagenet/report
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +29,11 @@ def read_runs(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*/seed_*/log.csv")):
         settings = files.read_json(path.parent / "config.json")
         starts = [files.read_json(start) for start in path.parent.glob("meta_data_*.json")]
-        machines = {f"{start['nproc']} x {start['device']}" for start in starts}
         try:
-            log = pd.read_csv(path).astype(float)
+            machines = {f"{start['nproc']} x {start['device']}" for start in starts}
+            log = pd.read_csv(io.BytesIO(files.read_bytes(path))).astype(float)
+            if not log["validation_accuracy"].between(0, 1).all():
+                raise ValueError("a validation_accuracy is not from 0 to 1")
             log["run"], log["seed"] = settings["name"], settings["seed"]
             log["data"], log["planned_epochs"] = settings["data"], settings["epochs"]
             log["finished"] = (path.parent / "status.json").exists()

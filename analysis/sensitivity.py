@@ -1,5 +1,6 @@
 """How much a result depends on the hyperparameters, from a quasi-random search's table."""
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from analysis import panels, style
 from analysis.scoring import score_studies
 from analysis.style import FAINT, INK, EntryStyle
+from common import files
 from common.cli import UserError
 from workloads import registry
 
@@ -34,12 +36,15 @@ def read_search(path: Path) -> pd.DataFrame:
       UserError: the table cannot be read, lacks columns, or names an unknown workload.
     """
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(io.BytesIO(files.read_bytes(path)))
+    except ValueError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     missing = [name for name in _REQUIRED if name not in table]
     if missing:
         raise UserError(f"{path}: missing columns {', '.join(missing)}")
+    for name in ("best_validation", "steps_to_target"):
+        if table[name].dtype.kind not in "if":
+            raise UserError(f"{path}: {name} is not always a number")
     facts = {name: registry.facts(name) for name in table["workload"].unique()}
     target = table["workload"].map({name: row.validation_target for name, row in facts.items()})
     signs = {name: -1 if row.direction == "max" else 1 for name, row in facts.items()}

@@ -71,7 +71,9 @@ def read_step_costs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]
 
 def _has_rows(networks: object) -> bool:
     return isinstance(networks, Mapping) and all(
-        isinstance(measured, Mapping) and isinstance(measured.get("rows"), list)
+        isinstance(measured, Mapping)
+        and isinstance(measured.get("rows"), list)
+        and all(isinstance(row, Mapping) for row in measured["rows"])
         for measured in networks.values()
     )
 

@@ -8,7 +8,6 @@ from folders that `scripts.package_entry` wrote. A test that has passed is run a
 entry, the benchmark or the test has changed. Writes reference_tests.csv and .md to the output.
 """
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -28,7 +27,7 @@ from common import cli, documents, files, progress
 from common.cli import UserError
 from scripts.local import manifest, supervisor
 from scripts.local.environment import ROOT
-from scripts.local.metrics_log import write_csv
+from scripts.local.metrics_log import read_csv, write_csv
 from scripts.local.supervisor import GIB
 from scripts.official import installation
 from scripts.official.entry import INFO, SUBMISSION, OfficialEntry, find_entry
@@ -242,11 +241,10 @@ def read(output: Path) -> dict[Key, Row]:
     path = output / f"{NAME}.csv"
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise UserError(f"{path} has other columns than {','.join(_COLUMNS)}; move it away")
-        return {(row["workload"], row["entry"], row["source"]): row for row in reader}
+    rows = read_csv(path, [])
+    if any(tuple(row) != _COLUMNS for row in rows):
+        raise UserError(f"{path} has other columns than {','.join(_COLUMNS)}; move it away")
+    return {(row["workload"], row["entry"], row["source"]): row for row in rows}
 
 
 def write(output: Path, rows: Mapping[Key, Row]) -> None:
@@ -274,9 +272,9 @@ def _page(rows: Sequence[Row]) -> str:
             cells = body.setdefault(row["workload"], ["", *[""] * len(entries)])
             cells[0] = cells[0] or row["batch_size"]
             cells[1 + entries.index(row["entry"])] = _cell(row, notes)
-        lines = [[name, *cells] for name, cells in body.items()]
+        listed = [[name, *cells] for name, cells in body.items()]
         tables += [f"## {_TITLES[source]}", ""]
-        tables += [documents.table(lines, ["workload", "batch", *entries]), ""]
+        tables += [documents.table(listed, ["workload", "batch", *entries]), ""]
     text = (
         "# The benchmark's reference tests\n\n"
         "Each runs the real model on made-up data: one training step and two evaluations. Seconds "

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         plan = _plan(device, time_limit)
         path = output / f"{device.type}.json"
-        results: dict[str, Any] = files.read_json(path) if path.exists() else {}
+        results = _earlier(path)
         for network in plan.networks:
             results[network] = measure.measure(network, plan)
             failed |= any(row["failure"] for row in results[network]["rows"])
@@ -79,6 +79,16 @@ def main(argv: Sequence[str]) -> int:
             files.write_text(path.with_suffix(".md"), report.step_cost(results))
     print(f"wrote {path} and {path.with_suffix('.md').name}")
     return int(failed)
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """The networks that were measured before; UserError for another file in their place."""
+    results: dict[str, Any] = files.read_json(path) if path.exists() else {}
+    try:
+        report.step_cost(results)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no step costs, so none are added; move it away") from error
+    return results
 
 
 def _plan(device: torch.device, time_limit: float) -> Plan:

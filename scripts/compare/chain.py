@@ -185,7 +185,10 @@ def outcome_of(trial: Trial, logs: Path) -> Outcome | None:
     """
     directory = trial.directory(logs)
     if (directory / FAILURE).exists():
-        return Outcome(trial, failure=str(files.read_json(directory / FAILURE)["failure"]))
+        record = files.read_json(directory / FAILURE)
+        if not isinstance(record, dict) or "failure" not in record:
+            raise UserError(f"{directory / FAILURE} names no failure; delete it to run the trial")
+        return Outcome(trial, failure=str(record["failure"]))
     if trials.finished(trial, directory) is None:
         return None
     facts = registry.facts(trial.workload)

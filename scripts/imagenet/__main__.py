@@ -19,6 +19,8 @@ from scripts.local import environment, resumable
 from scripts.local import trial as trials
 
 FLAGS = flags.FLAGS
+# Of a finished run's status.
+_SHOWN = ("validation_accuracy", "seconds")
 
 
 def define_flags() -> None:
@@ -61,10 +63,16 @@ def main(argv: Sequence[str]) -> int:
             remedy = "choose another --output, or --overwrite the run"
             recorded = files.read_json(settings)
             trials.require_same(str(settings), recorded, experiment.settings(), remedy=remedy)
-        return files.read_json(status) if status.exists() else None
+        if not status.exists():
+            return None
+        ended = files.read_json(status)
+        numbers = [ended.get(name) for name in _SHOWN] if isinstance(ended, dict) else [None]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise UserError(f"{status} lacks {' or '.join(_SHOWN)}; delete it to run again")
+        return dict(ended)
 
     def summary(status: dict[str, Any]) -> str:
-        accuracy, seconds = status["validation_accuracy"], status["seconds"]
+        accuracy, seconds = (status[name] for name in _SHOWN)
         return f", top-1 accuracy {accuracy:.4f} after {seconds:,.0f} s; logs in {directory}"
 
     name = f"{experiment.name}, seed {experiment.seed}"

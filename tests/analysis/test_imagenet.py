@@ -65,7 +65,10 @@ def test_damaged_and_missing_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no NAME/seed_N/log\.csv"):
         imagenet.read_runs(tmp_path)
     log = write_run(tmp_path, "sgd", 0.75, 9.0) / "log.csv"
-    for content in ("epoch,step\n1,x\n", "epoch,seconds\n2,1\n", "epoch\n1\n"):
+    whole = log.read_text()
+    impossible = whole.replace(",0.75,", ",1e308,")
+    assert impossible != whole
+    for content in ("epoch,step\n1,x\n", "epoch,seconds\n2,1\n", "epoch\n1\n", impossible):
         log.write_text(content)
         with pytest.raises(UserError, match=r"sgd/seed_0/log\.csv is damaged"):
             imagenet.read_runs(tmp_path)

@@ -103,7 +103,11 @@ def test_the_search_is_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "missing columns workload, entry"), ("", "cannot read")],
+    [
+        ("a,b\n1,2\n", "missing columns workload, entry"),
+        ("", "cannot read"),
+        (f"{','.join(COLUMNS)}\nmnist_vit,adamw,1,x,20,1\n", "best_validation is not always a nu"),
+    ],
 )
 def test_another_table_is_a_users_error(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "search.csv"

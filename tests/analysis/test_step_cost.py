@@ -59,7 +59,7 @@ def test_what_cannot_be_used_is_told(write_json: Write) -> None:
     paths = [
         write_json("a.json", {"net": _network(_row("adamw", 1.0, None), failed, lacking)}),
         write_json("b.json", [1, 2]),
-        write_json("c.json", {"settings": {}, "rows": []}),
+        write_json("c.json", {"settings": {}, "rows": [1]}),
     ]
     paths.append(paths[0].with_name("gone.json"))
     table, problems = step_cost.read_step_costs(paths)

@@ -311,6 +311,17 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert "188,810 parameters in 10 tensors" in text
 
 
+@pytest.mark.parametrize("content", ["[]", '{"small_200k": {"rows": [1]}}'])
+def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "cpu.json"
+    path.write_text(content)
+    flags = ("--networks=small_200k", "--optimizers=adamw", f"--output={tmp_path}")
+    done = finish("-m", "scripts.benchmark.step", *flags)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{path} holds no step costs" in done.stderr
+    assert path.read_text() == content
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

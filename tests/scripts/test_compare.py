@@ -95,7 +95,8 @@ def test_without_the_target_the_best_last_value_counts(tmp_path: Path) -> None:
 def test_failed_trials_are_passed_over_until_forgotten(tmp_path: Path) -> None:
     chain = chain_of(tmp_path, seeds=1)
     for index in range(3):
-        folder = following(chain).directory(tmp_path)
+        last = following(chain)
+        folder = last.directory(tmp_path)
         folder.mkdir(parents=True)
         (folder / "failure.json").write_text(json.dumps({"failure": f"reason {index}"}))
     assert chain.progress().following is None
@@ -107,6 +108,9 @@ def test_failed_trials_are_passed_over_until_forgotten(tmp_path: Path) -> None:
     ]
     chain.forget_failures()
     assert rate_of(following(chain)) == 0.1
+    (folder / "failure.json").write_text("[]")
+    with pytest.raises(UserError, match=r"failure\.json names no failure; delete it"):
+        compare_chain.outcome_of(last, tmp_path)
 
 
 def test_files_of_other_settings_are_refused_or_overwritten(tmp_path: Path) -> None:

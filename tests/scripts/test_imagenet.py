@@ -123,6 +123,10 @@ def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path: P
     assert done.returncode == 2 and "nproc=2, not nproc=1" in done.stderr
     done = finish(*command, "--data_dir=x")
     assert done.returncode == 2 and done.stderr.startswith("error: --data_dir: ")
+    status = tmp_path / "sgd" / "seed_0" / "status.json"
+    status.write_text('{"status": "complete", "validation_accuracy": "x"}')
+    done = finish(*command, "--nproc=2")
+    assert done.returncode == 2 and f"error: {status} lacks" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def define_flags() -> None:
     flags.DEFINE_string("mesh", "ddp", "ddp, fsdp or hsdp:SHARDS")
     flags.DEFINE_enum("method", "shampoo", METHODS, "see ShampooConfig, as for the next four")
     flags.DEFINE_integer("block_size", ShampooConfig.block_size, "longest edge of a block")
-    flags.DEFINE_integer("max_dim", ShampooConfig.max_dim, "longer sides have no factor")
+    flags.DEFINE_integer("max_dim", ShampooConfig.max_dim, "tables have a longer side")
     flags.DEFINE_integer("refresh_interval", 100, "steps between refreshes of a factor")
     for name in ("factor_dtype", "root_dtype"):
         flags.DEFINE_enum(name, "float32", list(_DTYPES), "of that state")
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.model not in model_shapes.MODELS:
         allowed = ", ".join(model_shapes.MODELS)
         raise UserError(f"--model: {FLAGS.model or 'none'} given; allowed: {allowed}")
-    question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh), FLAGS.max_dim)
+    question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh))
     title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
     print(report.one(title, question, model.answer(question)))
     return 0
@@ -86,8 +86,8 @@ def _sweep(output: Path) -> None:
     cases = report.cases()
     rows = []
     with progress.bar(len(cases), "plans") as bar:
-        for name, size, mesh, max_dim in cases:
-            plan = model.answer(_question(name, World.of(size, mesh), max_dim))
+        for name, size, mesh in cases:
+            plan = model.answer(_question(name, World.of(size, mesh)))
             rows.append({"model": name, "world": size, "mesh": mesh, **plan})
             bar.update(1)
     names = ("hardware", "efficiency", "method", "refresh_interval", "tokens")
@@ -99,7 +99,7 @@ def _sweep(output: Path) -> None:
     print(f"wrote {path}, plans.md and plans.png")
 
 
-def _question(name: str, world: World, max_dim: int) -> Question:
+def _question(name: str, world: World) -> Question:
     if not 0 < FLAGS.efficiency <= 1:
         raise UserError(f"--efficiency: {FLAGS.efficiency} given; allowed: in (0, 1]")
     if FLAGS.step_ms is not None and not FLAGS.step_ms > 0:
@@ -108,7 +108,7 @@ def _question(name: str, world: World, max_dim: int) -> Question:
         config = ShampooConfig(
             method=FLAGS.method,
             block_size=FLAGS.block_size,
-            max_dim=max_dim,
+            max_dim=FLAGS.max_dim,
             refresh_interval=FLAGS.refresh_interval,
             factor_dtype=_DTYPES[FLAGS.factor_dtype],
             root_dtype=_DTYPES[FLAGS.root_dtype],

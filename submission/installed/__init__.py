@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StateConfig,
         algoperf_winner,
         kl_shampoo,
+        parameter_groups,
         shampoo,
         soap,
     )
@@ -34,6 +35,7 @@ __all__ = [
     "StateConfig",
     "algoperf_winner",
     "kl_shampoo",
+    "parameter_groups",
     "shampoo",
     "soap",
 ]

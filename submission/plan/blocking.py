@@ -4,13 +4,16 @@ Nothing here holds state. Shapes alone decide, so the same code plans any rank o
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .options import BlockingConfig
 
 # Below this, roots cost too little for more cuts to pay.
 _NEVER_FORCED_BELOW = 128
+# Of a convolution's dimensions after the second, where they are not told by the number of outputs.
+_LONGEST_KERNEL = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +51,11 @@ class ParameterPlan:
     """How one parameter is treated.
 
     Attributes:
-      matrix_shape: rows and columns once matricised; a vector is one row.
-      grids: at most four regions that cover the matrix. Parameters moved by AdamW have sides
-        (False, False); a vector is a grid of 1 x 1 blocks, so that all vectors share one stack.
+      matrix_shape: rows and columns once matricised, matrices of a stack below one another; a
+        vector is one row.
+      grids: regions that cover the matrix, at most four for each distinct part of it unless parts
+        are cut unevenly. Parameters moved by AdamW have sides (False, False); a vector is a grid
+        of 1 x 1 blocks, so that all vectors share one stack.
       reason: why the parameter is moved by AdamW; empty if it is preconditioned.
     """
 
@@ -72,45 +77,96 @@ def cut(length: int, block_size: int) -> list[tuple[int, int]]:
     return [(n, s) for n, s in ((larger, size + 1), (parts - larger, size)) if n]
 
 
+def matrices_of(shape: Sequence[int], config: BlockingConfig) -> tuple[int, int, int]:
+    """How many matrices a parameter is, and their rows and columns; a vector is one row.
+
+    >>> matrices_of((64, 3, 7, 7), BlockingConfig()), matrices_of((8, 32, 48), BlockingConfig())
+    ((1, 64, 147), (8, 32, 48))
+    """
+    if len(shape) < 2:
+        return 1, 1, math.prod(shape)
+    is_convolution = config.matrix_dims == "convolution"
+    if config.matrix_dims == "auto":
+        is_convolution = all(k <= _LONGEST_KERNEL or k < shape[0] for k in shape[2:])
+    if len(shape) == 2 or is_convolution:
+        return 1, shape[0], math.prod(shape[1:])
+    return math.prod(shape[:-2]), shape[-2], shape[-1]
+
+
 def plan_parameter(shape: Sequence[int], config: BlockingConfig) -> ParameterPlan:
     """Plans one parameter of the given shape.
 
-    Dimension 0 stays, all others are merged: [out, in, kh, kw] becomes [out, in*kh*kw].
+    The matrices of a stack lie below one another, as they do in memory, and so do the parts of
+    each: no block reaches from one into the next.
+
+    Raises:
+      ValueError: if `config.split` does not fit.
 
     >>> plan_parameter((1000, 2048), BlockingConfig(block_size=512)).grids[0].blocks
     8
     >>> plan_parameter((512,), BlockingConfig()).reason
     'vector'
     """
-    height = shape[0] if len(shape) > 1 else 1
-    width = math.prod(shape[1:] if len(shape) > 1 else shape)
-    if min(height, width) <= 1:
-        length = height * width
+    count, height, width = matrices_of(shape, config)
+    if min(count, height, width) == 0 or min(height, width) == 1:
+        length = count * height * width
         grid = BlockGrid(0, 0, 1, length, 1, 1, (False, False))
-        return ParameterPlan(
-            (1, length), (grid,) if length else (), "vector" if shape else "scalar"
+        reason = "scalar" if not shape else "vector" if count <= 1 else "stack of vectors"
+        return ParameterPlan((1, length), (grid,) if length else (), reason)
+    if config.split is not None and sum(config.split) != height:
+        raise ValueError(
+            f"split must add up to the rows of every matrix of its group, got {config.split}, "
+            f"which is {sum(config.split)}, for {height} rows of a parameter of shape "
+            f"{tuple(shape)}."
         )
-    sides = (height <= config.max_dim, width <= config.max_dim)
-    if not all(sides) and (config.oversize == "diagonal" or not any(sides)):
-        grid = BlockGrid(0, 0, 1, 1, height, width, (False, False))
-        return ParameterPlan((height, width), (grid,), f"a dimension over max_dim={config.max_dim}")
+    parts = count * (config.split or (height,))
+    runs = [(size, len(list(same))) for size, same in itertools.groupby(parts)]
+    matrix_shape = count * height, width
+    is_table = all(_is_table(size, width, config) for size, _ in runs)
+    if is_table and config.oversize == "diagonal":
+        grid = BlockGrid(0, 0, 1, 1, *matrix_shape, (False, False))
+        return ParameterPlan(matrix_shape, (grid,), _table_reason(config))
+    grids: list[BlockGrid] = []
+    row = 0
+    for size, number in runs:
+        grids.extend(_cut_parts(row, size, number, width, is_table, config))
+        row += size * number
+    return ParameterPlan(matrix_shape, tuple(grids))
 
+
+def _is_table(height: int, width: int, config: BlockingConfig) -> bool:
+    if isinstance(config.table, bool):
+        return config.table
+    short, long = sorted((height, width))
+    return long > config.max_dim and long > config.table_aspect * short
+
+
+def _table_reason(config: BlockingConfig) -> str:
+    if config.table == "auto":
+        limits = f"over max_dim={config.max_dim} and {config.table_aspect:g} times its other side"
+        return f"table: {limits}"
+    return "table"
+
+
+def _cut_parts(
+    row: int, height: int, number: int, width: int, is_table: bool, config: BlockingConfig
+) -> Iterator[BlockGrid]:
+    """The grids of `number` matrices [height, width] below one another, from `row` on."""
     edges = min(height, config.block_size), min(width, config.block_size)
-    left = sides[0] and edges[0] <= config.max_aspect * edges[1]
-    right = sides[1] and edges[1] <= config.max_aspect * edges[0]
+    left = edges[0] <= config.max_aspect * edges[1] and not (is_table and height >= width)
+    right = edges[1] <= config.max_aspect * edges[0] and not (is_table and height < width)
     row_cuts = cut(height, _longest(edges[1], config)) if left else [(1, height)]
     column_cuts = cut(width, _longest(edges[0], config)) if right else [(1, width)]
-
-    grids = []
-    row = 0
+    if len(row_cuts) == 1:
+        row_cuts = [(number * rows, size) for rows, size in row_cuts]
+    else:
+        row_cuts = number * row_cuts
     for rows, block_height in row_cuts:
         column = 0
         for columns, block_width in column_cuts:
-            grid = BlockGrid(row, column, rows, columns, block_height, block_width, (left, right))
-            grids.append(grid)
+            yield BlockGrid(row, column, rows, columns, block_height, block_width, (left, right))
             column += columns * block_width
         row += rows * block_height
-    return ParameterPlan((height, width), tuple(grids))
 
 
 def _longest(opposite: int, config: BlockingConfig) -> int:

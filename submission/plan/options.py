@@ -12,12 +12,14 @@ Method = Literal["shampoo", "soap", "kl_shampoo"]
 Grafting = Literal["sgd", "adagrad", "rmsprop", "adam"]
 Averaging = Literal["ema", "schedule_free"]
 Oversize = Literal["diagonal", "one_sided"]
+MatrixDims = Literal["auto", "convolution", "stack"]
 Refresh = Literal["staggered", "together"]
 RootSolver = Literal["auto", "eigh", "coupled_newton", "newton_denman_beavers"]
 BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
 GraftingScope = Literal["block", "layer"]
 DecayMode = Literal["decoupled", "l2", "independent"]
 
+MATRIX_DIMS = ("auto", "convolution", "stack")
 METHODS = ("shampoo", "soap", "kl_shampoo")
 GRAFTINGS = ("sgd", "adagrad", "rmsprop", "adam")
 ROOT_SOLVERS = ("auto", "eigh", "coupled_newton", "newton_denman_beavers")
@@ -64,9 +66,20 @@ class BlockingConfig:
       block_aspect: a long side is cut into parts of at most this many times the block's short side
         (but a cut is never forced below 128): roots and products cost the cube and the square of
         the longer edge, for correlations that the short side's gradients show only at low rank.
-      max_dim: a parameter with a longer matricised dimension (an embedding table) is oversize.
-      oversize: what happens to it: "diagonal" leaves all of it to the diagonal method, "one_sided"
-        preconditions the side that is not over `max_dim`, if there is one.
+      matrix_dims: which dimensions of a tensor of three or more are its matrix. "convolution": the
+        first, by the product of all others, as [out, in, kernel...] is [out, in * kernel].
+        "stack": the last two; those before are a batch (of layers, experts, heads), and each of its
+        matrices has blocks of its own. "auto": "convolution" where every dimension after the
+        second is at most 16 or less than the first, as a kernel's are, else "stack".
+      split: rows of the parts of a fused matrix, (d, d, d) for queries, keys and values; each part
+        has blocks of its own. Rows are dimension 0 or, in a stack, the last but one. Vectors are
+        not split. None for one part.
+      table: whether a matrix is a table, of which most rows get no gradient (an embedding's). True
+        and False say so of all in the group; "auto" takes for one what is longer than `max_dim` and
+        more than `table_aspect` times as long as wide.
+      max_dim, table_aspect: see `table`.
+      oversize: what happens to a table: "diagonal" leaves it to the diagonal method, "one_sided"
+        preconditions its shorter side alone.
       max_aspect: a block whose long side exceeds its short side by more than this factor is
         preconditioned on the short side alone: its long factor would be the average of matrices
         of much too low a rank, at the cost of the largest root.
@@ -77,7 +90,11 @@ class BlockingConfig:
 
     block_size: int = 1024
     block_aspect: float = 1.0
+    matrix_dims: MatrixDims = "auto"
+    split: tuple[int, ...] | None = None
+    table: bool | Literal["auto"] = "auto"
     max_dim: int = 16384
+    table_aspect: float = 8.0
     oversize: Oversize = "diagonal"
     max_aspect: float = 32.0
 
@@ -85,9 +102,16 @@ class BlockingConfig:
         for name in ("block_size", "max_dim"):
             value = getattr(self, name)
             check(is_integer(value) and value >= 2, name, value, "an integer >= 2")
-        for name in ("block_aspect", "max_aspect"):
+        for name in ("block_aspect", "table_aspect", "max_aspect"):
             value = getattr(self, name)
             check(_is_number(value) and value >= 1, name, value, "a number >= 1")
+        check_choice("matrix_dims", self.matrix_dims, MATRIX_DIMS)
+        if self.split is not None:
+            is_valid = isinstance(self.split, tuple) and len(self.split) > 0
+            is_valid = is_valid and all(is_integer(size) and size >= 1 for size in self.split)
+            check(is_valid, "split", self.split, "None or a tuple of integers >= 1")
+        is_valid = isinstance(self.table, bool) or self.table == "auto"
+        check(is_valid, "table", self.table, "True, False or 'auto'")
         check_choice("oversize", self.oversize, ("diagonal", "one_sided"))
 
 

@@ -4,18 +4,17 @@ The tests' oracle for the stack-based code; it shares none of it but the options
 """
 
 import itertools
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .options import BlockingConfig, ShampooOptions
+from .options import ShampooOptions
+from .reference_blocks import cut
 
 Matrix = NDArray[np.float64]
 LEFT, RIGHT = 0, 1
-_NEVER_CUT_BELOW = 128
 
 
 def inverse_root(matrix: Matrix, exponent: float, damping: float) -> Matrix:
@@ -26,40 +25,6 @@ def inverse_root(matrix: Matrix, exponent: float, damping: float) -> Matrix:
     damped = np.maximum(values, 0) + damping * values[-1]
     root: Matrix = vectors @ np.diag(damped**-exponent) @ vectors.T
     return root
-
-
-def even_slices(length: int, block_size: int) -> list[slice]:
-    """Cuts range(length) into the fewest even parts of at most `block_size`, larger parts first."""
-    parts = math.ceil(length / block_size)
-    sizes = [length // parts + (part < length % parts) for part in range(parts)]
-    starts = np.cumsum([0, *sizes])
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(starts)]
-
-
-def cut(shape: Sequence[int], config: BlockingConfig) -> list[tuple[slice, slice, bool, bool]]:
-    """Rows, columns, and whether there is a left and a right factor, of each block, row by row.
-
-    A parameter that falls to the diagonal method is one block without factors.
-    """
-    height = shape[0] if len(shape) > 1 else 1
-    width = math.prod(shape[1:] if len(shape) > 1 else shape)
-    left = right = min(height, width) > 1
-    if max(height, width) > config.max_dim:
-        one_sided = config.oversize == "one_sided"
-        left = left and one_sided and height <= config.max_dim
-        right = right and one_sided and width <= config.max_dim
-    m, n = min(height, config.block_size), min(width, config.block_size)
-    left = left and m <= config.max_aspect * n
-    right = right and n <= config.max_aspect * m
-    longest = config.block_size
-    if left and right:
-        near_square = max(_NEVER_CUT_BELOW, config.block_aspect * min(m, n))
-        longest = math.ceil(min(longest, near_square))
-    return [
-        (rows, columns, left, right)
-        for rows in (even_slices(height, longest) if left else [slice(0, height)])
-        for columns in (even_slices(width, longest) if right else [slice(0, width)])
-    ]
 
 
 class Side:

@@ -17,6 +17,7 @@ Shampoo (
 
 from ..plan.options import BlockingConfig
 from .config import DistributedConfig, ShampooConfig, StateConfig
+from .modules import parameter_groups
 from .optimizer import Shampoo
 from .presets import algoperf_winner, kl_shampoo, shampoo, soap
 
@@ -28,6 +29,7 @@ __all__ = [
     "StateConfig",
     "algoperf_winner",
     "kl_shampoo",
+    "parameter_groups",
     "shampoo",
     "soap",
 ]

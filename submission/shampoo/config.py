@@ -62,6 +62,9 @@ class ShampooConfig(StateConfig, ShampooOptions):
         check_lr(self.lr)
 
 
+# What versions without these options did, so that their checkpoints go on with the same blocks.
+BEFORE_STACKS = {"matrix_dims": "convolution", "split": None, "table": "auto", "table_aspect": 1.0}
+
 # Names of the options of a parameter group, and of those that are fixed after its first step.
 OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
 FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))

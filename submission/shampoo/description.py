@@ -69,7 +69,17 @@ def burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
 def diagnostics(
     groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
 ) -> dict[str, Any]:
-    """What `Shampoo.diagnostics` returns of stacks."""
+    """Health of the preconditioners and size of the state; waits for the device.
+
+    Returns:
+      `refreshes`, `failed_roots`: inverse roots or eigenbases that were installed, and that could
+      not be trusted and left their predecessor, over all blocks.
+      `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
+      `eigenbasis.Bases`.
+      `state_bytes`, `bytes_sent_per_step`: of this rank's blocks, and to other ranks.
+      `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
+    And `Shampoo.diagnostics` adds `skipped_steps`: those with a non-finite gradient.
+    """
     factors = health(groups, all_stacks)
     rows = factors.values()
     return {

@@ -132,5 +132,6 @@ def _row_ranges(
     """
     length = parameter.shape[0]
     rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
-    width = parameter.numel() // length if plan.matrix_shape[0] == 1 else 1
-    return [(begin * width, end * width) for begin, end in rows]
+    height, width = plan.matrix_shape
+    each = (width if height == 1 else height) // length
+    return [(begin * each, end * each) for begin, end in rows]

@@ -19,9 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from ..plan.blocking import plan_parameter
 from ..plan.options import Grafting, Method
 from . import agreement, checkpoint, description
-from .config import OPTIONS, DistributedConfig, ShampooConfig
+from .config import BEFORE_STACKS, OPTIONS, DistributedConfig, ShampooConfig
 from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, check_unflattened, local
 from .states import GroupStates, ensure_averager
@@ -54,7 +55,8 @@ class Shampoo(torch.optim.Optimizer):
         then every rank must call `step`. None keeps all on every rank.
 
     Raises:
-      ValueError: for an option out of range, or a complex or flattened parameter.
+      ValueError: for an option out of range or one that does not fit, or a complex or flattened
+        parameter.
 
     >>> weight = torch.nn.Parameter(torch.eye(4))
     >>> optimizer = Shampoo([weight], lr=0.1)
@@ -78,7 +80,11 @@ class Shampoo(torch.optim.Optimizer):
         method: Method = ShampooConfig.method,
         block_size: int = ShampooConfig.block_size,
         block_aspect: float = ShampooConfig.block_aspect,
+        matrix_dims: Literal["auto", "convolution", "stack"] = ShampooConfig.matrix_dims,
+        split: tuple[int, ...] | None = ShampooConfig.split,
+        table: bool | Literal["auto"] = ShampooConfig.table,
         max_dim: int = ShampooConfig.max_dim,
+        table_aspect: float = ShampooConfig.table_aspect,
         oversize: Literal["diagonal", "one_sided"] = ShampooConfig.oversize,
         max_aspect: float = ShampooConfig.max_aspect,
         refresh_interval: int = ShampooConfig.refresh_interval,
@@ -133,9 +139,10 @@ class Shampoo(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            ShampooConfig(**{name: group[name] for name in OPTIONS})
+            config = ShampooConfig(**{name: group[name] for name in OPTIONS})
             for parameter in group["params"]:
                 check_unflattened(parameter)
+                plan_parameter(parameter.shape, config)
                 if parameter.is_complex():
                     raise ValueError(
                         f"params must be real, got a {parameter.dtype} tensor of shape "
@@ -350,20 +357,10 @@ class Shampoo(torch.optim.Optimizer):
         self._states = GroupStates(self._placements)
         self._skipped, self._consolidated = None, None
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
-            complete(group, self.defaults)
+            complete(group, {**self.defaults, **BEFORE_STACKS})
 
     def diagnostics(self) -> dict[str, Any]:
-        """Health of the preconditioners and size of the state; waits for the device.
-
-        Returns:
-          `skipped_steps`: steps with a non-finite gradient.
-          `refreshes`, `failed_roots`: inverse roots or eigenbases that were installed, and that
-          could not be trusted and left their predecessor, over all blocks.
-          `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
-          `eigenbasis.Bases`.
-          `state_bytes`, `bytes_sent_per_step`: of this rank's blocks, and to other ranks.
-          `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
-        """
+        """Health of the preconditioners and size of the state, see `description.diagnostics`."""
         stacks = [state.stacks for state in self._group_states()]
         return {
             "skipped_steps": self._count_skipped(),

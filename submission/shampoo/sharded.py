@@ -17,8 +17,8 @@ from .distributor import Distributor, Specs, Weights, add_weights, apply_, sent_
 from .placement import Placement
 from .stack import Stack, as_matrix
 
-# Of dimension 0, or where the matrix is one row of its elements, the range [begin, end) of each
-# shard, by parameter index and shard.
+# The rows [begin, end) of a parameter's matrix that each shard has, or the columns where the matrix
+# is a single row, by parameter index and shard.
 RowRanges = Mapping[int, Sequence[tuple[int, int]]]
 
 

@@ -25,7 +25,7 @@ def as_matrix(tensor: Tensor, matrix_shape: tuple[int, int]) -> Tensor:
     """This rank's shard of a parameter, as rows of its matrix or, of a single row, columns."""
     if matrix_shape[0] == 1:
         return tensor.reshape(1, tensor.numel())
-    return tensor.reshape(len(tensor), matrix_shape[1])
+    return tensor.reshape(-1, matrix_shape[1])
 
 
 def matrix_view(grid: BlockGrid, matrix: Tensor) -> Tensor:

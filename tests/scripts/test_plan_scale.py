@@ -149,7 +149,7 @@ def test_slower_figures_give_longer_times() -> None:
 
 
 def test_sweep_names_known_models_and_meshes() -> None:
-    for model, size, mesh, _ in plan_scale_report.cases():
+    for model, size, mesh in plan_scale_report.cases():
         assert model in model_shapes.MODELS
         assert math.gcd(size, World.of(size, mesh).shards) == World.of(size, mesh).shards
 

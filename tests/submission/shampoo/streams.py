@@ -67,7 +67,7 @@ VARIANTS = {
     "overlap soap": {"method": "soap", "overlap": True},
     "bfloat16 state": {"factor_dtype": torch.bfloat16, "root_dtype": torch.bfloat16},
     "every third gradient": {"factor_interval": 3},
-    "one-sided": {"oversize": "one_sided", "max_dim": 11},
+    "one-sided": {"oversize": "one_sided", "max_dim": 11, "table_aspect": 1.0},
     "ema": {"averaging": "ema"},
     "schedule_free": {"averaging": "schedule_free", "betas": (0.0, 0.99)},
 }

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission.plan.reference import ReferenceGroup, cut
+from submission.plan.options import MATRIX_DIMS
+from submission.plan.reference import ReferenceGroup
+from submission.plan.reference_blocks import cut
 from submission.shampoo import Shampoo, ShampooConfig
 from tests.submission.shampoo.test_reference import BASE, STEPS, draw
 
@@ -16,6 +18,8 @@ from tests.submission.shampoo.test_reference import BASE, STEPS, draw
 def common_options(**more):
     return {
         "block_size": st.integers(2, 9),
+        "matrix_dims": st.sampled_from(MATRIX_DIMS),
+        "table_aspect": st.sampled_from([1.0, 3.0]),
         "refresh_interval": st.integers(1, 5),
         "refresh": st.sampled_from(["together", "staggered"]),
         "factor_interval": st.sampled_from([1, 1, 3]),

@@ -6,14 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from submission.plan.blocking import cut, parts_of, plan_parameter, stack_specs
-from submission.plan.options import BlockingConfig
+from submission.plan.options import MATRIX_DIMS, BlockingConfig
 from submission.shampoo.stack import matrix_view, stack_view
 
 shapes = st.lists(st.integers(1, 40), min_size=0, max_size=4)
 configs = st.builds(
     BlockingConfig,
     block_size=st.integers(2, 16),
+    matrix_dims=st.sampled_from(MATRIX_DIMS),
     max_dim=st.integers(2, 200),
+    table_aspect=st.floats(1, 16),
+    oversize=st.sampled_from(["diagonal", "one_sided"]),
     max_aspect=st.floats(1, 64),
 )
 
@@ -63,7 +66,7 @@ def test_a_grid_reads_the_same_block_from_matrix_and_stack(height, width, block_
         ((5,), "vector"),
         ((1, 9), "vector"),
         ((9, 1, 1), "vector"),
-        ((101, 8), "a dimension over max_dim=100"),
+        ((101, 8), "table: over max_dim=100 and 8 times its other side"),
         ((4, 5), ""),
     ],
 )

@@ -86,7 +86,7 @@ VARIANTS = [
     # Blocks and sides.
     Variant("kl_shampoo", {"block_size": 8}),
     Variant("shampoo", {"max_aspect": 1.0}),
-    Variant("soap", {"max_dim": 10, "oversize": "one_sided"}),
+    Variant("soap", {"table": True, "oversize": "one_sided"}),
     # Solvers.
     Variant("shampoo", {"exponent": 0.4}),
     Variant("shampoo", {"root_solver": "coupled_newton", "exponent": 1 / 3}),

@@ -14,6 +14,7 @@ from tests.submission.shampoo import ranks
 from tests.submission.shampoo.streams import OPTIONS, VARIANTS, parameters
 
 SHAPES = [(7,), (12, 9), (11, 2), (3, 4, 2, 2), (70, 3), (5, 1), (1, 5), (10, 10), (30, 2)]
+SHAPES += [(5, 6, 17)]  # a stack
 STEPS = 25
 BY_ROWS, SPREAD = [Shard(0)], [Replicate(), Shard(0)]
 

@@ -25,18 +25,22 @@ def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
 
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
-@pytest.mark.parametrize("change", [{"block_size": 3}, {"max_dim": 5}, {"max_aspect": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"block_size": 3}, {"table": True}, {"max_aspect": 1.0}, {"matrix_dims": "stack"}]
+)
 def test_other_blocks_begin_anew_and_moments_stay(method, change):
     """First moments, in the parameters' coordinates, and step counts are those of all gradients."""
     options = {**OPTIONS, "method": method, "refresh_interval": 4}
-    changing, constant = parameters([(6, 5), (9, 3), (4,)]), parameters([(6, 5), (9, 3), (4,)])
+    shapes = [(6, 5), (9, 3), (4,), (4, 3, 2)]
+    changing, constant = parameters(shapes), parameters(shapes)
     optimizer, other = Shampoo(changing, **options), Shampoo(constant, **{**options, **change})
     run(optimizer, changing, 6)
     optimizer.param_groups[0].update(change)
     run(optimizer, changing, 1, first_seed=6)
     run(other, constant, 7)
-    anew = method == "kl_shampoo" and "max_dim" in change  # it has no second moments for AdamW
-    for found, expected in zip(optimizer.state.values(), other.state.values(), strict=True):
+    anew = method == "kl_shampoo" and "table" in change  # it has no second moments for AdamW
+    for weight, same in zip(changing, constant, strict=True):
+        found, expected = optimizer.state[weight], other.state[same]
         if not anew:
             assert found["step"] == expected["step"] == 7
         if method == "shampoo":  # that of the others is in the basis
@@ -50,7 +54,7 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         assert torch.allclose(optimizer.state[changing[0]]["exp_avg"], mean, rtol=1e-10)
     run(optimizer, changing, 20, first_seed=7)
     assert all(weight.isfinite().all() for weight in changing)
-    assert optimizer.diagnostics()["refreshes"] > 0 or "max_dim" in change
+    assert optimizer.diagnostics()["refreshes"] > 0 or "table" in change
     loaded = Shampoo(changing)
     loaded.load_state_dict(optimizer.state_dict())
 

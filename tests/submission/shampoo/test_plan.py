@@ -10,10 +10,12 @@ import pytest
 from submission.plan import blocking, ownership
 from submission.plan.options import BlockingConfig, ShampooOptions
 
-SHAPES = [(300, 200), (64,), (1000, 40), (7, 3, 3, 3), (50000,), (90, 90), (20000, 8)]
+SHAPES = [(300, 200), (64,), (1000, 40), (7, 3, 3, 3), (50000,), (90, 90), (20000, 8), (5, 40, 70)]
 
 
-@pytest.mark.parametrize("module", ["options", "blocking", "ownership", "refresh", "reference"])
+@pytest.mark.parametrize(
+    "module", ["options", "blocking", "ownership", "refresh", "reference", "reference_blocks"]
+)
 def test_no_framework_is_imported(module):
     code = (
         f"import sys, json, submission.plan.{module} as _;"

@@ -1,13 +1,17 @@
 """The reference against the papers' identities, and the optimizer against the reference."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from submission.plan.blocking import plan_parameter
-from submission.plan.reference import ReferenceGroup, cut, due_refreshes
+from submission.plan.blocking import matrices_of, plan_parameter
+from submission.plan.options import MATRIX_DIMS
+from submission.plan.reference import ReferenceGroup, due_refreshes
+from submission.plan.reference_blocks import cut
 from submission.shampoo import ShampooConfig
 
 STEPS = 8
@@ -57,7 +61,7 @@ def test_grafted_steps_are_as_long_as_the_diagonal_methods(grafting, scope):
     options = {"grafting": grafting, "block_size": 4, "grafting_scope": scope}
     grads = draw([(6, 5)] * 3, 2)
     grafted = displacement(group([(6, 5)], **options), grads)
-    diagonal = displacement(group([(6, 5)], **options, max_dim=2), grads)
+    diagonal = displacement(group([(6, 5)], **options, table=True), grads)
     blocks = [np.s_[:, :3, :3], np.s_[:, 3:, :3], np.s_[:, :3, 3:], np.s_[:, 3:, 3:]]
     for at in blocks if scope == "block" else [np.s_[:]]:
         lengths = [np.linalg.norm(each[at], axis=(1, 2)) for each in (grafted, diagonal)]
@@ -80,7 +84,7 @@ def test_diagonal_methods_are_torchs(grafting, theirs):
     for grad in grads:
         parameter.grad = torch.from_numpy(grad)
         optimizer.step()
-    ours = group([(6, 5)], grafting=grafting, max_dim=2, betas=(0.0, 0.9))
+    ours = group([(6, 5)], grafting=grafting, table=True, betas=(0.0, 0.9))
     moved = displacement(ours, grads).sum(0)
     np.testing.assert_allclose(moved, parameter.detach().numpy(), rtol=1e-9)
 
@@ -156,7 +160,7 @@ def test_decay_modes():
         start = reference.parameters[0].weight
         displacement(reference, grads)
         np.testing.assert_allclose(reference.parameters[0].weight, start * factor**3)
-    options = {"grafting": "sgd", "max_dim": 2, "betas": (0.0, 0.9), "lr": 0.1}
+    options = {"grafting": "sgd", "table": True, "betas": (0.0, 0.9), "lr": 0.1}
     reference = group([(3, 3)], weight_decay=0.2, decay_mode="l2", **options)
     start = reference.parameters[0].weight
     displacement(reference, grads)
@@ -178,7 +182,7 @@ def test_schedule_frees_average_is_the_mean_of_its_fast_iterates():
 
 def test_heavy_ball_and_nesterov_momentum():
     grads = draw([(3, 3)] * 4, 8)
-    options = {"grafting": "sgd", "max_dim": 2, "betas": (0.0, 0.9), "lr": 0.1, "momentum": 0.9}
+    options = {"grafting": "sgd", "table": True, "betas": (0.0, 0.9), "lr": 0.1, "momentum": 0.9}
     for nesterov in (False, True):
         parameter = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
         theirs = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, nesterov=nesterov)
@@ -216,9 +220,13 @@ def test_staggered_turns_come_once_an_interval_and_cost_about_the_same(interval,
 
 @settings(max_examples=200)
 @given(
-    st.lists(st.integers(1, 1500), max_size=3).map(tuple),
+    st.lists(st.integers(1, 1500), max_size=2) | st.lists(st.integers(1, 20), max_size=4),
+    st.integers(1, 3),
     st.builds(
         ShampooConfig,
+        matrix_dims=st.sampled_from(MATRIX_DIMS),
+        table=st.sampled_from(["auto", "auto", True, False]),
+        table_aspect=st.sampled_from([1.0, 3.0, 8.0]),
         block_size=st.integers(2, 1100),
         block_aspect=st.sampled_from([1.0, 1.5, 2.7, 100.0]),
         max_dim=st.integers(2, 3000),
@@ -226,7 +234,12 @@ def test_staggered_turns_come_once_an_interval_and_cost_about_the_same(interval,
         max_aspect=st.sampled_from([1.0, 2.0, 16.0, 100.0]),
     ),
 )
-def test_parameters_are_cut_into_the_same_blocks(shape, config):
+def test_parameters_are_cut_into_the_same_blocks(shape, parts, config):
+    _, height, width = matrices_of(shape, config)
+    if min(height, width) > 1 and height >= parts > 1:
+        size = height // parts
+        split = (*[size] * (parts - 1), height - size * (parts - 1))
+        config = dataclasses.replace(config, split=split)
     plan = plan_parameter(shape, config)
     expected = cut(shape, config)
     if not any(left or right for _, _, left, right in expected):

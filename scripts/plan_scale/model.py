@@ -11,13 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from scripts.benchmark import model_shapes
 from scripts.benchmark.counting import Kernel, WorkCount
 from scripts.plan_scale.hardware import Hardware
-from scripts.plan_scale.ranks import Rank, World, allocate, build_rank
+from scripts.plan_scale.ranks import Rank, World, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
 from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
-from submission.shampoo.stack_group import StackGroup
+from submission.shampoo.stack_group import block_bytes
 
 # Per parameter and token; two of them forward (Kaplan et al. 2020, arXiv:2001.08361, 2.1).
 _TRAINING_FLOPS = 6
@@ -138,20 +138,14 @@ def owner_states(specs: Sequence[Sequence[StackSpec]], config: ShampooConfig) ->
     """Bytes of each owner's state, by the stacks of every owner."""
     sizes: dict[tuple[int, int, tuple[bool, bool]], int] = {}
 
-    def block_bytes(spec: StackSpec) -> int:
-        # Every state tensor has a row per block, so one block tells of all.
+    def size(spec: StackSpec) -> int:
         key = spec.height, spec.width, spec.sides
         if key not in sizes:
-            part = spec.parts[0]
-            grid = dataclasses.replace(part.grid, rows=1, columns=1)
-            one = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
-            group = StackGroup([one], [part.index], config, torch.float32, torch.device("meta"))
-            allocate(group.stacks[0], config)
-            tensors = group.stacks[0].state_tensors().values()
-            sizes[key] = sum(tensor.nbytes for tensor in tensors)
+            has_first, has_velocity = config.betas[0] > 0, config.momentum > 0
+            sizes[key] = block_bytes(spec, config, torch.float32, has_first, has_velocity)
         return sizes[key]
 
-    return [sum(spec.blocks * block_bytes(spec) for spec in owned) for owned in specs]
+    return [sum(spec.blocks * size(spec) for spec in owned) for owned in specs]
 
 
 def _preconditioned(rank: Rank) -> float:

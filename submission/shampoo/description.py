@@ -1,103 +1,199 @@
-"""What an optimizer does, in words for people and in numbers for monitoring."""
+"""What an optimizer does, in words: options as resolved, each parameter's treatment, and totals."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..plan.blocking import plan_parameter
-from .config import FIXED, OPTIONS, StateConfig, parameter_names
-from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
-from .group_stacks import GroupStacks
+import torch
+
+from ..plan.blocking import ParameterPlan, parts_of, plan_parameter, stack_specs
+from ..plan.ownership import block_cost
+from . import averaging, eigenbasis, roots
+from .config import FIXED, OPTIONS, StateConfig, parameter_names, state_dtype
+from .stack_group import block_bytes
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
 _ONE_SIDE = {(True, True): "", (True, False): " left only", (False, True): " right only"}
-
-
-def lines(group: Mapping[str, Any], config: StateConfig) -> list[str]:
-    """For every parameter of a group its blocks, or why a diagonal method moves it."""
-    rows = []
-    for name, parameter in zip(parameter_names(group), group["params"], strict=True):
-        plan = plan_parameter(parameter.shape, config)
-        if plan.reason:
-            treatment = f"{_DIAGONALS[config.diagonal]} ({plan.reason})"
-        else:
-            blocks = [
-                f"{grid.blocks} x [{grid.height}, {grid.width}]{_ONE_SIDE[grid.sides]}"
-                for grid in plan.grids
-            ]
-            treatment = f"{_METHODS[config.method]}, {' + '.join(blocks)}"
-        rows.append(f"{name} {list(parameter.shape)}: {treatment}")
-    return rows
-
-
-def health(
-    groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
-) -> dict[str, dict[str, float]]:
-    """By parameter and side, over its blocks: see `Shampoo.diagnostics`. Waits for the device."""
-    factors: dict[str, dict[str, float]] = {}
-    for number, (group, group_stacks) in enumerate(zip(groups, all_stacks, strict=True)):
-        labels = parameter_names(group)
-        several = len(groups) > 1 and not group.get("param_names")
-        for stacks in group_stacks.stack_groups if group_stacks else ():
-            for stack, which, table in stacks.refresher.health():
-                rows = table.tolist()
-                for part in stack.spec.parts:
-                    label = labels[part.index]
-                    label = f"group {number} {label}" if several else label
-                    entry = factors.setdefault(
-                        f"{label} {('left', 'right')[which]}",
-                        {"residual": 0.0, "condition": 0.0, "refreshes": 0, "failed_roots": 0},
-                    )
-                    for row in rows[part.offset : part.offset + part.grid.blocks]:
-                        entry["residual"] = max(entry["residual"], row[RESIDUAL])
-                        entry["condition"] = max(entry["condition"], row[CONDITION])
-                        entry["refreshes"] += int(row[REFRESHES])
-                        entry["failed_roots"] += int(row[FAILURES])
-    return factors
-
-
-def burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
-    """Bytes that this rank keeps of blocks, and that it sends in a step."""
-    groups = [stacks for item in all_stacks if item for stacks in item.stack_groups]
-    tensors = [t for stacks in groups for s in stacks.stacks for t in s.state_tensors().values()]
-    return {
-        "state_bytes": sum(tensor.numel() * tensor.itemsize for tensor in tensors),
-        "bytes_sent_per_step": sum(stacks.distributor.bytes_per_step for stacks in groups),
-    }
-
-
-def diagnostics(
-    groups: Sequence[Mapping[str, Any]], all_stacks: Sequence[GroupStacks | None]
-) -> dict[str, Any]:
-    """Health of the preconditioners and size of the state; waits for the device.
-
-    Returns:
-      `refreshes`, `failed_roots`: inverse roots or eigenbases that were installed, and that could
-      not be trusted and left their predecessor, over all blocks.
-      `residual`, `condition`: the largest of the last refreshes, see `roots.InverseRoots` and
-      `eigenbasis.Bases`.
-      `state_bytes`, `bytes_sent_per_step`: of this rank's blocks, and to other ranks.
-      `factors`: the same numbers as above, by parameter and side, of this rank's blocks.
-    And `Shampoo.diagnostics` adds `skipped_steps`: those with a non-finite gradient.
-    """
-    factors = health(groups, all_stacks)
-    rows = factors.values()
-    return {
-        "refreshes": sum(row["refreshes"] for row in rows),
-        "failed_roots": sum(row["failed_roots"] for row in rows),
-        "residual": max((row["residual"] for row in rows), default=0.0),
-        "condition": max((row["condition"] for row in rows), default=0.0),
-        **burden(all_stacks),
-        "factors": factors,
-    }
+_WIDTH = 100
+# Stands for a space at which no line is broken.
+_TIE = "\u00a0"
+# The 11 of "layers.11.w1" or of "param 11".
+_NUMBER = re.compile(r"(?<![^. ])\d+(?![^. ])")
 
 
 def text(groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The lines of `Shampoo.__repr__`: options of each group, and treatment of each parameter."""
-    rows = []
+    """The lines of `Shampoo.__repr__`, of at most 100 characters."""
+    lines: list[str] = []
+    first: dict[str, str] = {}
+    moved: Counter[str] = Counter()
+    state, work = 0, 0.0
     for number, group in enumerate(groups):
-        options = ", ".join(f"{name}={group[name]}" for name in OPTIONS)
-        rows.append(f"  group {number}: {options}")
         config = StateConfig(**{name: group[name] for name in FIXED})
-        rows.extend(f"    {line}" for line in lines(group, config))
-    return rows
+        plans = [plan_parameter(parameter.shape, config) for parameter in group["params"]]
+        options = resolved(group, config)
+        shown = [f"{name}={value}" for name, value in options.items() if first.get(name) != value]
+        if number:
+            shown.append("all else as group 0" if shown else "as group 0")
+        first = first or options
+        lines += _wrapped(f"group {number}: {', '.join(shown)}", 2)
+        for line in _treatments(group, config, plans):
+            lines += _wrapped(line, 4)
+        for parameter, plan in zip(group["params"], plans, strict=True):
+            moved[_mover(config, plan)] += parameter.numel()
+        state += _state_bytes(group, config, plans)
+        work += sum(
+            grid.blocks * block_cost(grid.height, grid.width, grid.sides, group["refresh_interval"])
+            for plan in plans
+            for grid in plan.grids
+        )
+    shares = ", ".join(f"{count:,} by {mover}" for mover, count in moved.items())
+    lines += _wrapped(f"parameters: {shares or 'none'}", 2)
+    work_text = f"{short(work)}FLOP per step as modelled"
+    return lines + _wrapped(f"state on all ranks: {short(state)}B; work: {work_text}", 2)
+
+
+def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
+    """The options that have a meaning for a group, by name: what "auto" and None come to.
+
+    Those that are decided for each parameter show in its blocks.
+    """
+    method, exponent, table = config.method, group["exponent"], config.table
+    exponents = [exponent or 0.5]
+    if exponent is None and method == "shampoo":
+        exponents = [0.25, 0.5]
+    on_cuda = {parameter.is_cuda for parameter in group["params"]} or {False}
+    root_solvers = {roots.resolve(group["root_solver"], e, c) for e in exponents for c in on_cuda}
+    basis_solvers = {eigenbasis.resolve(group["basis_solver"], cuda) for cuda in on_cuda}
+    values = {name: group[name] for name in OPTIONS} | {
+        "lr": float(group["lr"]),
+        "split": _counted(config.split or ()),
+        "grafting": config.graft or "off",
+        "averaging": config.averaging or "off",
+        "factor_dtype": str(config.factor_dtype).removeprefix("torch."),
+        "root_dtype": str(config.root_dtype).removeprefix("torch."),
+        "exponent": f"{exponents[0]:g}",
+        "root_solver": " or ".join(sorted(root_solvers)),
+        "basis_solver": " or ".join(sorted(basis_solvers)),
+    }
+    if len(exponents) > 1:
+        values["exponent"] += f" ({exponents[1]:g} with one factor)"
+    has_no_meaning = {
+        "matrix_dims": config.matrix_dims == "auto",
+        "split": config.split is None,
+        "table": table == "auto",
+        "max_dim": table != "auto",
+        "table_aspect": table != "auto",
+        "oversize": table is False,
+        "grafting_scope": config.graft is None,
+        "exponent": method == "soap",
+        "damping": method == "soap",
+        "root_solver": method != "shampoo",
+        "basis_solver": method == "shampoo",
+        "averaging_decay": config.averaging != "ema",
+        "averaging_beta": config.averaging != "schedule_free",
+    }
+    return {n: str(value) for n, value in values.items() if not has_no_meaning.get(n, False)}
+
+
+def _counted(sizes: Sequence[int]) -> str:
+    """(64, 64, 8) as "2 x 64 + 64"."""
+    runs = [(len(list(same)), size) for size, same in itertools.groupby(sizes)]
+    return " + ".join(f"{count} x {size}" if count > 1 else f"{size}" for count, size in runs)
+
+
+def _mover(config: StateConfig, plan: ParameterPlan) -> str:
+    return _DIAGONALS[config.diagonal] if plan.reason else _METHODS[config.method]
+
+
+def _treatments(
+    group: Mapping[str, Any], config: StateConfig, plans: Sequence[ParameterPlan]
+) -> list[str]:
+    """For parameters that differ by numbers in their names alone, their blocks or the reason."""
+    kinds: defaultdict[tuple[tuple[str, ...], str, str], list[list[int]]] = defaultdict(list)
+    for name, parameter, plan in zip(parameter_names(group), group["params"], plans, strict=True):
+        treatment = _mover(config, plan)
+        if plan.reason:
+            treatment += f" ({plan.reason})"
+        else:
+            blocks: Counter[str] = Counter()
+            for grid in plan.grids:
+                blocks[_shape((grid.height, grid.width)) + _ONE_SIDE[grid.sides]] += grid.blocks
+            treatment += ", " + " + ".join(f"{n}{_TIE}x{_TIE}{b}" for b, n in blocks.items())
+        key = tuple(_NUMBER.split(name)), _shape(parameter.shape), treatment
+        kinds[key].append([int(number) for number in _NUMBER.findall(name)])
+    lines = []
+    for (words, shape, treatment), numbers in kinds.items():
+        ranges = [_ranges(column) for column in zip(*numbers, strict=True)]
+        pairs = itertools.zip_longest(words, ranges, fillvalue="")
+        name = "".join(itertools.chain.from_iterable(pairs))
+        count = f" x {len(numbers)}" if len(numbers) > 1 else ""
+        lines.append(f"{name} {shape}{count}: {treatment}")
+    return lines
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return str(list(shape)).replace(" ", _TIE)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Distinct numbers as ranges.
+
+    >>> _ranges([0, 1, 2, 5, 2])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def _state_bytes(
+    group: Mapping[str, Any], config: StateConfig, plans: Sequence[ParameterPlan]
+) -> int:
+    """Bytes of the state of a group's parameters that are not frozen, all ranks together."""
+    by_dtype = defaultdict(list)
+    total = 0
+    averager = averaging.averager(config.averaging)
+    for index, parameter in enumerate(group["params"]):
+        if not parameter.requires_grad:
+            continue
+        by_dtype[state_dtype(parameter.dtype)].extend(parts_of(index, plans[index]))
+        if averager is not None:
+            two = torch.zeros(2, dtype=parameter.dtype, device="cpu")
+            averager.begin([two])
+            for tensor in averager.state_tensors(two).values():
+                numel = parameter.numel() if tensor.shape == two.shape else tensor.numel()
+                total += numel * tensor.itemsize
+    has_first, has_velocity = group["betas"][0] > 0, group["momentum"] > 0
+    for dtype, parts in by_dtype.items():
+        for spec in stack_specs(parts):
+            total += spec.blocks * block_bytes(spec, config, dtype, has_first, has_velocity)
+    return total
+
+
+def short(value: float) -> str:
+    """A number and the prefix of its unit.
+
+    >>> short(1234567.0), short(12)
+    ('1.23 M', '12 ')
+    """
+    prefixes = ("", "k", "M", "G", "T", "P", "E")
+    power = sum(value >= 1000**power for power in range(1, len(prefixes)))
+    return f"{value / 1000**power:.3g} {prefixes[power]}"
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    wrapper = textwrap.TextWrapper(
+        _WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 4),
+        break_on_hyphens=False,
+    )
+    return [part.replace(_TIE, " ") for part in wrapper.wrap(line)]

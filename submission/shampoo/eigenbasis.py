@@ -172,16 +172,33 @@ def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Base
     Raises:
       ValueError: if there is no such solver.
     """
-    if solver not in BASIS_SOLVERS:
-        allowed = ", ".join(map(repr, BASIS_SOLVERS))
-        raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
-    if solver == "auto":
-        solver = "cholesky_qr" if matrices.is_cuda else "eigh"
+    solver = resolve(solver, matrices.is_cuda)
     parts = [
         _eigenbasis(matrices[part], previous[part], solver)
         for part in _parts(len(matrices), matrices[:1].numel())
     ]
     return parts[0] if len(parts) == 1 else Bases(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def resolve(solver: str, on_cuda: bool) -> str:
+    """The solver that "auto" comes to, or the given one."""
+    if solver not in BASIS_SOLVERS:
+        allowed = ", ".join(map(repr, BASIS_SOLVERS))
+        raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
+    if solver == "auto":
+        return "cholesky_qr" if on_cuda else "eigh"
+    return solver
+
+
+def condition(values: Tensor, damping: float) -> Tensor:
+    """lambda_max / (lambda_min + damping * lambda_max) of each matrix, [N]; 1 for a zero matrix.
+
+    Args:
+      values: eigenvalues, [N, d], descending.
+      damping: as a fraction of the largest.
+    """
+    largest, smallest = values[:, 0], values[:, -1].clamp_min(0)
+    return torch.where(largest > 0, largest / (smallest + damping * largest), 1.0)
 
 
 def off_diagonal(matrices: Tensor, basis: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ..plan.blocking import plan_parameter
 from ..plan.options import Grafting, Method
 from . import agreement, checkpoint, description
 from .config import BEFORE_STACKS, OPTIONS, DistributedConfig, ShampooConfig
+from .diagnostics import Diagnostics, diagnostics
 from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, check_unflattened, local
 from .states import GroupStates, ensure_averager
@@ -359,15 +360,17 @@ class Shampoo(torch.optim.Optimizer):
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             complete(group, {**self.defaults, **BEFORE_STACKS})
 
-    def diagnostics(self) -> dict[str, Any]:
-        """Health of the preconditioners and size of the state, see `description.diagnostics`."""
+    def diagnostics(self) -> Diagnostics:
+        """Health of the preconditioners and size of the state; waits for the device.
+
+        >>> optimizer = Shampoo([torch.nn.Parameter(torch.eye(4))])
+        >>> optimizer.diagnostics().scalars()["skipped_steps"]
+        0.0
+        """
         stacks = [state.stacks for state in self._group_states()]
-        return {
-            "skipped_steps": self._count_skipped(),
-            **description.diagnostics(self.param_groups, stacks),
-        }
+        return diagnostics(self._count_skipped(), self.param_groups, stacks)
 
     def __repr__(self) -> str:
-        """The options, and for every parameter its blocks, or why a diagonal method moves it."""
+        """Options as resolved, each parameter's blocks or why it has none, and totals."""
         lines = description.text(self.param_groups)
         return "\n".join([f"{type(self).__name__} (", *lines, ")"])

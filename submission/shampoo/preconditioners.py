@@ -287,18 +287,19 @@ class Eigenbasis(Preconditioner):
 
     def compute(
         self, side: int, blocks: Blocks, options: StepOptions, retry: bool
-    ) -> eigenbasis.Bases:
-        """Eigenbases; a block's first by eigh, without a previous basis."""
+    ) -> tuple[eigenbasis.Bases, Tensor]:
+        """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""
         factor, basis = self.factor(side), self._basis(side)
         for number in basis.warmed.read():
             basis.warm[number] = True
         # The host does not know which blocks an index tensor names.
         cold = not all(basis.warm[blocks] if isinstance(blocks, slice) else basis.warm)
-        return eigenbasis.eigenbasis(
+        bases = eigenbasis.eigenbasis(
             factor.dense(blocks),
             basis.vectors[blocks].to(factor.dtype),
             "eigh" if retry or cold else options.basis_solver,
         )
+        return bases, eigenbasis.condition(bases.values, options.damping)
 
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
@@ -307,6 +308,7 @@ class Eigenbasis(Preconditioner):
 
         Factors that have averaged nothing yet have no basis.
         """
+        result, condition = result
         factor, basis = self.factor(side), self._basis(side)
         live = live & (self.weight[blocks].flatten() > 0)
         where = result.trusted & live
@@ -320,8 +322,6 @@ class Eigenbasis(Preconditioner):
             values = result.values / self.weight[blocks].squeeze(-1).clamp_min(limit)
             previous = basis.eigenvalues[blocks]
             basis.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), previous)
-        limit = torch.finfo(result.values.dtype).tiny
-        condition = result.values[:, 0] / result.values[:, -1].clamp_min(limit)
         factor.record(blocks, result.trusted, live, result.residual, condition)
         if not all(basis.warm):
             # Only the device knows which blocks were refreshed: a step may have been skipped.

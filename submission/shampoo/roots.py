@@ -74,13 +74,14 @@ def inverse_root(
     (tensor([[[0.5000, 0.0000],
              [0.0000, 0.5000]]]), tensor([True]))
     """
-    solver = _resolve(solver, exponent, matrices.is_cuda)
+    solver = resolve(solver, exponent, matrices.is_cuda)
     most = max(1, _MAX_ELEMENTS // max(1, matrices[:1].numel()))
     parts = [_solve(part, exponent, damping, solver) for part in matrices.split(most)]
     return parts[0] if len(parts) == 1 else InverseRoots(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _resolve(solver: str, exponent: float, on_cuda: bool) -> str:
+def resolve(solver: str, exponent: float, on_cuda: bool) -> str:
+    """The solver that "auto" comes to, or the given one, if it can take this root."""
     if solver not in ROOT_SOLVERS:
         allowed = ", ".join(map(repr, ROOT_SOLVERS))
         raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")

@@ -1,5 +1,6 @@
 """The stacks of parameters with one placement, their step counters, and one step of theirs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -179,6 +180,31 @@ class StackGroup:
             pair and tuple(totals[:, self._slot_of_block[number], None, None])
             for number, pair in zip(batched, norms, strict=True)
         ]
+
+
+def block_bytes(
+    spec: StackSpec, config: StateConfig, dtype: torch.dtype, has_first: bool, has_velocity: bool
+) -> int:
+    """Bytes of the state of one block of a stack, all of whose tensors have a row per block.
+
+    Args:
+      spec: of the stack.
+      config, dtype: as for `StackGroup`.
+      has_first, has_velocity: whether there are those moments.
+    """
+    part, elements = spec.parts[0], 1
+    if not any(spec.sides):  # moments alone, which for a table is too much to allocate
+        elements, spec = spec.height * spec.width, dataclasses.replace(spec, height=1, width=1)
+    grid = dataclasses.replace(part.grid, rows=1, columns=1)
+    one = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
+    # Not on the meta device, some of whose operators take seconds to import.
+    stack = StackGroup([one], [part.index], config, dtype, torch.device("cpu")).stacks[0]
+    if has_first:
+        stack.ensure_first()
+    if has_velocity:
+        stack.ensure_velocity()
+    tensors = stack.state_tensors()
+    return sum(tensors[name].nbytes * (elements if name != "step" else 1) for name in tensors)
 
 
 class Counters:

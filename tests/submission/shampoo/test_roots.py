@@ -380,5 +380,5 @@ def test_refuses_unknown_solvers_and_exponents_they_cannot_do():
     ],
 )
 def test_auto_takes_eigh_on_a_cpu_and_products_on_cuda(exponent, on_cuda):
-    assert roots._resolve("auto", exponent, on_cuda=False) == EIGH
-    assert roots._resolve("auto", exponent, on_cuda=True) == on_cuda
+    assert roots.resolve("auto", exponent, on_cuda=False) == EIGH
+    assert roots.resolve("auto", exponent, on_cuda=True) == on_cuda

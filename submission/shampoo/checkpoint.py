@@ -21,7 +21,7 @@ from .parameter_state import (
     save_rows,
     stacked_parts,
 )
-from .placement import Placement, is_dtensor, local
+from .placement import Placement, is_dtensor, local, whole
 from .stack import Stack
 from .stack_group import StackGroup
 
@@ -260,6 +260,54 @@ def _rebuilt(
 def _size(shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """Bytes of a tensor."""
     return math.prod(shape) * dtype.itemsize
+
+
+def sharded(entries: Mapping[Tensor, dict[str, Any]]) -> defaultdict[Tensor, dict[str, Any]]:
+    """Complete entries, with those of DTensors as DTensors too, so that no rank saves all.
+
+    A tensor of the parameter's shape lies as the parameter does, rows of blocks are cut alike.
+    """
+    result: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    for parameter, entry in entries.items():
+        for name, value in entry.items():
+            cut = is_dtensor(parameter) and isinstance(value, Tensor) and value.dim() > 0
+            result[parameter][name] = _shard(value, parameter) if cut else value
+    return result
+
+
+def _shard(value: Tensor, parameter: Any) -> Tensor:
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    placements = parameter.placements
+    if value.shape != parameter.shape:
+        placements = [Shard(0) if type(p) is Shard else Replicate() for p in placements]
+    mesh = parameter.device_mesh
+    copies = DTensor.from_local(value, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    part = copies.redistribute(mesh, placements).to_local().clone()
+    return DTensor.from_local(
+        part, mesh, placements, run_check=False, shape=value.shape, stride=value.stride()
+    )
+
+
+def loaded_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a loaded state dict as `save` writes it; a collective if it has DTensors.
+
+    `torch.distributed.checkpoint` takes a name with a point, "left.0", for that of a dict in a
+    dict when it has flattened them.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in sorted(entry.items()):  # on all ranks in the same order
+        if isinstance(value, Mapping) and all(str(number).isdigit() for number in value):
+            flat.update(
+                {f"{name}.{number}": _complete(rows) for number, rows in sorted(value.items())}
+            )
+        else:
+            flat[name] = _complete(value)
+    return flat
+
+
+def _complete(value: Any) -> Any:
+    return whole(value).to(_CPU) if isinstance(value, Tensor) and is_dtensor(value) else value
 
 
 def _unsharded(tensor: Tensor, parameter: Any) -> Tensor:

@@ -68,6 +68,17 @@ BEFORE_STACKS = {"matrix_dims": "convolution", "split": None, "table": "auto", "
 # Names of the options of a parameter group, and of those that are fixed after its first step.
 OPTIONS = tuple(field.name for field in dataclasses.fields(ShampooConfig))
 FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))
+# Those that are dtypes; `torch.distributed.checkpoint` takes their names alone.
+DTYPES = ("factor_dtype", "root_dtype")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype in checkpoints.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -128,6 +139,9 @@ class DistributedConfig:
         work: no traffic between nodes, at the price of more state. For sharded parameters with
         replicas, the number of shards. None divides them among all.
       buckets: in how many pieces updates are sent, each as soon as it is computed.
+      collective_state_dict: every rank calls `state_dict`, which then brings together the state of
+        replicated parameters by itself; for `torch.distributed.checkpoint`. Where all parameters
+        are DTensors that is always so.
 
     Raises:
       ValueError: if a value is out of range; the message names it.
@@ -141,6 +155,7 @@ class DistributedConfig:
     communicate: Literal["updates", "parameters"] = "updates"
     group_size: int | None = None
     buckets: int = 4
+    collective_state_dict: bool = False
 
     def __post_init__(self) -> None:
         check_choice("communication_dtype", self.communication_dtype, STATE_DTYPES)
@@ -158,3 +173,5 @@ class DistributedConfig:
             self.buckets,
             "an integer >= 1",
         )
+        collective = self.collective_state_dict
+        check(isinstance(collective, bool), "collective_state_dict", collective, "a boolean")

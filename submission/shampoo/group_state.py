@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .averaging import Averager
 from .config import (
+    DTYPES,
     FIXED,
     OPTIONS,
     ShampooConfig,
@@ -288,9 +289,12 @@ def step_options(group: Mapping[str, Any]) -> StepOptions:
 
 
 def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Adds missing options and counters to a parameter group."""
+    """Adds missing options and counters to a parameter group, and reads names of dtypes."""
     for name in OPTIONS:
         group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
+    for name in DTYPES:
+        if isinstance(group[name], str):  # of a checkpoint
+            group[name] = getattr(torch, group[name], group[name])
     group.setdefault("refresh_step", 0)
     group.setdefault("skipped_steps", 0)
     group.setdefault("peak_lr", float(group["lr"]))

@@ -22,7 +22,14 @@ from torch.optim.optimizer import ParamsT
 from ..plan.blocking import plan_parameter
 from ..plan.options import Grafting, Method
 from . import agreement, checkpoint, description
-from .config import BEFORE_STACKS, OPTIONS, DistributedConfig, ShampooConfig
+from .config import (
+    BEFORE_STACKS,
+    DTYPES,
+    OPTIONS,
+    DistributedConfig,
+    ShampooConfig,
+    dtype_name,
+)
 from .diagnostics import Diagnostics, diagnostics
 from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, check_unflattened, local
@@ -269,7 +276,10 @@ class Shampoo(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, independent of how blocks were stacked and of how many ranks own
-        them; plain tensors and numbers.
+        them; plain tensors, numbers and strings.
+
+        A collective where parameters are DTensors, whose state is of DTensors too, or where
+        `DistributedConfig.collective_state_dict` says so.
 
         Raises:
           RuntimeError: if other ranks own some of the state and have not been asked for it, see
@@ -278,24 +288,30 @@ class Shampoo(torch.optim.Optimizer):
         self._count_skipped()
         live, self.state = self.state, self._complete_state()
         try:
-            return super().state_dict()
+            saved = super().state_dict()
         finally:
             self.state = live
+        for group in saved["param_groups"]:
+            group.update({name: dtype_name(group[name]) for name in DTYPES})
+        return saved
 
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
-        if not self._states.is_divided:
-            entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-            for state in self._group_states():
-                entries.update(checkpoint.exported(state, self.state, set(state.members)))
-            return entries
-        if self._consolidated is None:
+        if self._consolidated is not None:
+            return self._consolidated
+        config = self._placements.config
+        is_collective = config is not None and config.collective_state_dict
+        if self._states.is_divided and not (is_collective or self._states.are_dtensors):
             raise RuntimeError(
                 "each rank holds a part of the optimizer's state: call "
                 "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
                 "before state_dict() on the rank it names."
             )
-        return self._consolidated
+        entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for state in self._group_states():
+            export = checkpoint.gathered if state.is_divided else checkpoint.exported
+            entries.update(checkpoint.sharded(export(state, self.state, set(state.members))))
+        return entries
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
@@ -334,7 +350,7 @@ class Shampoo(torch.optim.Optimizer):
         self._consolidated = None
         for index, parameter in zip(saved, parameters, strict=True):
             if index in state_dict["state"]:
-                self.state[parameter] = dict(state_dict["state"][index])
+                self.state[parameter] = checkpoint.loaded_entry(state_dict["state"][index])
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):

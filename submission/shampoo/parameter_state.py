@@ -1,14 +1,15 @@
 """The state of one parameter: rows of stacks by the names that checkpoints use."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..plan.blocking import Part
+from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averaging import Averager
-from .config import check_saved
+from .config import StateConfig, check_saved
+from .placement import local
 from .stack import Stack, matrix_view, stack_view
 from .stack_group import Counters, StackGroup
 
@@ -78,6 +79,18 @@ def load_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, value: Any)
         rows.copy_(value.narrow(0, part.start, part.grid.blocks))
 
 
+def names_of(plan: ParameterPlan, config: StateConfig, group: Mapping[str, Any]) -> list[str]:
+    """The names of all that ranks save of a parameter together, from shapes and options alone."""
+    names: dict[str, None] = {}
+    for spec in stack_specs(parts_of(0, plan)):
+        steps = torch.empty(spec.blocks, 1, 1, device="meta")
+        stack = Stack(spec, config, steps, steps.dtype, steps.device)
+        moments = {"exp_avg": group["betas"][0], "momentum_buffer": group["momentum"]}
+        make_room(stack, [name for name, beta in moments.items() if beta > 0])
+        names.update(dict.fromkeys(n for part in spec.parts for n, _ in entries_of(stack, part)))
+    return list(names)
+
+
 class ParameterState:
     """The entry of one parameter in `Optimizer.state`, by the names of `checkpoint.save`.
 
@@ -85,11 +98,16 @@ class ParameterState:
     to other code and are saved too. Not a `Mapping`: trainers that move state to a device replace
     those by dicts of what they read, and would keep useless copies.
 
+    Where ranks share the blocks, this has what this rank owns; only iterating gives the names of
+    what any rank has, as `torch.distributed.checkpoint` needs them for flattened state dicts.
+
     Attributes:
       foreign: the entries of other code.
+      remote_names: gives the names of what any rank has.
     """
 
     def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
+        self.remote_names: Callable[[], list[str]] = list
         self._parameter, self._averager = parameter, averager
         self._parts: list[tuple[Stack, Part]] = []
         self.foreign: dict[str, Any] = {}
@@ -109,17 +127,17 @@ class ParameterState:
         return entries
 
     def keys(self) -> list[str]:
-        """All names."""
+        """All names of what this rank has."""
         keys = {key: None for part in self._parts for key, _ in entries_of(*part)}
         return list({**keys, **self._averages(), **self.foreign})
 
     def items(self) -> list[tuple[str, Any]]:
         """Names and values."""
-        return [(key, self[key]) for key in self]
+        return [(key, self[key]) for key in self.keys()]
 
     def values(self) -> list[Any]:
         """Copies of the tensors."""
-        return [self[key] for key in self]
+        return [self[key] for key in self.keys()]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of that name, if there is one."""
@@ -129,7 +147,7 @@ class ParameterState:
             return default
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+        return iter(dict.fromkeys([*self.keys(), *self.remote_names()]))
 
     def __len__(self) -> int:
         return len(self.keys())
@@ -150,7 +168,7 @@ class ParameterState:
     def __setitem__(self, key: str, value: Any) -> None:
         if key in self._averages():
             assert self._averager is not None
-            self._averager.load(self._parameter, {**self._averages(), key: value})
+            self._averager.load(local(self._parameter), {**self._averages(), key: value})
             return
         stored = [
             (rows, part)
@@ -167,7 +185,7 @@ class ParameterState:
         return dict, (self.items(),)
 
     def _averages(self) -> dict[str, Tensor]:
-        return self._averager.state_tensors(self._parameter) if self._averager else {}
+        return self._averager.state_tensors(local(self._parameter)) if self._averager else {}
 
 
 def foreign_entries(entry: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ as `Optimizer.state` has the entry that was made for it.
 import dataclasses
 import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +18,8 @@ from .averaging import Averager
 from .config import StateConfig
 from .group_stacks import GroupStacks
 from .group_state import GroupState
-from .parameter_state import ParameterState, is_saved_name
-from .placement import Placements, local, part_of
+from .parameter_state import ParameterState, is_saved_name, names_of
+from .placement import Placements, is_dtensor, local, part_of
 
 Groups = Sequence[dict[str, Any]]
 
@@ -43,6 +44,11 @@ class GroupStates:
     def is_divided(self) -> bool:
         """Whether other ranks own some of the state."""
         return any(state.is_divided for state in self._states)
+
+    @property
+    def are_dtensors(self) -> bool:
+        """Whether all parameters with state are DTensors."""
+        return all(is_dtensor(parameter) for state in self._states for parameter in state.entries)
 
     def of(self, groups: Groups, optimizer_state: Any) -> Sequence[GroupState]:
         """The states of the groups, after what has changed is noticed.
@@ -162,6 +168,8 @@ class GroupStates:
             if parameter in self._rotated or not is_owner:
                 foreign = {name for name in foreign if not is_saved_name(name)}
             entry.foreign.update({name: previous[name] for name in foreign})
+            if stacks.is_divided:
+                entry.remote_names = partial(names_of, stacks.plans[index], config, group)
             optimizer_state[parameter] = entry
         self._rotated.difference_update(parameters)
         state.stacks, state.entries, state.is_verified = stacks, entries, False

@@ -8,4 +8,5 @@ the algorithm, written for one block at a time.
 - `ownership`: which rank owns which blocks.
 - `refresh`: which factors are refreshed at which step.
 - `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
+- `reference_blocks`: its cut of parameters into blocks.
 """

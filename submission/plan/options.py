@@ -130,7 +130,6 @@ class StateOptions(BlockingConfig):
         take this method's own step, Adam's where there is none.
       factor_dtype: of the Kronecker factors: float32, or bfloat16 (rounded stochastically, since
         most of an average's increments are below its half unit). float64 for float64 parameters.
-        With bfloat16 factors KL-Shampoo's loss rose again on 3 of 12 quadratics of condition 1e4.
       root_dtype: of inverse roots and eigenbases; products with them run in it.
       averaging: None, "ema" or "schedule_free" (Defazio et al. 2024, arXiv:2405.15682): what
         weights hold after `optimizer.eval()`.

@@ -32,7 +32,7 @@ class Side:
 
     Attributes:
       exists: whether the side is preconditioned.
-      factor: L or R, or KL-Shampoo's S, times the weight of the block; [d, d].
+      factor: L or R times the weight of the block, or an average in KL-Shampoo's S; [d, d].
       root: (factor / weight + damping)^(-exponent), zero before there is one; [d, d].
       basis: eigenvectors Q of the factor as of the last refresh; [d, d].
       values: KL-Shampoo's eigenvalues lam; [d].
@@ -54,6 +54,23 @@ class Side:
         diagonal = np.diag(1 / self.damped_values(damping))
         return self.basis @ diagonal @ self.basis.T if self.exists else self.basis
 
+    def turn_values(self, basis: Matrix, factor: Matrix, prior: float) -> None:
+        """KL-Shampoo's lam in a new basis: the factor's, and what lam has beyond those in the old.
+
+        The factor gives the shape alone, the prior having a weight in it; the mean of lam stays.
+        """
+        old, new = (np.diag(q.T @ factor @ q) for q in (self.basis, basis))
+        old, new = ((1 - prior) * seen / seen.mean() + prior for seen in (old, new))
+        mean, change = self.values.mean(), basis.T @ self.basis
+        values = np.maximum(new + change**2 @ np.maximum(self.values / mean - old, 0), 0)
+        self.values = values * (mean / values.mean())
+
+    def average_values(self, product: Matrix, share: float) -> None:
+        """lam <- (1 - share) lam + share diag(Q^T P Q)."""
+        if self.exists:
+            seen = np.diag(self.basis.T @ product @ self.basis)
+            self.values = (1 - share) * self.values + share * seen
+
 
 class Block:
     """One block [m, n] of a matricised parameter.
@@ -64,7 +81,7 @@ class Block:
       key: blocks with equal ones share a row of `due_refreshes`.
       first: first moment M, in the basis (the identity for Shampoo).
       second: SOAP's second moment V, in the basis.
-      weight: w, the sum of the weights of the products averaged into the factors.
+      weight: w, the sum of the weights in the factors; KL-Shampoo: in lam.
     """
 
     def __init__(self, rows: slice, columns: slice, left: bool, right: bool) -> None:
@@ -123,7 +140,7 @@ class ReferenceShampoo:
         self.matrix_shape = (rows.stop, columns.stop)
         self.v, self.buffer = np.zeros(self.matrix_shape), np.zeros(self.matrix_shape)
         self.average, self.weight_sum = self.weight.copy(), 0.0
-        self.pending: list[tuple[Block, int, Matrix]] = []
+        self.pending: list[tuple[Block, int, Matrix, float]] = []
 
     def step(
         self, grad: NDArray[Any], due: Collection[tuple[int, int]], averages: bool, peak_lr: float
@@ -155,36 +172,40 @@ class ReferenceShampoo:
         self._apply(self._momentum(update).reshape(self.weight.shape), peak_lr)
 
     def _average_factors(self, block: Block, grad: Matrix, averages: bool) -> None:
-        """w <- b w + (1-b) and A <- b A + (1-b) P, P being G G^T and G^T G, or KL-Shampoo's."""
+        """A <- b A + (1-b) P, P being G G^T and G^T G, or KL-Shampoo's."""
         is_kl = self.config.method == "kl_shampoo"
-        scale = float(np.mean(grad**2)) or 1.0
-        priors = (scale, 1.0 if block.sides[LEFT].exists else scale)
-        if is_kl and self.steps == 1:
-            for side, prior in zip(block.sides, priors, strict=True):
-                side.values = np.full_like(side.values, prior if side.exists else 1.0)
         products = self._kl_products(block, grad) if is_kl else (grad @ grad.T, grad.T @ grad)
         if not averages:
             return
         b = self.config.betas[1] ** self.config.factor_interval
-        if is_kl and block.weight == 0:  # the prior counts as one observation
-            block.weight = 1 - b
-            for side, prior in zip(block.sides, priors, strict=True):
-                side.factor = (1 - b) * prior * np.eye(len(side.basis))
-        block.weight = b * block.weight + (1 - b)
+        if not is_kl:
+            block.weight = b * block.weight + (1 - b)
         for side, product in zip(block.sides, products, strict=True):
             side.factor = b * side.factor + (1 - b) * product
 
     def _kl_products(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
-        """G S_R^-1 G^T / n and G^T S_L^-1 G / m; lam <- EMA of what the basis sees of them."""
-        left, right = (side.inverse(self.config.damping) for side in block.sides)
-        products = (grad @ right @ grad.T / grad.shape[1], grad.T @ left @ grad / grad.shape[0])
-        beta2 = self.config.betas[1]
-        b = beta2 * (1 - beta2**self.steps) / (1 - beta2 ** (self.steps + 1))
-        for side, product in zip(block.sides, products, strict=True):
-            if side.exists:
-                seen = np.diag(side.basis.T @ product @ side.basis)
-                side.values = b * side.values + (1 - b) * seen
-        return products
+        """G S_R^-1 G^T / n, and G^T S_L^-1 G / m with the new S_L; lam <- EMA of their diagonals.
+
+        A prior counts as one gradient, and none counts before the first that is not zero. Both
+        sides are kept at the same mean of lam.
+        """
+        left, right = block.sides
+        one_sided = not (left.exists and right.exists)
+        b, scale = self.config.betas[1], float(np.mean(grad**2))
+        if block.weight == 0 and scale > 0:
+            block.weight = 1 - b
+            for side in block.sides:
+                side.values[:] = (scale if one_sided else scale**0.5) if side.exists else 1.0
+        if block.weight > 0:
+            block.weight = b * block.weight + (1 - b)
+        share = (1 - b) / block.weight if block.weight > 0 else 0.0
+        of_left = grad @ right.inverse(self.config.damping) @ grad.T / grad.shape[1]
+        left.average_values(of_left, share)
+        of_right = grad.T @ left.inverse(self.config.damping) @ grad / grad.shape[0]
+        right.average_values(of_right, share)
+        shift = 1.0 if one_sided else np.sqrt(left.values.mean() / right.values.mean())
+        left.values, right.values = left.values / shift, right.values * shift
+        return of_left / shift, of_right * shift
 
     def _exponent(self, block: Block) -> float:
         if self.config.exponent is not None:
@@ -197,19 +218,23 @@ class ReferenceShampoo:
         """New roots or eigenbases, used from now on or, overlapped, from the next step on."""
         for side in wanted:
             if block.sides[side].exists and block.weight > 0:
-                self.pending.append((block, side, block.sides[side].factor / block.weight))
+                factor = block.sides[side].factor / block.weight
+                self.pending.append((block, side, factor, block.weight))
         if at_once:
             self.install()
 
     def install(self) -> None:
-        """Ends pending refreshes."""
-        for block, side, factor in self.pending:
+        """Ends pending refreshes; a factor of zeros has no basis, nor has SOAP's first gradient."""
+        method, beta2 = self.config.method, self.config.betas[1]
+        for block, side, factor, weight in self.pending:
             state = block.sides[side]
-            if self.config.method == "shampoo":
+            if method == "shampoo":
                 state.root = inverse_root(factor, self._exponent(block), self.config.damping)
-                continue
-            block.turn(side, np.linalg.eigh((factor + factor.T) / 2)[1][:, ::-1])
-            state.values = np.diag(state.basis.T @ factor @ state.basis).copy()
+            elif factor.any() and (method == "kl_shampoo" or block.second.any()):
+                basis = np.linalg.eigh((factor + factor.T) / 2)[1][:, ::-1]
+                if method == "kl_shampoo":
+                    state.turn_values(basis, factor, (1 - beta2) * (1 - weight) / (beta2 * weight))
+                block.turn(side, basis)
         self.pending = []
 
     def _precondition(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:

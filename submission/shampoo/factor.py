@@ -283,30 +283,20 @@ class SymmetricStack:
         old = self.storage[blocks]
         self.storage[blocks] = torch.where(where[:, None], packed.to(old.dtype), old)
 
-    def average(
-        self,
-        vectors: Tensor,
-        decay: Tensor,
-        weight: float,
-        seed: int,
-        diagonal: Tensor | None = None,
-    ) -> None:
-        """A <- decay A + weight X X^T + diagonal I, in place.
+    def average(self, vectors: Tensor, decay: Tensor, weight: float, seed: int) -> None:
+        """A <- decay A + weight X X^T, in place.
 
         Args:
           vectors: X, [N, d, k].
           decay: [N, 1, 1] or a scalar.
           weight: the same for all matrices.
           seed: of the stochastic rounding to a shorter storage.
-          diagonal: [N, 1], or None for nothing.
         """
         short = self.storage.dtype != vectors.dtype
         exact = self.storage.to(vectors.dtype) if short else self.storage
         exact.mul_(decay.flatten(1) if decay.dim() else decay)
         for rows, columns, part in self._views(exact):
             part.baddbmm_(vectors[:, rows], vectors[:, columns].mT, alpha=weight)
-            if diagonal is not None and rows == columns:
-                part.diagonal(dim1=-2, dim2=-1).add_(diagonal)
         if short:
             self.storage.copy_(_rounded_to_bfloat16(exact, seed))
 

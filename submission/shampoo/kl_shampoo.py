@@ -3,16 +3,16 @@
 (Lin et al. 2025, arXiv:2509.03378.)
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..plan.blocking import StackSpec
+from . import eigenbasis
 from .config import StateConfig
-from .diagonal import bias_correction
-from .factor import FactorAverage
+from .factor import Blocks, FactorAverage
 from .preconditioners import Eigenbasis
 from .step import StepInfo, StepOptions
 
@@ -20,11 +20,18 @@ from .step import StepInfo, StepOptions
 class KLShampoo(Eigenbasis):
     """S = S_L^(-e) M S_R^(-e) with the factors of the best-fitting matrix Gaussian.
 
-    S_L <- average of G S_R^(-1) G^T / n and S_R <- average of G^T S_L^(-1) G / m. Their bases
-    change at refreshes, their eigenvalues at every step. A prior that counts as one gradient,
-    S_L = |G|^2/(mn) I and S_R = I, gives the pair its scale and keeps early factors invertible;
-    where statistics overflow because gradients have grown without bound, the block starts from it
-    again.
+    S_L <- average of G S_R^(-1) G^T / n, then S_R <- average of G^T S_L^(-1) G / m with the new
+    S_L, in turn as in Dutilleul 1999 (J. Stat. Comput. Simul. 64(2), 105-123). The scale of the
+    pair is then that of Adam's second moment with beta2^2. With S_L as it was before, a gradient
+    that outgrows its predecessors would count with its fourth power.
+
+    A prior that counts as one gradient, S_L = S_R = |G|/sqrt(mn) I of the first G that is not zero,
+    keeps early factors invertible; where statistics overflow, the block starts from it again. The
+    two are kept at equal mean eigenvalues: left to themselves, one would grow and the other shrink
+    for ever where rows or columns of G stay zero.
+
+    Eigenvalues are averaged at every step; a refresh changes their shape and not their mean, since
+    the averaged matrices may lag (`factor_interval`) and be rounded.
     """
 
     _has_eigenvalues = True
@@ -37,41 +44,48 @@ class KLShampoo(Eigenbasis):
         self._rotated: Tensor | None = None
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
-        """Averages factors where they are due, and eigenvalues."""
-        scale = grad.square().mean((-2, -1), keepdim=True)
-        scale = torch.where(scale > 0, scale, 1.0)
-        values = self._eigenvalues(scale)
+        """Averages eigenvalues, and factors where they are due."""
         left, right = self.bases
-        inverses = [
-            value if basis is None else _damped(value, options.damping).reciprocal()
-            for value, basis in zip(values, self.bases, strict=True)
-        ]
         rotated_left = grad if left is None else left.rotate(grad, 0)
         rotated_right = grad if right is None else right.rotate(grad, 1)
         rotated = rotated_left if right is None else right.rotate(rotated_left, 1)
         squares = rotated.square()
-        # Rows are G S_R^-1 G^T / n in the basis, columns G^T S_L^-1 G / m, on their diagonals.
+        scale = squares.mean((-2, -1), keepdim=True)
+        rows, columns = self._eigenvalues(scale)
+        share = self._count(scale, info)
         height, width = self._shape
-        rows = (squares * inverses[1].mT).sum(-1, keepdim=True) / width
-        columns = (squares * inverses[0]).sum(-2, keepdim=True).mT / height
-        sound = (rows.sum(-2, keepdim=True) + columns.sum(-2, keepdim=True)).isfinite()
-        self._update_eigenvalues(values, (rows, columns), scale, sound, info, options)
+        # Eigenvalues average the diagonals of G S_R^-1 G^T / n and G^T S_L^-1 G / m in the basis.
+        by_column = self._inverse(1, columns, options.damping) / width
+        if left is not None:
+            rows = rows.lerp((squares * by_column.mT).sum(-1, keepdim=True), share)
+        by_row = self._inverse(0, rows, options.damping) / height
+        if right is not None:
+            columns = columns.lerp((squares * by_row).sum(-2, keepdim=True).mT, share)
+        rows, columns, shift = self._balanced(rows, columns)
+        sound = self._assign((rows, columns), scale, info)
         average = FactorAverage.of(info, options)
         if average is not None:
-            vectors = (
-                rotated_right * (inverses[1].mT / width).sqrt(),
-                (rotated_left * (inverses[0] / height).sqrt()).mT,
-            )
-            self._average_factors(average, vectors, scale, sound)
+            by_column, by_row = by_column / shift, by_row * shift
+            by_column, by_row = (torch.where(sound, by, 0).sqrt() for by in (by_column, by_row))
+            vectors = rotated_right * by_column.mT, (rotated_left * by_row).mT
+            for side, factor in self.present:
+                observed = average.observed(vectors[side])
+                factor.matrix.average(observed, average.decay, average.weight, average.seed)
         self._rotated = rotated
+
+    def _count(self, scale: Tensor, info: StepInfo) -> Tensor:
+        """Counts this gradient unless all have been zero; its share of the averages, [N, 1, 1]."""
+        decay = info.decays[1]
+        prior = (1 - decay) * (scale > 0)
+        weight = torch.where(self.weight > 0, self.weight, prior)
+        self.weight.copy_(decay * weight + (1 - decay) * (weight > 0))
+        return (1 - decay) / self.weight.clamp_min(torch.finfo(scale.dtype).tiny)
 
     def _eigenvalues(self, scale: Tensor) -> list[Tensor]:
         """Eigenvalues [N, d, 1] of both sides; the prior's where there is none yet."""
-        both = [torch.ones_like(scale), torch.ones_like(scale)]
+        both, prior = [torch.ones_like(scale), torch.ones_like(scale)], self._prior(scale)
         for side, values in self._tracked():
-            column = values.unsqueeze(-1)
-            prior = self._prior(side, scale)
-            both[side] = torch.where(column.amax(-2, keepdim=True) > 0, column, prior)
+            both[side] = torch.where(self.weight > 0, values.unsqueeze(-1), prior)
         return both
 
     def _tracked(self) -> Iterator[tuple[int, Tensor]]:
@@ -80,75 +94,107 @@ class KLShampoo(Eigenbasis):
             if basis is not None and basis.eigenvalues is not None:
                 yield side, basis.eigenvalues
 
-    def _prior(self, side: int, scale: Tensor) -> Tensor:
-        """The eigenvalue [N, 1, 1] of a side's prior.
+    def _prior(self, scale: Tensor) -> Tensor:
+        """The eigenvalue [N, 1, 1] of each side's prior."""
+        return scale if None in self.bases else scale.sqrt()
 
-        The left factor has the pair's scale, the right one where it stands alone.
+    def _inverse(self, side: int, values: Tensor, damping: float) -> Tensor:
+        """Of a side's damped eigenvalues, [N, d, 1]; `values` where it has no factor."""
+        return values if self.bases[side] is None else _damped(values, damping).reciprocal()
+
+    def _balanced(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvalues [N, d, 1] of equal mean, and by what the rows were divided, [N, 1, 1].
+
+        NaN where a side is zero.
         """
-        has_scale = side == 0 or self.bases[0] is None
-        return scale if has_scale else torch.ones_like(scale)
+        means = rows.mean(-2, keepdim=True), columns.mean(-2, keepdim=True)
+        if None in self.bases:
+            return rows, columns, torch.ones_like(means[0])
+        shift = (means[0] / means[1]).sqrt()
+        return rows / shift, columns * shift, shift
 
-    def _update_eigenvalues(
-        self,
-        values: list[Tensor],
-        observed: tuple[Tensor, Tensor],
-        scale: Tensor,
-        sound: Tensor,
-        info: StepInfo,
-        options: StepOptions,
-    ) -> None:
-        """lambda <- b lambda + (1-b) observed, b that of an average that includes the prior."""
-        beta = options.betas[1]
-        steps = info.steps
-        decay = beta * bias_correction(beta, steps) / bias_correction(beta, steps + 1)
+    def _assign(self, values: Sequence[Tensor], scale: Tensor, info: StepInfo) -> Tensor:
+        """Takes new eigenvalues [N, d, 1], the prior's where they overflow.
+
+        Returns:
+          where they do not, [N, 1, 1].
+        """
+        rows, columns = values
+        sound = (rows.sum(-2, keepdim=True) + columns.sum(-2, keepdim=True)).isfinite()
+        live = info.live.flatten(1) if info.live.dim() else info.live
+        prior = self._prior(scale)
         for side, eigenvalues in self._tracked():
-            new = decay * values[side] + (1 - decay) * observed[side]
-            new = torch.where(sound, new, self._prior(side, scale)).squeeze(-1)
-            live = info.live.flatten(1) if info.live.dim() else info.live
+            new = torch.where(sound, values[side], prior).squeeze(-1)
             eigenvalues.copy_(torch.where(live, new, eigenvalues))
-
-    def _average_factors(
-        self,
-        average: FactorAverage,
-        vectors: tuple[Tensor, Tensor],
-        scale: Tensor,
-        sound: Tensor,
-    ) -> None:
-        live = average.decay < 1
-        restart = live & ((self.weight <= 0) | ~sound)
-        decay = torch.where(restart, 0.0, average.decay)
-        # The prior is an observation of its own, which a sound gradient follows.
-        share = torch.where(sound, average.decay, 1.0) * average.weight * restart
-        for side, factor in self.present:
-            factor.matrix.average(
-                torch.where(sound & live, average.observed(vectors[side]), 0.0),
-                decay,
-                average.weight,
-                average.seed,
-                diagonal=(share * self._prior(side, scale)).flatten(1),
-            )
-        first = share + sound.to(scale.dtype) * average.weight
-        following = self.weight * average.decay + (1 - average.decay)
-        self.weight.copy_(torch.where(restart, first, following))
+        self.weight.copy_(torch.where(sound, self.weight, (1 - info.decays[1]) * (scale > 0)))
+        return sound
 
     def to_basis(self, grad: Tensor) -> Tensor:
         """Q_L^T G Q_R, from `update_factors` unless a basis has changed since."""
         rotated, self._rotated = self._rotated, None
         return super().to_basis(grad) if rotated is None else rotated
 
-    def install(self, *args: Any, **kwargs: Any) -> None:
-        """See `Preconditioner.install`."""
+    def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> "_Refreshed":
+        """See `Preconditioner.compute`."""
+        found = super().compute(side, blocks, options, retry)
+        matrices = self.factor(side).dense(blocks)
+        old = self._basis(side).vectors[blocks].to(matrices.dtype)
+        diagonal = (old * (matrices @ old)).sum(-2)
+        # What weight the prior still has.
+        beta, weight = options.betas[1], self.weight[blocks].squeeze(-1)
+        limit = torch.finfo(weight.dtype).tiny
+        prior = (1 - beta) * (1 - weight) / (beta * weight).clamp_min(limit)
+        return _Refreshed(found, _shape(found[0].values, prior), _shape(diagonal, prior))
+
+    def install(
+        self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
+    ) -> None:
+        """See `Preconditioner.install`.
+
+        Eigenvalues take the shape of the factor's, and keep what they have beyond its diagonal in
+        the old basis; a factor that lags has not seen what they have. Their mean stays.
+        """
         self._rotated = None
-        super().install(*args, **kwargs)
+        change, where = self._turn(side, blocks, result.found, live, first)
+        eigenvalues = self._basis(side).eigenvalues
+        assert eigenvalues is not None
+        previous, limit = eigenvalues[blocks], torch.finfo(eigenvalues.dtype).tiny
+        mean = previous.mean(-1, keepdim=True)
+        beyond = (previous / mean.clamp_min(limit) - result.old).clamp_min(0).unsqueeze(-1)
+        values = result.new + eigenbasis.rotate_second(beyond, change, None).squeeze(-1)
+        values = values.clamp_min(0)
+        values = values * (mean / values.mean(-1, keepdim=True))
+        eigenvalues[blocks] = torch.where(where[:, None], values, previous)
 
     def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
-        """S for the first moments M in the basis, [N, m, n]."""
+        """S for the first moments M in the basis, [N, m, n]; zero before any statistics."""
         del info
         for side, eigenvalues in self._tracked():
-            power = _damped(eigenvalues.unsqueeze(-1), options.damping)
-            power = power.pow(-self.exponent(options))
+            values = eigenvalues.unsqueeze(-1)
+            power = _damped(values, options.damping).pow(-self.exponent(options))
+            power = power * (values.amax(-2, keepdim=True) > 0)
             average = average * (power if side == 0 else power.mT)
         return self.from_basis(average)
+
+
+class _Refreshed(NamedTuple):
+    """Of `KLShampoo.compute`: what `Eigenbasis.compute` finds, and factors' diagonals, `_shape`d.
+
+    Attributes:
+      found: bases and condition numbers.
+      new: diagonals in these bases, [n, d].
+      old: diagonals in the bases before, [n, d].
+    """
+
+    found: Any
+    new: Tensor
+    old: Tensor
+
+
+def _shape(values: Tensor, prior: Tensor) -> Tensor:
+    """Eigenvalues [n, d] scaled to a mean of 1, the isotropic prior having a weight of [n, 1]."""
+    mean = values.mean(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+    return (1 - prior) * values / mean + prior
 
 
 def _damped(values: Tensor, damping: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Preconditioners of a stack: from gradients to directions. Shampoo's inverse roots, and SOAP.
+"""Preconditioners of a stack: from gradients to directions. Shampoo's, and what SOAP's share.
 
 A refresh has two halves. `compute` reads and returns new tensors, so that it may run beside
 training; `install` installs trusted results on the device, without a host sync.
@@ -44,8 +44,9 @@ class Preconditioner(abc.ABC):
 
     Attributes:
       factors: left and right; None where the blocks have no factor.
-      weight: [N, 1, 1], the sum of the weights in the factors, so that factor / weight is the
-        average whenever a block began and however its EMA weight changed.
+      weight: [N, 1, 1], the sum of the weights in the factors (KL-Shampoo: in the eigenvalues), so
+        that factor / weight is the average whenever a block began and however its EMA weight
+        changed.
       refreshes_at_first: True: refresh at a block's first gradient. False: never at the first
         gradient.
       default_exponent: the inverse power where the user gives none.
@@ -285,9 +286,7 @@ class Eigenbasis(Preconditioner):
         vectors = self._basis(side).vectors[blocks].to(factor.dtype)
         return eigenbasis.off_diagonal(factor.dense(blocks), vectors)
 
-    def compute(
-        self, side: int, blocks: Blocks, options: StepOptions, retry: bool
-    ) -> tuple[eigenbasis.Bases, Tensor]:
+    def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""
         factor, basis = self.factor(side), self._basis(side)
         for number in basis.warmed.read():
@@ -304,28 +303,30 @@ class Eigenbasis(Preconditioner):
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
     ) -> None:
-        """See `Preconditioner.install`; takes the eigenvalues too.
+        """See `Preconditioner.install`."""
+        self._turn(side, blocks, result, live, first)
 
-        Factors that have averaged nothing yet have no basis.
+    def _turn(
+        self, side: int, blocks: Blocks, found: Any, live: Tensor, first: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Installs bases; returns Q_new^T Q_old, [n, d, d], and where they are installed, [n].
+
+        Factors that are zero have no basis yet.
         """
-        result, condition = result
+        bases, condition = found
         factor, basis = self.factor(side), self._basis(side)
-        live = live & (self.weight[blocks].flatten() > 0)
-        where = result.trusted & live
+        live = live & (bases.values[:, 0] != 0)
+        where = bases.trusted & live
         old = basis.vectors[blocks]
-        vectors = result.vectors.to(old.dtype)
+        vectors = bases.vectors.to(old.dtype)
         change = vectors.to(factor.dtype).mT @ old.to(factor.dtype)
         self._rotate_moments(side, blocks, change, where, first)
         basis.vectors[blocks] = torch.where(where[:, None, None], vectors, old)
-        limit = torch.finfo(self.weight.dtype).tiny
-        if basis.eigenvalues is not None:
-            values = result.values / self.weight[blocks].squeeze(-1).clamp_min(limit)
-            previous = basis.eigenvalues[blocks]
-            basis.eigenvalues[blocks] = torch.where(where[:, None], values.clamp_min(0), previous)
-        factor.record(blocks, result.trusted, live, result.residual, condition)
+        factor.record(blocks, bases.trusted, live, bases.residual, condition)
         if not all(basis.warm):
             # Only the device knows which blocks were refreshed: a step may have been skipped.
             basis.warmed.post(factor.health[:, REFRESHES] > 0)
+        return change, where
 
     def _rotate_moments(
         self, side: int, blocks: Blocks, change: Tensor, where: Tensor, first: Tensor | None
@@ -360,34 +361,3 @@ class Eigenbasis(Preconditioner):
         if basis.eigenvalues is not None:
             tensors["_eigenvalues"] = basis.eigenvalues
         return tensors
-
-
-class Soap(Eigenbasis):
-    """SOAP: S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
-
-    (Vyas et al. 2024, arXiv:2409.11321.) At a change of basis V is rotated as the diagonal of a
-    covariance, see `eigenbasis.rotate_second`; kept as it was, it would belong to other directions.
-    """
-
-    _has_eigenvalues = False
-
-    def __init__(
-        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        super().__init__(spec, config, dtype, device)
-        shape = (spec.blocks, spec.height, spec.width)
-        self.second = torch.zeros(shape, dtype=dtype, device=device)
-
-    def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
-        """V <- beta2 V + (1 - beta2) G' o G' for the gradients G' in the basis."""
-        weight = 1 - options.betas[1]
-        self.second.mul_(info.decays[1]).addcmul_(grad, grad, value=weight)
-
-    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
-        """S for the first moments M in the basis, [N, m, n]."""
-        root = self.second.sqrt().mul_(info.corrections[1].rsqrt()).add_(options.eps)
-        return self.from_basis(torch.div(average, root, out=root))
-
-    def second_moments(self) -> dict[str, Tensor]:
-        """V."""
-        return {"basis_sq": self.second}

@@ -11,7 +11,8 @@ from . import diagonal
 from .config import StateConfig
 from .diagonal import AdamState, Diagonal
 from .kl_shampoo import KLShampoo
-from .preconditioners import InverseRoot, Preconditioner, Soap
+from .preconditioners import InverseRoot, Preconditioner
+from .soap import Soap
 from .step import StepInfo, StepOptions
 
 _METHODS: dict[str, type[Preconditioner]] = {

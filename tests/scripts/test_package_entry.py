@@ -132,7 +132,7 @@ def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None
     }
     assert rooms["adamw"] == {"__init__.py", "algoperf_api", "entries"}
     assert {"plan", "shampoo"} < rooms["shampoo"]
-    assert not [path for path in packages["shampoo"].contents if path.endswith("reference.py")]
+    assert not [path for path in packages["shampoo"].contents if "reference" in path]
     assert f"{COPY}/entries/nadamw/nadamw.py" in packages["nadamw"].contents
     assert f"{COPY}/entries/shampoo/submission.py" in packages["shampoo_self_tuning"].contents
     assert not [path for path in packages["shampoo"].contents if "nadamw" in path]

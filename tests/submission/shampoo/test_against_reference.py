@@ -64,12 +64,12 @@ SPOILT = st.sets(st.integers(0, STEPS - 1), max_size=3)
 MISSING = st.sets(st.tuples(st.integers(0, STEPS - 1), st.integers(0, 3)), max_size=8)
 
 
-def errors(shapes, options, seed, spoilt=(), missing=(), changes=None):
+def errors(shapes, options, seed, spoilt=(), missing=(), changes=None, scales=(1,) * STEPS):
     """How far optimizers in float64 and float32 end up from the reference, as a part of the way.
 
-    Over one stream of gradients and learning rates; `spoilt` steps have a NaN, (step, parameter)
-    pairs in `missing` no gradient, and `changes` are options from a step on. The largest of the
-    differences in training, in evaluation, and in training again.
+    Over one stream of gradients, of the given scales, and learning rates; `spoilt` steps have a
+    NaN, (step, parameter) pairs in `missing` no gradient, and `changes` are options from a step on.
+    The largest of the differences in training, in evaluation, and in training again.
     """
     options = {**BASE, **options}
     start = draw(shapes, seed)
@@ -83,6 +83,8 @@ def errors(shapes, options, seed, spoilt=(), missing=(), changes=None):
     for step in range(STEPS):
         live = {"lr": options["lr"] * (1 - step / STEPS), **(changes or {}).get(step, {})}
         grads: list[np.ndarray | None] = list(draw(shapes, seed + step + 1))
+        for grad in grads:
+            grad *= scales[step]
         if step in spoilt:
             grads[-1].flat[0] = np.nan
         for number in range(len(shapes)):

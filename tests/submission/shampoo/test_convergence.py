@@ -114,9 +114,7 @@ VARIANTS = [
     Variant("soap", SCHEDULE_FREE, bounds=(1e-3, 2e-4, 8e-2, 2e-2)),
     Variant("shampoo", SHORT_STATE),
     Variant("soap", SHORT_STATE),
-    # On the quadratic bfloat16 factors let the loss rise again in 3 of 12 seeds (to 1e-2 at most),
-    # which ones depends on the instruction set; the others and float32 factors end near 1e-5.
-    Variant("kl_shampoo", SHORT_STATE, seeds=7),
+    Variant("kl_shampoo", SHORT_STATE),
     Variant("kl_shampoo", {"root_dtype": torch.bfloat16}),
     Variant("soap", dtype=torch.bfloat16),
     Variant("kl_shampoo", dtype=torch.float16),

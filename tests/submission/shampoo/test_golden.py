@@ -1,4 +1,4 @@
-"""Trajectories stay those of the optimizer before its redesign, see `golden.py`."""
+"""Trajectories stay those that were recorded, see `golden.py`."""
 
 import numpy as np
 import pytest

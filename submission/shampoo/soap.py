@@ -1,0 +1,50 @@
+"""SOAP: Adam in the eigenbases of Shampoo's factors (Vyas et al. 2024, arXiv:2409.11321)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..plan.blocking import StackSpec
+from .config import StateConfig
+from .factor import Blocks
+from .preconditioners import Eigenbasis
+from .step import StepInfo, StepOptions
+
+
+class Soap(Eigenbasis):
+    """SOAP: S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
+
+    At a change of basis V is rotated as the diagonal of a covariance, see
+    `eigenbasis.rotate_second`; kept as it was, it would belong to other directions.
+    """
+
+    _has_eigenvalues = False
+
+    def __init__(
+        self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, dtype, device)
+        shape = (spec.blocks, spec.height, spec.width)
+        self.second = torch.zeros(shape, dtype=dtype, device=device)
+
+    def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
+        """V <- beta2 V + (1 - beta2) G' o G' for the gradients G' in the basis."""
+        weight = 1 - options.betas[1]
+        self.second.mul_(info.decays[1]).addcmul_(grad, grad, value=weight)
+
+    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+        """S for the first moments M in the basis, [N, m, n]."""
+        root = self.second.sqrt().mul_(info.corrections[1].rsqrt()).add_(options.eps)
+        return self.from_basis(torch.div(average, root, out=root))
+
+    def install(
+        self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
+    ) -> None:
+        """See `Eigenbasis`; a block's first gradient is the first that is not zero."""
+        seen = self.second[blocks].amax((-2, -1)) > 0
+        super().install(side, blocks, result, live & seen, first)
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """V."""
+        return {"basis_sq": self.second}

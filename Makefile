@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 JOBS ?=
 RUNS ?= runs
 FULL := results/standins
@@ -27,7 +28,7 @@ ENTRIES := shampoo,adamw,nadamw
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet clean
+.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,5 +130,13 @@ imagenet: $(STAMP)  ## ResNet-50 on ImageNet, outside AlgoPerf: CONFIG=shampoo (
 	$(BIN)/python -m scripts.imagenet --config=$(call quote,$(CONFIG)) $(if $(SMOKE),--smoke,$(call flag,data_dir,$(DATA))) \
 	  $(call flag,nproc,$(GPUS)) $(call flag,seed,$(SEED)) --output=$(call runs,imagenet$(if $(SMOKE),_smoke))
 
-clean:  ## remove the environments and caches; results stay
-	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+docs: $(DOCS_STAMP)  ## build the documentation, docs/_build/html/index.html [DOCS_SOURCE_URL=where files of the repository are read]
+	$(BIN)/python -m sphinx -W --keep-going -n -q -E -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+$(DOCS_STAMP): requirements-docs.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --requirement requirements-docs.txt
+	@touch $@
+
+clean:  ## remove the environments, caches and built documentation; results stay
+	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build

@@ -1,0 +1,98 @@
+"""The pages of docs/: all in the contents, their links and anchors real, the API complete."""
+
+import importlib.util
+import itertools
+import re
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+import submission.shampoo
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+
+
+def tokens(path: Path) -> list[Token]:
+    return MarkdownIt().enable("table").parse(path.read_text())
+
+
+def plain(inline: Token) -> str:
+    """The text of a heading, without markup."""
+    return "".join(child.content for child in inline.children or ())
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub and MyST give to the headings of a document."""
+    found: set[str] = set()
+    parsed = tokens(path)
+    for opening, inline in itertools.pairwise(parsed):
+        if opening.type == "heading_open":
+            kept = (c for c in plain(inline).lower() if c in " -_" or c.isalnum() or is_mark(c))
+            found.add("".join(kept).strip().replace(" ", "-"))
+    return found
+
+
+def is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def links(path: Path) -> list[str]:
+    """Targets of links and images of a document, but for those with a scheme."""
+    children = [child for token in tokens(path) for child in token.children or ()]
+    targets = [child.attrGet("href") or child.attrGet("src") for child in children]
+    return [str(t) for t in targets if t and not re.match(r"[a-z]+:", str(t))]
+
+
+def test_every_page_is_in_the_contents() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    trees = re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
+    listed = [line for tree in trees for line in tree.split("\n") if re.fullmatch(r"[\w-]+", line)]
+    assert sorted([*listed, "index"]) == [path.stem for path in PAGES]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    dead = []
+    for link in links(path):
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(link)
+    assert not dead
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    names = re.findall(r"^\.\. auto\w+:: stacked_shampoo\.(\w+)$", text, re.MULTILINE)
+    assert sorted(names) == sorted(submission.shampoo.__all__)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("sphinx", "myst_parser", "furo"))),
+    reason="no Sphinx here; `make docs` installs it",
+)
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html"]
+    command += [f"--doctree-dir={tmp_path / 'trees'}", "docs", str(tmp_path / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "api.html").exists()
+
+
+def test_code_runs(tmp_path: Path) -> None:
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("guide", "recipes")]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", "\n".join(pages), re.DOTALL))
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + code.replace(
+        "from stacked_shampoo", "from submission.shampoo"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,9 @@ Each bound is one that broken optimizers miss. On all problems: SGD at the same 
 momentum (but for two points of the winning entry), and directions that are rotated back the wrong
 way. On the quadratic also: the diagonal method alone, roots of the wrong sign or none, and bases
 that are wrong, none, or turn without the first moment.
+
+Rounding differs between instruction sets, and what is left of a loss with it: by 5 % mostly, by a
+factor of 5 on the factorisation. Bounds are at least 1.4 times what AVX-512, AVX2 and SSE leave.
 """
 
 import dataclasses
@@ -37,15 +40,13 @@ class Variant:
       method: a method or a preset.
       options: besides `BASE`.
       dtype: of the weights.
-      bounds: what may be left of the loss of each problem, in the median of `seeds` problems.
-      seeds: of the problems.
+      bounds: what may be left of the loss of each problem.
     """
 
     method: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     bounds: tuple[float, ...] = (5e-5, 2e-4, 4e-2, 2e-2)
-    seeds: int = 1
 
     def __str__(self) -> str:
         dtype = "" if self.dtype == torch.float32 else f" {self.dtype}"
@@ -60,13 +61,17 @@ class Variant:
 
 VARIANTS = [
     Variant("shampoo"),
-    Variant("shampoo preset", bounds=(1e-4, 2e-4, 4e-2, 2e-2)),
+    Variant("shampoo preset", bounds=(1e-4, 5e-4, 6e-2, 2e-2)),
     Variant("soap preset"),
     Variant("kl_shampoo preset"),
     Variant("soap", {"nesterov": True}),
     Variant("kl_shampoo", {"nesterov": True}),
     Variant("shampoo", {**MOMENTUM, "lr": 0.03}),
-    Variant("soap", {**MOMENTUM, "lr": 0.03, "nesterov": True}),
+    Variant(
+        "soap",
+        {**MOMENTUM, "lr": 0.03, "nesterov": True},
+        bounds=(5e-5, 2e-4, 6e-2, 2e-2),
+    ),
     # Graftings. SGD's magnitude is no match for the quadratic's condition, and AdaGrad's shrinks:
     # they themselves leave 1.8e-2 and 1.5e-2 of it.
     Variant("soap", {"grafting": "adam"}),
@@ -150,6 +155,5 @@ def _copy(sources, targets):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_every_variant_solves_every_problem(variant):
-    left = torch.stack([left_over(variant, seed) for seed in range(variant.seeds)]).median(0).values
-    rows = zip(zoo.ZOO, left.tolist(), variant.bounds, strict=True)
+    rows = zip(zoo.ZOO, left_over(variant).tolist(), variant.bounds, strict=True)
     assert not [(name, value, bound) for name, value, bound in rows if not value <= bound]

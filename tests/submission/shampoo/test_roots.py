@@ -308,7 +308,8 @@ def test_and_at_a_tenth_of_that_damping_on_a_full_spectrum(solver, exponent):
         found = roots.by_products(
             log_uniform(128, 1e8, 0, torch.float32)[None], exponent, 1e-6, solver
         )
-    assert found.residual.item() < 0.085
+    # 0.074 at most, over eight seeds and three instruction sets; 0.1 would not be trusted.
+    assert found.residual.item() < 0.09
 
 
 @pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS[4:])

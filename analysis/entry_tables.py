@@ -1,4 +1,4 @@
-"""Writes the tables of the entries' READMEs: their points, and what the leaderboard's runs showed.
+"""Writes tables of documents: entries' points, what the leaderboard's runs showed, our own study.
 
 python -m analysis.entry_tables
 """
@@ -18,13 +18,14 @@ from workloads.rulesets import ruleset
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
+OTHERS = (ROOT / "docs" / "official.md", ROOT / "README.md")
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
 
 def main(argv: Sequence[str]) -> None:
     """Writes every document anew."""
     del argv
-    for document in (*documents_of_entries(), ROOT / "docs" / "official.md"):
+    for document in (*documents_of_entries(), *OTHERS):
         files.write_text(document, filled(document))
         print(f"wrote {document}")
 
@@ -42,8 +43,27 @@ def filled(document: Path) -> str:
         "baseline": functools.partial(reached_table, "baseline"),
         "fits": fits_table,
         "costs": costs_table,
+        "study": study_table,
     }
     return documents.filled(document.read_text("utf-8"), tables)
+
+
+def study_table() -> str:
+    """The table of the committed study's report in six columns, ratios to AdamW in brackets."""
+    report = (ROOT / "results" / "standins" / "report" / "report.md").read_text("utf-8")
+    lines = report.split("## Time to target\n\n")[1].split("\n\n")[0].splitlines()
+    names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    narrow = []
+    for cells in (dict(zip(names, row, strict=True)) for row in rows):
+        kept = {name: cells[name] for name in ("workload", "entry", "reached")}
+        for name, relative in (("steps", "steps"), ("seconds", "seconds"), ("ms per step", "cost")):
+            against = cells[f"{relative} / AdamW"]
+            if against != documents.UNKNOWN:
+                against = against.replace(" [", "; ").replace(", ", " to ").replace("]", "")
+                cells[name] += f" ({against})"
+            kept[name] = cells[name]
+        narrow.append(kept)
+    return documents.table(narrow, left=3, fmt="pipe")
 
 
 def points_table(entry: str) -> str:

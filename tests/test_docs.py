@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
+import tomllib
 import unicodedata
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert sorted(names) == sorted(submission.shampoo.__all__)
 
 
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [settings["version"]]
+    assert re.findall(r"^license: (.+)$", citation, re.MULTILINE) == [settings["license"]["text"]]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("sphinx", "myst_parser", "furo"))),
@@ -88,7 +96,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_code_runs(tmp_path: Path) -> None:
-    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("guide", "recipes")]
+    names = ("docs/guide.md", "docs/recipes.md", "README.md")
+    pages = [(ROOT / name).read_text() for name in names]
     code = "\n".join(re.findall(r"```python\n(.*?)```", "\n".join(pages), re.DOTALL))
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + code.replace(
         "from stacked_shampoo", "from submission.shampoo"

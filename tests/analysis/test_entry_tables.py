@@ -1,5 +1,7 @@
 """The entries' READMEs hold the tables that the code makes of the points and the published runs."""
 
+import re
+
 import pytest
 
 from analysis import entry_tables
@@ -15,13 +17,37 @@ def test_every_leaderboard_entry_has_a_readme() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [*entry_tables.documents_of_entries(), entry_tables.ROOT / "docs" / "official.md"],
-    ids=lambda path: str(path.parent.name),
+    [*entry_tables.documents_of_entries(), *entry_tables.OTHERS],
+    ids=lambda path: str(path.relative_to(entry_tables.ROOT)),
 )
 def test_its_tables_are_up_to_date(document) -> None:
     assert document.read_text("utf-8") == entry_tables.filled(document), (
         "run: python -m analysis.entry_tables"
     )
+
+
+def test_the_study_s_table_has_the_numbers_of_the_report() -> None:
+    rows = {
+        tuple(cells[:2]): cells[2:]
+        for line in entry_tables.study_table().splitlines()[2:]
+        for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
+    }
+    assert len(rows) == 9
+    report = (entry_tables.ROOT / "results/standins/report/report.md").read_text("utf-8")
+    source = next(
+        line for line in report.splitlines() if line.startswith("| stdlib_lm    | Shampoo")
+    )
+    _, _, _, reached, steps, ratio, seconds, interval, cost, relative, _ = (
+        cell.strip() for cell in source.strip("|").split("|")
+    )
+    low, high = re.findall(r"[\d.]+", interval)[1:]
+    assert rows["stdlib_lm", "Shampoo"] == [
+        reached,
+        f"{steps} ({ratio})",
+        f"{seconds} ({interval.split()[0]}; {low} to {high})",
+        f"{cost} ({relative})",
+    ]
+    assert rows["mnist_vit", "AdamW"][:3] == ["0 of 3", "not reached", "not reached"]
 
 
 def test_what_the_shampoo_entry_s_readme_argues_from() -> None:

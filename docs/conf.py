@@ -26,7 +26,7 @@ for _name, _folder in _folders.items():
 sys.path.insert(0, _site.name)
 
 project = "stacked_shampoo"
-author = "The authors of Distributed Shampoo for AlgoPerf"
+author = "The maintainers of distributed-shampoo-algoperf"
 release = version = _settings["project"]["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]

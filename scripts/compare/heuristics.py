@@ -2,10 +2,10 @@
 
     python -m scripts.compare.heuristics
 
-A table there, `<!--table: NAME-->`, is the line of that variant of scripts/variants/ablations.json:
-what it changes, and for each stand-in the ratio of its median steps to the target to those of its
-baseline, and in brackets the same for a value near the target (`scripts.compare`). A variant that
-has not been run has a dash.
+A table there, `<!--table: NAME-->`, is the row of that variant of scripts/variants/ablations.json:
+what it changes, and for each stand-in a cell with the ratio of its median steps to the target to
+those of its baseline, and in brackets the same for a value near the target (`scripts.compare`). A
+variant that has not been run has dashes.
 """
 
 import functools
@@ -51,7 +51,7 @@ def filled(text: str, variants: Sequence[Variant], rows: Sequence[Cells]) -> str
 
 
 def measured(variant: Variant, rows: Sequence[Cells]) -> str:
-    """One variant's line; a row of other options than the variant has now is none of its."""
+    """One variant's cells; a row of other options than the variant has now is none of its."""
     by_workload = {
         row["workload"]: row
         for row in rows
@@ -59,7 +59,7 @@ def measured(variant: Variant, rows: Sequence[Cells]) -> str:
         and files.parse_json(row["options"], "options") == dict(variant.options)
     }
     ratios = [_ratios(by_workload.get(name)) for name in registry.names("standin")]
-    return f"`{label(variant)}`: {' · '.join(ratios)}"
+    return " | ".join([f"`{label(variant)}`", *ratios])
 
 
 def _ratios(row: Cells | None) -> str:

@@ -18,6 +18,9 @@ from workloads.official.facts import NEWEST, SOURCES, VERSIONS, OfficialFacts
 from workloads.rulesets import ruleset
 
 _FOLDER = Path(__file__).parent
+# The hyperparameters of the search spaces, in two tables.
+_RATES = ("learning_rate", "one_minus_beta1", "one_minus_beta2", "weight_decay")
+_SCHEDULES = ("warmup_factor", "step_hint_factor", "label_smoothing", "dropout_rate")
 DOCUMENTS = (
     _FOLDER / "README.md",
     search_spaces.ROOT / "README.md",
@@ -66,15 +69,16 @@ def _notes() -> str:
     return "\n".join(f"- {line}" for line in (*general, *single))
 
 
-def _spaces() -> str:
-    """The ranges that all algorithms share, per workload."""
+def _spaces(columns: Sequence[str]) -> str:
+    """The ranges of some hyperparameters, which all algorithms share, per workload."""
     rows = []
     for name in search_spaces.workloads():
         ranges = search_spaces.load(name, "nadamw")
         if isinstance(ranges, list):
-            rows.append({"workload": name, "learning_rate": f"{len(ranges)} points"})
+            cells = dict.fromkeys(columns, f"{len(ranges)} points")
         else:
-            rows.append({"workload": name} | {key: _range(spec) for key, spec in ranges.items()})
+            cells = {key: _range(ranges[key]) for key in columns}
+        rows.append({"workload": name} | cells)
     return table(rows)
 
 
@@ -140,17 +144,20 @@ def _size(gib: float | None) -> str:
     return f"{gib:,.4g} GiB" if gib >= 1 else f"{gib * 1_024:.3g} MiB"
 
 
-# What all versions share of base workloads, with their data, model, metric and targets.
+# What all versions share of base workloads: the goal, and what is trained on what.
 _TARGETS: Mapping[str, Callable[[OfficialFacts], Any]] = {
+    "workload": lambda row: row.name,
+    "metric": lambda row: f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
+    "target": lambda row: number(row.validation_target, "g"),
+    "test target": lambda row: number(row.test_target, "g"),
+    "batch": lambda row: row.model.batch_size,
+}
+_MODELS: Mapping[str, Callable[[OfficialFacts], Any]] = {
     "workload": lambda row: row.name,
     "data": lambda row: row.dataset,
     "on disk": lambda row: _size(row.data.size_gib),
     "model": lambda row: row.model.title,
     "parameters": lambda row: _millions(row.model.parameters),
-    "metric": lambda row: f"{row.metric} {'↑' if row.direction == 'max' else '↓'}",
-    "target": lambda row: number(row.validation_target, "g"),
-    "test target": lambda row: number(row.test_target, "g"),
-    "batch": lambda row: row.model.batch_size,
     "dropout": lambda row: number(row.model.dropout_rate, "g"),
     "label smoothing": lambda row: "heeded" if row.model.smooths_labels else "ignored",
 }
@@ -166,7 +173,6 @@ _VARIANTS: Mapping[str, Callable[[OfficialFacts], Any]] = {
 _Data = tuple[str, DataSet, SetUp]
 # Sizes, and what the set-up script needs.
 _DOWNLOADS: Mapping[str, Callable[[_Data], Any]] = {
-    "workload": lambda row: row[0],
     "data set": lambda row: row[1].title,
     "download": lambda row: _size(row[2].download_gib),
     "on the way, `--data_dir`": lambda row: _size(row[2].data_gib),
@@ -197,10 +203,12 @@ def _cells(rows: Iterable[Any], columns: Mapping[str, Callable[[Any], Any]]) -> 
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "targets": lambda: _cells(_bases(), _TARGETS),
+    "models": lambda: _cells(_bases(), _MODELS),
     "budgets": _budgets,
     "variants": lambda: _cells((row for row in _rows() if row.base), _VARIANTS),
     "notes": _notes,
-    "spaces": _spaces,
+    "rates": lambda: _spaces(_RATES),
+    "schedules": lambda: _spaces(_SCHEDULES),
     "downloads": lambda: _cells(_setups(), _DOWNLOADS),
     "licences": lambda: _cells(_setups(), _LICENCES),
     "leftovers": lambda: _cells(_setups(), _LEFTOVERS),

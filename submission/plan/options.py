@@ -180,8 +180,8 @@ class ShampooOptions(StateOptions):
       decay_mode: "decoupled" shrinks weights by lr * weight_decay per step (Loshchilov & Hutter
         2019, arXiv:1711.05101); "l2" adds weight_decay * weight to the gradient; "independent"
         shrinks by weight_decay * lr / peak lr, so that the learning rate's scale does not matter
-        (Wortsman et al. 2023, arXiv:2309.14322); the peak is the lr at construction, which
-        schedulers scale, or OneCycleLR's max_lr.
+        (Wortsman et al. 2023, arXiv:2309.14322); the peak is the highest lr so far, with
+        that at construction, which schedulers scale, and OneCycleLR's max_lr.
       exponent: inverse power of each factor; None is 1/(2*sides) for shampoo, so 1/4 for a matrix
         with two factors (Gupta et al. 2018) and 1/2 for one preconditioned side, and 1/2 for
         kl_shampoo. Without meaning for soap.
@@ -234,7 +234,8 @@ class ShampooOptions(StateOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_lr()
-        check(len(self.betas) == 2, "betas", self.betas, "two numbers in [0, 1)")
+        is_pair = isinstance(self.betas, (tuple, list)) and len(self.betas) == 2
+        check(is_pair, "betas", self.betas, "two numbers in [0, 1)")
         for beta in self.betas:
             check(_is_finite(beta) and 0 <= beta < 1, "betas", self.betas, "two numbers in [0, 1)")
         check(_is_finite(self.eps) and self.eps > 0, "eps", self.eps, "a finite number > 0")

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from .config import check_saved, state_dtype
 
+# Of any averager's state.
+STATE_NAMES = ("average", "z", "weight_sum", "remainder", "train_weight")
+
 
 class Averager(abc.ABC):
     """What EMA and schedule-free averaging have in common; see `averager`.

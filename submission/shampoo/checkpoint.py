@@ -13,6 +13,7 @@ from torch import Tensor
 from ..plan.blocking import Part, StackSpec
 from .config import StateConfig
 from .group_state import GroupState
+from .loading import is_of_adam
 from .parameter_state import (
     entries_of,
     foreign_entries,
@@ -21,7 +22,7 @@ from .parameter_state import (
     save_rows,
     stacked_parts,
 )
-from .placement import Placement, is_dtensor, local, whole
+from .placement import Placement, is_dtensor, local
 from .stack import Stack
 from .stack_group import StackGroup
 
@@ -63,6 +64,8 @@ def load(
 ) -> None:
     """Fills stacks from `state[parameter]`; parameters without a `step` there start anew.
 
+    State of AdamW has moments alone: factors begin with the next gradient.
+
     Args:
       new_blocks: parameters whose state is of other blocks, and has its moments in the parameter's
         coordinates; factors then begin with the next gradient, as if it was the first.
@@ -75,7 +78,8 @@ def load(
         entry = state.get(parameter, ())
         if "step" not in entry:
             continue
-        if parameter not in new_blocks:
+        has_factors = stack.preconditioner is None or not is_of_adam(entry)
+        if parameter not in new_blocks and has_factors:
             counters.mark_seen(part)
             _load_part(stack, part, parameter, entry)
         elif _load_moments(stack, part, parameter, entry) and stack.preconditioner is None:
@@ -287,27 +291,6 @@ def _shard(value: Tensor, parameter: Any) -> Tensor:
     return DTensor.from_local(
         part, mesh, placements, run_check=False, shape=value.shape, stride=value.stride()
     )
-
-
-def loaded_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of a loaded state dict as `save` writes it; a collective if it has DTensors.
-
-    `torch.distributed.checkpoint` takes a name with a point, "left.0", for that of a dict in a
-    dict when it has flattened them.
-    """
-    flat: dict[str, Any] = {}
-    for name, value in sorted(entry.items()):  # on all ranks in the same order
-        if isinstance(value, Mapping) and all(str(number).isdigit() for number in value):
-            flat.update(
-                {f"{name}.{number}": _complete(rows) for number, rows in sorted(value.items())}
-            )
-        else:
-            flat[name] = _complete(value)
-    return flat
-
-
-def _complete(value: Any) -> Any:
-    return whole(value).to(_CPU) if isinstance(value, Tensor) and is_dtensor(value) else value
 
 
 def _unsharded(tensor: Tensor, parameter: Any) -> Tensor:

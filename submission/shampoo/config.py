@@ -20,12 +20,42 @@ from ..plan.options import (
 STATE_DTYPES = (torch.float32, torch.bfloat16)
 
 
-def check_lr(lr: Any) -> None:
-    """Raises ValueError for what can be no `ShampooConfig.lr`."""
+def check_lr(lr: Any, waits: bool = True) -> None:
+    """Checks a learning rate.
+
+    Args:
+      lr: what `ShampooConfig.lr` is to be.
+      waits: whether the host may wait for a device to read a tensor's value.
+
+    Raises:
+      ValueError: if it is no finite number >= 0, or no tensor with one.
+    """
     if isinstance(lr, Tensor):
         check(lr.numel() == 1, "lr", tuple(lr.shape), "a number or a tensor of one element")
-    else:
-        options.check_lr(lr)
+        lr = lr.item() if waits or lr.device.type == "cpu" else 0.0
+    options.check_lr(lr)
+
+
+# Of torch's AdamW, with the values that have a meaning here and the reason why others have none.
+_ADAMW_ARGUMENTS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "foreach": ((None, True), "all blocks of one shape always advance together"),
+    "capturable": ((None, False), "the host decides which factors a step refreshes"),
+    "differentiable": ((None, False), "a step works in place and without gradients"),
+    "amsgrad": ((None, False), "factors are averages and have no running maximum"),
+}
+
+
+def check_adamw_arguments(arguments: Mapping[str, Any]) -> None:
+    """Checks arguments of torch's AdamW that are no options; others are not looked at.
+
+    Raises:
+      ValueError: for a value without a meaning here, with the reason.
+    """
+    for name, (allowed, reason) in _ADAMW_ARGUMENTS.items():
+        value = arguments.get(name)
+        if value not in allowed:
+            told = " or ".join(map(str, reversed(allowed)))
+            raise ValueError(f"{name} must be {told}, got {value!r}: {reason}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +78,11 @@ class ShampooConfig(StateConfig, ShampooOptions):
 
     Attributes:
       lr: learning rate, a float or a one-element tensor; read at every step.
+      maximize: ascends.
+      fused: torch's fused kernel for the AdamW steps of vectors and tables: None where it can, not
+        with False. With True a `torch.amp.GradScaler` also leaves it to the step to unscale
+        gradients and to skip, for which the host needs not wait; trainers refuse to clip gradients
+        then, as with torch's fused AdamW.
 
     Raises:
       ValueError: if a value is out of range; the message names it.
@@ -57,6 +92,13 @@ class ShampooConfig(StateConfig, ShampooOptions):
     """
 
     lr: float | Tensor = 1e-3
+    maximize: bool = False
+    fused: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(isinstance(self.maximize, bool), "maximize", self.maximize, "a boolean")
+        check_choice("fused", self.fused, (None, True, False))
 
     def _check_lr(self) -> None:
         check_lr(self.lr)

@@ -82,6 +82,8 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
     if len(exponents) > 1:
         values["exponent"] += f" ({exponents[1]:g} with one factor)"
     has_no_meaning = {
+        "maximize": not group["maximize"],
+        "fused": group["fused"] is None,
         "matrix_dims": config.matrix_dims == "auto",
         "split": config.split is None,
         "table": table == "auto",

@@ -66,6 +66,7 @@ class Diagonal:
         """
         return (
             self.kind == "adam"
+            and options.fused is not False
             and self.second is not None
             and self.second.device.type in _FUSED_DEVICES
             and not options.nesterov
@@ -105,7 +106,7 @@ def fused_adam(
         weight_decay=options.decay,
         eps=options.eps,
         amsgrad=False,
-        maximize=False,
+        maximize=options.maximize,
         grad_scale=None,
         found_inf=(~finite).float(),
     )

@@ -80,11 +80,11 @@ class GroupState:
           ValueError: if an option is out of range.
         """
         if group["lr"] is not self._lr:
-            check_lr(group["lr"])
+            check_lr(group["lr"], waits=False)
             self._lr = group["lr"]
         # Compared by identity: until they are validated, they may be anything, tensors for one.
         values = [group[name] for name in _COMPARED]
-        values.extend(group["betas"])
+        values.extend(group["betas"] if isinstance(group["betas"], (list, tuple)) else ())
         last = self._validated
         if self._config is None or not (
             len(values) == len(last) and all(map(operator.is_, values, last))
@@ -188,7 +188,8 @@ class GroupState:
     def _gather_grad(self, index: int, grad: Tensor) -> Tensor:
         """The full gradient of a parameter whose placement the distributors do not know."""
         if self._group["decay_mode"] == "l2":
-            grad = grad.add(self._group["params"][index], alpha=self._group["weight_decay"])
+            sign = -1 if self._group["maximize"] else 1  # gradients are negated later
+            grad = grad.add(self._group["params"][index], alpha=sign * self._group["weight_decay"])
         return whole(grad)
 
     def gather(self) -> list[Tensor]:
@@ -275,13 +276,14 @@ def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
         torch._foreach_mul_(grads, inverse)
 
 
-def step_options(group: Mapping[str, Any]) -> StepOptions:
-    """The options of a validated parameter group at its next step."""
+def step_options(group: dict[str, Any]) -> StepOptions:
+    """The options of a validated parameter group at its next step; notes a higher peak lr."""
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
     strength, mode = group["weight_decay"], group["decay_mode"]
     l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
     if mode == "independent":
         peak = max(group["peak_lr"], group.get("max_lr", 0.0))  # max_lr: OneCycleLR's
+        peak = group["peak_lr"] = max(peak, float(lr))
         decay = strength / peak if peak > 0 else 0.0
     chosen = {name: group[name] for name in _TAKEN}
     step = group["refresh_step"] + 1

@@ -21,18 +21,20 @@ from torch.optim.optimizer import ParamsT
 
 from ..plan.blocking import plan_parameter
 from ..plan.options import Grafting, Method
-from . import agreement, checkpoint, description
+from . import agreement, checkpoint, description, loading
 from .config import (
     BEFORE_STACKS,
     DTYPES,
     OPTIONS,
     DistributedConfig,
     ShampooConfig,
+    check_adamw_arguments,
     dtype_name,
 )
 from .diagnostics import Diagnostics, diagnostics
 from .group_state import GroupState, complete, unscale
 from .placement import Placements, all_true, check_unflattened, local
+from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
 
@@ -58,6 +60,8 @@ class Shampoo(torch.optim.Optimizer):
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
       method, block_size and all others: see `ShampooConfig`.
+      foreach, capturable, differentiable, amsgrad: as in `torch.optim.AdamW`; only those values
+        are taken that have a meaning here.
       distributed: how work and state are divided among ranks. "auto" divides them among all ranks
         wherever there is a process group, and follows the mesh of parameters that are DTensors;
         then every rank must call `step`. None keeps all on every rank.
@@ -73,9 +77,6 @@ class Shampoo(torch.optim.Optimizer):
     >>> bool(weight.square().sum() < 4)
     True
     """
-
-    # GradScaler then hands its scale over instead of waiting for the device to see an overflow.
-    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -116,13 +117,20 @@ class Shampoo(torch.optim.Optimizer):
         averaging: Literal["ema", "schedule_free"] | None = ShampooConfig.averaging,
         averaging_decay: float = ShampooConfig.averaging_decay,
         averaging_beta: float = ShampooConfig.averaging_beta,
+        maximize: bool = ShampooConfig.maximize,
+        fused: bool | None = ShampooConfig.fused,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        amsgrad: bool = False,
         distributed: DistributedConfig | Literal["auto"] | None = "auto",
     ) -> None:
         given = locals()
         self._placements = Placements(distributed)
         self._states = GroupStates(self._placements)
-        self._skipped: Tensor | None = None
+        self._skipped = SkippedSteps()
         self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
+        check_adamw_arguments(given)
         config = ShampooConfig(**{name: given[name] for name in OPTIONS})
         super().__init__(params, {name: getattr(config, name) for name in OPTIONS})
 
@@ -147,6 +155,7 @@ class Shampoo(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
+            check_adamw_arguments(group)
             config = ShampooConfig(**{name: group[name] for name in OPTIONS})
             for parameter in group["params"]:
                 check_unflattened(parameter)
@@ -160,6 +169,11 @@ class Shampoo(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         complete(group, self.defaults)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether `torch.amp.GradScaler` leaves it to `step` to unscale gradients and to skip."""
+        return any(group["fused"] for group in self.param_groups)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -218,9 +232,7 @@ class Shampoo(torch.optim.Optimizer):
         groups = [g for state in states if state.stacks for g in state.stacks.process_groups]
         if groups:
             finite = all_true(finite, list(dict.fromkeys(groups)))
-        if self._skipped is None:
-            self._skipped = torch.zeros((), dtype=torch.int64, device=finite.device)
-        self._skipped.add_((~finite).to(self._skipped.device))
+        self._skipped.add(finite)
         return finite
 
     @torch.no_grad()
@@ -267,13 +279,6 @@ class Shampoo(torch.optim.Optimizer):
         if needed:
             self._consolidated = entries
 
-    def _count_skipped(self) -> int:
-        """Steps skipped so far, moved from the device to where checkpoints keep them."""
-        if self._skipped is not None and self.param_groups:
-            self.param_groups[0]["skipped_steps"] += int(self._skipped)
-            self._skipped.zero_()
-        return sum(group["skipped_steps"] for group in self.param_groups)
-
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, independent of how blocks were stacked and of how many ranks own
         them; plain tensors, numbers and strings.
@@ -285,7 +290,7 @@ class Shampoo(torch.optim.Optimizer):
           RuntimeError: if other ranks own some of the state and have not been asked for it, see
             `consolidate_state_dict`.
         """
-        self._count_skipped()
+        self._skipped.count(self.param_groups)
         live, self.state = self.state, self._complete_state()
         try:
             saved = super().state_dict()
@@ -317,23 +322,27 @@ class Shampoo(torch.optim.Optimizer):
         """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
 
         Every rank loads the complete state and keeps the blocks it owns, whatever number of ranks
-        it was saved by.
+        it was saved by. State of `torch.optim.AdamW` is taken too: its moments, step counts, lr,
+        betas, eps and decay go on, factors begin anew.
 
         Raises:
-          ValueError: if the state does not fit the parameters; nothing has changed then.
+          ValueError: if the state does not fit the parameters or has values that no step leaves
+            behind, such as NaN; nothing has changed then.
         """
         previous = dict(self.__dict__)
         loaded: dict[str, Any] = {}
 
-        def note(_: torch.optim.Optimizer, final: dict[str, Any]) -> None:
-            loaded.update(final)
+        def note(_: torch.optim.Optimizer, final: dict[str, Any]) -> dict[str, Any]:
+            loaded.update(loading.with_options(final, self.param_groups))
+            return loaded
 
         hooks = [
             self.register_load_state_dict_pre_hook(note),
             self.register_load_state_dict_post_hook(lambda _: self._load(loaded), prepend=True),
         ]
         try:
-            super().load_state_dict(state_dict)
+            with torch.inference_mode(mode=False):
+                super().load_state_dict(state_dict)
         except BaseException:
             self.__dict__.update(previous)
             raise
@@ -344,15 +353,12 @@ class Shampoo(torch.optim.Optimizer):
     def _load(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
         # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
-        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        self.state = defaultdict(dict)
+        self.state = loading.entries(state_dict, self.param_groups)
         self._consolidated = None
-        for index, parameter in zip(saved, parameters, strict=True):
-            if index in state_dict["state"]:
-                self.state[parameter] = checkpoint.loaded_entry(state_dict["state"][index])
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
+            loading.check_group(group)
+            state.config(group)
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
                 if any(self._placements.of(p).owners > 1 for p in group["params"]):
                     state.loaded = agreement.fingerprints(self.state, group["params"])
@@ -360,7 +366,7 @@ class Shampoo(torch.optim.Optimizer):
                 self._states.ensure_stacks(group, state, known, self.state)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._count_skipped()
+        self._skipped.count(self.param_groups)
         placements = Placements(self._placements.config)
         return {
             **super().__getstate__(),
@@ -372,7 +378,7 @@ class Shampoo(torch.optim.Optimizer):
         super().__setstate__(saved)
         self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
         self._states = GroupStates(self._placements)
-        self._skipped, self._consolidated = None, None
+        self._skipped, self._consolidated = SkippedSteps(), None
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             complete(group, {**self.defaults, **BEFORE_STACKS})
 
@@ -384,7 +390,8 @@ class Shampoo(torch.optim.Optimizer):
         0.0
         """
         stacks = [state.stacks for state in self._group_states()]
-        return diagnostics(self._count_skipped(), self.param_groups, stacks)
+        skipped = self._skipped.count(self.param_groups)
+        return diagnostics(skipped, self.param_groups, stacks)
 
     def __repr__(self) -> str:
         """Options as resolved, each parameter's blocks or why it has none, and totals."""

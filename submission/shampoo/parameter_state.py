@@ -10,6 +10,7 @@ from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averaging import Averager
 from .config import StateConfig, check_saved
 from .placement import local
+from .preconditioners import SIDES
 from .stack import Stack, matrix_view, stack_view
 from .stack_group import Counters, StackGroup
 
@@ -34,8 +35,14 @@ def make_room(stack: Stack, names: Container[str]) -> None:
 
 
 def is_saved_name(name: str) -> bool:
-    """Whether `save` writes state of that name."""
-    return name == "step" or name in _ELEMENTWISE or "." in name
+    """Whether `save` writes state of that name.
+
+    >>> [name for name in ("step", "left_root.0", "lora.left", "slow") if is_saved_name(name)]
+    ['step', 'left_root.0']
+    """
+    kind, _, number = name.partition(".")
+    is_of_blocks = number.isdigit() and kind.startswith((*SIDES, "factor_weight"))
+    return name == "step" or name in _ELEMENTWISE or is_of_blocks
 
 
 def entries_of(stack: Stack, part: Part) -> Iterator[tuple[str, Tensor]]:
@@ -69,6 +76,8 @@ def load_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, value: Any)
         shape = tuple(parameter.shape)
     elif key != "step":
         shape = (part.total, *rows.shape[1:])
+    elif isinstance(value, (int, float)):
+        value = torch.tensor(float(value))
     value = check_saved(value, key, shape, parameter)
     if key in _ELEMENTWISE:
         matrix = value.reshape(part.matrix_shape)

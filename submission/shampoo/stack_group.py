@@ -103,8 +103,12 @@ class StackGroup:
             else:
                 self._fused.append((stack, *pair))
         batched = [self.stacks[number] for number in self._batched]
-        self.distributor.scatter_gradients(batched, grads, weights, options.l2)
         tensors = [stack.buffer for stack in batched]
+        if options.maximize:
+            self.distributor.scatter_gradients(batched, grads, weights, -options.l2)
+            torch._foreach_neg_(tensors)
+        else:
+            self.distributor.scatter_gradients(batched, grads, weights, options.l2)
         for _, _, fused_grads in self._fused:
             tensors.extend(fused_grads)
         if not tensors:

@@ -161,13 +161,10 @@ class GroupStates:
         entries = ParameterState.of(stacks.stack_groups, parameters, state.averager)
         for index in stacked:
             parameter = parameters[index]
-            is_owner = parameter in entries
             entry = entries.setdefault(parameter, ParameterState(parameter, state.averager))
             previous = saved.get(parameter, {})
             foreign = previous.keys() - set(entry.keys())
-            if parameter in self._rotated or not is_owner:
-                foreign = {name for name in foreign if not is_saved_name(name)}
-            entry.foreign.update({name: previous[name] for name in foreign})
+            entry.foreign.update({n: previous[n] for n in foreign if not is_saved_name(n)})
             if stacks.is_divided:
                 entry.remote_names = partial(names_of, stacks.plans[index], config, group)
             optimizer_state[parameter] = entry

@@ -12,6 +12,8 @@ class StepOptions:
 
     Attributes:
       lr: a float or a scalar tensor.
+      maximize: whether gradients are negated first.
+      fused: whether torch's fused kernel may be used, unless it is False.
       l2: strength of the decay that is added to gradients; 0 unless `decay_mode` is "l2".
       decay: strength of the decay of weights, a factor of the learning rate; 0 for "l2".
       refresh_step: the group's step count, from 1.
@@ -20,6 +22,8 @@ class StepOptions:
     lr: float | Tensor
     betas: tuple[float, float]
     eps: float
+    maximize: bool
+    fused: bool | None
     l2: float
     decay: float
     exponent: float | None

@@ -141,13 +141,14 @@ def test_no_gradients_is_no_step():
     assert optimizer.state_dict()["state"] == {}
 
 
+@pytest.mark.parametrize("fused", [None, True])
 @pytest.mark.parametrize("overflow", [False, True])
-def test_grad_scaler_unscales_and_skips_without_the_host_knowing(overflow):
+def test_grad_scaler_unscales_and_skips_also_without_the_host_knowing(overflow, fused):
     plain, scaled = (
         parameters([(6, 5), (4,)], torch.float32),
         parameters([(6, 5), (4,)], torch.float32),
     )
-    first, second = Shampoo(plain, lr=0.01), Shampoo(scaled, lr=0.01)
+    first, second = Shampoo(plain, lr=0.01), Shampoo(scaled, lr=0.01, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     scaler.scale(torch.zeros(()))
     set_grads(0, plain, scaled)
@@ -160,7 +161,7 @@ def test_grad_scaler_unscales_and_skips_without_the_host_knowing(overflow):
     scaler.update()
     first.step()
     assert_equal(scaled, before if overflow else plain)
-    assert second.diagnostics()["skipped_steps"] == overflow
+    assert second.diagnostics()["skipped_steps"] == (overflow and fused is True)
     assert scaler.get_scale() == (2.0**11 if overflow else 2.0**12)
 
 

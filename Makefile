@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
+TRAINERS := .venv-trainers
+TRAINERS_STAMP := $(TRAINERS)/.installed
 JOBS ?=
 RUNS ?= runs
 FULL := results/standins
@@ -28,7 +30,7 @@ ENTRIES := shampoo,adamw,nadamw
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet docs clean
+.PHONY: help setup lint format test test-trainers reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +55,14 @@ format: $(STAMP)  ## rewrite the sources in the house style
 
 test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+
+test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer and Lightning, in .venv-trainers (minutes)
+	OMP_NUM_THREADS=1 $(TRAINERS)/bin/python -m pytest --numprocesses=auto --dist=worksteal tests/examples
+
+$(TRAINERS_STAMP): requirements-trainers.txt requirements.txt
+	test -x $(TRAINERS)/bin/python || $(call quote,$(PYTHON)) -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python -m pip install --quiet --requirement requirements-trainers.txt
+	@touch $@
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
 	$(BIN)/python -m scripts.study --workloads=$(call quote,$(WORKLOADS)) --entries=shampoo,adamw --studies=3 \
@@ -139,4 +149,4 @@ $(DOCS_STAMP): requirements-docs.txt $(STAMP)
 	@touch $@
 
 clean:  ## remove the environments, caches and built documentation; results stay
-	rm -rf $(VENV) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build
+	rm -rf $(VENV) $(TRAINERS) .venv-algoperf .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build

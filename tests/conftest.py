@@ -1,12 +1,20 @@
 """What tests of several rooms share."""
 
 import json
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
+TOP = ("pyproject.toml", "README.md", "LICENSE")
+BUILD = "import setuptools.build_meta as meta, sys; print(meta.build_wheel(sys.argv[1]))"
 
 # A busy machine is slow, not wrong.
 settings.register_profile("no deadline", deadline=None)
@@ -23,3 +31,26 @@ def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what it is made of, since setuptools leaves files behind."""
+    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for path in (*ROOT.glob("requirements*.txt"), *map(ROOT.joinpath, TOP)):
+        shutil.copy(path, source)
+    shutil.copytree(ROOT / "submission", source / "submission")
+    subprocess.run(
+        [sys.executable, "-c", BUILD, str(output)], cwd=source, check=True, capture_output=True
+    )
+    (path,) = output.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to import `stacked_shampoo` from, with what the wheel has and nothing else."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder

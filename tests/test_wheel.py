@@ -1,10 +1,8 @@
 """The wheel has the optimizer alone, under one name, and works where nothing else is."""
 
 import importlib
-import shutil
 import subprocess
 import sys
-import zipfile
 from email.parser import Parser
 from pathlib import Path
 
@@ -13,30 +11,6 @@ import pytest
 import submission.shampoo
 
 ROOT = Path(__file__).parents[1]
-TOP = ("pyproject.toml", "README.md", "LICENSE")
-BUILD = "import setuptools.build_meta as meta, sys; print(meta.build_wheel(sys.argv[1]))"
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what it is made of, since setuptools leaves files behind."""
-    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for path in (*ROOT.glob("requirements*.txt"), *map(ROOT.joinpath, TOP)):
-        shutil.copy(path, source)
-    shutil.copytree(ROOT / "submission", source / "submission")
-    subprocess.run(
-        [sys.executable, "-c", BUILD, str(output)], cwd=source, check=True, capture_output=True
-    )
-    (path,) = output.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
 
 
 def test_one_name_and_one_dependency(site: Path) -> None:

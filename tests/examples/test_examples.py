@@ -1,0 +1,146 @@
+"""The examples run as a visitor runs them: as programs, with the wheel's package alone."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.logs import read_logs
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONGEST = 80
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def environment(site: Path) -> dict[str, str]:
+    """Of a process that finds the wheel's package and, at the end, this repository's modules."""
+    quiet = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return os.environ | quiet | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)}
+
+
+def run(environment: dict[str, str], folder: Path, *command: str) -> str:
+    """What Python prints with these arguments, in a folder of its own."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def example(name: str) -> str:
+    return str(ROOT / "examples" / f"{name}.py")
+
+
+def losses(printed: str) -> list[float]:
+    return [float(found) for found in re.findall(r"loss ([\d.]+)", printed)]
+
+
+def accuracies(printed: str) -> list[float]:
+    return [float(found) for found in re.findall(r"accuracy ([\d.]+)", printed)]
+
+
+def requires(*modules: str) -> None:
+    """Skips a test unless all these packages are installed."""
+    if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"no {', '.join(missing)} here; `make test-trainers` installs it")
+
+
+def test_each_is_short_and_in_the_table() -> None:
+    lengths = {path.name: path.read_text().count("\n") for path in EXAMPLES}
+    assert not {name: length for name, length in lengths.items() if length >= LONGEST}
+    listed = re.findall(r"^\| \[([\w.]+)\]\(\1\)", (ROOT / "examples/README.md").read_text(), re.M)
+    assert sorted(listed) == sorted(lengths)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None:
+    needed = {"hugging_face": ("transformers", "accelerate"), "lightning_trainer": ("lightning",)}
+    requires(*needed.get(path.stem, ()))
+    variables = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{ROOT}"}
+    printed = run(variables, ROOT, str(path), "--help")
+    assert printed.startswith("usage: ")
+    assert "show this help message" in printed
+
+
+def test_own_network_learns_with_either_optimizer(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    for optimizer in ("shampoo", "adamw"):
+        flags = (f"--optimizer={optimizer}", "--epochs=3")
+        found = accuracies(run(environment, tmp_path, example("own_network"), *flags))
+        assert len(found) == 3
+        assert found[-1] > 0.8, optimizer
+
+
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "hsdp"])
+def test_distributed_learns(environment: dict[str, str], tmp_path: Path, wrapper: str) -> None:
+    flags = (*TORCHRUN, example("distributed"), f"--wrapper={wrapper}", "--steps=40")
+    first, last = losses(run(environment, tmp_path, *flags))
+    assert last < first < 0.2
+
+
+def test_distributed_says_how_it_is_started(environment: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="start it with torchrun"):
+        run(environment, tmp_path, example("distributed"))
+
+
+def test_checkpoint_goes_on_where_it_left_off(environment: dict[str, str], tmp_path: Path) -> None:
+    """The same loss as without an interruption, on one process and then on two."""
+    whole = run(environment, tmp_path, example("checkpoint"), "--folder=whole", "--steps=20")
+    for steps, launcher in ((10, ()), (20, TORCHRUN)):
+        flags = (*launcher, example("checkpoint"), "--folder=parts", f"--steps={steps}")
+        printed = run(environment, tmp_path, *flags)
+        assert printed.startswith(f"step {steps - 9}:")
+    assert losses(printed)[-1] == pytest.approx(losses(whole)[-1], rel=1e-4)
+    assert losses(printed)[0] < losses(whole)[0] / 2
+
+
+def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_path: Path) -> None:
+    program = example("mixture_of_experts")
+    printed = run(environment, tmp_path, program, "--steps=200")
+    assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" in printed
+    assert "embed.weight [64, 24]: AdamW (table)" in printed
+    first, last = losses(printed)
+    assert last < first / 2
+    merged = run(environment, tmp_path, program, "--steps=0", "--matrix_dims=convolution")
+    assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" not in merged
+
+
+def test_hugging_face_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+    requires("transformers", "accelerate")
+    flags = (example("hugging_face"), "--output=out")
+    first = run(environment, tmp_path, *flags, "--epochs=1")
+    resumed = run(environment, tmp_path, *flags, "--epochs=2", "--resume")
+    whole = run(environment, tmp_path, example("hugging_face"), "--output=whole", "--epochs=2")
+    assert "step 47: test loss" in first and "step 94: test loss" in resumed
+    assert losses(resumed)[-1] == losses(whole)[-1] < losses(first)[-1]
+
+
+def test_lightning_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+    requires("lightning")
+    program = example("lightning_trainer")
+    first = run(environment, tmp_path, program, "--epochs=2", "--save=a.ckpt")
+    resumed = run(environment, tmp_path, program, "--epochs=4", "--resume=a.ckpt", "--save=b.ckpt")
+    assert "step 48:" in first and "step 96:" in resumed
+    assert accuracies(resumed)[-1] > 0.8
+
+
+def test_league_entry_writes_logs_that_a_report_reads(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    del environment["PYTHONPATH"]  # it needs the clone, not the package
+    flags = ("--steps=4", f"--output={tmp_path / 'logs'}")
+    printed = run(environment, ROOT, "-m", "examples.league_entry", *flags)
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["lion", "shampoo", "adamw"]
+    assert len(accuracies(printed)) == 3
+    read = read_logs(tmp_path / "logs")
+    assert set(read.frame.submission) == {"lion", "shampoo", "adamw"}
+    assert not read.problems

@@ -53,7 +53,7 @@ format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint  ## lint, then all tests (under 15 minutes on 2 cores, no downloads)
+test: lint $(DOCS_STAMP)  ## lint, then all tests and the documentation (under 15 minutes on 2 cores, no downloads)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer and Lightning, in .venv-trainers (minutes)

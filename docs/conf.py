@@ -27,17 +27,21 @@ sys.path.insert(0, _site.name)
 
 project = "stacked_shampoo"
 author = "The maintainers of distributed-shampoo-algoperf"
+copyright = author  # Sphinx's name for the line at the foot
 release = version = _settings["project"]["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "code"
+# A block without a language is what a command prints.
+highlight_language = "none"
 
 myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
+# One argument per line where a signature is longer.
+python_maximum_signature_line_length = 88
 napoleon_use_param = False
 # As written: several names may share a line.
 napoleon_custom_sections = [("Attributes", "params_style"), ("Items", "params_style")]

@@ -57,7 +57,7 @@ test: lint $(DOCS_STAMP)  ## lint, then all tests and the documentation (under 1
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer and Lightning, in .venv-trainers (minutes)
-	OMP_NUM_THREADS=1 $(TRAINERS)/bin/python -m pytest --numprocesses=auto --dist=worksteal tests/examples
+	OMP_NUM_THREADS=1 $(TRAINERS)/bin/python -m pytest --numprocesses=auto --dist=worksteal tests/trainers tests/examples
 
 $(TRAINERS_STAMP): requirements-trainers.txt requirements.txt
 	test -x $(TRAINERS)/bin/python || $(call quote,$(PYTHON)) -m venv $(TRAINERS)

@@ -1,0 +1,31 @@
+"""Hugging Face's Trainer trains, clips and resumes with the optimizer, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainers import problem
+
+pytest.importorskip("transformers", reason="no transformers here; see `make test-trainers`")
+pytest.importorskip("accelerate", reason="no accelerate here; see `make test-trainers`")
+
+from tests.trainers import with_hugging_face
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "clipped": {"max_grad_norm": 0.5},
+    "bf16 clipped": {"bf16": True, "max_grad_norm": 0.5},
+    "accumulated": {"gradient_accumulation_steps": 2},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("method", problem.METHODS)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, method: str, settings: dict[str, Any]
+) -> None:
+    whole, resumed = with_hugging_face.ends(method, tmp_path, **settings)
+    assert problem.largest_difference(whole, problem.weights(problem.network())) > 0.01
+    assert problem.largest_difference(resumed, whole) == 0

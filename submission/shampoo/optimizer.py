@@ -175,6 +175,7 @@ class Shampoo(torch.optim.Optimizer):
         """Whether `torch.amp.GradScaler` leaves it to `step` to unscale gradients and to skip."""
         return any(group["fused"] for group in self.param_groups)
 
+    @torch._disable_dynamo  # as in torch.optim; a compiled caller runs it as it is
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step; a step with a non-finite gradient changes nothing and is counted.

@@ -179,3 +179,16 @@ def test_gradients_of_a_compiled_model_are_taken_like_any_other():
             optimizer.step()
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_a_compiled_step_is_the_step(method):
+    weights, others = parameters(), parameters()
+    optimizer = Shampoo(weights, method=method, lr=0.01)
+    other = Shampoo(others, method=method, lr=0.01)
+    step = torch.compile(optimizer.step, backend="eager")
+    for seed in range(4):
+        set_grads(seed, weights, others)
+        step()
+        other.step()
+    assert_equal(weights, others)

@@ -58,7 +58,7 @@ def check_lr(lr: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class BlockingConfig:
-    """How parameters become blocks; fixed for a parameter group once it has taken a step.
+    """How parameters become blocks; where an option changes between steps, factors begin anew.
 
     Attributes:
       block_size: longest edge of a block. Larger blocks see more of a layer's correlations, at

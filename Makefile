@@ -19,6 +19,8 @@ TORCHVISION ?= 0.20.1
 CHECKOUT := .algorithmic-efficiency
 # For `make imagenet`: the one that goes with the torch of requirements.txt.
 IMAGENET_TORCHVISION := 0.28.0
+# For `make test-trainers`, without what only its own training loop needs.
+TORCHTITAN := torchtitan==0.3.0 spmd_types==0.2.3
 
 # A value as one word of the shell, whatever is in it; a flag, if its value is not empty; a folder of runs.
 quote = '$(subst ','\'',$(1))'
@@ -62,6 +64,7 @@ test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer and Ligh
 $(TRAINERS_STAMP): requirements-trainers.txt requirements.txt
 	test -x $(TRAINERS)/bin/python || $(call quote,$(PYTHON)) -m venv $(TRAINERS)
 	$(TRAINERS)/bin/python -m pip install --quiet --requirement requirements-trainers.txt
+	$(TRAINERS)/bin/python -m pip install --quiet --no-deps $(TORCHTITAN)
 	@touch $@
 
 reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)

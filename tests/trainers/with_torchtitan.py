@@ -1,0 +1,83 @@
+"""torchtitan's container of optimizers, saved and loaded by torch.distributed.checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.optim import Optimizer
+from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
+
+from tests.submission.shampoo import ranks
+from tests.trainers import problem
+
+STEPS, SAVED_AFTER = 30, 12
+
+
+class Container(OptimizersContainer):
+    """torchtitan's, which has one more optimizer to choose by name."""
+
+    @staticmethod
+    def _resolve_optimizer_factory(name: str) -> Callable[..., Optimizer]:
+        assert name == "Shampoo"
+        return lambda groups, **options: problem.optimizer(groups, groups[0]["method"], **options)
+
+
+def built(method: str, sharded: bool) -> tuple[nn.Module, Container]:
+    """The network and a container with two groups: weights decay, all else does not."""
+    model = problem.network()
+    if sharded:
+        fully_shard(model)
+    groups = [
+        ParamGroupConfig(
+            pattern=pattern,
+            optimizer_name="Shampoo",
+            optimizer_kwargs={"method": method, "weight_decay": decay},
+        )
+        for pattern, decay in ((r"[03]\.weight", 0.1), (".*", 0.0))
+    ]
+    # Of its implementations the one that passes foreach=True: there is no loop over blocks.
+    config = Container.Config(param_groups=groups, implementation="foreach")
+    return model, Container(config, model_parts=[model])
+
+
+def trained(model: nn.Module, optimizers: Container, steps: range) -> list[Tensor]:
+    """The model's weights after these steps; each rank sees all of a batch."""
+    batches = list(problem.loader())
+    for step in steps:
+        inputs, targets = batches[step % len(batches)]
+        optimizers.zero_grad()
+        problem.loss(model(inputs), targets).backward()
+        optimizers.step()
+    optimizers.zero_grad()
+    return [getattr(w, "full_tensor", lambda w=w: w)() for w in problem.weights(model)]
+
+
+def state(model: nn.Module, optimizers: Container) -> dict[str, Any]:
+    return {"model": model.state_dict(), "optimizer": optimizers.state_dict()}
+
+
+def ends_of_rank(
+    rank: int, method: str, folder: Path, sharded: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What `ends` returns, on a rank."""
+    saved = folder / "saved"
+    model, optimizers = built(method, sharded)
+    trained(model, optimizers, range(SAVED_AFTER))
+    dcp.save(state(model, optimizers), checkpoint_id=saved)
+    whole = trained(model, optimizers, range(SAVED_AFTER, STEPS))
+    model, optimizers = built(method, sharded)
+    target = state(model, optimizers)
+    dcp.load(target, checkpoint_id=saved)
+    model.load_state_dict(target["model"])
+    optimizers.load_state_dict(target["optimizer"])
+    return whole, trained(model, optimizers, range(SAVED_AFTER, STEPS))
+
+
+def ends(method: str, folder: Path, world: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights at the end of the uninterrupted run and of the resumed one, under FSDP2 or alone."""
+    if world == 1:
+        return ends_of_rank(0, method, folder, False)
+    return ranks.run(world, ends_of_rank, method, folder, True)[0]

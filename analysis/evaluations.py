@@ -112,6 +112,24 @@ def is_impossible(frame: pd.DataFrame, version: str | None = None) -> np.ndarray
     return impossible
 
 
+def sort_keys(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
+    """How good each evaluation is, less being better.
+
+    Args:
+      frame: with `workload` and `validation_metric`.
+      version: of the benchmark, as `workloads.registry.facts` takes it.
+
+    Returns:
+      float [rows]; inf for NaN and for impossible values.
+    """
+    values = frame["validation_metric"].to_numpy(float)
+    keys = np.full(len(frame), np.inf)
+    for name, rows in frame.groupby("workload").indices.items():
+        facts = registry.facts(str(name), version)
+        keys[rows] = values[rows] * (-1 if facts.direction == "max" else 1)
+    return np.where(np.isnan(keys) | is_impossible(frame, version), np.inf, keys)
+
+
 def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
     """Whether each evaluation is as good as the validation target, which counts as met.
 

@@ -36,8 +36,8 @@ CAPTIONS = {
     ),
     "learning_curves": (
         "Learning curves show the one point of each entry whose median over studies has fewest "
-        "steps, so its numbers can be larger than those of the table, for which each study picks "
-        "its own best."
+        "steps or, where all medians miss, comes nearest to the target, so its numbers can be "
+        "larger than those of the table, for which each study picks its own best."
     ),
 }
 

@@ -163,7 +163,7 @@ def judge_trials(
         trials=trials,
         studies=studies,
         cells=cells,
-        points=scoring.score_points(trials),
+        points=scoring.score_points(trials, frame, facts_version(rules)),
         intervals=intervals,
         other_steps=list(other_steps.index),
         problems=problems,

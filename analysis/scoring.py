@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis import profiles
-from analysis.evaluations import meets_target
+from analysis import evaluations, profiles
 from analysis.logs import TRIAL_KEYS, TRIAL_NOTES
 from workloads.rulesets import Ruleset
 
@@ -75,7 +74,7 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     first = np.flatnonzero(np.diff(trial, prepend=-1))
     count = np.diff(first, append=len(trial))
     last = first + count - 1
-    met = np.where(meets_target(frame, version), np.arange(len(trial)), len(trial))
+    met = np.where(evaluations.meets_target(frame, version), np.arange(len(trial)), len(trial))
     hit = np.minimum.reduceat(met, first) if len(trial) else met
     reached = hit < len(trial)
     hit = np.where(reached, hit, first)
@@ -247,18 +246,22 @@ def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return cells
 
 
-def score_points(trials: pd.DataFrame) -> pd.DataFrame:
+def score_points(
+    trials: pd.DataFrame, frame: pd.DataFrame | None = None, version: str | None = None
+) -> pd.DataFrame:
     """Each point of each entry over its studies; a trial's number is the point's.
 
     Args:
       trials: as `score_trials` returns.
+      frame: their evaluations, as far as they are known.
+      version: as for `score_trials`.
 
     Returns:
       entry, workload, trial, studies (in which the point ran), reached (studies in which it met the
       target), cut (in which it was cut before), median_steps, median_seconds (inf where the median
       study misses), best (whether it is the entry's best on the workload: the smallest
       median_steps, ties by median_seconds, then by trial; where every median misses, the most
-      studies reached, then the lowest trial),
+      studies reached, then the best median of the best validation values, then the lowest trial),
       hyperparameters (compact JSON with sorted keys, empty where not logged; a list of the distinct
       ones where studies disagree).
     """
@@ -272,8 +275,14 @@ def score_points(trials: pd.DataFrame) -> pd.DataFrame:
         hyperparameters=("hyperparameters", _join_distinct),
     ).rename(columns={"submission": "entry"})
     missed = np.isinf(points["median_steps"])
-    ranked = points.assign(rank=np.where(missed, -points["reached"], 0))
-    ranked = ranked.sort_values(["median_steps", "median_seconds", "rank", "trial"], kind="stable")
+    ranked = points.assign(rank=np.where(missed, -points["reached"], 0), nearest=0.0)
+    if frame is not None and len(frame):
+        keys = frame[TRIAL_KEYS].assign(key=evaluations.sort_keys(frame, version))
+        nearest = keys.groupby(TRIAL_KEYS)["key"].min().groupby([*CELL_KEYS, "trial"]).median()
+        named = pd.MultiIndex.from_frame(points[["entry", "workload", "trial"]])
+        ranked["nearest"] = np.where(missed, nearest.reindex(named).to_numpy(), 0.0)
+    order = ["median_steps", "median_seconds", "rank", "nearest", "trial"]
+    ranked = ranked.sort_values(order, kind="stable")
     best = ranked.drop_duplicates(["entry", "workload"]).index
     hyperparameters = points.pop("hyperparameters")
     return points.assign(best=points.index.isin(best), hyperparameters=hyperparameters)

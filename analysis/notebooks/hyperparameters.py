@@ -99,10 +99,11 @@ else:
 
 # %%
 logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
-trials = scoring.score_trials(read_logs(logs_path, ignore=logs_path / "report").frame)
+frame = read_logs(logs_path, ignore=logs_path / "report").frame
+trials = scoring.score_trials(frame)
 won = sensitivity.points_won(trials)
 table(won.assign(submission=won["submission"].map(style.label)), left=2)
-points = scoring.score_points(trials)
+points = scoring.score_points(trials, frame)
 sums = points.groupby(["entry", "trial"])[["reached", "studies"]].sum()
 share = (sums["reached"] / sums["studies"]).map("{:.0%}".format).unstack("trial").fillna("")
 share.columns = [f"point {trial}" for trial in share]

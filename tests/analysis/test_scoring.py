@@ -289,6 +289,23 @@ def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -
     assert picked == {("adamw", "a"): 3, ("adamw", "b"): 2, ("shampoo", "b"): 2}
 
 
+def test_the_best_of_points_that_all_miss_is_the_nearest(tmp_path: Path) -> None:
+    # Of accuracies the second point's median is best, though the third has the best study.
+    accuracies = [(0.5, 0.6, 0.7), (0.7, 0.8, 0.8), (0.1, 0.6, 0.89)]
+    for trial, values in enumerate(accuracies, start=1):
+        for study, value in enumerate(values):
+            write_trial(tmp_path, "adamw", "mnist_vit", study, trial, [0.1, value, 0.3])
+    for trial, loss in enumerate((0.47, 0.46, 0.45), start=1):
+        write_trial(tmp_path, "adamw", "flights_dlrm", 0, trial, [0.6, loss, math.nan, -math.inf])
+    frame = read_logs(tmp_path).frame
+    trials = scoring.score_trials(frame)
+    assert not trials["reached"].any()
+    for evaluations, expected in ((None, [1, 1]), (frame, [3, 2])):
+        points = scoring.score_points(trials, evaluations)
+        assert points["workload"].unique().tolist() == ["flights_dlrm", "mnist_vit"]
+        assert points["trial"][points["best"]].tolist() == expected
+
+
 def test_points_name_their_hyperparameters(tmp_path: Path) -> None:
     for study, rate in enumerate((0.1, None, 0.1, 0.2)):
         point = None if rate is None else {"rate": rate}

@@ -4,8 +4,8 @@ Importing the registry loads neither data nor a deep-learning framework.
 
 >>> facts("mnist_vit").stands_in_for
 'imagenet_vit'
->>> facts("fastmri").step_hint, facts("fastmri", "v0.5").step_hint
-(18094, 36189)
+>>> facts("fastmri").max_runtime_seconds, facts("fastmri", "v0.6").max_runtime_seconds
+(2745, 4430)
 """
 
 import importlib
@@ -42,7 +42,7 @@ def names(suite: str | None = None, version: str | None = None) -> list[str]:
 
     Args:
       suite: `standin` or `official`.
-      version: of the benchmark, for official workloads: `v0.5` or `v0.6`; None means the newest.
+      version: of the benchmark, for official workloads, such as `v0.6`; None means the newest.
 
     Raises:
       UserError: for an unknown version.
@@ -58,7 +58,7 @@ def facts(name: str, version: str | None = None) -> WorkloadFacts:
 
     Args:
       name: of the workload.
-      version: of the benchmark, for an official workload: `v0.5` or `v0.6`; None means the newest.
+      version: of the benchmark, for an official workload; None means the newest.
         Stand-ins are the same whatever it is.
 
     Raises:

@@ -12,11 +12,10 @@ from types import MappingProxyType
 
 from common.cli import UserError
 from workloads import registry
-from workloads.official.facts import RULES, VERSIONS
+from workloads.official.facts import NEWEST, RULES, VERSIONS
 
 STANDIN = "standin"
 
-_RULES_OF_STANDINS = "v0.6"
 _TRIALS = {"external": 5, "self_tuning": 1}
 
 
@@ -25,7 +24,7 @@ class Ruleset:
     """The rules that a set of logs is scored by.
 
     Attributes:
-      version: `v0.5`, `v0.6`, or `standin` for the workloads that run here.
+      version: of the benchmark, or `standin` for the workloads that run here.
       name: `external` (five points, the best one counts) or `self_tuning` (no hyperparameters).
       studies: repeats per workload, over which the median is taken.
       trials: points per study.
@@ -59,7 +58,7 @@ def ruleset(version: str, name: str = "external") -> Ruleset:
     """The rules of a version.
 
     Args:
-      version: `v0.5`, `v0.6`, or `standin`, which has the rules of v0.6.
+      version: of the benchmark, or `standin`, which has the rules of v1.0.
       name: `external`, or `self_tuning` for official versions.
 
     Raises:
@@ -72,7 +71,7 @@ def ruleset(version: str, name: str = "external") -> Ruleset:
     if name not in allowed:
         raise UserError(f"{version} has no ruleset {name!r}; it has {', '.join(allowed)}")
     is_standin = version == STANDIN
-    rules = RULES[_RULES_OF_STANDINS if is_standin else version]
+    rules = RULES[NEWEST if is_standin else version]
     held_out = {} if is_standin else {base: tuple(v) for base, v in rules.held_out.items()}
     return Ruleset(
         version=version,

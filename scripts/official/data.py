@@ -217,7 +217,7 @@ class Request:
         setup, size = self._setup, self._data.size_gib
         lines = {
             "data set": f"{self._data.title}, from {setup.owner}",
-            "download": f"{setup.download_gib:,.4g} GiB",
+            "download": f"{setup.download_gib:,.4g} GiB" if setup.download_gib else "",
             "on the way": f"{setup.data_gib:,.4g} GiB in {self.root}",
             "": f"{setup.temp_gib:,.4g} GiB in {self.temporary}" if setup.temp_gib else "",
             "at the end": f"{size:,.4g} GiB, once leftovers are deleted",

@@ -11,11 +11,13 @@ LARGER_IS_BETTER = ("accuracy", "ssim", "mean_average_precision", "bleu")
 ROWS = [row for rows in OFFICIAL.values() for row in rows.values()]
 
 
-def test_versions_hold_the_same_workloads_but_the_announced_one():
-    assert VERSIONS[:2] == ("v0.5", "v0.6") and VERSIONS[-1] == NEWEST
-    assert set(OFFICIAL["v0.6"]) == set(OFFICIAL["v0.5"]) | {"finewebedu_lm"}
-    assert len(OFFICIAL["v0.6"]) == 11 + 3 * 4 + 3 * 4
-    assert (RULES["v0.5"].gpus, RULES["v0.6"].gpu) == (8, "V100")
+def test_versions_hold_the_same_workloads_but_the_language_model():
+    assert VERSIONS == ("v0.5", "v0.6", "v1.0") and VERSIONS[-1] == NEWEST
+    assert set(OFFICIAL["v0.5"]) == set(OFFICIAL["v0.6"])
+    assert set(OFFICIAL["v1.0"]) == set(OFFICIAL["v0.6"]) | {"finewebedu_lm"}
+    assert len(OFFICIAL["v0.6"]) == 10 + 3 * 4 + 3 * 4
+    hardware = [(RULES[version].gpus, RULES[version].gpu) for version in VERSIONS]
+    assert hardware == [(8, "V100"), (8, "V100"), (4, "A100")]
 
 
 @pytest.mark.parametrize("facts", ROWS, ids=lambda facts: f"{facts.name}-{facts.version}")
@@ -42,18 +44,19 @@ def test_rows_are_those_of_their_base_and_of_a_possible_size(facts):
     assert facts.direction == ("max" if facts.metric in LARGER_IS_BETTER else "min")
 
 
-def test_known_figures_of_both_versions():
-    old, new = (registry.official("wmt", version) for version in ("v0.5", "v0.6"))
-    assert (old.step_hint, new.step_hint) == (133_333, 120_000)
-    assert (old.max_runtime_seconds, new.max_runtime_seconds) == (48_151, 43_336)
-    assert old.self_tuning_max_runtime_seconds == 3 * 48_151
-    assert old.validation_target == new.validation_target == 30.8491
+def test_known_figures_of_all_versions():
+    rows = [registry.official("wmt", version) for version in VERSIONS]
+    assert [row.step_hint for row in rows] == [133_333, 120_000, 120_000]
+    assert [row.max_runtime_seconds for row in rows] == [48_151, 43_336, 16_114]
+    assert [row.eval_period_seconds for row in rows] == [840, 840, 644]
+    assert rows[0].self_tuning_max_runtime_seconds == 3 * 48_151
+    assert {row.validation_target for row in rows} == {30.8491}
     assert registry.facts("wmt") is registry.official("wmt", NEWEST)
     assert registry.facts("imagenet_resnet").validation_target == pytest.approx(0.77431)
     assert registry.facts("wmt_attention_temp").test_target < 100
-    announced = registry.official("finewebedu_lm")
-    assert announced.test_target is None and not announced.meets(1.0, announced.test_target)
-    assert any("announced" in source for source in announced.sources)
+    newest = registry.official("finewebedu_lm")
+    assert newest.test_target is None and not newest.meets(1.0, newest.test_target)
+    assert any("22.432" in source for source in newest.sources)
 
 
 def test_data_sets_agree_with_what_is_counted():
@@ -68,8 +71,7 @@ def test_data_sets_agree_with_what_is_counted():
     assert [sum(count) for count in counts] == [4 * examples for examples in splits]
     assert sum(least for least, _ in counts) <= speech.files - 7 <= sum(most for _, most in counts)
     for name, one in data.items():
-        assert set(one.setups) == set(one.trees)
-        assert bool(one.setups) == (name != "finewebedu_lm")
+        assert set(one.setups) == set(one.trees) == {"pytorch", "jax"}, name
 
 
 MODEL = {
@@ -100,8 +102,8 @@ def test_rows_are_checked(change, fact):
 @pytest.mark.parametrize(
     ("ask", "facts"),
     [
-        (lambda: registry.facts("wmt", "v0.7"), "version 'v0.7'; known: v0.5, v0.6"),
-        (lambda: registry.official("wmt", "v0.7"), "version 'v0.7'; known: v0.5, v0.6"),
+        (lambda: registry.facts("wmt", "v0.7"), "version 'v0.7'; known: v0.5, v0.6, v1.0"),
+        (lambda: registry.official("wmt", "v0.7"), "version 'v0.7'; known: v0.5, v0.6, v1.0"),
         (lambda: registry.names(version="v0.7"), "version 'v0.7'"),
         (lambda: registry.facts("finewebedu_lm", "v0.5"), r"'finewebedu_lm' in v0\.5; known: "),
         (lambda: registry.official("mnist_vit"), "no official workload; those are: criteo1tb,"),

@@ -23,7 +23,11 @@ def test_rules_of_each_version(version, name, studies, trials, factor):
     assert hash(rules) == hash(ruleset(version, name)) and rules == ruleset(version, name)
 
 
-def test_eight_base_workloads_are_scored_and_v05_holds_variants_out():
+def test_base_workloads_are_eight_then_nine_and_v05_holds_variants_out():
+    assert len(ruleset("v1.0").base_workloads) == 9
+    assert set(ruleset("v1.0").base_workloads) - set(ruleset("v0.6").base_workloads) == {
+        "finewebedu_lm"
+    }
     for version in ("v0.5", "v0.6"):
         rules = ruleset(version)
         assert len(rules.base_workloads) == 8 and "finewebedu_lm" not in rules.base_workloads
@@ -44,7 +48,9 @@ def test_budgets_are_those_of_the_version():
     assert ruleset("v0.5", "self_tuning").budget_seconds("fastmri_tanh") == 26_577
     assert ruleset("v0.6").budget_seconds("fastmri") == 4_430
     assert ruleset("v0.6", "self_tuning").budget_seconds("criteo1tb") == 11_554.5
-    for version in ("v0.5", "v0.6"):
+    assert ruleset("v1.0").budget_seconds("fastmri") == 2_745
+    assert ruleset("v1.0", "self_tuning").budget_seconds("criteo1tb") == 13_372.5
+    for version in ("v0.5", "v0.6", "v1.0"):
         for name in registry.names("official", version):
             row = registry.official(name, version)
             rules = ruleset(version, "self_tuning")
@@ -60,7 +66,7 @@ def test_stand_ins_have_their_own_rules():
 @pytest.mark.parametrize(
     ("version", "name", "facts"),
     [
-        ("v0.7", "external", "version 'v0.7'; known: v0.5, v0.6, standin"),
+        ("v0.7", "external", "version 'v0.7'; known: v0.5, v0.6, v1.0, standin"),
         ("v0.6", "open", "no ruleset 'open'; it has external, self_tuning"),
         ("standin", "self_tuning", "standin has no ruleset 'self_tuning'; it has external"),
         ("v0.5", "external", r"unknown workload 'finewebedu_lm' in v0\.5"),

@@ -209,9 +209,9 @@ def test_every_parameter_gets_a_gradient(workload):
 
 def test_targets_are_met_in_the_metrics_direction(workload, monkeypatch):
     metric, name = workload.target_metric_name, workload.name
-    target = 0.5
     facts = registry.facts(name)
-    better, worse = (0.6, 0.4) if facts.direction == "max" else (0.4, 0.6)
+    target = 0.5 if facts.direction == "max" else 2.5
+    better, worse = (0.6, 0.4) if facts.direction == "max" else (2.4, 2.6)
     rows = {
         name: dataclasses.replace(facts, validation_target=target, test_target=None),
     }

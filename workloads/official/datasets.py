@@ -22,7 +22,7 @@ class SetUp:
     Attributes:
       flag: the script's flag for this data set, without dashes.
       owner: from whom the data come.
-      download_gib: the size of the download.
+      download_gib: the size of the download; None where no source gives it.
       data_gib: the most that the data directory holds on the way, leftovers included.
       licence: the data's terms.
       leftovers: files that no workload reads, and a person may delete.
@@ -37,7 +37,7 @@ class SetUp:
 
     flag: str
     owner: str
-    download_gib: float
+    download_gib: float | None
     data_gib: float
     licence: str
     leftovers: str

@@ -5,6 +5,7 @@
 A test fails where a document is not up to date.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,24 +37,10 @@ def main(argv: Sequence[str]) -> None:
         print(f"wrote {document}")
 
 
-def _budgets() -> str:
-    """Budgets of base workloads in each version."""
-    rows = []
-    for base in _bases():
-        cells: dict[str, str] = {"workload": base.name}
-        for version in VERSIONS:
-            steps = external = self_tuning = "–"
-            if base.name in registry.names("official", version):
-                row = registry.official(base.name, version)
-                steps, external = f"{row.step_hint:,}", _hours(row.max_runtime_seconds)
-                self_tuning = _hours(row.self_tuning_max_runtime_seconds)
-            cells |= {
-                f"{version} steps": steps,
-                f"{version} external": external,
-                f"{version} self-tuning": self_tuning,
-            }
-        rows.append(cells | {"evaluated every": f"{base.eval_period_seconds:,} s"})
-    return table(rows)
+def _budgets(version: str) -> str:
+    """Budgets of the base workloads of a version."""
+    rows = [registry.official(name, version) for name in registry.names("official", version)]
+    return _cells((row for row in rows if not row.base), _BUDGETS)
 
 
 def _notes() -> str:
@@ -161,6 +148,14 @@ _MODELS: Mapping[str, Callable[[OfficialFacts], Any]] = {
     "dropout": lambda row: number(row.model.dropout_rate, "g"),
     "label smoothing": lambda row: "heeded" if row.model.smooths_labels else "ignored",
 }
+# Steps of the hint, and what a trial may use.
+_BUDGETS: Mapping[str, Callable[[OfficialFacts], Any]] = {
+    "workload": lambda row: row.name,
+    "steps": lambda row: f"{row.step_hint:,}",
+    "external": lambda row: _hours(row.max_runtime_seconds),
+    "self-tuning": lambda row: _hours(row.self_tuning_max_runtime_seconds),
+    "evaluated every": lambda row: f"{row.eval_period_seconds:,} s",
+}
 # What differs in a variant from its base.
 _VARIANTS: Mapping[str, Callable[[OfficialFacts], Any]] = {
     "variant": lambda row: row.name,
@@ -204,7 +199,10 @@ def _cells(rows: Iterable[Any], columns: Mapping[str, Callable[[Any], Any]]) -> 
 TABLES: Mapping[str, Callable[[], str]] = {
     "targets": lambda: _cells(_bases(), _TARGETS),
     "models": lambda: _cells(_bases(), _MODELS),
-    "budgets": _budgets,
+    **{
+        f"budgets_{version.replace('.', '_')}": functools.partial(_budgets, version)
+        for version in VERSIONS
+    },
     "variants": lambda: _cells((row for row in _rows() if row.base), _VARIANTS),
     "notes": _notes,
     "rates": lambda: _spaces(_RATES),

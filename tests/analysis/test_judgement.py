@@ -33,7 +33,7 @@ def test_the_baseline_is_the_first_that_is_there(
     [
         ({"mnist_vit"}, None, "standin", ""),
         ({"mnist_vit"}, "v0.5", "standin", "only stand-in workloads"),
-        ({"mnist_vit", "wmt"}, None, "v0.6", "no --version given; taken as v0.6"),
+        ({"mnist_vit", "wmt"}, None, "v1.0", "no --version given; taken as v1.0"),
         ({"wmt"}, "v0.5", "v0.5", ""),
     ],
 )

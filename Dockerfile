@@ -6,8 +6,8 @@ FROM ${BASE}
 # The interpreter of the base; it must be Python 3.11, which the benchmark is pinned to.
 ARG PYTHON=python3
 # The benchmark's own versions by default; 2.13.0 and 0.28.0 are those tested here without a GPU.
-ARG TORCH=2.5.1
-ARG TORCHVISION=0.20.1
+ARG TORCH=2.9.0
+ARG TORCHVISION=0.24.0
 # A further package index, such as PyTorch's of packages without CUDA.
 ARG PIP_EXTRA_INDEX_URL
 

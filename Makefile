@@ -12,10 +12,11 @@ FULL := results/standins
 # For `make score`: where the report goes unless one says so.
 OUTPUT ?= $(or $(RUNS),runs)/score
 
-# The official benchmark, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
-ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@2c90454fc05d5bdf3598b0c7651e611f132a7060
-TORCH ?= 2.5.1
-TORCHVISION ?= 0.20.1
+# The official benchmark at its v1.0, for `make algoperf`. A local checkout: ALGOPERF_SOURCE=file:///path/to/it
+# v0.6 is @2c90454fc05d5bdf3598b0c7651e611f132a7060 with TORCH=2.5.1 TORCHVISION=0.20.1.
+ALGOPERF_SOURCE ?= git+https://github.com/mlcommons/algorithmic-efficiency@58491177c1a0cfcf75f6b2331c512a7d6facd842
+TORCH ?= 2.9.0
+TORCHVISION ?= 0.24.0
 CHECKOUT := .algorithmic-efficiency
 # For `make imagenet`: the one that goes with the torch of requirements.txt.
 IMAGENET_TORCHVISION := 0.28.0
@@ -122,7 +123,7 @@ data: $(STAMP)  ## data of an official workload: WORKLOAD=ogbg DATA=~/data [CHEC
 	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official.data --workload=$(call quote,$(WORKLOAD)) --data_dir=$(call quote,$(DATA)) $(if $(CHECK),--check) \
 	  $(if $(DRY_RUN),--dry_run) $(call flag,temp_dir,$(TEMP)) $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
 
-official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=8 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]
+official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=4 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]
 	@test -n $(call quote,$(WORKLOAD)) && test -n $(call quote,$(ENTRY)) || { echo "error: say which: make official WORKLOAD=imagenet_resnet ENTRY=shampoo" >&2; exit 2; }
 	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official --workload=$(call quote,$(WORKLOAD)) --entry=$(call quote,$(ENTRY)) --experiment_dir=$(call runs,official) \
 	  $(call flag,study,$(STUDY)) $(call flag,trial,$(TRIAL)) $(call flag,gpus,$(GPUS)) $(call flag,data_dir,$(DATA)) \

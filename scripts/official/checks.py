@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
-from scripts.local.environment import ROOT, available_cores
+from scripts.local.environment import available_cores
 from scripts.official import paths, resources
 from scripts.official.command import Node, variables
 from scripts.official.keep import KEPT
@@ -38,6 +37,8 @@ _USED_GPU_GB = 2.0
 _SHARED_GB = 1.0
 # Below that, ranks wait for their data loaders.
 _CORES_PER_GPU = 4
+# Of the version's memory; the system itself has the rest.
+_MEMORY_SHARE = 0.9
 
 Answer = Mapping[str, Any]
 
@@ -241,18 +242,26 @@ class Checks:
 
     def warnings(self) -> Iterator[str]:
         """Differences that let a trial run, but make its times differ from those published."""
-        makefile = (ROOT / "Makefile").read_text("utf-8")
-        pinned = re.search(r"^TORCH \?= (\S+)", makefile, re.MULTILINE)
+        version = self.planned[0].version
+        rules, gpus = RULES[version], self.node.gpus
         torch = str(self.answer.get("torch", ""))
-        if pinned and torch and torch.partition("+")[0] != pinned[1]:
-            yield f"PyTorch {torch}, where the benchmark has {pinned[1]}"
-        rules, gpus = RULES[self.planned[0].version], self.node.gpus
+        if torch and torch.partition("+")[0] != rules.torch:
+            yield f"PyTorch {torch}, where {version} has {rules.torch}"
+        if not gpus:
+            return
         names = sorted({gpu["name"] for gpu in self.answer.get("gpus", ())})
-        if gpus and names and (gpus != rules.gpus or any(rules.gpu not in name for name in names)):
-            budgets = f"budgets are for {rules.gpus} {rules.gpu} GPUs"
-            yield f"{budgets}, not for {gpus} of {', '.join(names)}"
+        if names and (gpus != rules.gpus or any(rules.gpu not in name for name in names)):
+            yield (
+                f"budgets of {version} are for {rules.gpus} {rules.gpu} of {rules.gpu_gb} GB, not "
+                f"for {gpus} of {', '.join(names)}: times are not comparable with published ones"
+            )
+        memory = resources.available_gb()
+        if memory < _MEMORY_SHARE * rules.memory_gb:
+            yield f"{memory:.0f} GB of memory are available, where {version} has {rules.memory_gb}"
         cores = len(available_cores())
-        if gpus <= cores < _CORES_PER_GPU * gpus:
+        if rules.cores is not None and gpus <= cores < rules.cores:
+            yield f"{cores} CPU cores, where {version} has {rules.cores}"
+        elif gpus <= cores < _CORES_PER_GPU * gpus:
             yield (
                 f"{cores} CPU cores for {gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "
                 "ranks wait for their data"

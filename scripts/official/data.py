@@ -33,7 +33,6 @@ from workloads import registry
 from workloads.official.datasets import DATASETS, FRAMEWORKS, DataSet, SetUp
 
 FLAGS = flags.FLAGS
-SCRIPT = "datasets/dataset_setup.py"
 _URLS = {
     flag: file
     for data in DATASETS.values()
@@ -141,10 +140,12 @@ class Request:
         """The script with its flags, run by the benchmark's Python from its checkout.
 
         Raises:
-          UserError: for an address that is absent, leads to another file than the script expects,
-            or has expired.
+          UserError: for a workload that the checkout lacks, or an address that is absent, leads to
+            another file than the script expects, or has expired.
         """
-        setup = self._setup
+        setup, version = self._setup, installation.version_of(checkout)
+        if self.workload not in registry.names("official", version):
+            raise UserError(f"--workload={self.workload}: {checkout} is {version}, which lacks it")
         arguments = [f"--data_dir={self.root}"]
         if setup.temp_gib:
             arguments.append(f"--temp_dir={self.temporary}")
@@ -162,9 +163,10 @@ class Request:
             arguments.append("--skip_download")
         if not self.interactive_deletion:
             arguments.append("--interactive_deletion=false")
-        # The script imports `datasets`, the folder that it lies in, and no package has it.
+        script = installation.setup_script(checkout)
+        # The script imports the folder that it lies in, and no package has it.
         path = os.pathsep.join(filter(None, (str(checkout), os.environ.get("PYTHONPATH"))))
-        return Command((str(python), SCRIPT, *arguments), checkout, {"PYTHONPATH": path})
+        return Command((str(python), script, *arguments), checkout, {"PYTHONPATH": path})
 
     def check(self) -> int:
         """Prints what is missing; 1 if anything is, else 0."""

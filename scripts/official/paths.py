@@ -1,6 +1,6 @@
 """Folders of the official workloads' data below one root, and a check of their files.
 
-The root is the `--data_dir` of the benchmark's own `datasets/dataset_setup.py`; folders are those
+The root is the `--data_dir` of the benchmark's own `dataset_setup.py`; folders are those
 that it makes and that the benchmark's `docker/scripts/startup.sh` expects.
 """
 
@@ -29,8 +29,7 @@ def runner_flags(workload: str, root: Path, framework: str = "pytorch") -> list[
       `--librispeech_tokenizer_vocab_path=…`; absolute paths, whether they exist or not.
 
     Raises:
-      UserError: for an unknown workload or framework, or one whose class the benchmark's commit
-        lacks.
+      UserError: for an unknown workload or framework.
 
     >>> runner_flags("imagenet_vit_glu", Path("/data"))
     ['--data_dir=/data/imagenet/pytorch', '--imagenet_v2_data_dir=/data/imagenet/pytorch']
@@ -117,13 +116,4 @@ def tree_of(workload: str, framework: str = "pytorch") -> Tree:
     """The files of a workload's data; UserError as `runner_flags`."""
     if framework not in FRAMEWORKS:
         raise UserError(f"unknown framework {framework!r}; known: {', '.join(FRAMEWORKS)}")
-    trees = registry.official(workload).data.trees
-    if not trees:
-        names = registry.names("official")
-        rows = [registry.official(name) for name in names]
-        known = ", ".join(sorted(row.name for row in rows if row.data.trees and not row.base))
-        raise UserError(
-            f"{workload} has no data to set up: the benchmark's commit lacks its class; those that "
-            f"have are: {known}"
-        )
-    return trees[framework]
+    return registry.official(workload).data.trees[framework]

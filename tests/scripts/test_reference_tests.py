@@ -29,6 +29,8 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "submission_runner.py").write_text("")
     (folder / "algoperf").mkdir()
     shutil.copy(ROOT / "submission/algoperf_api/spec_fallback.py", folder / "algoperf/spec.py")
+    for name in ("wmt", "finewebedu_lm"):
+        (folder / "algoperf/workloads" / name).mkdir(parents=True)
     for kind in ("passes", "fails", "hangs"):
         shutil.copy(FAKE, folder / f"tests/{kind}.py")
     return folder
@@ -48,6 +50,7 @@ def rows(checkout: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> None:
+    (checkout / "algoperf/workloads/finewebedu_lm").rmdir()  # as in v0.6
     scripts = [f"{name}:{checkout}/tests/{kind}.py" for name, kind in (
         ("mnist", "passes"), ("ogbg", "fails"), ("wmt", "hangs")
     )]  # fmt: skip
@@ -79,6 +82,34 @@ def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> 
     manifest = json.loads((checkout.parent / "table/manifest.json").read_text())
     environment = manifest["invocations"][0]["benchmark_environment"]
     assert environment["python_version"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_the_language_model_has_a_test_of_ours(checkout: Path) -> None:
+    (checkout / "tests/reference_algorithm_tests.py").write_text(
+        "import sys, unittest\n"
+        "_EXPECTED_METRIC_NAMES = {}\n"
+        "def _make_one_batch_workload(cls, name, framework, size, use_fake_input_queue, n_gpus):\n"
+        "    return cls()\n"
+        "class Workload:\n"
+        "    def _build_input_queue(self):\n"
+        "        raise ValueError('no fake batch')\n"
+        "class Test(unittest.TestCase):\n"
+        "    def test(self):\n"
+        "        for name in ('mnist', 'finewebedu_lm'):\n"
+        "            made = _make_one_batch_workload(Workload, name, 'jax', 3, True, n_gpus=1)\n"
+        "            if name == 'mnist':\n"
+        "                self.assertRaises(ValueError, made._build_input_queue)\n"
+        "        batch = next(made._build_input_queue('rng', split='train'))\n"
+        "        assert batch['inputs'].shape == batch['weights'].shape == (3, 1024)\n"
+        "        assert (batch['inputs'][:, 1:] == batch['targets'][:, :-1]).all()\n"
+        "        assert 0 <= batch['targets'].min() < 50_000 < batch['targets'].max() < 50_257\n"
+        "        print(_EXPECTED_METRIC_NAMES)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, reference_tests.TEST_OF_LM], cwd=checkout, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "{'finewebedu_lm': ['train/ppl', 'validation/ppl']}" in done.stdout
 
 
 def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None:

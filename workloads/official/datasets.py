@@ -77,7 +77,7 @@ class DataSet:
         source gives; None where no source gives it.
       files: the number of files; None likewise.
       train_examples, validation_examples, test_examples: sizes of the splits.
-      setups, trees: by framework; empty where the benchmark's commit cannot set it up.
+      setups, trees: by framework.
     """
 
     title: str
@@ -93,7 +93,7 @@ class DataSet:
 def _dataset(values: Mapping[str, Any], where: str) -> DataSet:
     """A row of the file; what it says under a framework's name holds for that framework alone."""
     setups, trees = {}, {}
-    for framework in FRAMEWORKS if "setup" in values else ():
+    for framework in FRAMEWORKS:
         place, other = f"{where}, {framework}", values.get(framework, {})
         setups[framework] = row(SetUp, values["setup"] | other.get("setup", {}), place)
         trees[framework] = row(Tree, other.get("tree", values["tree"]), place)

@@ -47,7 +47,9 @@ class Version:
     """The rules of one version of the benchmark.
 
     Attributes:
-      gpus, gpu: the hardware that budgets are for.
+      gpus, gpu, gpu_gb: the hardware that budgets are for, and the memory of one GPU.
+      memory_gb, cores: of the whole machine; None where no source gives the cores.
+      torch, torchvision: their releases.
       studies: repeats per workload, over which the median is taken.
       self_tuning_factor: budget of a self-tuning run over that of an externally tuned one.
       base_workloads: over which the score is averaged.
@@ -56,6 +58,11 @@ class Version:
 
     gpus: int
     gpu: str
+    gpu_gb: int
+    memory_gb: int
+    cores: int | None
+    torch: str
+    torchvision: str
     studies: int
     self_tuning_factor: float
     base_workloads: tuple[str, ...]

@@ -21,9 +21,9 @@ from tests.scripts.official.trees import grow
 from workloads import registry
 
 ANSWER: dict[str, Any] = {
-    "torch": "2.5.1+cu124",
-    "algoperf": "0.6",
-    "gpus": [{"name": "V100", "used_gb": 0.4}] * 8,
+    "torch": "2.9.0+cu128",
+    "algoperf": "1.0.0",
+    "gpus": [{"name": "NVIDIA A100-SXM4-40GB", "used_gb": 0.4}] * 4,
     "workloads": {
         "mnist": {
             "max_runtime_seconds": 60,
@@ -50,7 +50,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return answer
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cores: int = 32, gb: float = 64.0) -> None:
+def machine(monkeypatch: pytest.MonkeyPatch, cores: int = 24, gb: float = 350.0) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
     memory = SimpleNamespace(available=int(gb * 1e9))
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
@@ -74,7 +74,7 @@ def failing(
 def test_a_good_node_passes_in_silence(
     tmp_path: Path, trial: OfficialTrial, good: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Checks([trial], Place(tmp_path).node(8), good).run(NAMES)
+    Checks([trial], Place(tmp_path).node(4), good).run(NAMES)
     assert capsys.readouterr().err == ""
 
 
@@ -85,7 +85,7 @@ def test_all_problems_at_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    good["gpus"] = [{"name": "V100", "used_gb": 9.0}] * 3
+    good["gpus"] = [{"name": "A100", "used_gb": 9.0}] * 3
     good["workloads"]["mnist"]["batch_sizes"]["toy"] = 17
     good["workloads"]["mnist"]["max_runtime_seconds"] = 59
     good["workloads"]["mnist"]["test_target"] = 0.96
@@ -97,17 +97,17 @@ def test_all_problems_at_once(
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "gethostbyname", unknown)
-    lines = failing(trial, Place(tmp_path).node(8), good, capsys)
+    lines = failing(trial, Place(tmp_path).node(4), good, capsys)
     assert set(lines) == set(NAMES) - {"benchmark"}
-    assert "PyTorch 2.5.1+cu124 sees 3 here" in lines["gpus"][0]
-    assert lines["gpus"][1].startswith("GPU 0, V100, is in use: 9.0 GB")
-    assert "training with toy, 17, is no multiple of 8" in lines["batch_size"][0]
-    assert "max_runtime_seconds in v0.6 is 60, that of" in lines["version"][0]
-    assert "test_target in v0.6 is 0.97, that of" in lines["version"][1]
-    assert lines["cores"][0].startswith("1 CPU cores are available to 8 processes")
+    assert "PyTorch 2.9.0+cu128 sees 3 here" in lines["gpus"][0]
+    assert lines["gpus"][1].startswith("GPU 0, A100, is in use: 9.0 GB")
+    assert "training with toy, 17, is no multiple of 4" in lines["batch_size"][0]
+    assert "max_runtime_seconds in v1.0 is 60, that of" in lines["version"][0]
+    assert "test_target in v1.0 is 0.97, that of" in lines["version"][1]
+    assert lines["cores"][0].startswith("1 CPU cores are available to 4 processes")
     assert str(tmp_path / "data/MNIST") in lines["data"][0]
     assert "mnist needs 0.0 for 3 checkpoints" in lines["disk"][0]
-    assert lines["memory"][0].startswith("0.0 GB") and "at least 20.0" in lines["memory"][0]
+    assert lines["memory"][0].startswith("0.0 GB") and "at least 10.0" in lines["memory"][0]
     assert lines["memory"][1].startswith("/dev/shm has 0.10 GB")
     assert "processes cannot meet at localhost: Name or service not known" in lines["port"]
 
@@ -126,11 +126,16 @@ def test_only_mnist_trains_on_a_cpu(
 
 
 @pytest.mark.parametrize(
-    ("torch", "gpu", "gpus", "cores", "facts"),
+    ("version", "torch", "gpus", "machine_of", "facts"),
     [
-        ("2.9.0", "V100", 8, 32, ["PyTorch 2.9.0, where the benchmark has 2.5.1"]),
-        ("2.5.1", "H100", 4, 32, ["8 V100 GPUs, not for 4 of H100"]),
-        ("2.5.1", "V100", 8, 31, ["31 CPU cores for 8 GPUs"]),
+        ("v1.0", "2.5.1", "4 A100-SXM4-40GB", (24, 350), ["PyTorch 2.5.1, where v1.0 has 2.9.0"]),
+        ("v0.6", "2.5.1", "8 Tesla V100-SXM2-16GB", (96, 240), []),
+        ("v0.6", "2.5.1", "8 V100", (31, 240), ["31 CPU cores for 8 GPUs"]),
+        ("v0.6", "2.5.1", "4 A100", (24, 240), ["8 V100 of 16 GB, not for 4 of A100"]),
+        ("v1.0", "2.9.0", "8 A100", (48, 350), ["4 A100 of 40 GB, not for 8 of A100"]),
+        ("v1.0", "2.9.0", "4 H100", (24, 350), ["for 4 of H100: times are not comparable"]),
+        ("v1.0", "2.9.0", "4 A100", (23, 350), ["23 CPU cores, where v1.0 has 24"]),
+        ("v1.0", "2.9.0", "4 A100", (24, 300), ["300 GB of memory are available, where v1.0 has"]),
     ],
 )
 def test_other_versions_and_machines_are_warned_of(
@@ -139,15 +144,17 @@ def test_other_versions_and_machines_are_warned_of(
     good: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    version: str,
     torch: str,
-    gpu: str,
-    gpus: int,
-    cores: int,
+    gpus: str,
+    machine_of: tuple[int, float],
     facts: list[str],
 ) -> None:
-    machine(monkeypatch, cores=cores)
-    good["torch"], good["gpus"] = torch, [{"name": gpu, "used_gb": 0.4}] * gpus
-    Checks([trial], Place(tmp_path).node(gpus), good).run(NAMES)
+    machine(monkeypatch, *machine_of)
+    number, name = int(gpus[0]), gpus[2:]
+    good["torch"], good["gpus"] = torch, [{"name": name, "used_gb": 0.4}] * number
+    made = dataclasses.replace(trial, version=version)
+    Checks([made], Place(tmp_path).node(number), good).run(NAMES)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(facts)
     for line, fact in zip(lines, facts, strict=True):

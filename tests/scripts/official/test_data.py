@@ -39,10 +39,10 @@ PLACES = Path("/opt/benchmark"), Path("/opt/python")
 def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose script notes how it was called, then does what `then.py` says."""
     checkout = tmp_path / "benchmark"
-    (checkout / "datasets").mkdir(parents=True)
+    (checkout / "dataset").mkdir(parents=True)
     (checkout / "submission_runner.py").touch()
     (checkout / "then.py").write_text("")
-    (checkout / "datasets/dataset_setup.py").write_text(
+    (checkout / "dataset/dataset_setup.py").write_text(
         "import os, runpy, sys\n"
         "with open('called', 'w') as stream:\n"
         "    print([os.getcwd(), os.environ['PYTHONPATH'], *sys.argv], file=stream)\n"
@@ -68,7 +68,7 @@ def wish(workload: str, root: Path, **changes: Any) -> Request:
 def flags_of(workload: str, **changes: Any) -> str:
     """The script's flags, without the directories."""
     arguments = wish(workload, Path("/data"), **changes).command(*PLACES).arguments
-    assert arguments[:3] == ("/opt/python", "datasets/dataset_setup.py", "--data_dir=/data")
+    assert arguments[:3] == ("/opt/python", "dataset/dataset_setup.py", "--data_dir=/data")
     return " ".join(arguments[3:])
 
 
@@ -152,7 +152,20 @@ def test_a_set_up_that_works(
     assert output.endswith(f"the runner's flags:\n--data_dir={root}/ogbg\n")
     where, path, *called = ast.literal_eval((benchmark / "called").read_text())
     assert (where, path.split(":")[0]) == (str(benchmark), str(benchmark))
-    assert called == ["datasets/dataset_setup.py", f"--data_dir={root}", "--ogbg"]
+    assert called == ["dataset/dataset_setup.py", f"--data_dir={root}", "--ogbg"]
+
+
+def test_the_set_up_of_v06_lies_elsewhere_and_lacks_the_language_model(
+    benchmark: Path, tmp_path: Path
+) -> None:
+    (benchmark / "dataset").rename(benchmark / "datasets")
+    request = wish("finewebedu_lm", tmp_path)
+    arguments = request.command(benchmark, Path("/p")).arguments
+    assert arguments[1] == "datasets/dataset_setup.py"
+    assert arguments[2:] == (f"--data_dir={tmp_path}", f"--temp_dir={tmp_path}/tmp", "--finewebedu")
+    (benchmark / "algoperf/workloads/wmt").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^--workload=finewebedu_lm: .* is v0.6, which lacks it"):
+        request.command(benchmark, Path("/p"))
 
 
 def test_a_set_up_that_fails_ends_in_what_is_there(
@@ -220,7 +233,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("cd /b && PYTHONPATH=/b")
     assert done.stdout.endswith(
-        f" /p datasets/dataset_setup.py --data_dir={tmp_path} --temp_dir={tmp_path}/tmp "
+        f" /p dataset/dataset_setup.py --data_dir={tmp_path} --temp_dir={tmp_path}/tmp "
         "--criteo1tb\n"
     )
     done = finish(*call, "--workload=fastmri", "--check")
@@ -238,7 +251,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 PARSE = """
 import importlib.util, sys
 from absl import flags
-spec = importlib.util.spec_from_file_location("dataset_setup", "datasets/dataset_setup.py")
+spec = importlib.util.spec_from_file_location("dataset_setup", sys.argv[1])
 spec.loader.exec_module(importlib.util.module_from_spec(spec))
 for line in sys.stdin.read().splitlines():
     flags.FLAGS.unparse_flags()
@@ -255,7 +268,7 @@ def test_the_benchmarks_script_knows_all_flags() -> None:
     except UserError as error:
         pytest.skip(f"the benchmark is not installed: {error}")
     lines = []
-    names = [name for name in registry.names("official") if registry.official(name).data.setups]
+    names = registry.names("official", installation.version_of(checkout))
     for framework in FRAMEWORKS:
         for name in names:
             for skipped in (False, True):
@@ -268,7 +281,7 @@ def test_the_benchmarks_script_knows_all_flags() -> None:
                 )
                 lines.append("\t".join(request.command(checkout, python).arguments[1:]))
     done = subprocess.run(
-        [python, "-c", PARSE],
+        [python, "-c", PARSE, installation.setup_script(checkout)],
         cwd=checkout,
         input="\n".join(lines),
         capture_output=True,

@@ -11,8 +11,7 @@ from tests.scripts.official.trees import grow, name, resize
 from workloads import registry
 from workloads.official.datasets import FRAMEWORKS, Tree
 
-# Later than the benchmark's commit, so nothing of it can be set up.
-WORKLOADS = [name for name in registry.names("official") if name != "finewebedu_lm"]
+WORKLOADS = registry.names("official")
 BASES = [name for name in WORKLOADS if not registry.official(name).base]
 
 
@@ -141,7 +140,6 @@ def test_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     [
         ("imagenet", "pytorch", "unknown workload 'imagenet'"),
         ("mnist_vit", "pytorch", "mnist_vit is no official workload"),
-        ("finewebedu_lm", "pytorch", "finewebedu_lm has no data to set up: .* cifar, criteo1tb"),
         ("ogbg", "torch", "unknown framework 'torch'; known: pytorch, jax"),
     ],
 )

@@ -7,9 +7,9 @@ but the batch and the names of the expected metrics is that file's.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 WORKLOAD = "finewebedu_lm"
@@ -52,7 +52,7 @@ def with_batches(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     """Runs the test; the exit code is that of absltest."""
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     reference: Any = importlib.import_module("tests.reference_algorithm_tests")
     absltest: Any = importlib.import_module("absl.testing.absltest")
     reference._EXPECTED_METRIC_NAMES[WORKLOAD] = ["train/ppl", "validation/ppl"]

@@ -49,21 +49,14 @@ def filled(document: Path) -> str:
 
 
 def study_table() -> str:
-    """The table of the committed study's report in six columns, ratios to AdamW in brackets."""
+    """Of the table in the committed study's report, what a reader of the README asks first."""
     report = (ROOT / "results" / "standins" / "report" / "report.md").read_text("utf-8")
     lines = report.split("## Time to target\n\n")[1].split("\n\n")[0].splitlines()
     names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    narrow = []
-    for cells in (dict(zip(names, row, strict=True)) for row in rows):
-        kept = {name: cells[name] for name in ("workload", "entry", "reached")}
-        for name, relative in (("steps", "steps"), ("seconds", "seconds"), ("ms per step", "cost")):
-            against = cells[f"{relative} / AdamW"]
-            if against != documents.UNKNOWN:
-                against = against.replace(" [", "; ").replace(", ", " to ").replace("]", "")
-                cells[name] += f" ({against})"
-            kept[name] = cells[name]
-        narrow.append(kept)
-    return documents.table(narrow, left=3, fmt="pipe")
+    left_out = {names.index(name) for name in ("trials", "best point per study")}
+    kept = [index for index in range(len(names)) if index not in left_out]
+    shown = ({names[index]: row[index] for index in kept} for row in rows)
+    return documents.table(shown, left=3, fmt="pipe")
 
 
 def points_table(entry: str) -> str:

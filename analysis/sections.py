@@ -44,8 +44,9 @@ the validation target, so it is known to one evaluation period. A study counts t
 seconds of its best trial, which is the one that meets the target at the earliest evaluation.
 Numbers are medians over studies, and a study that misses the target counts as infinite. Seconds per
 step, and the cost ratio of them, are medians over all trials in their whole length, from the first
-evaluation on; the seconds ratio is therefore only about steps ratio x cost ratio. A ratio below 1
-is in the entry's favour; its interval is in brackets. Trials are points x studies."""
+evaluation on; the seconds ratio is therefore only about steps ratio x cost ratio. Ratios to the
+baseline are in parentheses, their intervals in brackets; a ratio below 1 is in the entry's favour.
+Trials are points x studies."""
 # Above these, a table or a list is folded away, or left to its file.
 _ROWS = 40
 _POINTS = 60

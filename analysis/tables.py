@@ -25,6 +25,8 @@ from analysis.texts import (
 from common import documents
 from workloads.rulesets import STANDIN
 
+_NO_ENDS = (math.nan, math.nan)
+
 
 def scores_table(judged: Judgement, fmt: str = "pipe") -> str:
     """Every submission's score, and its times relative to the baseline's, for people.
@@ -80,32 +82,66 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
     """
     cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
     known = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
-    against = None if judged.baseline is None else f" / {style.label(judged.baseline)}"
+    against = None if judged.baseline is None else style.label(judged.baseline)
     rows = []
     for key in itertools.product(judged.facts, judged.entries):
         if key not in cells:
             continue
-        row, ratio = cells[key], known.get(key)
+        row = cells[key]
         columns = {"workload": row.workload, "entry": style.label(row.submission)}
         if not brief:
             columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
         columns["reached"] = reached_text(row.reached, row.studies, row.cut)
-        columns["steps"] = steps_text(row.median_steps, row.cut)
-        if against is not None:
-            other = row.submission in judged.other_steps
-            steps = math.nan if other else row.steps_ratio
-            columns[f"steps{against}"] = interval_text(steps, math.nan, math.nan)
-        columns["seconds"] = seconds_text(row.median_seconds, row.cut)
-        if against is not None and ratio is not None:
-            ends = (math.nan, math.nan) if brief else (ratio.ci_low, ratio.ci_high)
-            columns[f"seconds{against}"] = interval_text(ratio.ratio, *ends)
-        columns["ms per step"] = ratio_text(1000 * row.steady_seconds_per_step)
-        if against is not None:
-            columns[f"cost{against}"] = ratio_text(row.steady_cost_ratio)
+        comparable = row.submission not in judged.other_steps
+        columns |= _measures(row, known.get(key), comparable, against, brief)
         if not brief:
             columns["best point per study"] = row.best_trials
         rows.append(columns)
     return _table(rows, fmt, left=2)
+
+
+def _measures(
+    row: Any, ratio: Any, comparable: bool, against: str | None, brief: bool
+) -> dict[str, str]:
+    """Steps, seconds and cost of one cell, and what they are relative to the baseline's.
+
+    Args:
+      row: of the judgement's cells.
+      ratio: of its ratios, None where there is none.
+      comparable: whether its steps are counted as the baseline's.
+      against: the baseline's label, None without one.
+      brief: whether relative figures have columns of their own, and no intervals.
+    """
+    steps = row.steps_ratio if comparable else math.nan
+    seconds, low, high = (
+        (math.nan,) * 3 if ratio is None else (ratio.ratio, ratio.ci_low, ratio.ci_high)
+    )
+    if brief:
+        low = high = math.nan
+    measures = (
+        ("steps", "steps", steps_text(row.median_steps, row.cut), interval_text(steps, *_NO_ENDS)),
+        (
+            "seconds",
+            "seconds",
+            seconds_text(row.median_seconds, row.cut),
+            interval_text(seconds, low, high),
+        ),
+        (
+            "ms per step",
+            "cost",
+            ratio_text(1000 * row.steady_seconds_per_step),
+            ratio_text(row.steady_cost_ratio),
+        ),
+    )
+    columns = {}
+    for name, relative, text, exact in measures:
+        if against is None:
+            columns[name] = text
+        elif brief:
+            columns |= {name: text, f"{relative} / {against}": exact}
+        else:
+            columns[f"{name} (/ {against})"] = text if exact == UNKNOWN else f"{text} ({exact})"
+    return columns
 
 
 def points_table(points: pd.DataFrame) -> str:

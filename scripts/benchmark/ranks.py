@@ -206,28 +206,25 @@ def summarize(ranks: Sequence[Row]) -> Row:
 
 def table(settings: Row, rows: Sequence[Row]) -> str:
     """The measurements as Markdown."""
-    ratios = {
-        "own work / alone": "own_work",
-        "CPU of all / alone": "all_cpu",
-        "wall / alone": "wall",
-        "gloo's CPU / own work": "communication_cpu",
-        "communication / own work": "communication_to_work",
-        "communication / wall": "communication_share",
-    }
-    body = [
-        {
+    body = []
+    for row in rows:
+        slowest = number(max(rank["thread"] for rank in row["divided"]), ".1f")
+        own_work = number(row["own_work"], ".2f")
+        shares = ("communication_to_work", "communication_share")
+        cells = {
             "network": row["network"],
-            "mode": row["mode"],
-            "ranks": row["world"],
+            "ranks": f"{row['world']} {row['mode']}",
             "alone, ms": number(row["alone"]["thread"], ".1f"),
-            "slowest rank's own work, ms": number(
-                max(rank["thread"] for rank in row["divided"]), ".1f"
+            "slowest rank's own work, ms (/ alone)": f"{slowest} ({own_work})",
+            "CPU of all / alone": number(row["all_cpu"], ".2f"),
+            "wall / alone": number(row["wall"], ".2f"),
+            "gloo's CPU / own work": number(row["communication_cpu"], ".2f"),
+            "communication / own work, / wall": ", ".join(
+                number(row[key], ".2f") for key in shares
             ),
-            **{title: number(row[key], ".2f") for title, key in ratios.items()},
             "sent by a rank, MB": number(max(row["bytes_sent"]) / 1e6, ".2f"),
         }
-        for row in rows
-    ]
+        body.append(cells)
     load = number(settings["load_average"], ".1f")
     lines = [
         "# A step divided among processes",

@@ -226,9 +226,16 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
             for row in results[name]:
                 if row["exponent"] == exponent:
                     value = f"{row[key]:g}" if isinstance(row[key], float) else row[key]
-                    rows.setdefault(value, {header: value})[row["method"]] = cell(row)
+                    rows.setdefault(value, {header: value})[_title(row["method"])] = cell(row)
             lines.append(table(rows.values()))
     return "\n".join(lines) + "\n"
+
+
+def _title(method: str) -> str:
+    """A solver's name in words, which may break where a column is narrow."""
+    words = {"newton_denman_beavers": "Newton-Denman-Beavers", "coupled_newton": "coupled Newton"}
+    solver, comma, rest = method.partition(",")
+    return words.get(solver, solver) + comma + rest
 
 
 def _errors(row: Row) -> str:

@@ -145,13 +145,22 @@ def _steps_text(row: Row, median: float) -> str:
     return "not reached" if math.isinf(median) else f"{median:g}"
 
 
+def _median_text(row: Row) -> str:
+    ratio = ratio_text(row.ratio, row.ratio_bound)
+    return f"{_steps_text(row, row.median_steps)} ({ratio})"
+
+
+def _near_text(row: Row) -> str:
+    ratio = ratio_text(row.near_ratio, row.near_ratio_bound)
+    return f"{_steps_text(row, row.near_median_steps)} ({ratio})"
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """A table of ratios over workloads, and one of all numbers per workload."""
     summary: dict[str, dict[str, str]] = {}
     for row in rows:
         cells = summary.setdefault(row.variant, {"variant": row.variant, "against": row.baseline})
-        ratio = ratio_text(row.ratio, row.ratio_bound)
-        cells[row.workload] = f"{_steps_text(row, row.median_steps)} ({ratio})"
+        cells[row.workload] = _median_text(row)
     title = "Median steps to the target (ratio to the baseline's)."
     parts = [title, documents.table(summary.values())]
     for workload in dict.fromkeys(row.workload for row in rows):
@@ -169,10 +178,8 @@ def _cells(row: Row) -> dict[str, str]:
         "rate": documents.number(row.learning_rate, "g") + ("*" if row.at_edge else ""),
         "reached": f"{row.reached} of {row.seeds}",
         "steps per seed": row.steps,
-        "median": _steps_text(row, row.median_steps),
-        "ratio": ratio_text(row.ratio, row.ratio_bound),
-        "near": _steps_text(row, row.near_median_steps),
-        "near ratio": ratio_text(row.near_ratio, row.near_ratio_bound),
+        "median (ratio)": _median_text(row),
+        "near (ratio)": _near_text(row),
         "best validation": documents.number(row.best_validation, ".5g"),
         "CPU ms per step": documents.number(row.milliseconds_per_step, ".1f"),
         "failures": row.failures,

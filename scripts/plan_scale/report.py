@@ -22,7 +22,6 @@ _LLAMAS = ("llama3.2-1b", "llama3.2-3b", "llama3-8b", "llama3-70b")
 
 # Okabe and Ito's, which people with colour-blindness tell apart.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-_PLAN = {"model": "model", "ranks": "world", "mesh": "mesh"}
 _MESHES = {"fsdp": ("-", "o"), "ddp": ("--", "s"), "hsdp:8": (":", "^"), "hsdp:64": (":", "D")}
 
 
@@ -97,21 +96,21 @@ def one(title: str, question: Question, plan: Row) -> str:
 
 def table(settings: Row, rows: Sequence[Row]) -> str:
     """The sweep as Markdown."""
-    times = {
-        "step, ms": "step",
-        "refresh, ms": "refresh",
-        "messages, ms": "communication",
-        "AdamW, ms": "adamw",
-    }
-    plans = [{name: row[key] for name, key in _PLAN.items()} for row in rows]
+
+    def milliseconds(row: Row, name: str) -> str:
+        return f"{1e3 * row['seconds'][name]:.2f}"
+
+    plans = [{"model": row["model"], "ranks": f"{row['world']} {row['mesh']}"} for row in rows]
     sizes = [
         {
-            "parameters": f"{row['parameters'] / 1e6:,.1f} M",
-            "with factors": f"{row['preconditioned']:.0%}",
+            "parameters, with factors": (
+                f"{row['parameters'] / 1e6:,.1f} M, {row['preconditioned']:.0%}"
+            ),
             "balance": f"{row['balance']:.2f}",
             "state per rank, GiB": f"{row['state']['max'] / _GIB:.3f}",
-            "memory per rank, GiB": f"{row['memory_total'] / _GIB:.2f}",
-            "AdamW's": f"{row['adamw_memory_total'] / _GIB:.2f}",
+            "memory per rank, GiB (AdamW's)": (
+                f"{row['memory_total'] / _GIB:.2f} ({row['adamw_memory_total'] / _GIB:.2f})"
+            ),
             "sent per step, MB": f"{row['bytes_sent'] / 1e6:,.1f}",
         }
         for row in rows
@@ -119,7 +118,9 @@ def table(settings: Row, rows: Sequence[Row]) -> str:
     costs = [
         {
             "refresh, GFLOP": f"{row['refresh']['flops_mean'] / 1e9:,.2f}",
-            **{title: f"{1e3 * row['seconds'][name]:.2f}" for title, name in times.items()},
+            "step (AdamW's)": f"{milliseconds(row, 'step')} ({milliseconds(row, 'adamw')})",
+            "refresh": milliseconds(row, "refresh"),
+            "messages": milliseconds(row, "communication"),
             "overhead": documents.number(overhead(row), ".1%"),
         }
         for row in rows
@@ -135,7 +136,7 @@ def table(settings: Row, rows: Sequence[Row]) -> str:
         "memory includes weights, gradients, buffers and a step's temporaries, no activations.",
         *("", "## Memory and messages", ""),
         documents.table([plan | cells for plan, cells in zip(plans, sizes, strict=True)]),
-        *("", "## A step, modelled", ""),
+        *("", "## A step, modelled, in ms", ""),
         documents.table([plan | cells for plan, cells in zip(plans, costs, strict=True)]),
     ]
     return "\n".join(lines) + "\n"

@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _main_official(numbers: Sequence[int]) -> int:
     _refuse(_FOR_STANDINS, "standin")
-    workloads = rulesets.ruleset(FLAGS.version).base_workloads
+    workloads = rulesets.ruleset(suite.version()).base_workloads
     if FLAGS["workloads"].present:
         workloads = tuple(dict.fromkeys(FLAGS.workloads))
     chosen = None if FLAGS.trials == ["all"] else _numbers("all, or numbers from 1")

@@ -19,6 +19,7 @@ from scripts.local import metrics_log
 from scripts.local import trial as trials
 from scripts.local.metrics_log import EVALUATIONS, MEASUREMENTS
 from scripts.local.trial import FLAGS_GIVEN, HPARAMS, LOG
+from scripts.official import ends
 from scripts.official.entry import SPACE
 from scripts.official.trial import OfficialTrial
 
@@ -82,27 +83,12 @@ def ending(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     step, seconds = int(float(rows[-1]["global_step"])), float(rows[-1]["score"])
     return {
         "status": "complete",
-        "reason": _reason(trial, evaluations, step, seconds),
+        "reason": ends.reason(trial, directory, evaluations, step, seconds),
         "global_step": step,
         "accumulated_submission_time": seconds,
         "evaluations": len(evaluations),
         "preemption_count": int(float(rows[-1].get("preemption_count") or 0)),
     }
-
-
-def _reason(trial: OfficialTrial, evaluations: Rows, step: int, seconds: float) -> str:
-    """The reason for which the runner left its training loop."""
-    facts, targets = trial.facts, []
-    for split, target in (("validation", facts.validation_target), ("test", facts.test_target)):
-        values = (float(row.get(f"{split}/{facts.metric}") or "nan") for row in evaluations)
-        targets.append(any(facts.meets(value, target) for value in values))
-    if all(targets):
-        return "targets"
-    if seconds >= trial.budget_seconds:
-        return "time"
-    if trial.trial.max_steps is not None and step >= trial.trial.max_steps:
-        return "steps"
-    return "submission"
 
 
 def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
 from workloads import registry, search_space
 from workloads.official import search_spaces
-from workloads.official.facts import NEWEST, RULES, VERSIONS
+from workloads.official.facts import RULES, VERSIONS
 from workloads.search_space import Point
 
 FLAGS = flags.FLAGS
@@ -35,7 +35,9 @@ def define_flags() -> None:
         "gpus", None, "that train a trial together (default: the version's); 0: CPU, mnist only", 0
     )
     flags.DEFINE_string("data_dir", "~/data", "root of the data sets, as `make data` makes it")
-    flags.DEFINE_enum("version", NEWEST, VERSIONS, "of the benchmark, for targets and budgets")
+    flags.DEFINE_enum(
+        "version", None, VERSIONS, "of the benchmark, for targets and budgets (default: checkout's)"
+    )
     flags.DEFINE_string(
         "search_space", None, "`workload`: tune on its own ranges; or a JSON file; default: entry's"
     )
@@ -69,9 +71,9 @@ def trials_from_flags(
     if len(entries) < len(given_entries):
         raise UserError(f"--entries={','.join(given_entries)}: two are of the same name")
     compiles = _gpus() > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
-    planned = []
+    planned, of_version = [], version()
     for study, workload in itertools.product(studies, workloads):
-        registry.official(workload, FLAGS.version)
+        registry.official(workload, of_version)
         spaces = {name: _points(entry, workload) for name, entry in entries.items()}
         points = {name: listed for name, (listed, _) in spaces.items()}
         chosen = {
@@ -86,7 +88,7 @@ def trials_from_flags(
                     trial=trial,
                     entry=entries[trial.entry],
                     drawn=tuple(listed) if drawn else None,
-                    version=FLAGS.version,
+                    version=of_version,
                     torch_compile=compiles,
                 )
             )
@@ -106,10 +108,16 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
     return require_same_names(search_space.points(path, FLAGS.points), path), True
 
 
+def version() -> str:
+    """The version of the benchmark: of --version, else of the checkout, else the newest."""
+    given: str | None = FLAGS.version
+    return given or installation.version_of(installation.default_checkout())
+
+
 def _gpus() -> int:
     """GPUs that train a trial together: of --gpus, else those that the budgets are for."""
     gpus: int | None = FLAGS.gpus
-    return RULES[FLAGS.version].gpus if gpus is None else gpus
+    return RULES[version()].gpus if gpus is None else gpus
 
 
 def node_from_flags(output: str) -> Node:

@@ -18,8 +18,6 @@ from tests.scripts.official.fakes import GOOD, make_entry, make_trial
 from workloads import registry
 from workloads.official import search_spaces
 
-# Later than the benchmark's commit, so nothing of it can be set up or run.
-WORKLOADS = [name for name in registry.names("official") if name != "finewebedu_lm"]
 ENTRIES = ("shampoo", "shampoo_self_tuning", "nadamw", "adamw")
 TUNED = ("shampoo", "nadamw", "adamw")
 
@@ -157,6 +155,26 @@ def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("language_model", "flags", "gpus", "workloads"),
+    [(True, (), 4, 9), (False, (), 8, 8), (True, ("--version=v0.6",), 8, 8)],
+)
+def test_the_checkout_says_how_many_gpus_and_workloads(
+    tmp_path: Path, language_model: bool, flags: tuple[str, ...], gpus: int, workloads: int
+) -> None:
+    name = "finewebedu_lm" if language_model else "wmt"
+    (tmp_path / "algoperf/workloads" / name).mkdir(parents=True)
+    done = finish(
+        *("-m", "scripts.study", "--suite=official", "--entries=shampoo_self_tuning"),
+        *("--studies=1", "--dry_run", f"--output={tmp_path / 'logs'}", *flags),
+        ALGOPERF_DIR=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert len(commands) == workloads
+    assert all(f"--nproc_per_node={gpus} " in line for line in commands)
+
+
+@pytest.mark.parametrize(
     ("script", "flags", "fact"),
     [
         ("study", "--suite=official --entries=adamw --jobs=2", "--jobs is for --suite=standin"),
@@ -222,12 +240,13 @@ def test_official_runner_parses_every_command(tmp_path: Path) -> None:
     except UserError as error:
         pytest.skip(f"algoperf is not installed: its flags cannot be asked ({error})")
     on = node(checkout=checkout, python=python, output=tmp_path)
+    names = registry.names("official", installation.version_of(checkout))
     planned = [
-        *(trial for name in WORKLOADS for entry in ENTRIES for trial in trials_of(name, entry)),
+        *(trial for name in names for entry in ENTRIES for trial in trials_of(name, entry)),
         *(
             trial
             for name in search_spaces.workloads()
-            if name in WORKLOADS
+            if name in names
             for entry in TUNED
             for trial in trials_of(name, entry, drawn=True)
         ),
@@ -251,4 +270,4 @@ def test_official_runner_parses_every_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[-1] == "parsed"
-    assert len(asked) > 4 * len(WORKLOADS)
+    assert len(asked) > 4 * len(names)

@@ -94,6 +94,56 @@ def test_logs_made_elsewhere(
     assert (status["global_step"], status["accumulated_submission_time"]) == end
 
 
+@pytest.mark.parametrize(
+    ("meta", "flags", "seconds", "reason"),
+    [
+        ({"max_allowed_runtime_sec": 30}, {}, 30.0, "time"),
+        ({"max_allowed_runtime_sec": 30}, {}, 29.9, "submission"),
+        ({"max_allowed_runtime_sec": 90}, {}, 70.0, "submission"),
+        ({"max_allowed_runtime_sec": 60}, {"tuning_ruleset": "external"}, 70.0, "time"),
+        ({"max_allowed_runtime_sec": 60}, {"tuning_ruleset": "self"}, 70.0, "submission"),
+        ({"max_allowed_runtime_sec": 60}, {"tuning_ruleset": "self"}, 90.0, "time"),
+        ({"max_allowed_runtime_sec": 60}, {"max_global_steps": 9}, 11.0, "steps"),
+        (
+            {"max_allowed_runtime_sec": 60, "validation_target_value": 0.4},
+            {},
+            11.0,
+            "targets",  # a workload without a test target, such as finewebedu_lm
+        ),
+        (
+            {"max_allowed_runtime_sec": 60, "validation_target_value": 0.4}
+            | {"test_target_value": 0.6},
+            {},
+            11.0,
+            "submission",
+        ),
+        ({"max_allowed_runtime_sec": True}, {}, 60.0, "time"),
+    ],
+)
+def test_an_end_is_told_by_the_logs_own_budget_ruleset_and_targets(
+    trial: OfficialTrial,
+    folder: Path,
+    meta: dict[str, Any],
+    flags: dict[str, Any],
+    seconds: float,
+    reason: str,
+) -> None:
+    write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.5)], (9, seconds), rng_seed=1)
+    named = {f"workload.{name}": value for name, value in meta.items()}
+    (folder / "meta_data_0.json").write_text(json.dumps({"workload.max_allowed_runtime_sec": 1}))
+    (folder / "meta_data_10.json").write_text(json.dumps(named))
+    (folder / "flags_10.json").write_text(json.dumps(flags))
+    status = logs.ending(trial, folder)
+    assert status is not None
+    assert status["reason"] == reason
+    (folder / "meta_data_10.json").write_text("{")  # then the registry's 60 s and both targets
+    status = logs.ending(trial, folder)
+    assert status is not None
+    expected = "time" if seconds >= 60 else "steps" if "max_global_steps" in flags else "submission"
+    if flags.get("tuning_ruleset") != "self":
+        assert status["reason"] == expected
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_trial_that_ended_is_complete_and_checkpoints_of_others_stay(
     tmp_path: Path, trial: OfficialTrial, folder: Path, ours: bool

@@ -1,11 +1,12 @@
 """Trains with Hugging Face's Trainer: a small Llama on the source of Python's own argparse.
 
     pip install "transformers[torch]"
-    python examples/hugging_face.py --output=runs/hugging_face --epochs=2
-    python examples/hugging_face.py --output=runs/hugging_face --epochs=4 --resume
+    python examples/hugging_face.py --output=runs/llama --epochs=2
+    python examples/hugging_face.py --output=runs/llama --epochs=4 --resume
+    torchrun --nproc_per_node=2 examples/hugging_face.py --output=runs/llama_ddp
 
-The Trainer takes any optimizer by `optimizers=`, saves its state with each checkpoint, and goes on
-from there.
+The Trainer takes any optimizer by `optimizers=` and saves its state, on the first process alone:
+where processes share the work, a callback brings the state there.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import inspect
 
 import torch
 from stacked_shampoo import Shampoo, parameter_groups
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 
 def examples(length: int = 64) -> list[dict[str, torch.Tensor]]:
@@ -21,6 +22,16 @@ def examples(length: int = 64) -> list[dict[str, torch.Tensor]]:
     text = torch.tensor(list(inspect.getsource(argparse).encode()))
     pieces = text[: len(text) // length * length].view(-1, length)
     return [{"input_ids": piece, "labels": piece} for piece in pieces]
+
+
+class Consolidate(TrainerCallback):
+    """Brings the optimizer's state to the first process before the Trainer saves it there."""
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        if control.should_save:
+            optimizer.optimizer.consolidate_state_dict(to=0)
+
+    on_epoch_end = on_step_end
 
 
 def main() -> None:
@@ -32,15 +43,9 @@ def main() -> None:
     flags = parser.parse_args()
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
+    sizes = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 128}
+    depths = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **depths, tie_word_embeddings=False))
     # With no scheduler given, the Trainer makes the one that its arguments name.
     optimizer = Shampoo(parameter_groups(model), lr=flags.lr, weight_decay=0.01)
     arguments = TrainingArguments(
@@ -51,6 +56,7 @@ def main() -> None:
         save_strategy="epoch",
         save_total_limit=1,
         report_to="none",
+        use_cpu=not torch.cuda.is_available(),
         disable_tqdm=True,
     )
     pieces = examples()
@@ -60,9 +66,12 @@ def main() -> None:
         train_dataset=pieces[:-64],
         eval_dataset=pieces[-64:],
         optimizers=(optimizer, None),
+        callbacks=[Consolidate()],
     )
     trainer.train(resume_from_checkpoint=flags.resume)
-    print(f"step {trainer.state.global_step}: test loss {trainer.evaluate()['eval_loss']:.6f}")
+    loss = trainer.evaluate()["eval_loss"]
+    if trainer.is_world_process_zero():
+        print(f"step {trainer.state.global_step}: test loss {loss:.6f}")
 
 
 if __name__ == "__main__":

@@ -114,13 +114,17 @@ def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_pa
     assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" not in merged
 
 
-def test_hugging_face_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["one process", "torchrun"])
+def test_hugging_face_goes_on(
+    environment: dict[str, str], tmp_path: Path, launcher: tuple[str, ...]
+) -> None:
     requires("transformers", "accelerate")
-    flags = (example("hugging_face"), "--output=out")
+    flags = (*launcher, example("hugging_face"), "--output=out")
     first = run(environment, tmp_path, *flags, "--epochs=1")
     resumed = run(environment, tmp_path, *flags, "--epochs=2", "--resume")
-    whole = run(environment, tmp_path, example("hugging_face"), "--output=whole", "--epochs=2")
-    assert "step 47: test loss" in first and "step 94: test loss" in resumed
+    whole = run(environment, tmp_path, *flags[:-1], "--output=whole", "--epochs=2")
+    steps = 24 if launcher else 47
+    assert f"step {steps}: test loss" in first and f"step {2 * steps}: test loss" in resumed
     assert losses(resumed)[-1] == losses(whole)[-1] < losses(first)[-1]
 
 

@@ -24,7 +24,7 @@ from common import cli, documents, files
 from common.documents import UNKNOWN
 from scripts.local import manifest
 from tests.trainers import problem, torch_alone
-from tests.trainers.torch_alone import Ends
+from tests.trainers.problem import Ends
 
 FLAGS = flags.FLAGS
 TRAINERS = ("lightning", "transformers", "accelerate", "torchtitan")
@@ -76,21 +76,29 @@ def trainers_routes() -> Iterable[Route]:
         return importlib.import_module(f"tests.trainers.with_{name}") if found else None
 
     if found := module("lightning", "lightning"):
-        settings = importlib.import_module("tests.trainers.test_lightning").SETTINGS
+        tests = importlib.import_module("tests.trainers.test_lightning")
         for name in ("32-true clipped", "bf16-mixed clipped", "16-mixed clipped"):
-            ends = partial(found.ends, **settings[name])
+            ends = partial(found.ends, **tests.SETTINGS[name])
             yield Route("Lightning", "save_checkpoint", name, ends)
+        for name, settings in tests.STRATEGIES.items():
+            ends = partial(problem.launched, 2, found.ends, devices=2, **settings)
+            yield Route(f"Lightning, {name}, 2 ranks", "save_checkpoint", "32-true", ends)
     if found := module("hugging_face", "transformers"):
         for name, given in (("float32", {}), ("bf16", {"bf16": True})):
             ends = partial(found.ends, max_grad_norm=0.5, **given)
             yield Route("Hugging Face Trainer", "its own", f"{name} clipped", ends)
+        ends = partial(problem.launched, 2, found.ends, ddp_backend="gloo")
+        yield Route("Hugging Face Trainer, DDP, 2 ranks", "its own, consolidated", "float32", ends)
     if found := module("accelerate", "accelerate"):
         for name, given in (("float32", {}), ("bf16", {"mixed_precision": "bf16"})):
             ends = partial(found.ends, clip=0.5, **given)
             yield Route("accelerate", "save_state", f"{name} clipped", ends)
+        ends = partial(problem.launched, 2, found.ends, clip=0.5)
+        yield Route("accelerate, DDP, 2 ranks", "save_state, collective", "float32 clipped", ends)
     if found := module("torchtitan", "torchtitan"):
         for where, world in (("torchtitan", 1), ("torchtitan, FSDP2, 2 ranks", 2)):
-            yield Route(where, "DCP in place", "float32", partial(found.ends, world=world))
+            ends = partial(problem.launched, world, found.ends, sharded=world > 1)
+            yield Route(where, "DCP in place", "float32", ends)
 
 
 def cell(ends: Ends | None) -> str:

@@ -29,3 +29,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     whole, resumed = with_hugging_face.ends(method, tmp_path, **settings)
     assert problem.largest_difference(whole, problem.weights(problem.network())) > 0.01
     assert problem.largest_difference(resumed, whole) == 0
+
+
+@pytest.mark.parametrize("method", problem.METHODS)
+def test_under_ddp(tmp_path: Path, method: str) -> None:
+    whole, resumed = problem.launched(
+        2, with_hugging_face.ends, method, tmp_path, ddp_backend="gloo"
+    )
+    assert problem.largest_difference(resumed, whole) == 0

@@ -12,6 +12,7 @@ from tests.trainers import problem
 pytest.importorskip("lightning", reason="no Lightning here; `make test-trainers` installs it")
 
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from tests.trainers import with_lightning
 
@@ -41,6 +42,32 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 ) -> None:
     whole, resumed = with_lightning.ends(method, tmp_path, **settings)
     assert problem.largest_difference(whole, problem.weights(problem.network())) > 0.01
+    assert problem.largest_difference(resumed, whole) == 0
+
+
+def fsdp2(save_distributed_checkpoint: bool) -> ModelParallelStrategy:
+    return ModelParallelStrategy(save_distributed_checkpoint=save_distributed_checkpoint)
+
+
+# Of two processes.
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "DDP": {"strategy": "ddp", "gradient_clip_val": 0.5},
+    "FSDP2": {
+        "strategy": functools.partial(fsdp2, True),
+        "kind": with_lightning.ShardedModule,
+    },
+    "FSDP2, full": {
+        "strategy": functools.partial(fsdp2, False),
+        "kind": with_lightning.ShardedModule,
+    },
+}
+
+
+@pytest.mark.parametrize("settings", STRATEGIES.values(), ids=STRATEGIES.keys())
+@pytest.mark.parametrize("method", problem.METHODS)
+def test_on_two_processes(tmp_path: Path, method: str, settings: dict[str, Any]) -> None:
+    settings = {"devices": 2, **settings}
+    whole, resumed = problem.launched(2, with_lightning.ends, method, tmp_path, **settings)
     assert problem.largest_difference(resumed, whole) == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common import documents
+from tests.submission.shampoo import ranks
 from tests.trainers import problem, resume, torch_alone
 
 
@@ -24,3 +25,11 @@ def test_rows_name_differences_and_refusals() -> None:
     (row,) = resume.rows([route])
     assert list(row.values()) == ["a", "b", "c", "bitwise", "1.0e-03", "refused"]
     assert documents.table([row]) in resume.document([row], {"torch": "2"})
+
+
+def test_parameters_may_be_exchanged_for_sharded_ones() -> None:
+    found, expected = (
+        ranks.run(2, torch_alone.exchanged, exchange)[0] for exchange in (True, False)
+    )
+    for method in problem.METHODS:
+        assert problem.largest_difference(found[method], expected[method]) == 0

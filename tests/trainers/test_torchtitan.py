@@ -18,6 +18,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     tmp_path: Path, method: str, world: int
 ) -> None:
-    whole, resumed = with_torchtitan.ends(method, tmp_path, world)
+    whole, resumed = problem.launched(
+        world, with_torchtitan.ends, method, tmp_path, sharded=world > 1
+    )
     assert problem.largest_difference(whole, problem.weights(problem.network())) > 0.01
     assert problem.largest_difference(resumed, whole) == 0

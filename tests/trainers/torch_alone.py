@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 from tests.submission.shampoo import ranks
 from tests.submission.shampoo import test_consolidation as consolidation
 from tests.trainers import problem
+from tests.trainers.problem import Ends
 
-Ends = tuple[list[Tensor], list[Tensor]]
 STEPS, SAVED_AFTER = 30, 12
 
 
@@ -80,3 +80,29 @@ def _refused(rank: int, method: str) -> None:
 def refused_under_fsdp1(method: str) -> None:
     """Fails unless the optimizer is refused with a line that names FSDP2."""
     ranks.run(2, _refused, method)
+
+
+def exchanged(rank: int, exchange: bool) -> dict[str, list[Tensor]]:
+    """Weights under FSDP2, by method, where the optimizer was built before sharding, or after it.
+
+    accelerate exchanges the parameters of an optimizer for sharded ones before the first step; it
+    does so on GPUs alone.
+    """
+    return {method: _exchanged(method, exchange) for method in problem.METHODS}
+
+
+def _exchanged(method: str, exchange: bool) -> list[Tensor]:
+    model = problem.network()
+    optimizer = problem.optimizer(model.named_parameters(), method)
+    fully_shard(model)
+    if exchange:
+        sharded = dict(model.named_parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [sharded[name] for name in group["param_names"]]
+    else:
+        optimizer = problem.optimizer(model.named_parameters(), method)
+    for inputs, targets in problem.loader():
+        optimizer.zero_grad()
+        problem.loss(model(inputs), targets).backward()
+        optimizer.step()
+    return problem.weights(model)

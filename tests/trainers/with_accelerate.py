@@ -9,14 +9,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor
 
+from submission.shampoo import DistributedConfig
 from tests.trainers import problem
+from tests.trainers.problem import Ends
 
 EPOCHS, SAVED_AFTER = 4, 2
 
 
-def ends(
-    method: str, folder: Path, clip: float | None = None, **settings: Any
-) -> tuple[list[Tensor], list[Tensor]]:
+def ends(method: str, folder: Path, clip: float | None = None, **settings: Any) -> Ends:
     """Weights at the end of the uninterrupted run and of the resumed one.
 
     Args:
@@ -29,7 +29,9 @@ def ends(
         GradientState._reset_state()
         accelerator = Accelerator(cpu=True, **settings)
         model = problem.network()
-        optimizer = problem.optimizer(model.parameters(), method)
+        # `save_state` asks all ranks for the state.
+        collective = DistributedConfig(collective_state_dict=True)
+        optimizer = problem.optimizer(model.parameters(), method, distributed=collective)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.99)
         model, optimizer, loader, schedule = accelerator.prepare(
             model, optimizer, problem.loader(), schedule

@@ -8,6 +8,7 @@ import transformers
 from torch import Tensor, nn
 
 from tests.trainers import problem
+from tests.trainers.problem import Ends
 
 EPOCHS, SAVED_AFTER = 4, 2
 
@@ -24,7 +25,17 @@ class Model(nn.Module):
         return {"loss": problem.loss(outputs, labels), "logits": outputs}
 
 
-def ends(method: str, folder: Path, **settings: Any) -> tuple[list[Tensor], list[Tensor]]:
+class Consolidate(transformers.TrainerCallback):
+    """Brings state to rank 0, which saves it alone, where ranks have parts of it."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if control.should_save:
+            given["optimizer"].optimizer.consolidate_state_dict(to=0)
+
+    on_epoch_end = on_step_end
+
+
+def ends(method: str, folder: Path, **settings: Any) -> Ends:
     """Weights at the end of the uninterrupted run and of the resumed one.
 
     Args:
@@ -50,7 +61,11 @@ def ends(method: str, folder: Path, **settings: Any) -> tuple[list[Tensor], list
         )
         data = [{"inputs": x, "labels": y} for x, y in problem.dataset()]
         trainer = transformers.Trainer(
-            model, arguments, train_dataset=data, optimizers=(optimizer, None)
+            model,
+            arguments,
+            train_dataset=data,
+            optimizers=(optimizer, None),
+            callbacks=[Consolidate()],
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the Trainer's own, of schedulers

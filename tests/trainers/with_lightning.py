@@ -8,8 +8,10 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 
 from tests.trainers import problem
+from tests.trainers.problem import Ends
 
 EPOCHS, SAVED_AFTER = 4, 2
 
@@ -31,36 +33,49 @@ class Module(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class ShardedModule(Module):
+    """The same, for `ModelParallelStrategy`: under FSDP2."""
+
+    def configure_model(self) -> None:
+        mesh = self.device_mesh["data_parallel"]
+        for layer in (self.network[0], self.network[3], self.network):
+            fully_shard(layer, mesh=mesh)
+
+
 def trainer(folder: Path, epochs: int, **settings: Any) -> lightning.Trainer:
     """A quiet trainer on the CPU."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        devices=1,
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **settings,
+        **{"devices": 1, **settings},
     )
 
 
 def ends(
-    method: str, folder: Path, options: dict[str, Any] | None = None, **settings: Any
-) -> tuple[list[Tensor], list[Tensor]]:
+    method: str,
+    folder: Path,
+    options: dict[str, Any] | None = None,
+    kind: type[Module] = Module,
+    **settings: Any,
+) -> Ends:
     """Weights at the end of the uninterrupted run and of the resumed one.
 
     Args:
       options: further ones of the optimizer.
+      kind: of the module.
       settings: of `lightning.Trainer`; a plugin is given as a function that makes it.
     """
 
     def fit(epochs: int, resume: Path | None = None) -> lightning.Trainer:
         made = {k: v() if callable(v) else v for k, v in settings.items()}
         fitted = trainer(folder, epochs, **made)
-        module = Module(method, options or {})
+        module = kind(method, options or {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's own, of pickles and of few workers
             fitted.fit(module, problem.loader(), ckpt_path=resume, weights_only=True)

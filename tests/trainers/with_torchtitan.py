@@ -10,8 +10,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 
-from tests.submission.shampoo import ranks
 from tests.trainers import problem
+from tests.trainers.problem import Ends
 
 STEPS, SAVED_AFTER = 30, 12
 
@@ -52,17 +52,15 @@ def trained(model: nn.Module, optimizers: Container, steps: range) -> list[Tenso
         problem.loss(model(inputs), targets).backward()
         optimizers.step()
     optimizers.zero_grad()
-    return [getattr(w, "full_tensor", lambda w=w: w)() for w in problem.weights(model)]
+    return problem.weights(model)
 
 
 def state(model: nn.Module, optimizers: Container) -> dict[str, Any]:
     return {"model": model.state_dict(), "optimizer": optimizers.state_dict()}
 
 
-def ends_of_rank(
-    rank: int, method: str, folder: Path, sharded: bool
-) -> tuple[list[Tensor], list[Tensor]]:
-    """What `ends` returns, on a rank."""
+def ends(method: str, folder: Path, sharded: bool = False) -> Ends:
+    """Weights at the end of the uninterrupted run and of the resumed one, under FSDP2 or alone."""
     saved = folder / "saved"
     model, optimizers = built(method, sharded)
     trained(model, optimizers, range(SAVED_AFTER))
@@ -74,10 +72,3 @@ def ends_of_rank(
     model.load_state_dict(target["model"])
     optimizers.load_state_dict(target["optimizer"])
     return whole, trained(model, optimizers, range(SAVED_AFTER, STEPS))
-
-
-def ends(method: str, folder: Path, world: int = 1) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights at the end of the uninterrupted run and of the resumed one, under FSDP2 or alone."""
-    if world == 1:
-        return ends_of_rank(0, method, folder, False)
-    return ranks.run(world, ends_of_rank, method, folder, True)[0]

@@ -7,10 +7,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+_lines_only = False
+
+
+def use_lines() -> None:
+    """Has this process print lines on a terminal, too, where others write beside it."""
+    global _lines_only
+    _lines_only = True
+
 
 def bar(total: int, description: str, unit: str = "it", initial: int = 0) -> Any:
     """A bar with `update(n)` and `set_postfix_str(text)`, for use as a context manager."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _lines_only:
         return tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True)
     return _Lines(total, description, unit, initial)
 

@@ -15,7 +15,7 @@ from typing import Any
 from common.cli import UserError
 from scripts.local.environment import available_cores
 from scripts.official import paths, resources
-from scripts.official.command import Node, variables
+from scripts.official.command import Node, gpus_flags, variables
 from scripts.official.keep import KEPT
 from scripts.official.trial import OfficialTrial
 from workloads import registry
@@ -173,9 +173,9 @@ class Checks:
         gpus = self.answer.get("gpus")
         if gpus is None:
             return
-        if len(gpus) < self.node.gpus:
+        if len(gpus) < self.node.gpus * self.node.at_once:
             torch = self.answer["torch"]
-            yield f"--gpus={self.node.gpus}, but PyTorch {torch} sees {len(gpus)} here"
+            yield f"{gpus_flags(self.node)}, but PyTorch {torch} sees {len(gpus)} here"
         for index, gpu in enumerate(gpus):
             if gpu["used_gb"] > _USED_GPU_GB:
                 yield f"GPU {index}, {gpu['name']}, is in use: {gpu['used_gb']:.1f} GB are taken"
@@ -199,27 +199,27 @@ class Checks:
         folder = next(path for path in (output, *output.parents) if path.exists())
         free = shutil.disk_usage(folder).free / 1e9
         largest = max(self.planned, key=resources.trial_gb)
-        size = resources.trial_gb(largest)
-        if free < (KEPT + 1) * size:
+        size, number = resources.trial_gb(largest), (KEPT + 1) * self.node.at_once
+        if free < number * size:
             yield (
                 f"{folder} has {free:.1f} GB free; {largest.trial.workload} needs "
-                f"{(KEPT + 1) * size:.1f} for {KEPT + 1} checkpoints of about {size:.1f} GB"
+                f"{number * size:.1f} for {number} checkpoints of about {size:.1f} GB"
             )
 
     def cores(self) -> Iterator[str]:
-        cores = len(available_cores())
-        if cores < self.node.gpus:
+        cores, ranks = len(available_cores()), self.node.gpus * self.node.at_once
+        if cores < ranks:
             yield (
-                f"{cores} CPU cores are available to {self.node.gpus} processes, one for each GPU; "
+                f"{cores} CPU cores are available to {ranks} processes, one for each GPU; "
                 "under Slurm, a higher --slurm_cpus gives more, and none of it the whole node"
             )
 
     def memory(self) -> Iterator[str]:
-        needed = _GB_PER_PROCESS * self._ranks
-        available = resources.available_gb()
+        processes = self._ranks * self.node.at_once
+        needed, available = _GB_PER_PROCESS * processes, resources.available_gb()
         if available < needed:
             yield (
-                f"{available:.1f} GB of memory are available; {self._ranks} processes need at "
+                f"{available:.1f} GB of memory are available; {processes} processes need at "
                 f"least {needed:.1f}"
             )
         shared = Path("/dev/shm")
@@ -255,12 +255,14 @@ class Checks:
                 f"budgets of {version} are for {rules.gpus} {rules.gpu} of {rules.gpu_gb} GB, not "
                 f"for {gpus} of {', '.join(names)}: times are not comparable with published ones"
             )
-        memory = resources.available_gb()
+        each = " for each trial" if self.node.at_once > 1 else ""
+        memory = resources.available_gb() / self.node.at_once
         if memory < _MEMORY_SHARE * rules.memory_gb:
-            yield f"{memory:.0f} GB of memory are available, where {version} has {rules.memory_gb}"
-        cores = len(available_cores())
+            had = f"where {version} has {rules.memory_gb}"
+            yield f"{memory:.0f} GB of memory are available{each}, {had}"
+        cores = len(available_cores()) // self.node.at_once
         if rules.cores is not None and gpus <= cores < rules.cores:
-            yield f"{cores} CPU cores, where {version} has {rules.cores}"
+            yield f"{cores} CPU cores{each}, where {version} has {rules.cores}"
         elif gpus <= cores < _CORES_PER_GPU * gpus:
             yield (
                 f"{cores} CPU cores for {gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "

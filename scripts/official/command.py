@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.cli import UserError
+from scripts.official import workdir
 from scripts.official.installation import RUNNER
 from scripts.official.trial import OfficialTrial
 
@@ -27,6 +28,8 @@ class Node:
     Attributes:
       checkout, python: of the benchmark, absolute.
       gpus: that train a trial together; 0 means the CPU.
+      at_once: trials at a time, each on GPUs of its own.
+      slot: which of these a trial is, from 0; None for all of them.
       data_dir: the root of the data sets, absolute.
       output: the runner's --experiment_dir, absolute.
       runner_flags: more flags for the runner, each as on its command line.
@@ -40,6 +43,8 @@ class Node:
     output: Path
     runner_flags: tuple[str, ...] = ()
     skip_checks: tuple[str, ...] = ()
+    at_once: int = 1
+    slot: int | None = None
 
     def __post_init__(self) -> None:
         for flag in self.runner_flags:
@@ -54,17 +59,23 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A program, its arguments, its working directory, and variables added to the environment."""
+    """A program, its arguments, its working directory, and variables added to the environment.
+
+    Attributes:
+      makes_directory: whether the directory is the command's own, and made before it starts.
+    """
 
     arguments: tuple[str, ...]
     directory: Path
     variables: Mapping[str, str]
+    makes_directory: bool = False
 
     def shell(self) -> str:
         """One line for a shell."""
+        make = [shlex.join(["mkdir", "-p", str(self.directory)])] if self.makes_directory else []
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
         change = shlex.join(["cd", str(self.directory)])
-        return f"{change} && {' '.join([*variables, shlex.join(self.arguments)])}"
+        return " && ".join([*make, change, " ".join([*variables, shlex.join(self.arguments)])])
 
     def environment(self) -> dict[str, str]:
         """This process's environment with the command's variables."""
@@ -91,9 +102,10 @@ def command(trial: OfficialTrial, node: Node) -> Command:
         *node.runner_flags,
     ]
     return Command(
-        (*_launcher(node), RUNNER, *flags),
-        node.checkout,
+        (*_launcher(node), str(node.checkout / RUNNER), *flags),
+        workdir.directory(trial.directory(node.output)),
         variables([trial.entry.python_path], node),
+        makes_directory=True,
     )
 
 
@@ -105,15 +117,27 @@ def variables(python_paths: Sequence[Path], node: Node) -> dict[str, str]:
     """
     paths = [*map(str, python_paths), *filter(None, [os.environ.get("PYTHONPATH")])]
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [str(index) for index in range(node.gpus)]
-    if seen and node.gpus:
-        devices = seen.split(",")[: node.gpus]
-        if len(devices) < node.gpus:
-            raise UserError(f"--gpus={node.gpus}: CUDA_VISIBLE_DEVICES={seen} has {len(devices)}")
+    needed = node.gpus * node.at_once
+    devices = [str(index) for index in range(needed)]
+    if seen and needed:
+        devices = seen.split(",")[:needed]
+        if len(devices) < needed:
+            raise UserError(
+                f"{gpus_flags(node)}: CUDA_VISIBLE_DEVICES={seen} has {len(devices)} of {needed}"
+            )
+    if node.slot is not None:
+        devices = devices[node.slot * node.gpus :][: node.gpus]
     return {
         "PYTHONPATH": os.pathsep.join(paths),
         "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        # The runner asks git in its working directory for the benchmark's commit.
+        "GIT_DIR": str(node.checkout / ".git"),
     }
+
+
+def gpus_flags(node: Node) -> str:
+    """The flags that say how many GPUs are needed."""
+    return f"--gpus={node.gpus}" + (f" --at_once={node.at_once}" if node.at_once > 1 else "")
 
 
 def _launcher(node: Node) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from common.cli import UserError
 from scripts.local import environment, supervisor
 from scripts.local.lock import locked
 from scripts.local.trial import LOG, STATUS
-from scripts.official import logs
+from scripts.official import logs, workdir
 from scripts.official.command import Command, Node, command
 from scripts.official.keep import Keeper
 from scripts.official.trial import OfficialTrial
@@ -45,6 +45,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
         if not (directory / STATUS).exists():
             files.write_json(directory / STATUS, status)
         if "source" not in status:
+            workdir.remove(directory)
             for checkpoint in logs.checkpoints(directory):
                 with suppress(OSError):  # the next call finds it again
                     checkpoint.unlink()
@@ -60,6 +61,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
 def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float) -> dict[str, Any]:
     """Runs the official runner; the content of status.json once it has finished the trial."""
     trial.write_space(node.output)
+    workdir.prepare(directory)
     started = command(trial, node)
     _record(started, node, directory)
     log = directory / LOG

@@ -4,6 +4,7 @@ Each is a process of its own, for several in one run out of memory on some workl
 a tuning study are drawn here, since the runner shuffles what it draws from ranges without a seed.
 """
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from common.cli import UserError
 from scripts.local import plan as plans
 from scripts.local.studies import Failure, Job, print_failures
 from scripts.local.trial import LOG
-from scripts.official import checks, installation, slurm
+from scripts.official import checks, installation, side_by_side, slurm
 from scripts.official.command import Node, command
 from scripts.official.entry import OfficialEntry, find_entry, require_same_names
 from scripts.official.run import RunnerFailedError, complete, describe
@@ -34,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "gpus", None, "that train a trial together (default: the version's); 0: CPU, mnist only", 0
     )
+    flags.DEFINE_integer("at_once", 1, "trials at a time, each on --gpus GPUs of its own", 1)
     flags.DEFINE_string("data_dir", "~/data", "root of the data sets, as `make data` makes it")
     flags.DEFINE_enum(
         "version", None, VERSIONS, "of the benchmark, for targets and budgets (default: checkout's)"
@@ -122,6 +124,11 @@ def _gpus() -> int:
 
 def node_from_flags(output: str) -> Node:
     """The node as the flags describe it; a dry run only notes that the benchmark is missing."""
+    if FLAGS.slurm and FLAGS.at_once > 1:
+        raise UserError(
+            f"--at_once={FLAGS.at_once}: a job of --slurm is one trial; --slurm_cpus lets several "
+            "share a node"
+        )
     for problem in installation.problems():
         if not FLAGS.dry_run:
             raise UserError(problem)
@@ -134,26 +141,42 @@ def node_from_flags(output: str) -> Node:
         output=Path(output).expanduser().absolute(),
         runner_flags=tuple(FLAGS.runner_flag),
         skip_checks=checks.names_to_skip(FLAGS.skip_checks),
+        at_once=FLAGS.at_once,
     )
 
 
 def run(planned: Sequence[OfficialTrial], node: Node) -> list[Failure]:
-    """Runs what is not complete, one trial after another; returns those that failed.
+    """Runs what is not complete, `node.at_once` at a time; returns those that failed.
 
     UserError if a check of the node or of its data has failed.
     """
     checks.check(_incomplete(planned, node), node)
-    failures = []
-    for trial in planned:
-        try:
-            print(complete(trial, node), flush=True)
-        except (RunnerFailedError, UserError, OSError) as error:
+    failures: list[Failure] = []
+
+    def report(trial: OfficialTrial, is_complete: bool, line: str) -> None:
+        if is_complete:
+            print(line, flush=True)
+        else:
             log = trial.directory(node.output) / LOG
-            failures.append(Failure(Job(trial.trial.name, (), log), 1, str(error)))
-        except BaseException:
-            print_failures(failures)  # which else were lost
-            raise
+            failures.append(Failure(Job(trial.trial.name, (), log), 1, line))
+
+    try:
+        if node.at_once > 1:
+            side_by_side.run(planned, node, report)
+        else:
+            for trial in planned:
+                report(trial, *_completed(trial, node))
+    except BaseException:
+        print_failures(failures)  # which else were lost
+        raise
     return failures
+
+
+def _completed(trial: OfficialTrial, node: Node) -> tuple[bool, str]:
+    try:
+        return True, complete(trial, node)
+    except (RunnerFailedError, UserError, OSError) as error:
+        return False, str(error)
 
 
 def submit(planned: Sequence[OfficialTrial], node: Node) -> None:
@@ -176,11 +199,12 @@ def print_plan(planned: Sequence[OfficialTrial], node: Node) -> None:
     """Per trial a comment and the exact command, ready for a shell; creates nothing."""
     for problem in checks.without_gpus(planned, node):
         print(f"note: {problem}", file=sys.stderr)
-    for trial in planned:
+    for number, trial in enumerate(planned):
         print(f"# {trial.trial.name}: {_state(trial, node)}")
         if trial.drawn is not None and (space := trial.space(node.output)):
             print(f"# {space} will hold the points; this one: {dict(trial.trial.hyperparameters)}")
-        print(command(trial, node).shell())
+        place = dataclasses.replace(node, slot=number % node.at_once)
+        print(command(trial, place).shell())
     incomplete = _incomplete(planned, node)
     complete = len(planned) - len(incomplete)
     print(f"# {len(planned)} trials, {complete} complete, {len(incomplete)} to run")

@@ -3,8 +3,9 @@
 An evaluation comes every 10 steps, of a second each, and the third one meets both targets of mnist.
 The learning rate 0.5 makes a run fail, 0.7 makes it fail in its last checkpoint, 0.8 makes it leave
 without a word, and 0.9 makes it miss the targets until its time is up. While a file `hang` is in
---experiment_dir, a run hangs after its first evaluation. Files are written as the benchmark's are:
-CSV files in place, whole each time, a checkpoint as a ZIP archive after them.
+--experiment_dir, a run hangs after its first evaluation. An index is written to the working
+directory, or read if one is there, as v1.0 does on ImageNet. Files are written as the benchmark's
+are: CSV files in place, whole each time, a checkpoint as a ZIP archive after them.
 """
 
 import csv
@@ -70,7 +71,15 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         archive.writestr("state", json.dumps(state))
 
 
+def index_files() -> None:
+    index = Path(".imagenet_train_cache_index.json")
+    if not index.exists():
+        index.write_text(json.dumps({"samples": []}))
+    assert json.loads(index.read_text()) == {"samples": []}
+
+
 def train(folder: Path, point: dict[str, float]) -> None:
+    index_files()
     state = restore(folder)
     count = state["preemption_count"]
     (folder / f"meta_data_{count}.json").write_text(json.dumps({"rng_seed": FLAGS.rng_seed}))

@@ -112,13 +112,14 @@ def wait_for(is_there: Callable[[], object]) -> None:
 
 
 def processes_with(word: str, path: Path) -> list[int]:
-    """The processes whose command line has this word, and one that names the path."""
+    """The processes that have a word that ends so, and one that names the path."""
     pids = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:  # it has ended
             continue
-        if word in words and any(str(path) in argument for argument in words):
+        named = any(one == word or one.endswith(f"/{word}") for one in words)
+        if named and any(str(path) in argument for argument in words):
             pids.append(int(file.parent.name))
     return pids

@@ -161,6 +161,27 @@ def test_other_versions_and_machines_are_warned_of(
         assert line.startswith("warning: ") and fact in line
 
 
+def test_two_trials_side_by_side_need_twice_as_much(
+    tmp_path: Path,
+    trial: OfficialTrial,
+    good: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = dataclasses.replace(Place(tmp_path).node(4), at_once=2)
+    lines = failing(trial, node, good, capsys)
+    assert lines == {"gpus": ["--gpus=4 --at_once=2, but PyTorch 2.9.0+cu128 sees 4 here"]}
+    good["gpus"] *= 2
+    Checks([trial], node, good).run(NAMES)
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 175 GB of memory are available for each trial, where v1.0 has 359",
+        "warning: 12 CPU cores for each trial, where v1.0 has 24",
+    ]
+    machine(monkeypatch, cores=48, gb=700)
+    Checks([trial], node, good).run(NAMES)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("failure", "fact"),
     [

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
+from scripts.local import environment
 from scripts.local.trial import Trial
-from scripts.official import installation
+from scripts.official import installation, side_by_side
 from scripts.official.command import Node, command
 from scripts.official.entry import find_entry
 from scripts.official.trial import OfficialTrial
@@ -41,20 +42,21 @@ def trials_of(workload: str, entry_name: str, drawn: bool = False) -> list[Offic
 
 
 def words(trial: OfficialTrial, on: Node) -> list[str]:
-    """The printed command's words after the directory change and the environment."""
+    """The printed command's words after the change to its own directory."""
     split = shlex.split(command(trial, on).shell())
-    assert split[:3] == ["cd", str(on.checkout), "&&"]
-    return split[3:]
+    work = str(trial.directory(on.output) / ".work")
+    assert split[:7] == ["mkdir", "-p", work, "&&", "cd", work, "&&"]
+    return split[7:]
 
 
 def test_torchrun_understands_the_launcher() -> None:
     from torch.distributed.run import parse_args
 
     given = words(trials_of("wmt", "shampoo")[0], node())
-    assert given[2:5] == ["/p y/bin/python", "-m", "torch.distributed.run"]
-    parsed = parse_args(given[5:])
+    assert given[3:6] == ["/p y/bin/python", "-m", "torch.distributed.run"]
+    parsed = parse_args(given[6:])
     assert (parsed.nproc_per_node, parsed.nnodes, parsed.standalone) == ("8", "1", True)
-    assert parsed.training_script == "submission_runner.py"
+    assert parsed.training_script == "/c/submission_runner.py"
     assert "--resume_last_run" in parsed.training_script_args
     assert not any("overwrite" in word for word in given)
 
@@ -65,11 +67,42 @@ def test_as_many_gpus_are_visible_as_ranks(monkeypatch: pytest.MonkeyPatch) -> N
     for gpus, devices in ((0, ""), (1, "0")):
         given = words(trial, node(gpus))
         assert given[1] == f"CUDA_VISIBLE_DEVICES={devices}"
-        assert given[2:4] == ["/p y/bin/python", "submission_runner.py"]  # without torchrun
+        assert given[3:5] == ["/p y/bin/python", "/c/submission_runner.py"]  # without torchrun
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert command(trial, node(2)).variables["CUDA_VISIBLE_DEVICES"] == "4,5"
-    with pytest.raises(UserError, match="--gpus=8: CUDA_VISIBLE_DEVICES=4,5,6,7 has 4"):
+    with pytest.raises(UserError, match="--gpus=8: CUDA_VISIBLE_DEVICES=4,5,6,7 has 4 of 8"):
         command(trial, node(8))
+
+
+def test_trials_side_by_side_see_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    trial = trials_of("ogbg", "adamw")[0]
+
+    def seen(slot: int | None) -> str:
+        return command(trial, node(4, at_once=2, slot=slot)).variables["CUDA_VISIBLE_DEVICES"]
+
+    assert [seen(slot) for slot in (0, 1, None)] == ["0,1,2,3", "4,5,6,7", "0,1,2,3,4,5,6,7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,6,5,4,3,2,1,0")
+    assert [seen(slot) for slot in (0, 1)] == ["7,6,5,4", "3,2,1,0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    with pytest.raises(UserError, match=r"--gpus=4 --at_once=2: CUDA_VISIBLE_DEVICES=.* 4 of 8"):
+        seen(0)
+
+
+def test_cores_of_trials_side_by_side_share_no_physical_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two sockets of three cores of two threads each, numbered as Linux does.
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)))
+    for core in range(12):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "physical_package_id").write_text(f"{core % 6 // 3}\n")
+        (folder / "core_id").write_text(f"{core % 3}\n")
+    assert side_by_side.cores_of_slots(2, tmp_path) == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]]
+    assert side_by_side.cores_of_slots(3, tmp_path) == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+    assert side_by_side.cores_of_slots(2, tmp_path / "no") == [list(range(6)), list(range(6, 12))]
+    assert side_by_side.cores_of_slots(20, tmp_path) == [list(range(12))] * 20
 
 
 def test_seeds_depend_on_study_and_workload_only() -> None:
@@ -148,7 +181,7 @@ def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["note", "note"]
     commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert len(commands) == 2
-    assert all(line.startswith(f"cd {nowhere} && PYTHONPATH=") for line in commands)
+    assert all(f"/.work && PYTHONPATH={environment.ROOT}" in line for line in commands)
     assert "# #SBATCH --partition=gpu" in done.stdout
     assert "# #SBATCH --array=0-1%2" in done.stdout
     assert not list(tmp_path.iterdir())
@@ -192,6 +225,7 @@ def test_the_checkout_says_how_many_gpus_and_workloads(
             "--slurm_option=-x: give name=value",
         ),
         ("official", "--workload=wmt --entry=adamw --skip_checks=none", "allowed: all"),
+        ("official", "--workload=wmt --entry=adamw --slurm --at_once=2", "--at_once=2: a job of"),
         (
             "official",
             "--workload=wmt --entry=shampoo_self_tuning --search_space=workload",
@@ -257,7 +291,7 @@ def test_official_runner_parses_every_command(tmp_path: Path) -> None:
             trial.directory(tmp_path).mkdir(parents=True, exist_ok=True)
             trial.write_space(tmp_path)
         given = words(trial, on)
-        start = given.index("submission_runner.py") + 1
+        start = given.index(str(checkout / "submission_runner.py")) + 1
         asked.append((given[start:], dict(trial.trial.hyperparameters)))
     done = subprocess.run(
         [str(python), "-c", PARSE],

@@ -58,6 +58,7 @@ def test_fresh_then_left_alone(place: Place) -> None:
         "learning_rate": SLOW
     }
     assert not list(place.output.glob("**/checkpoint_*"))
+    assert not list(place.output.glob("**/.work"))
     written = {path: path.stat().st_mtime_ns for path in place.output.rglob("*") if path.is_file()}
     again = place.finish(place.official(SKIP))
     assert again.returncode == 0
@@ -76,6 +77,9 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     wait_for(lambda: not runners(place))  # none goes on writing the same files
     assert not (place.folder() / "status.json").exists()
     (place.output / "hang").unlink()
+    (index,) = (place.folder() / ".work").iterdir()
+    assert not list((place.root / "checkout").glob(".imagenet*"))
+    index.write_text(index.read_text()[:-2])  # killed amid writing it
     plan = place.finish([*command, "--dry_run"])
     assert "resumes from checkpoint_10" in plan.stdout
     done = place.finish(command)
@@ -98,6 +102,31 @@ def test_a_second_process_is_refused(place: Place) -> None:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
+    make(place.root / "toy", [GOOD, GOOD, FAILS])
+    place.output.mkdir()
+    (place.output / "hang").touch()
+    command = place.official(SKIP, "--gpus=1", "--at_once=2")
+    process = place.start(command)
+    folders = [place.folder(number=number) for number in (1, 2)]
+    wait_for(lambda: all((folder / "checkpoint_10").exists() for folder in folders))
+    for device, folder in enumerate(folders):
+        assert f"CUDA_VISIBLE_DEVICES={device} " in (folder / "log.txt").read_text()
+        assert [path.name for path in (folder / ".work").iterdir()]
+    process.send_signal(signum)
+    assert process.wait(60) == (-9 if signum == signal.SIGKILL else 143)
+    wait_for(lambda: not runners(place))
+    assert not place.folder(number=3).exists()
+    (place.output / "hang").unlink()
+    done = place.finish(command)
+    assert done.returncode == 1
+    assert done.stdout.count("complete (targets) at step 30") == 2
+    assert done.stderr.count("goes on from step 10") == 2
+    (failure,) = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
+    assert "trial 3: RuntimeError: the loss exploded" in failure
 
 
 @pytest.mark.parametrize(

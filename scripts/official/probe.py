@@ -21,7 +21,7 @@ def probe(names: Sequence[str], modules: Mapping[str, str]) -> dict[str, Any]:
     entries: dict[str, Any] = {name: importlib.import_module(modules[name]) for name in modules}
     return {
         "torch": torch.__version__,
-        "algoperf": importlib.metadata.version("algoperf"),
+        "algoperf": _version(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
         "workloads": {
             name: _workload(workloads, name, entries)
@@ -29,6 +29,13 @@ def probe(names: Sequence[str], modules: Mapping[str, str]) -> dict[str, Any]:
             if name in workloads.WORKLOADS
         },
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("algoperf")
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        return str(getattr(importlib.import_module("algoperf"), "__version__", "unknown"))
 
 
 def _gpu(index: int) -> dict[str, Any]:

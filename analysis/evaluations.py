@@ -21,10 +21,17 @@ class DamagedError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something in a set of logs that could not be used, or only in part; one line as text."""
+    """Something in a set of logs that could not be used, or only in part; one line as text.
+
+    Attributes:
+      path: of the file or folder.
+      reason: what a person must know.
+      is_warning: whether numbers of the report are not what they seem to be.
+    """
 
     path: Path
     reason: str
+    is_warning: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"

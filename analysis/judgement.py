@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import checks, published, scoring, statistics, style
+from analysis import checks, published, run_checks, scoring, statistics, style
 from analysis.evaluations import Problem
 from analysis.logs import Logs
+from analysis.run_facts import hardware_of, is_hardware_of, listed
 from analysis.statistics import Intervals
 from common.cli import UserError, near
 from workloads import registry
 from workloads.facts import WorkloadFacts
-from workloads.official.facts import NEWEST
-from workloads.rulesets import STANDIN, Ruleset, ruleset
+from workloads.rulesets import STANDIN, Ruleset
 
 # No optimizer's steps cost so much more than another's; on the v0.5 leaderboard two submissions
 # count a hundred steps as one.
@@ -84,13 +84,14 @@ def judge(
       resamples: of the bootstrap.
 
     Raises:
-      UserError: nothing is published for these rules, or a `baseline` that was asked for is
-        unknown. One whose logs are all unusable is a problem instead.
+      UserError: nothing is published for these rules or this hardware, or a `baseline` that was
+        asked for is unknown. One whose logs are all unusable is a problem instead.
     """
+    rules = dataclasses.replace(rules, budgets=run_checks.budgets_of(logs.runs, rules))
     trials = scoring.score_trials(logs.frame, facts_version(rules))
+    runs = run_checks.run_problems(logs.runs, trials, rules, where)
     if compare_published:
-        if rules.version == STANDIN:
-            raise UserError("--compare_published: stand-in workloads are not on the leaderboard")
+        _check_comparable(logs, rules)
         rivals = published.read_trials(rules.version, rules.name)
         names = rivals["submission"].map(style.published_name)
         trials = pd.concat([trials, rivals.assign(submission=names)], ignore_index=True)
@@ -113,7 +114,26 @@ def judge(
     judged = judge_trials(
         trials, rules, baseline, frame=logs.frame, where=where, resamples=resamples
     )
-    return dataclasses.replace(judged, problems=[*problems, *judged.problems])
+    return dataclasses.replace(judged, problems=[*runs, *problems, *judged.problems])
+
+
+def _check_comparable(logs: Logs, rules: Ruleset) -> None:
+    """Raises UserError if logs must not be ranked among the published runs of a version."""
+    if rules.version == STANDIN:
+        raise UserError("--compare_published: stand-in workloads are not on the leaderboard")
+    others = sorted(
+        {
+            facts.hardware
+            for facts in logs.runs.values()
+            if facts.hardware and not is_hardware_of(rules.version, facts)
+        }
+    )
+    if others:
+        raise UserError(
+            f"--compare_published: the published runs of {rules.version} were on "
+            f"{hardware_of(rules.version)}, these were on {listed(others)}; seconds on different "
+            "hardware are not ranked together"
+        )
 
 
 def judge_trials(
@@ -168,30 +188,6 @@ def judge_trials(
         other_steps=list(other_steps.index),
         problems=problems,
     )
-
-
-def choose_rules(
-    workloads: set[str], version: str | None = None, name: str = "external"
-) -> tuple[Ruleset, str]:
-    """The rules to judge logs by, and a note for the user on the choice; empty if none is needed.
-
-    Args:
-      workloads: the names of those with logs.
-      version: what was asked for: `v0.5`, `v0.6`, `standin`, or None for the newest. Logs of
-        stand-ins alone are judged as stand-ins whatever it is: no version has them.
-      name: `external` or `self_tuning`; stand-ins have the former alone.
-
-    Raises:
-      UserError: for an unknown version or name, and for one that stand-ins do not have.
-    """
-    asked = version or NEWEST
-    chosen = ruleset(asked, name)
-    if asked != STANDIN and workloads <= set(registry.names("standin")):
-        note = f"only stand-in workloads; scored by {NEWEST}'s rules over the stand-ins"
-        return ruleset(STANDIN, name), note if version is not None else ""
-    if version is None:
-        return chosen, f"no --version given; taken as {asked}"
-    return chosen, ""
 
 
 def facts_version(rules: Ruleset) -> str | None:

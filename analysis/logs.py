@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from analysis.evaluations import (
     meets_target,
     select_usable,
 )
+from analysis.run_facts import RunFacts, read_run_facts
 from analysis.trial_files import (
     CHECKPOINT_FILE,
     EVALUATIONS_FILE,
@@ -45,6 +46,9 @@ MEASUREMENTS = [
 ]
 LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
 
+# Submission, workload, framework, study and trial.
+TrialKey = tuple[str, str, str, int, int]
+
 _STUDY = re.compile(r"study_(\d{1,9})")
 _WORKLOAD = re.compile(r"(.+)_(pytorch|jax)")
 _TRIAL = re.compile(r"trial_(\d{1,9})")
@@ -66,10 +70,19 @@ class Logs:
         impossible in validation). A trial whose time was up before its first evaluation has one
         row, at its end, without metrics.
       problems: what was left out or is odd, one per file or trial.
+      runs: by submission, workload, framework, study and trial what the log says of the run; empty
+        for tables.
     """
 
     frame: pd.DataFrame
     problems: list[Problem]
+    runs: Mapping[TrialKey, RunFacts] = dataclasses.field(default_factory=dict)
+
+    def of(self, workloads: Container[str]) -> "Logs":
+        """The logs of some workloads alone."""
+        frame = self.frame[[name in workloads for name in self.frame["workload"]]]
+        runs = {key: facts for key, facts in self.runs.items() if key[1] in workloads}
+        return Logs(frame.reset_index(drop=True), self.problems, runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +97,8 @@ class TrialFolder:
     folder: Path
 
     @property
-    def key(self) -> tuple[str, str, str, int, int]:
-        """Submission, workload, framework, study and trial, by which trials are sorted."""
+    def key(self) -> TrialKey:
+        """By which trials are sorted."""
         return (self.submission, self.facts.name, self.framework, self.study, self.trial)
 
 
@@ -95,17 +108,19 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
     Args:
       path: the folder that holds one folder per submission, or a tidy table as
         `analysis.tidy_table.read_table` takes it.
-      version: of the benchmark whose metrics and targets hold, `v0.5` or `v0.6`; None means the
-        newest. Stand-ins are the same whatever it is.
+      version: of the benchmark whose metrics and targets hold; None means the newest. Stand-ins are
+        the same whatever it is.
       ignore: a folder inside it that holds no logs, such as the report's own.
 
     Raises:
       UserError: `path` is neither, `version` is unknown, or no trial is usable.
     """
     problems: list[Problem] = []
+    runs: dict[TrialKey, RunFacts] = {}
     if path.is_dir():
         trials = _find_trials(path, version, ignore, problems)
         frame, trial, explained, folders = _read_folders(trials, problems)
+        runs = _read_runs(trials, frame, problems)
 
         def locate(number: int, reason: str) -> Problem:
             return Problem(folders[number], reason)
@@ -132,7 +147,7 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         expected = f" (expected {LAYOUT})" if path.is_dir() else ""
         raise UserError(f"no usable trial under {path}{expected}{listed}{more}")
-    return Logs(frame, problems)
+    return Logs(frame, problems, runs)
 
 
 def _find_trials(
@@ -148,7 +163,7 @@ def _find_trials(
         folders = list(_walk(directory, version, ignore, problems))
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    trials: dict[tuple[str, str, str, int, int], TrialFolder] = {}
+    trials: dict[TrialKey, TrialFolder] = {}
     for trial in folders:
         first = trials.setdefault(trial.key, trial)
         if first is not trial:
@@ -247,6 +262,24 @@ def _read_folders(
         columns = [np.asarray(part, kind) for part in parts]
         frame[name] = np.concatenate([np.zeros(0, kind), *columns])
     return frame, number, np.array(explained, dtype=bool), folders
+
+
+def _read_runs(
+    trials: Sequence[TrialFolder], frame: pd.DataFrame, problems: list[Problem]
+) -> dict[TrialKey, RunFacts]:
+    """What the logs of the trials in the frame say of their runs."""
+    used = set(frame[TRIAL_KEYS].drop_duplicates().itertuples(index=False, name=None))
+    runs = {}
+    for trial in trials:
+        if trial.key in used:
+            try:
+                runs[trial.key] = read_run_facts(trial.folder)
+            except DamagedError as error:
+                name, reason = str(error).split(" ", 1)
+                path = trial.folder / name
+                if all(problem.path != path for problem in problems):
+                    problems.append(Problem(path, f"{reason}; facts of the run unknown"))
+    return runs
 
 
 def _read_hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:

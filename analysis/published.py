@@ -28,12 +28,15 @@ HOURS = "hours.csv"
 TRACK_KEYS = ["version", "ruleset"]
 # Columns on which no time to target depends are rounded.
 _DIGITS = {"evaluation_period": 1, "last_seconds": 3, "steady_seconds_per_step": 6}
-# Where the leaderboards' repository has the logs of each version and ruleset.
+_PREVIOUS = Path("previous_leaderboards")
+# Where the branch a100_scoring of the leaderboards' repository has the logs of each version and
+# ruleset. Nobody has published runs of v1.0 under external tuning.
 TRACKS = {
-    ("v0.5", "external"): Path("algoperf_v05", "logs", "external_tuning"),
-    ("v0.5", "self_tuning"): Path("algoperf_v05", "logs", "self_tuning"),
-    ("v0.6", "external"): Path("algoperf_v06", "logs", "external_tuning"),
-    ("v0.6", "self_tuning"): Path("algoperf_v06", "logs", "self_tuning"),
+    ("v0.5", "external"): _PREVIOUS / "algoperf_v05" / "logs" / "external_tuning",
+    ("v0.5", "self_tuning"): _PREVIOUS / "algoperf_v05" / "logs" / "self_tuning",
+    ("v0.6", "external"): _PREVIOUS / "algoperf_v06" / "logs" / "external_tuning",
+    ("v0.6", "self_tuning"): _PREVIOUS / "algoperf_v06" / "logs" / "self_tuning",
+    ("v1.0", "self_tuning"): Path("logs", "self_tuning"),
 }
 _FEWEST_EVALUATIONS = 3  # a trial that died at once says nothing about hours
 
@@ -44,7 +47,7 @@ def read_trials(
     """The published trials of one track, as `analysis.scoring.score_trials` returns them.
 
     Args:
-      version: of the benchmark, `v0.5` or `v0.6`.
+      version: of the benchmark.
       ruleset: `external` or `self_tuning`.
       directory: where `collect` wrote to.
 
@@ -72,7 +75,7 @@ def collect(leaderboards: Path, output: Path) -> None:
     """Scores the trials of all published logs, and writes the tables of `results/published/`.
 
     Args:
-      leaderboards: the folder `previous_leaderboards` of mlcommons/submissions_algorithms.
+      leaderboards: mlcommons/submissions_algorithms at its branch a100_scoring.
       output: the folder to write to.
 
     Raises:
@@ -159,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "leaderboards", None, "previous_leaderboards of submissions_algorithms", required=True
+        "leaderboards", None, "checkout of submissions_algorithms, a100_scoring", required=True
     )
     flags.DEFINE_string("output", str(PUBLISHED), "folder to write to")
     cli.run(main)

@@ -8,9 +8,11 @@ from analysis import style, tables
 from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
 from analysis.judgement import Judgement
+from analysis.run_facts import hardware_of
 from analysis.texts import interval_text
 from common import files
 from common.cli import UserError
+from workloads.official.facts import NEWEST
 from workloads.rulesets import STANDIN
 
 MANIFEST = "manifest.json"
@@ -20,9 +22,9 @@ _STANDIN_NOTE = (
     "They are **not** AlgoPerf results."
 )
 _PUBLISHED_NOTE = (
-    "> Entries marked † are the leaderboard's own, published runs (`results/published/`), on eight "
-    "V100 GPUs. Compare seconds only with runs on such a machine; steps compare anywhere, where "
-    "batch sizes are the same. Published runs have no learning curves here, only crossings."
+    "> Entries marked † are the leaderboard's own, published runs (`results/published/`), on "
+    "{hardware} GPUs. Compare seconds only with runs on such a machine; steps compare anywhere, "
+    "where batch sizes are the same. Published runs have no learning curves here, only crossings."
 )
 _SCORES = """\
 A score is the mean, over factors from 1 to 4, of the share of base workloads on which an entry's
@@ -72,7 +74,10 @@ def title(judged: Judgement) -> str:
 
 
 def report(
-    judged: Judgement, manifest: str, pictures: Sequence[str], problems: Sequence[tuple[str, str]]
+    judged: Judgement,
+    manifest: str,
+    pictures: Sequence[str],
+    problems: Sequence[tuple[str, str, bool]],
 ) -> str:
     """The whole report.
 
@@ -80,11 +85,14 @@ def report(
       judged: the logs' judgement.
       manifest: facts of the run, as `manifest_facts` returns.
       pictures: the figures, relative to the report.
-      problems: path and reason of what could not be used, or must be known.
+      problems: path and reason of what could not be used, or must be known, and whether it is a
+        warning.
     """
     notes = [_STANDIN_NOTE] if judged.is_standin else []
     if any(style.is_published(name) for name in judged.entries):
-        notes.append(_PUBLISHED_NOTE)
+        notes.append(_PUBLISHED_NOTE.format(hardware=hardware_of(judged.rules.version)))
+    warnings = [f"> **Warning:** {tables.escape(row[1])}." for row in problems if row[2]]
+    notes += [_quoted(warnings)] if warnings else []
     parts = [
         f"# {tables.escape(title(judged))}",
         *notes,
@@ -100,7 +108,7 @@ def report(
         _under("Learning curves", pictures, "learning_curves"),
         f"## Points\n\n{_points(judged)}",
         f"## The run\n\n{manifest}" if manifest else "",
-        _problems(problems) if problems else "",
+        _problems([row[:2] for row in problems]) if problems else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -193,7 +201,7 @@ def manifest_facts(path: Path, problems: list[Problem]) -> str:
 def _rules(judged: Judgement) -> str:
     rules = judged.rules
     if rules.version == STANDIN:
-        return "By the rules of AlgoPerf v0.6, external tuning, over the stand-ins."
+        return f"By the rules of AlgoPerf {NEWEST}, external tuning, over the stand-ins."
     text = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
     if not_run := [name for name in rules.base_workloads if name not in judged.facts]:
         text += f" Nobody here has run {', '.join(not_run)}; missed by all."
@@ -249,6 +257,10 @@ def _problems(problems: Sequence[tuple[str, str]]) -> str:
     if len(lines) > _ROWS:
         text = _folded(f"{len(lines)} notes", text)
     return f"## Problems in the logs\n\n{note}\n\n{text}"
+
+
+def _quoted(lines: Sequence[str]) -> str:
+    return "\n>\n".join(lines)
 
 
 def _folded(summary: str, text: str) -> str:

@@ -31,7 +31,7 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "shampoo_submission": ("Distributed Shampoo", "#D55E00", "-", "o"),
     "baseline": ("Baseline NAdamW", "#222222", "--", "s"),
     "schedule_free_adamw": ("Schedule-Free AdamW", "#0072B2", "-", "D"),
-    "schedule_free_adamw_v2": ("Schedule-Free AdamW v2", "#0072B2", "-", "D"),
+    "schedule_free_adamw_v2": ("Schedule-Free AdamW v2", "#0072B2", "--", "D"),
     "generalized_adam": ("Generalized Adam", "#009E73", "-", "^"),
     "cyclic_lr": ("Cyclic LR", "#CC79A7", "-", "v"),
     "nadamp": ("NadamP", "#E69F00", "-", "P"),

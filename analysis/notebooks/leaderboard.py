@@ -11,15 +11,15 @@
 # %% [markdown]
 # # The published leaderboards: what Shampoo won, and where it lost
 #
-# MLCommons' AlgoPerf, external tuning, versions 0.5 and 0.6, scored again from every published
-# trial (`results/published/`, see its README for sources). All runs were made on V100 GPUs.
+# MLCommons' AlgoPerf, external tuning in versions 0.5 and 0.6, on V100 GPUs, and self-tuning in
+# version 1.0, on A100 GPUs, scored again from every published trial (`results/published/`, see its
+# README for sources).
 #
 # All numbers below are made from the trials when the notebook runs (`make notebooks`); none is
 # typed.
 
 # %% tags=["parameters"]
 PUBLISHED = None  # a folder like results/published; None means that
-EVALUATIONS = None  # all evaluations of v0.5 as a tidy table; None means where it may lie
 RESAMPLES = 1000
 
 # %%
@@ -34,7 +34,6 @@ import pandas as pd
 
 from analysis import (
     bars,
-    curves,
     factors,
     heat,
     profile_figure,
@@ -46,8 +45,8 @@ from analysis import (
     tables,
 )
 from analysis.judgement import judge_trials
-from analysis.logs import read_logs
 from analysis.notebook import bullets, say, show, table
+from analysis.run_checks import run_problems
 from workloads.rulesets import ruleset
 
 directory = Path(PUBLISHED) if PUBLISHED else published.PUBLISHED
@@ -191,18 +190,53 @@ for submission, before in (("shampoo", "shampoo_submission"), ("baseline", "base
 table(pd.DataFrame(rows), left=2)
 
 # %% [markdown]
-# ## Learning curves of version 0.5
+# ## Version 1.0, self-tuning
 #
-# From all evaluations, where that table is at hand. It is no part of this repository.
+# Nine base workloads on four A100 GPUs, from the organisers' own branch: no Shampoo has been run on
+# this hardware, and nothing under external tuning. Seconds here and above are of different machines
+# and budgets.
 
 # %%
-beside = ROOT.parent / "shared" / "leaderboard" / "v05_external_evals.csv.gz"
-evaluations = Path(EVALUATIONS) if EVALUATIONS else beside
-if evaluations.exists():
-    frame = read_logs(evaluations, "v0.5").frame
-    scored = scoring.score_trials(frame, "v0.5")
-    pool = judge_trials(scored, ruleset("v0.5"), "baseline", frame=frame, resamples=RESAMPLES)
-    for workload in ("imagenet_vit", "ogbg", "wmt", "librispeech_conformer"):
-        show(curves.learning_curves(pool, workload, styles))
-else:
-    say("The table is not here, so there are no curves.")
+newest = published.read_trials("v1.0", "self_tuning", directory)
+pool = judge_trials(newest, ruleset("v1.0", "self_tuning"), "nadamw", resamples=RESAMPLES)
+pool_styles = style.entry_styles(pool.entries)
+say(
+    f"{len(newest)} trials of {len(pool.entries)} submissions on "
+    f"{len(pool.rules.base_workloads)} workloads."
+)
+say(tables.scores_table(pool))
+show(profile_figure.performance_profiles(pool, pool_styles))
+bullets(sections.overview(pool))
+
+# %% [markdown]
+# ### What there is to beat
+#
+# The fastest median to the target on each workload, and by how many submissions it is reached at
+# all. Where few reach it, an entry that does gains most.
+
+# %%
+times = scoring.times_table(pool.cells)
+rows = []
+for workload in pool.rules.base_workloads:
+    reached = times.loc[workload][np.isfinite(times.loc[workload])]
+    budget = pool.rules.budget_seconds(workload)
+    rows.append(
+        {
+            "workload": workload,
+            "reach the target": f"{len(reached)} of {len(pool.entries)}",
+            "fastest": style.label(reached.idxmin()) if len(reached) else "–",
+            "hours": f"{reached.min() / 3600:.2f}" if len(reached) else "–",
+            "of the budget": f"{reached.min() / budget:.0%}" if len(reached) else "–",
+        }
+    )
+table(pd.DataFrame(rows))
+
+# %% [markdown]
+# ### Studies on a slower machine
+#
+# The same submission, the same workload, the same code: where one study's steps took much longer
+# than the others', its time says something about the machine.
+
+# %%
+reasons = [problem.reason for problem in run_problems({}, newest, pool.rules, directory)]
+bullets(reason for reason in reasons if "times as long" in reason)

@@ -28,14 +28,15 @@ ROOT = Path.cwd() if (Path.cwd() / "analysis").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
 
 from analysis import bars, curves, factors, heat, profile_figure, sections, style, tables
-from analysis.judgement import choose_rules, judge
+from analysis.choice import choose_rules
+from analysis.judgement import judge
 from analysis.logs import read_logs
 from analysis.notebook import bullets, say, show
 from analysis.texts import count_text
 
 logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
 logs = read_logs(logs_path, ignore=logs_path / "report")
-rules, _ = choose_rules(set(logs.frame["workload"]), "standin")
+rules, _ = choose_rules(logs, "standin")
 judged = judge(logs, rules, "adamw", where=logs_path, resamples=RESAMPLES)
 styles = style.entry_styles(judged.entries)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis import published
-from analysis.judgement import Judgement, choose_rules, judge, judge_trials
+from analysis.choice import choose_rules
+from analysis.judgement import Judgement, judge, judge_trials
 from analysis.logs import read_logs
 from tests.analysis.made_up import FACTS, write_study, write_trial
 from workloads import registry
@@ -27,7 +28,7 @@ def known_facts() -> Iterator[None]:
 def judge_folder(root: Path, baseline: str | None = None) -> Judgement:
     """A folder of stand-ins' logs, judged."""
     logs = read_logs(root)
-    rules, _ = choose_rules(set(logs.frame["workload"]))
+    rules, _ = choose_rules(logs)
     return judge(logs, rules, baseline, where=root, resamples=RESAMPLES)
 
 

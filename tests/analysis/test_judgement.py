@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from analysis.evaluations import Problem
-from analysis.judgement import choose_rules, judge
+from analysis.judgement import judge
 from analysis.logs import Logs, read_logs
 from common.cli import UserError
 from tests.analysis.conftest import judge_folder, judge_published
@@ -26,23 +26,6 @@ def test_the_baseline_is_the_first_that_is_there(
     for entry in entries:
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.95])
     assert judge_folder(tmp_path).baseline == baseline
-
-
-@pytest.mark.parametrize(
-    ("workloads", "version", "chosen", "message"),
-    [
-        ({"mnist_vit"}, None, "standin", ""),
-        ({"mnist_vit"}, "v0.5", "standin", "only stand-in workloads"),
-        ({"mnist_vit", "wmt"}, None, "v1.0", "no --version given; taken as v1.0"),
-        ({"wmt"}, "v0.5", "v0.5", ""),
-    ],
-)
-def test_rules_follow_the_workloads(
-    workloads: set[str], version: str | None, chosen: str, message: str
-) -> None:
-    rules, note = choose_rules(workloads, version)
-    assert rules.version == chosen
-    assert note.startswith(message) and bool(note) == bool(message)
 
 
 def test_workloads_come_in_the_rules_order_with_their_variants() -> None:

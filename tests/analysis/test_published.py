@@ -130,13 +130,13 @@ def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
         published.collect(logs, output)
     for name in (published.TRIALS, published.MEDIANS, published.POINTS, published.HOURS):
         assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes()
-    assert gzip.decompress((outputs[0] / published.TRIALS).read_bytes()).count(b"\n") == 17
+    assert gzip.decompress((outputs[0] / published.TRIALS).read_bytes()).count(b"\n") == 21
     trials = read_trials("v0.6", "self_tuning", outputs[0])
     assert trials["seconds"].tolist() == [2.0, np.inf] * 2
     assert time_to_target(score_studies(trials))["median_steps"].tolist() == [40]
     points = pd.read_csv(outputs[0] / published.POINTS)
-    assert points["trials"].tolist() == [2] * 8
-    assert points["hyperparameters"].tolist() == ['{"rate":0.1}', '{"rate":0.2}'] * 4
+    assert points["trials"].tolist() == [2] * 10
+    assert points["hyperparameters"].tolist() == ['{"rate":0.1}', '{"rate":0.2}'] * 5
 
 
 def _write_hours(root: Path, study: int, trial: int, hours: float, rows: int = 3) -> Path:

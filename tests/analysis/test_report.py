@@ -54,9 +54,10 @@ def _write(logs: Path, output: Path, baseline: str | None = None, **settings: ob
 def test_the_files_are_those_promised(written: Written) -> None:
     names = {path.name for path in written.output.iterdir()}
     tables = {
-        "scores.csv": "submission score ci_low ci_high",
+        "scores.csv": "submission score ci_low ci_high hardware",
         "time_to_target.csv": "submission workload studies median_seconds median_steps "
-        "ratio_to_baseline ci_low ci_high",
+        "ratio_to_baseline ci_low ci_high hardware",
+        "remarks.csv": "kind path remark",
         "points.csv": "entry workload trial studies reached cut median_steps median_seconds best "
         "hyperparameters",
     }
@@ -113,7 +114,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
 def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> None:
     write_report(written.logs, tmp_path, resamples=20)
     names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(names) == 5 + 2 * 8
+    assert len(names) == 6 + 2 * 8
     for name in names:
         assert (written.output / name).read_bytes() == (tmp_path / name).read_bytes(), name
 

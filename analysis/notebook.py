@@ -6,7 +6,6 @@ python -m analysis.notebook [--notebooks=leaderboard,step_cost]
 """
 
 import logging
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,47 +109,18 @@ def execute(name: str, parameters: Mapping[str, Any] | None = None) -> NotebookN
     return notebook
 
 
-def keep_pictures(notebook: NotebookNode, previous: NotebookNode) -> int:
-    """Gives cells that draw less than before, by the same code, their previous outputs back.
-
-    Their data are not on this machine then.
-
-    Returns:
-      How many pictures were kept.
-    """
-    kept = 0
-    for cell, before in zip(notebook.cells, previous.cells, strict=False):
-        lost = _pictures(before) - _pictures(cell)
-        if cell.source == before.source and lost > 0:
-            cell.outputs = before.outputs
-            kept += lost
-    return kept
-
-
-def _pictures(cell: NotebookNode) -> int:
-    return sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-
-
 def main(argv: Sequence[str]) -> None:
     """Runs the notebooks that the flags name, and writes them with their outputs."""
     del argv
     chosen = flags.FLAGS.notebooks or names()
     for name in chosen:
         read_text(name)
-    notes = []
     with progress.bar(len(chosen), "running", "notebooks") as bar:
         for name in chosen:
             path = FOLDER / f"{name}.ipynb"
-            notebook = execute(name)
-            if path.exists():
-                kept = keep_pictures(notebook, nbformat.read(path, as_version=4))
-                if kept:
-                    notes.append(f"note: {path}: kept {kept} figures whose data are not here")
-            files.write_text(path, nbformat.writes(notebook).rstrip("\n") + "\n")
+            files.write_text(path, nbformat.writes(execute(name)).rstrip("\n") + "\n")
             bar.update()
             print(path)
-    for note in notes:
-        print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

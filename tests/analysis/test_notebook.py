@@ -114,20 +114,6 @@ def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         notebook.execute("bad")
 
 
-def test_figures_whose_data_are_not_here_are_kept() -> None:
-    def cell(source: str, *kinds: str) -> Any:
-        outputs = [nbformat.v4.new_output("display_data", {kind: "x"}) for kind in kinds]
-        return nbformat.v4.new_code_cell(source, outputs=outputs)
-
-    png, text = "image/png", "text/markdown"
-    before = [cell("a", png, png), cell("b", png), cell("c", png), cell("d", text)]
-    after = [cell("a", text), cell("b, changed", text), cell("c", png), cell("d", png)]
-    run = nbformat.v4.new_notebook(cells=after)
-    assert notebook.keep_pictures(run, nbformat.v4.new_notebook(cells=before)) == 2
-    kinds = [[next(iter(output.data)) for output in cell.outputs] for cell in run.cells]
-    assert kinds == [[png, png], [text], [png], [png]]
-
-
 def test_unknown_names_are_a_users_error() -> None:
     with pytest.raises(UserError, match="unknown notebook 'x'; known: hyperparameters, lead"):
         notebook.execute("x")

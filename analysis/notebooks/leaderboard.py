@@ -217,7 +217,7 @@ bullets(sections.overview(pool))
 # %%
 times = scoring.times_table(pool.cells)
 rows = []
-for workload in pool.rules.base_workloads:
+for workload in times.index.intersection(pool.rules.base_workloads):
     reached = times.loc[workload][np.isfinite(times.loc[workload])]
     budget = pool.rules.budget_seconds(workload)
     rows.append(

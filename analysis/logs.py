@@ -6,9 +6,7 @@ used is left out and reported with its path; it never stops the rest from being 
 
 import dataclasses
 import math
-import os
-import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from analysis.evaluations import (
     meets_target,
     select_usable,
 )
+from analysis.layout import LAYOUT, TrialFolder, TrialKey, find_trials
 from analysis.run_facts import RunFacts, read_run_facts
 from analysis.trial_files import (
     CHECKPOINT_FILE,
@@ -35,8 +34,6 @@ from analysis.trial_files import (
 from common import progress
 from common.cli import UserError
 from scripts.local.trial import was_evaluated
-from workloads import registry
-from workloads.facts import WorkloadFacts
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
 TRIAL_NOTES = ["hyperparameters", "finished", "cut"]
@@ -44,14 +41,6 @@ MEASUREMENTS = [
     *("global_step", "score", "cpu_seconds"),
     *("train_metric", "validation_metric", "test_metric"),
 ]
-LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
-
-# Submission, workload, framework, study and trial.
-TrialKey = tuple[str, str, str, int, int]
-
-_STUDY = re.compile(r"study_(\d{1,9})")
-_WORKLOAD = re.compile(r"(.+)_(pytorch|jax)")
-_TRIAL = re.compile(r"trial_(\d{1,9})")
 # The number of trials from which on reading takes long enough for a progress bar.
 _PROGRESS_FROM = 1000
 
@@ -85,23 +74,6 @@ class Logs:
         return Logs(frame.reset_index(drop=True), self.problems, runs)
 
 
-@dataclasses.dataclass(frozen=True)
-class TrialFolder:
-    """One trial's folder and what its path says of it."""
-
-    submission: str
-    facts: WorkloadFacts
-    framework: str
-    study: int
-    trial: int
-    folder: Path
-
-    @property
-    def key(self) -> TrialKey:
-        """By which trials are sorted."""
-        return (self.submission, self.facts.name, self.framework, self.study, self.trial)
-
-
 def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = None) -> Logs:
     """Reads every trial in a folder or in a table.
 
@@ -118,7 +90,7 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
     problems: list[Problem] = []
     runs: dict[TrialKey, RunFacts] = {}
     if path.is_dir():
-        trials = _find_trials(path, version, ignore, problems)
+        trials = find_trials(path, version, ignore, problems)
         frame, trial, explained, folders = _read_folders(trials, problems)
         runs = _read_runs(trials, frame, problems)
 
@@ -148,77 +120,6 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
         expected = f" (expected {LAYOUT})" if path.is_dir() else ""
         raise UserError(f"no usable trial under {path}{expected}{listed}{more}")
     return Logs(frame, problems, runs)
-
-
-def _find_trials(
-    directory: Path, version: str | None, ignore: Path | None, problems: list[Problem]
-) -> list[TrialFolder]:
-    """Every trial's folder, sorted by `TrialFolder.key`; UserError if a folder cannot be listed."""
-    try:
-        if any(_STUDY.fullmatch(entry.name) for entry in directory.iterdir() if entry.is_dir()):
-            raise UserError(
-                f"{directory} holds study_K folders, so it is one submission; give the folder "
-                f"that holds it (expected {LAYOUT})"
-            )
-        folders = list(_walk(directory, version, ignore, problems))
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    trials: dict[TrialKey, TrialFolder] = {}
-    for trial in folders:
-        first = trials.setdefault(trial.key, trial)
-        if first is not trial:
-            problems.append(Problem(trial.folder, f"same trial as {first.folder}; left out"))
-    return [trials[key] for key in sorted(trials)]
-
-
-def _walk(
-    directory: Path, version: str | None, ignore: Path | None, problems: list[Problem]
-) -> Iterator[TrialFolder]:
-    known = {name: registry.facts(name, version) for name in registry.names(version=version)}
-    for entry in sorted(directory.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        if ignore is not None and entry.resolve() in (ignore.resolve(), *ignore.resolve().parents):
-            continue
-        if not _is_readable(entry, problems):
-            continue
-        if not entry.name.isprintable():
-            problems.append(Problem(entry, "has a name that cannot be written; left out"))
-            continue
-        for study_folder, study in _folders(entry, _STUDY, "study_K", problems):
-            for folder, name in _folders(study_folder, _WORKLOAD, "WORKLOAD_FRAMEWORK", problems):
-                if name[1] not in known:
-                    problems.append(Problem(folder, f"unknown workload {name[1]!r}; left out"))
-                    continue
-                for trial_folder, trial in _folders(folder, _TRIAL, "trial_I", problems):
-                    numbers = int(study[1]), int(trial[1])
-                    yield TrialFolder(entry.name, known[name[1]], name[2], *numbers, trial_folder)
-
-
-def _folders(
-    parent: Path, pattern: re.Pattern[str], kind: str, problems: list[Problem]
-) -> Iterator[tuple[Path, re.Match[str]]]:
-    """Subfolders whose names match, in order of name; reports the others."""
-    strays, matched = [], False
-    for folder in sorted(parent.iterdir()):
-        if not folder.is_dir() or folder.name.startswith("."):
-            continue
-        match = pattern.fullmatch(folder.name)
-        if match is None:
-            strays.append(Problem(folder, f"stray folder, expected {kind}; left out"))
-            continue
-        matched = True
-        if _is_readable(folder, problems):
-            yield folder, match
-    problems.extend(strays if matched else [Problem(parent, f"holds no {kind} folder; left out")])
-
-
-def _is_readable(folder: Path, problems: list[Problem]) -> bool:
-    """Whether a folder can be listed; reports it if not."""
-    if os.access(folder, os.R_OK | os.X_OK):
-        return True
-    problems.append(Problem(folder, "may not be read; left out"))
-    return False
 
 
 def _read_folders(

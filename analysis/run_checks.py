@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.evaluations import Problem
-from analysis.logs import TrialKey
+from analysis.layout import TrialKey
 from analysis.run_facts import RunFacts, hardware_of, is_hardware_of, listed, versions_of
 from analysis.scoring import CELL_KEYS
 from workloads import registry

@@ -27,13 +27,17 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_string("workload", None, "workload to train", required=True)
-    flags.DEFINE_string("entry", None, "folder of submission/entries to train with", required=True)
+    flags.DEFINE_string(
+        "entry", None, "folder of submission/entries to train with, or a path", required=True
+    )
     flags.DEFINE_integer("study", 0, "index of the study, from 0; it enters the seed")
     flags.DEFINE_integer("trial", 1, "index into the search space, from 1")
     flags.DEFINE_string("output", None, "folder for the logs", required=True)
     flags.DEFINE_integer("seed", 0, "base seed")
     flags.DEFINE_string(
-        "search_space", None, "JSON file; default: workloads/standin/points/ENTRY.json"
+        "search_space",
+        None,
+        "JSON file; default: workloads/standin/points/ENTRY.json",
     )
     flags.DEFINE_integer("max_steps", None, "stop after so many steps, if before the step hint")
     flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
@@ -75,12 +79,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _trial() -> Trial:
     registry.facts(FLAGS.workload)
-    entries.folder(FLAGS.entry)
-    space = Path(FLAGS.search_space or entries.standin_points_file(FLAGS.entry))
-    entries.check_keys(FLAGS.entry, search_space.load(space), space)
+    entry = entries.named(FLAGS.entry)
+    space = Path(FLAGS.search_space or entries.standin_points_file(entry))
+    entries.check_keys(entry, search_space.load(space), space)
     return Trial(
         workload=FLAGS.workload,
-        entry=FLAGS.entry,
+        entry=entry,
         study=FLAGS.study,
         trial=FLAGS.trial,
         hyperparameters=search_space.point(space, FLAGS.trial),

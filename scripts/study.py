@@ -30,7 +30,7 @@ _FOR_STANDINS = ("jobs", "nproc", "threads", "checkpoint_period_seconds", "best_
 def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
-    flags.DEFINE_list("entries", None, "folders of submission/entries", required=True)
+    flags.DEFINE_list("entries", None, "folders of submission/entries, or paths", required=True)
     flags.DEFINE_string("output", None, "folder for the logs", required=True)
     studies.define_machine_flags()
     flags.adopt_module_key_flags(studies)  # so that --help lists them

@@ -81,7 +81,7 @@ def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_enum("mode", None, list(_REQUIRED), "what to do", required=True)
     flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
-    flags.DEFINE_list("entries", None, "folders of submission/entries")
+    flags.DEFINE_list("entries", None, "folders of submission/entries, or paths")
     flags.DEFINE_string("ranges", None, "JSON file with the ranges (targets: the committed ones)")
     flags.DEFINE_string("output", None, "folder to write to")
     flags.DEFINE_integer("trials", 20, "points per entry and workload", 1, MOST_POINTS)

@@ -1,6 +1,7 @@
-"""The entries under `submission/entries`: their names, modules and points on the stand-ins."""
+"""The entries, under `submission/entries` or elsewhere: their names, modules and points."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,17 +12,48 @@ from workloads.search_space import Point, Ranges
 
 STANDIN_POINTS = Path(__file__).parents[2] / "workloads" / "standin" / "points"
 REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
+SUBMISSION, SPACE = "submission.py", "tuning_search_space.json"
+# Of entries that a command line has named by a path, by the last part of it.
+_ELSEWHERE: dict[str, Path] = {}
 
 
 def _folders() -> dict[str, Path]:
     package = importlib.import_module("submission.entries")
-    files = (path for root in package.__path__ for path in Path(root).glob("*/submission.py"))
-    return {path.parent.name: path.parent for path in sorted(files)}
+    files = (path for root in package.__path__ for path in Path(root).glob(f"*/{SUBMISSION}"))
+    return {path.parent.name: path.parent for path in sorted(files)} | _ELSEWHERE
 
 
 def names() -> list[str]:
     """Names of all entries, sorted."""
     return sorted(_folders())
+
+
+def named(given: str) -> str:
+    """The name of the entry that a command line gives: a name, or the path of a folder, with a `/`.
+
+    The name of a path is its last part, by which all functions here know the entry from then on.
+
+    Raises:
+      UserError: for an unknown name, a folder that is no entry, or one whose name is taken or
+        cannot be a module's.
+    """
+    if "/" not in given:
+        folder(given)
+        return given
+    path = Path(given).expanduser().resolve()
+    if not (path / SUBMISSION).is_file():
+        raise UserError(f"entry {given!r}: no {SUBMISSION} in {path}")
+    if not path.name.isidentifier():
+        raise UserError(f"entry {given!r}: {path.name!r} cannot be the name of a module")
+    if (other := _folders().get(path.name, path)) != path:
+        raise UserError(f"entry {given!r}: {path.name!r} is the name of the entry in {other}")
+    _ELSEWHERE[path.name] = path
+    return path.name
+
+
+def argument(name: str) -> str:
+    """What names an entry on the command line of another process."""
+    return str(_ELSEWHERE.get(name, name))
 
 
 def folder(name: str) -> Path:
@@ -36,8 +68,14 @@ def folder(name: str) -> Path:
 def standin_points_file(name: str) -> Path:
     """The list of points that was chosen for an entry on the stand-ins; UserError if it has none.
 
-    What the official benchmark tunes is in the entry's own folder.
+    What the official benchmark tunes is in the entry's own folder; where that is elsewhere, it is
+    for the stand-ins, too.
     """
+    if name in _ELSEWHERE:
+        path = _ELSEWHERE[name] / SPACE
+        if not path.is_file():
+            raise UserError(f"entry {name!r} has no points: no {SPACE} in {path.parent}")
+        return path
     folder(name)
     path = STANDIN_POINTS / f"{name}.json"
     if not path.exists():
@@ -71,7 +109,11 @@ def check_keys(name: str, space: Sequence[Point] | Ranges, where: Path) -> None:
 def load(name: str) -> ModuleType:
     """The entry's `submission` module; UserError if it lacks a function of the API."""
     folder(name)
-    module = importlib.import_module(f"submission.entries.{name}.submission")
+    package = f"submission.entries.{name}"
+    if name in _ELSEWHERE and package not in sys.modules:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(_ELSEWHERE[name])]
+    module = importlib.import_module(f"{package}.submission")
     missing = [function for function in REQUIRED if not hasattr(module, function)]
     if missing:
         raise UserError(f"entry {name!r} lacks {', '.join(missing)} in {module.__file__}")

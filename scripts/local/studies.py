@@ -96,8 +96,8 @@ def workloads_from_flags() -> tuple[str, ...]:
 
 
 def entries_from_flags() -> tuple[str, ...]:
-    """The entries of --entries without repeats; UserError for an unknown one or none."""
-    return _names("entries", entries.folder)
+    """Names of the entries of --entries, without repeats; UserError as `entries.named`."""
+    return tuple(dict.fromkeys(map(entries.named, _names("entries", entries.named))))
 
 
 def _names(flag: str, check: Callable[[str], object]) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Jo
     command = [
         *machine.command,
         f"--workload={trial.workload}",
-        f"--entry={trial.entry}",
+        f"--entry={entries.argument(trial.entry)}",
         f"--study={trial.study}",
         f"--trial={trial.trial}",
         f"--output={output}",

@@ -79,6 +79,7 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
         (["--workload=cifar"], "cifar is an official workload"),
         (["--entry=lion"], "unknown entry 'lion'; known: "),
         (["--entry=fake_sdg"], "did you mean fake_sgd?"),
+        (["--entry=./nowhere"], "no submission.py in "),
         (["--study=99999999999"], "--study=99999999999: allowed: 0 to 999999999"),
         (["--trial=9"], "--trial=9: "),
         (["--trial=x"], "--trial=x"),
@@ -139,3 +140,42 @@ def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) ->
     assert "learning_rate=3.0" in done.stderr
     assert run(tmp_path, "--overwrite", "--max_steps=2").returncode == 0
     assert json.loads((folder / "hparams.json").read_text()) == {"learning_rate": 0.02}
+
+
+def an_entry(folder: Path, name: str = "mine") -> Path:
+    """A folder with an entry that imports a module beside it and has one point."""
+    path = folder / name
+    path.mkdir()
+    (path / "submission.py").write_text(
+        "from submission.entries.fake_adam.submission import *\nfrom .beside import rate\n"
+        "assert rate == 0.01\n"
+    )
+    (path / "beside.py").write_text("rate = 0.01\n")
+    (path / "tuning_search_space.json").write_text('[{"learning_rate": 0.01}]')
+    return path
+
+
+@pytest.mark.slow
+def test_an_entry_may_be_a_folder_elsewhere(tmp_path: Path) -> None:
+    entry, output = an_entry(tmp_path), tmp_path / "out"
+    study = ("--workloads=fake", f"--entries={entry},fake_adam", "--studies=1", "--trials=1")
+    done = finish_fake("study", *study, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    folders = [
+        output / name / "study_0" / "fake_pytorch" / "trial_1" for name in ("mine", "fake_adam")
+    ]
+    assert json.loads((folders[0] / "flags_0.json").read_text())["entry"] == "mine"
+    mine, house = (json.loads((folder / "status.json").read_text()) for folder in folders)
+    assert mine["global_step"] == house["global_step"]
+
+
+def test_an_entry_elsewhere_has_a_name_of_its_own_and_points(tmp_path: Path) -> None:
+    for name, message in (("fake_sgd", "is the name of the entry in"), ("my-entry", "name of a")):
+        done = run(tmp_path / "out", f"--entry={an_entry(tmp_path, name)}")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    entry = an_entry(tmp_path)
+    (entry / "tuning_search_space.json").unlink()
+    done = run(tmp_path / "out", f"--entry={entry}")
+    assert done.returncode == 2
+    assert f"no tuning_search_space.json in {entry}" in done.stderr
+    assert not (tmp_path / "out").exists()

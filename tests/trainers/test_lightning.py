@@ -45,6 +45,19 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert problem.largest_difference(resumed, whole) == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"averaging": "ema"}, {"averaging": "schedule_free"}, {"overlap": True}],
+    ids=["ema", "schedule_free", "overlap"],
+)
+def test_averages_and_refreshes_beside_training_resume(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    settings = SETTINGS["bf16-mixed clipped"]
+    whole, resumed = with_lightning.ends("shampoo", tmp_path, options, **settings)
+    assert problem.largest_difference(resumed, whole) == 0
+
+
 def fsdp2(save_distributed_checkpoint: bool) -> ModelParallelStrategy:
     return ModelParallelStrategy(save_distributed_checkpoint=save_distributed_checkpoint)
 

@@ -27,6 +27,9 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "shampoo_jax": ("Shampoo (JAX)", "#E69F00", "-", "D"),
     "adamw_jax": ("AdamW (JAX)", "#56B4E9", "--", "P"),
     "shampoo_self_tuning": ("Shampoo (self-tuning)", "#0072B2", "-", "X"),
+    # As they are handed in.
+    "stacked_shampoo": ("Stacked Shampoo", "#D55E00", "--", "D"),
+    "stacked_shampoo_self_tuning": ("Stacked Shampoo (self-tuning)", "#0072B2", "-.", "X"),
     # Submissions of the published leaderboards.
     "shampoo_submission": ("Distributed Shampoo", "#D55E00", "-", "o"),
     "baseline": ("Baseline NAdamW", "#222222", "--", "s"),

@@ -3,7 +3,7 @@
     python -m scripts.package_entry --entry=shampoo --authors="A. Person" --output=dist
     cd <checkout of the benchmark>
     PYTHONPATH=<here>/dist python submission_runner.py \\
-        --submission_path=submissions/external_tuning/shampoo/submission.py ...
+        --submission_path=submissions/external_tuning/stacked_shampoo/submission.py ...
 
 The folder has the layout of the repository mlcommons/submissions_algorithms, a clone of which may
 be the output. `implementation/` in it is a byte for byte copy of the modules of `submission/` that
@@ -50,12 +50,14 @@ _PROVIDED = frozenset(
     {"absl", "algoperf", "chex", "flax", "jax", "numpy", "optax", "pandas", "torch"}
 )
 
-# submission_info.yml has the keys of the files in mlcommons/submissions_algorithms (seen in June
-# 2026) but `submission_folder`, which follows from the ruleset and the entry's name.
+# As in the files submission_info.yml of mlcommons/submissions_algorithms (seen in June 2026). The
+# folder may be of another name than the entry, so that it takes no published submission's.
 _INFO_KEYS = (
-    *("submission_name", "authors", "affiliations", "version", "ruleset", "framework"),
-    "description",
+    *("submission_name", "submission_folder", "authors", "affiliations", "version", "ruleset"),
+    *("framework", "description"),
 )
+# Where its README wants a pull request.
+REPOSITORY, BRANCH = "mlcommons/submissions_algorithms", "evaluation"
 _FOLDERS = {"external": "external_tuning", "self-tuning": "self_tuning"}
 _ALLOWED = {"ruleset": tuple(_FOLDERS), "framework": ("PyTorch", "JAX")}
 
@@ -104,7 +106,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"  --tuning_search_space={folder.absolute()}/{SPACE}")
     else:
         print("  --tuning_ruleset=self")
-    print("for the pull request, whose title must hold [submission]:")
+    print(f"for the pull request to the branch `{BRANCH}` of {REPOSITORY},")
+    print("whose title must hold [submission]:")
     # The organisers' workflow puts `submissions/` before its folder.
     block = package.contents[INFO].decode().replace(": submissions/", ": ", 1)
     print(f"```yaml\n{block}```")
@@ -135,19 +138,17 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
         raise UserError(f"entry {entry!r} cannot be packaged; can be: {listed}")
     folder = root / _PROJECT / "entries" / entry
     info = read_info(folder / INFO, **overrides)
-    ruleset = info["ruleset"]
-    home = f"submissions/{_FOLDERS[ruleset]}/{entry}"
+    ruleset, home = info["ruleset"], info["submission_folder"]
     if ruleset == "external":
         search_space.load(folder / SPACE)
     elif (folder / SPACE).exists():
         raise UserError(f"{folder / SPACE}: an entry of the {ruleset} ruleset has no search space")
-    values = {"submission_name": info["submission_name"], "submission_folder": home, **info}
     paths, installed = imports(root, module_of(entry))
     contents = {
         **{f"{COPY}/{path.relative_to(root / _PROJECT)}": path.read_bytes() for path in paths},
         "__init__.py": b"",
         SUBMISSION: _SUBMISSION.format(entry=entry).encode(),
-        INFO: yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10**6).encode(),
+        INFO: yaml.safe_dump(info, sort_keys=False, allow_unicode=True, width=10**6).encode(),
         "requirements.txt": _requirements(root / "requirements.txt", installed).encode(),
         "LICENSE": (root / "LICENSE").read_bytes(),
     }
@@ -259,6 +260,11 @@ def _info_problem(info: Mapping[str, Any], key: str) -> str:
         return "must be one line without #"
     if value not in _ALLOWED.get(key, [value]):
         return f"{value!r}; allowed: {', '.join(_ALLOWED[key])}"
+    if key == "submission_folder" and info.get("ruleset") in _FOLDERS:
+        above = f"submissions/{_FOLDERS[info['ruleset']]}/"
+        name = value.removeprefix(above)
+        if name == value or not name.isidentifier() or name != name.lower():
+            return f"{value!r} is not {above} and a name in small letters that Python can import"
     return ""
 
 

@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         listed = f"known: {', '.join(sorted(known))}{cli.near(known, unknown[0])}"
         raise UserError(f"unknown workload {unknown[0]!r}; {listed}")
     packages = Path(FLAGS.packaged) if FLAGS.packaged else None
-    entries = [find(name, packages) for name in FLAGS.entries]
+    entries = [(name, *find(name, packages)) for name in FLAGS.entries]
     if not entries or not FLAGS.workloads:
         raise UserError("--entries and --workloads must name at least one each")
     output = files.make_directory(Path(FLAGS.output))
@@ -111,9 +111,9 @@ def main(argv: Sequence[str]) -> int:
         manifest.recorded(output, **settings),
         progress.bar(len(cases), "reference tests", "test") as bar,
     ):
-        for workload, entry, contents in cases:
+        for workload, name, entry, contents in cases:
             script = scripts.get(workload, checkout / TEST).absolute()
-            key = (workload, entry.name, "package" if packages else "repository")
+            key = (workload, name, "package" if packages else "repository")
             identity = fingerprint(workload, contents, script, commit)
             row = rows.get(key, dict.fromkeys(_COLUMNS, ""))
             passed = row["verdict"] == "passed" and row["fingerprint"] == identity
@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
                 rows[key] = row = {**row, **result, "fingerprint": identity}
                 write(output, rows)
             failed |= row["verdict"] == "failed"
-            bar.set_postfix_str(f"({workload}, {entry.name}: {row['verdict']})")
+            bar.set_postfix_str(f"({workload}, {name}: {row['verdict']})")
             bar.update(1)
     print((output / f"{NAME}.md").read_text("utf-8"))
     return int(failed)
@@ -145,7 +145,7 @@ def find(name: str, packages: Path | None) -> tuple[OfficialEntry, Mapping[str, 
     if packages is None:
         contents = compose(ROOT, name).contents
         return find_entry(name), contents
-    infos = sorted(packages.glob(f"submissions/*/{name}/{INFO}"))
+    infos = sorted(packages.glob(f"submissions/*/{find_entry(name).name}/{INFO}"))
     if not infos:
         remedy = f"`make package ENTRY={name} OUTPUT={packages}`"
         raise UserError(f"no package of {name!r} in {packages}: {remedy}")

@@ -14,6 +14,7 @@ from workloads.search_space import Point
 SUBMISSION = "submission.py"
 SPACE = "tuning_search_space.json"
 INFO = "submission_info.yml"
+_FOLDER = re.compile(r"^submission_folder:.*?(\w+)/?['\"]?\s*$", re.MULTILINE)
 _SELF_TUNING = re.compile(r"^ruleset:\s*['\"]?self", re.MULTILINE)
 
 
@@ -22,7 +23,8 @@ class OfficialEntry:
     """An entry, as the runner's flags describe it.
 
     Attributes:
-      name: of the submission in the logs.
+      name: of the submission in the logs; of an entry of this repository that of its package, by
+        which the published winner, `shampoo`, keeps logs of its own.
       python_path: the folder that the runner's Python imports from.
       submission_path: of its submission.py, relative to `python_path`: the runner makes a module's
         name of it by replacing `/` with `.`.
@@ -49,7 +51,7 @@ class OfficialEntry:
             return [{}]
         points = require_same_names(search_space.points(self.space), self.space)
         if self.python_path == ROOT:
-            entries.check_keys(self.name, points, self.space)
+            entries.check_keys(self.space.parent.name, points, self.space)
         return points
 
 
@@ -78,11 +80,18 @@ def find_entry(given: str) -> OfficialEntry:
             f"--entry={given}: {folder} has no {SPACE}, and no {INFO} with `ruleset: self-tuning`"
         )
     return OfficialEntry(
-        name=folder.name,
+        name=_packaged_name(folder) if root == ROOT else folder.name,
         python_path=root,
         submission_path=(folder / SUBMISSION).relative_to(root).as_posix(),
         space=space if space.is_file() else None,
     )
+
+
+def _packaged_name(folder: Path) -> str:
+    """The name of the folder that an entry of this repository is handed in as."""
+    info = folder / INFO
+    packaged = _FOLDER.search(info.read_text("utf-8")) if info.is_file() else None
+    return packaged[1] if packaged else folder.name
 
 
 def require_same_names(points: list[Point], where: Path | str) -> list[Point]:

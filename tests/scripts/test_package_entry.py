@@ -7,13 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from common.cli import UserError
 from scripts.local.environment import ROOT
-from scripts.official.entry import SPACE
+from scripts.official.entry import SPACE, find_entry
 from scripts.package_entry import (
     COPY,
     MANIFEST,
@@ -72,7 +73,7 @@ def test_packages_take_the_same_steps_far_from_this_repository(
     # As the official runner makes it of --submission_path, and as `make official ENTRY=path` does.
     names = {
         **{entry: f"{packages[entry].home}/submission".replace("/", ".") for entry in packages},
-        "alone": "shampoo.submission",
+        "alone": "stacked_shampoo.submission",
     }
     points["alone"], expected["alone"] = points["shampoo"], expected["shampoo"]
     paths = [dist, dist / "submissions/external_tuning"]
@@ -116,13 +117,23 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
         "framework", "description",
     ]  # fmt: skip
     ruleset = {"external": "external_tuning", "self-tuning": "self_tuning"}[info["ruleset"]]
-    assert info["submission_folder"] == f"submissions/{ruleset}/{entry}"
+    name = f"stacked_{entry}" if "shampoo" in entry else entry
+    assert info["submission_folder"] == packages[entry].home == f"submissions/{ruleset}/{name}"
     folder = dist / info["submission_folder"]
     for name in ("__init__.py", "submission.py", "requirements.txt", "LICENSE", MANIFEST):
         assert (folder / name).is_file()
     assert (folder / SPACE).exists() == (info["ruleset"] == "external")
     beside = ROOT / "submission/entries" / entry / "README.md"
     assert (folder / "README.md").exists() == beside.exists()
+
+
+def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Package]) -> None:
+    published = set(pd.read_csv(ROOT / "results/published/medians.csv")["submission"])
+    assert {"shampoo", "shampoo_submission", "schedule_free_adamw_v2"} < published
+    ours = {Path(packages[entry].home).name for entry in ENTRIES if "shampoo" in entry}
+    assert len(ours) == 2
+    assert not ours & published
+    assert {find_entry(entry).name for entry in ENTRIES if "shampoo" in entry} == ours
 
 
 def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None:
@@ -173,6 +184,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     block = yaml.safe_load(done.stdout.partition("```yaml\n")[2].removesuffix("```\n"))
     assert block["submission_folder"] == "external_tuning/nadamw"
+    assert "to the branch `evaluation` of mlcommons/submissions_algorithms" in done.stdout
     assert block["authors"] == "A. Person, B"
     folder = tmp_path / "submissions/external_tuning/nadamw"
     written = yaml.safe_load((folder / "submission_info.yml").read_text())
@@ -210,12 +222,17 @@ def tree(tmp_path: Path) -> Path:
 
 INFO = {
     "submission_name": "Name",
+    "submission_folder": "submissions/external_tuning/e",
     "authors": "A, B",
     "affiliations": "",
     "version": "1.0",
     "ruleset": "external",
     "framework": "PyTorch",
     "description": "What it is.",
+}
+SELF_TUNING = INFO | {
+    "ruleset": "self-tuning",
+    "submission_folder": "submissions/self_tuning/e",
 }
 
 
@@ -268,7 +285,7 @@ def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
             ":1: there is no module submission.entries.e.gone",
         ),
         (SPACE, "[]", "list of points is empty"),
-        ("submission_info.yml", yaml.safe_dump(INFO | {"ruleset": "self-tuning"}), SPACE),
+        ("submission_info.yml", yaml.safe_dump(SELF_TUNING), SPACE),
         ("submission_info.yml", "a: [", "not valid YAML"),
         ("submission_info.yml", "authors: A", "submission_name: missing"),
     ],
@@ -289,6 +306,13 @@ def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, mess
         ("description", "number #1", "must be one line without #"),
         ("description", "two\nlines", "must be one line without #"),
         ("licence", "x", "unknown; known: submission_name"),
+        ("submission_folder", "e", "'e' is not submissions/external_tuning/ and a name in small"),
+        ("submission_folder", "submissions/self_tuning/e", "'submissions/self_tuning/e' is not"),
+        (
+            "submission_folder",
+            "submissions/external_tuning/E",
+            "'submissions/external_tuning/E' is",
+        ),
     ],
 )
 def test_information_that_the_organisers_would_refuse(

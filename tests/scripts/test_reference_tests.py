@@ -140,7 +140,9 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
     assert f"would import {tmp_path}/dist/submissions/external_tuning/nadamw/submission.py" in log
     log = (checkout.parent / "logs/mnist_shampoo_self_tuning_package.log").read_text()
     assert "--tuning_search_space=None" in log
-    assert "--submission_path=submissions/self_tuning/shampoo_self_tuning/submission.py" in log
+    assert (
+        "--submission_path=submissions/self_tuning/stacked_shampoo_self_tuning/submission.py" in log
+    )
 
 
 def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:

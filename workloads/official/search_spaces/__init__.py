@@ -16,6 +16,8 @@ from workloads.search_space import Point, Ranges
 
 ROOT = Path(__file__).parent
 ALGORITHMS = ("shampoo", "nadamw", "adamw")
+# By the names under which entries are handed in.
+_ALGORITHM = {"stacked_shampoo": "shampoo"}
 
 
 def workloads() -> list[str]:
@@ -29,6 +31,7 @@ def path(workload: str, algorithm: str) -> Path:
     UserError for an unknown workload or algorithm, or one without a search space.
     """
     base = registry.official(workload).base_name
+    algorithm = _ALGORITHM.get(algorithm, algorithm)
     if algorithm not in ALGORITHMS:
         listed = f"known: {', '.join(ALGORITHMS)}{near(ALGORITHMS, algorithm)}"
         raise UserError(f"unknown algorithm {algorithm!r}; {listed}")
@@ -50,7 +53,7 @@ def load(workload: str, algorithm: str) -> list[Point] | Ranges:
     """
     file = path(workload, algorithm)
     space = search_space.load(file)
-    hyperparameters.check(space, algorithm, file, registry.official(workload).model)
+    hyperparameters.check(space, file.stem, file, registry.official(workload).model)
     return space
 
 

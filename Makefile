@@ -123,11 +123,12 @@ data: $(STAMP)  ## data of an official workload: WORKLOAD=ogbg DATA=~/data [CHEC
 	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official.data --workload=$(call quote,$(WORKLOAD)) --data_dir=$(call quote,$(DATA)) $(if $(CHECK),--check) \
 	  $(if $(DRY_RUN),--dry_run) $(call flag,temp_dir,$(TEMP)) $(if $(ACCEPT_LICENCE),--accept_licence) $(DATA_FLAGS)
 
-official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=4 AT_ONCE=1 DATA=~/data RUNS=runs DRY_RUN=1 OFFICIAL="more flags"]
+official: $(STAMP)  ## an entry on an official workload: WORKLOAD=NAME ENTRY=NAME_OR_PATH [STUDY=0 TRIAL=1 GPUS=4 AT_ONCE=1 DATA=~/data RUNS=runs RULESET=self_tuning FRAMEWORK=jax DRY_RUN=1 OFFICIAL="more flags"]
 	@test -n $(call quote,$(WORKLOAD)) && test -n $(call quote,$(ENTRY)) || { echo "error: say which: make official WORKLOAD=imagenet_resnet ENTRY=shampoo" >&2; exit 2; }
 	$(if $(DRY_RUN),@)$(BIN)/python -m scripts.official --workload=$(call quote,$(WORKLOAD)) --entry=$(call quote,$(ENTRY)) --experiment_dir=$(call runs,official) \
 	  $(call flag,study,$(STUDY)) $(call flag,trial,$(TRIAL)) $(call flag,gpus,$(GPUS)) $(call flag,at_once,$(AT_ONCE)) \
-	  $(call flag,data_dir,$(DATA)) $(if $(DRY_RUN),--dry_run) $(OFFICIAL)
+	  $(call flag,data_dir,$(DATA)) $(call flag,ruleset,$(RULESET)) $(call flag,framework,$(FRAMEWORK)) \
+	  $(if $(DRY_RUN),--dry_run) $(OFFICIAL)
 
 package: $(STAMP)  ## write an entry for MLCommons: ENTRY=shampoo [OUTPUT=dist AUTHORS="A, B" AFFILIATIONS=…]
 	@test -n $(call quote,$(ENTRY)) || { echo "error: say which entry: make package ENTRY=shampoo" >&2; exit 2; }

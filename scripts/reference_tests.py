@@ -204,7 +204,8 @@ def _tested(
     log = Path(FLAGS.logs) / f"{'_'.join(key)}.log"
     variables = {
         # Of this repository only what the entry is imported from.
-        "PYTHONPATH": os.pathsep.join(map(str, [checkout, entry.python_path])),
+        "PYTHONPATH": os.pathsep.join(map(str, [checkout, *entry.import_paths])),
+        **entry.variables,
         "PYTHONDONTWRITEBYTECODE": "1",  # into the checkout or a package
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
@@ -219,7 +220,7 @@ def _tested(
             f"--workload={workload}",
             f"--framework={framework}",
             f"--global_batch_size={BATCH_SIZES[workload]}",
-            f"--submission_path={entry.submission_path}",
+            f"--submission_path={entry.runner_path}",
             f"--tuning_search_space={entry.space}",
             f"--log_file={scratch}/metrics.pkl",
         ]

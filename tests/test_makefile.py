@@ -65,8 +65,10 @@ def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[s
         ),
         (
             "official",
-            dict.fromkeys(("WORKLOAD", "ENTRY", "STUDY", "TRIAL", "GPUS", "DATA", "RUNS"), ODD),
+            dict.fromkeys(("WORKLOAD", "ENTRY", "STUDY", "TRIAL", "GPUS", "DATA", "RUNS"), ODD)
+            | dict.fromkeys(("AT_ONCE", "RULESET", "FRAMEWORK"), ODD),
             dict.fromkeys(("--workload", "--entry", "--study", "--trial", "--gpus"), ODD)
+            | dict.fromkeys(("--at_once", "--ruleset", "--framework"), ODD)
             | {"--data_dir": ODD, "--experiment_dir": f"{ODD}/official"},
         ),
         (

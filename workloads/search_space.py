@@ -16,20 +16,27 @@ from typing import Any
 from common import files
 from common.cli import UserError, near
 
-Point = dict[str, float]
+# Values are numbers; those of a submission of somebody else's may be strings, booleans or null.
+Point = dict[str, Any]
 Ranges = dict[str, dict[str, Any]]
 
 # All draws of the project come from one sequence, so a search can be extended or repeated.
 _SEQUENCE_SEED = 20260
 _RANGE_KEYS = {"min", "max", "scaling", "feasible_points"}
+# AlgoPerf calls a linear scale either.
+_SCALINGS = ("linear", "uniform", "log")
 
 
-def load(path: Path) -> list[Point] | Ranges:
-    """The validated content of a search space file; UserError naming the file and the key."""
+def load(path: Path, numbers_only: bool = True) -> list[Point] | Ranges:
+    """The validated content of a search space file; UserError naming the file and the key.
+
+    Args:
+      numbers_only: refuse strings and null, which no entry of this repository takes.
+    """
     content = files.read_json(path)
     if isinstance(content, list):
-        return check_points(content, path)
-    return check_ranges(content, path)
+        return check_points(content, path, numbers_only)
+    return check_ranges(content, path, numbers_only)
 
 
 def ranges_by_entry(path: Path, entries: Sequence[str]) -> dict[str, Ranges]:
@@ -48,9 +55,9 @@ def ranges_by_entry(path: Path, entries: Sequence[str]) -> dict[str, Ranges]:
     return dict.fromkeys(entries, check_ranges(content, path))
 
 
-def points(path: Path, count: int | None = None) -> list[Point]:
-    """The points of a list, or the first `count` points drawn from ranges."""
-    content = load(path)
+def points(path: Path, count: int | None = None, numbers_only: bool = True) -> list[Point]:
+    """The points of a list, or the first `count` points drawn from ranges; UserError as `load`."""
+    content = load(path, numbers_only)
     if isinstance(content, list):
         return content
     if count is None:
@@ -104,17 +111,17 @@ def draw(ranges: Ranges, count: int) -> list[Point]:
     ]
 
 
-def _value(spec: Mapping[str, Any], unit: float) -> float:
+def _value(spec: Mapping[str, Any], unit: float) -> Any:
     if "feasible_points" in spec:
-        feasible: list[float] = spec["feasible_points"]
+        feasible: list[Any] = spec["feasible_points"]
         return feasible[min(int(unit * len(feasible)), len(feasible) - 1)]
     low, high = float(spec["min"]), float(spec["max"])
-    if spec["scaling"] == "linear":
+    if spec["scaling"] != "log":
         return low + unit * (high - low)
     return math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
 
 
-def check_points(content: list[Any], where: Path | str) -> list[Point]:
+def check_points(content: list[Any], where: Path | str, numbers_only: bool = True) -> list[Point]:
     """`content` if it is a list of points; UserError otherwise."""
     if not content:
         raise UserError(f"{where}: the list of points is empty")
@@ -123,26 +130,27 @@ def check_points(content: list[Any], where: Path | str) -> list[Point]:
             raise UserError(f"{where}: point {index} must be an object of hyperparameters")
         for name, value in candidate.items():
             _check_name(name, where)
-            if not _is_number(value):
+            if not _is_allowed(value, numbers_only):
                 raise UserError(
-                    f"{where}: point {index}: {name} is {reprlib.repr(value)}, not a finite number"
+                    f"{where}: point {index}: {name} is {reprlib.repr(value)}, "
+                    f"not {_allowed(numbers_only)}"
                 )
     return content
 
 
-def check_ranges(content: Any, where: Path | str) -> Ranges:
+def check_ranges(content: Any, where: Path | str, numbers_only: bool = True) -> Ranges:
     """`content` if it maps names to ranges; UserError otherwise."""
     if not isinstance(content, dict) or not content:
         raise UserError(f"{where}: must hold a list of points or an object of ranges")
     for name, spec in content.items():
         _check_name(name, where)
-        problem = _range_problem(spec)
+        problem = _range_problem(spec, numbers_only)
         if problem:
             raise UserError(f"{where}: {name}: {problem}")
     return content
 
 
-def _range_problem(spec: Any) -> str:
+def _range_problem(spec: Any, numbers_only: bool) -> str:
     if not isinstance(spec, dict):
         return "must be {min, max, scaling} or {feasible_points}"
     if "feasible_points" in spec:
@@ -152,8 +160,9 @@ def _range_problem(spec: Any) -> str:
         feasible = spec["feasible_points"]
         if not isinstance(feasible, list) or not feasible:
             return "feasible_points must be a list with at least one number"
-        bad = [value for value in feasible if not _is_number(value)]
-        return f"feasible point {reprlib.repr(bad[0])} is not a finite number" if bad else ""
+        bad = [value for value in feasible if not _is_allowed(value, numbers_only)]
+        allowed = _allowed(numbers_only)
+        return f"feasible point {reprlib.repr(bad[0])} is not {allowed}" if bad else ""
     expected = {"min", "max", "scaling"}
     if set(spec) != expected:
         wrong = set(spec) - expected
@@ -164,8 +173,8 @@ def _range_problem(spec: Any) -> str:
     for key in ("min", "max"):
         if not _is_number(spec[key]):
             return f"{key} is {reprlib.repr(spec[key])}, not a finite number"
-    if scaling not in ("linear", "log"):
-        return f"scaling is {reprlib.repr(scaling)}; allowed: linear, log"
+    if scaling not in _SCALINGS:
+        return f"scaling is {reprlib.repr(scaling)}; allowed: {', '.join(_SCALINGS)}"
     if low >= high:
         return f"min {low} must be below max {high}"
     if scaling == "log" and low <= 0:
@@ -176,6 +185,14 @@ def _range_problem(spec: Any) -> str:
 def _check_name(name: str, where: Path | str) -> None:
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise UserError(f"{where}: {name!r} cannot be the name of a hyperparameter")
+
+
+def _is_allowed(value: Any, numbers_only: bool) -> bool:
+    return _is_number(value) or (not numbers_only and (value is None or isinstance(value, str)))
+
+
+def _allowed(numbers_only: bool) -> str:
+    return "a finite number" if numbers_only else "a finite number, a string, a boolean or null"
 
 
 def _is_number(value: Any) -> bool:

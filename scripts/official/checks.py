@@ -73,19 +73,40 @@ def names_to_skip(given: Sequence[str]) -> tuple[str, ...]:
 def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
     """Versions, GPUs, workloads and entries as the benchmark's Python sees them (`probe.py`).
 
+    Entries of which names mean different modules are asked for in processes of their own.
+
     UserError if it does not run, does not answer, or cannot import the benchmark or an entry.
     """
+    groups: dict[Any, list[OfficialTrial]] = {}
+    for trial in planned:
+        groups.setdefault((trial.entry.places, trial.entry.framework), []).append(trial)
+    answer, *others = [_ask(group, node) for group in groups.values()]
+    for other in others:
+        for workload, row in other["workloads"].items():
+            known = answer["workloads"].setdefault(workload, row)
+            known["batch_sizes"] = row["batch_sizes"] | known["batch_sizes"]
+    return answer
+
+
+def _ask(planned: Sequence[OfficialTrial], node: Node) -> dict[str, Any]:
+    """The same of entries of one framework that can be imported into one process."""
+    entry = planned[0].entry
     modules = {
-        trial.entry.name: trial.entry.submission_path.removesuffix(".py").replace("/", ".")
+        trial.entry.name: trial.entry.runner_path.removesuffix(".py").replace("/", ".")
         for trial in planned
     }
-    question = {"workloads": _workloads(planned), "modules": modules}
-    folders = list(dict.fromkeys([node.checkout, *(trial.entry.python_path for trial in planned)]))
+    question = {
+        "workloads": _workloads(planned),
+        "modules": modules,
+        "framework": entry.framework,
+    }
+    paths_of = [path for trial in planned for path in trial.entry.import_paths]
+    folders = list(dict.fromkeys([node.checkout, *paths_of]))
     try:
         done = subprocess.run(
             [str(node.python), str(_PROBE), json.dumps(question)],
             cwd=node.checkout,
-            env={**os.environ, **variables(folders, node)},
+            env={**os.environ, **variables(folders, node), **entry.variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -98,13 +119,14 @@ def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"{node.python} cannot import the benchmark and the entry: {lines[-1]}")
-    answer: Answer = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
 def without_gpus(planned: Sequence[OfficialTrial], node: Node) -> Iterator[str]:
     """One sentence for each workload that cannot train with as few GPUs as none."""
-    for workload in _workloads(planned) if node.gpus == 0 else ():
+    of_torch = [trial for trial in planned if trial.entry.framework == "pytorch"]
+    for workload in _workloads(of_torch) if node.gpus == 0 else ():
         if workload not in _ON_CPU:
             yield f"{workload} does not train on a CPU under PyTorch; --gpus=0 is for mnist"
 
@@ -191,8 +213,9 @@ class Checks:
                     )
 
     def data(self) -> Iterator[str]:
-        for workload in _workloads(self.planned):
-            yield from paths.missing(workload, self.node.data_dir)
+        needed = {(trial.trial.workload, trial.entry.framework): None for trial in self.planned}
+        for workload, framework in needed:
+            yield from paths.missing(workload, self.node.data_dir, framework)
 
     def disk(self) -> Iterator[str]:
         output = self.node.output

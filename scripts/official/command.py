@@ -75,7 +75,8 @@ class Command:
         make = [shlex.join(["mkdir", "-p", str(self.directory)])] if self.makes_directory else []
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
         change = shlex.join(["cd", str(self.directory)])
-        return " && ".join([*make, change, " ".join([*variables, shlex.join(self.arguments)])])
+        run = " ".join([*variables, shlex.join(self.arguments)])
+        return " && ".join([*make, change, run])
 
     def environment(self) -> dict[str, str]:
         """This process's environment with the command's variables."""
@@ -97,14 +98,14 @@ def command(trial: OfficialTrial, node: Node) -> Command:
 
     flags = [
         *(_flag(name, value) for name, value in trial.flags(node.output).items()),
-        *paths.runner_flags(trial.trial.workload, node.data_dir),
+        *paths.runner_flags(trial.trial.workload, node.data_dir, trial.entry.framework),
         "--resume_last_run",
         *node.runner_flags,
     ]
     return Command(
-        (*_launcher(node), str(node.checkout / RUNNER), *flags),
+        (*_launcher(node, trial.entry.framework), str(node.checkout / RUNNER), *flags),
         workdir.directory(trial.directory(node.output)),
-        variables([trial.entry.python_path], node),
+        variables(trial.entry.import_paths, node) | trial.entry.variables,
         makes_directory=True,
     )
 
@@ -140,8 +141,8 @@ def gpus_flags(node: Node) -> str:
     return f"--gpus={node.gpus}" + (f" --at_once={node.at_once}" if node.at_once > 1 else "")
 
 
-def _launcher(node: Node) -> tuple[str, ...]:
-    if node.gpus <= 1:
+def _launcher(node: Node, framework: str) -> tuple[str, ...]:
+    if node.gpus <= 1 or framework == "jax":  # which has one process for all GPUs
         return (str(node.python),)
     redirects = ",".join(f"{rank}:0" for rank in range(1, node.gpus))
     return (

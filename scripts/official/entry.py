@@ -1,21 +1,28 @@
-"""Entries for the official runner: those of this repository, or packaged folders anywhere."""
+"""Entries for the official runner: those of this repository, or folders anywhere."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 from common.cli import UserError
 from scripts.local import entries
 from scripts.local.environment import ROOT
+from scripts.official import imports
 from scripts.official.installation import default_checkout
 from workloads import search_space
+from workloads.official.datasets import FRAMEWORKS
 from workloads.search_space import Point
 
 SUBMISSION = "submission.py"
 SPACE = "tuning_search_space.json"
 INFO = "submission_info.yml"
 _FOLDER = re.compile(r"^submission_folder:.*?(\w+)/?['\"]?\s*$", re.MULTILINE)
-_SELF_TUNING = re.compile(r"^ruleset:\s*['\"]?self", re.MULTILINE)
+LAUNCHER = Path(__file__).with_name("launcher") / "aliased_submission.py"
+RULESETS = ("external", "self_tuning")
+# Names of that file that people have given it.
+_INFOS = "submission*_info.y*ml"
+_NAME = re.compile(r"[\w.-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,62 +35,109 @@ class OfficialEntry:
       python_path: the folder that the runner's Python imports from.
       submission_path: of its submission.py, relative to `python_path`: the runner makes a module's
         name of it by replacing `/` with `.`.
-      space: its own list of points; None for a self-tuning entry.
+      space: its own list of points, or ranges; None for a self-tuning entry.
+      framework: `pytorch` or `jax`.
+      places: further places that its files import each other from.
     """
 
     name: str
     python_path: Path
     submission_path: str
     space: Path | None
+    framework: str = "pytorch"
+    places: imports.Places = imports.NO_PLACES
 
     @property
     def ruleset(self) -> str:
         """`external` or `self_tuning`, as in `workloads.rulesets`."""
         return "self_tuning" if self.space is None else "external"
 
-    def points(self) -> list[Point]:
-        """Its own points; one without hyperparameters for a self-tuning entry.
+    @property
+    def runner_path(self) -> str:
+        """The runner's --submission_path: the submission's, or that of what gives it its names."""
+        return LAUNCHER.name if self.places.aliases else self.submission_path
+
+    @property
+    def import_paths(self) -> list[Path]:
+        """The folders that the runner's Python imports it from."""
+        launcher = [LAUNCHER.parent] if self.places.aliases else []
+        return list(dict.fromkeys([*launcher, self.python_path, *self.places.paths]))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What `launcher/aliased_submission.py` reads; empty if it is not needed."""
+        if not self.places.aliases:
+            return {}
+        return {
+            "SUBMISSION_MODULE": self.submission_path.removesuffix(".py").replace("/", "."),
+            "SUBMISSION_ALIASES": json.dumps(dict(self.places.aliases)),
+        }
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether its points are to be drawn."""
+        return self.space is not None and isinstance(self._content(self.space), dict)
+
+    def points(self, count: int = 5) -> list[Point]:
+        """Its own points, or `count` drawn from its ranges; one without hyperparameters if none.
 
         UserError as `require_same_names` and, of an entry of this repository, as
         `entries.check_keys`, and for ranges.
         """
         if self.space is None:
             return [{}]
-        points = require_same_names(search_space.points(self.space), self.space)
         if self.python_path == ROOT:
+            points = require_same_names(search_space.points(self.space), self.space)
             entries.check_keys(self.space.parent.name, points, self.space)
-        return points
+            return points
+        content = self._content(self.space)
+        if isinstance(content, dict):
+            return search_space.draw(content, count)
+        return require_same_names(content, self.space)
+
+    def _content(self, space: Path) -> list[Point] | search_space.Ranges:
+        return search_space.load(space, numbers_only=self.python_path == ROOT)
 
 
-def find_entry(given: str) -> OfficialEntry:
+def find_entry(
+    given: str, ruleset: str | None = None, framework: str | None = None
+) -> OfficialEntry:
     """The entry that a command line names: a folder of submission/entries, or a path.
+
+    Args:
+      given: a name, a path, or `name=path` for another name in the logs than the folder's.
+      ruleset: of RULESETS; None for what the folder says.
+      framework: `pytorch` or `jax`; None likewise.
 
     Raises:
       UserError: for an unknown name, a folder that is no entry, one whose name Python cannot import
         beside the benchmark, or one that has no points and does not say that it tunes itself.
     """
-    if "/" not in given:
-        folder, root = entries.folder(given), ROOT
+    name, equals, path = given.rpartition("=")
+    if equals and not _NAME.fullmatch(name):
+        raise UserError(f"--entry={given}: {name!r} cannot be a name: letters, digits and _.- can")
+    if equals and "/" not in path:
+        raise UserError(f"--entry={given}: {path!r} is no path; give name=path/to/a/folder")
+    if "/" not in path:
+        folder, root = entries.folder(path), ROOT
     else:
-        folder = Path(given).expanduser().absolute()
+        folder = Path(path).expanduser().absolute()
         root = folder.parent
-        if not (folder / SUBMISSION).is_file():
-            raise UserError(f"--entry={given}: no {SUBMISSION} in {folder}")
-        if not folder.name.isidentifier():
-            raise UserError(f"--entry={given}: {folder.name!r} cannot be the name of a module")
-        if (default_checkout() / folder.name).exists():
-            raise UserError(f"--entry={given}: the benchmark has a {folder.name!r} of its own")
-    space, info = folder / SPACE, folder / INFO
-    tunes_itself = info.is_file() and _SELF_TUNING.search(info.read_text("utf-8"))
-    if not space.is_file() and not tunes_itself:
+        _check(given, folder)
+    info = "".join(file.read_text("utf-8", "replace") for file in sorted(folder.glob(_INFOS)))
+    ruleset = ruleset or _ruleset(info, folder)
+    if ruleset is None or (ruleset == "external" and not (folder / SPACE).is_file()):
         raise UserError(
-            f"--entry={given}: {folder} has no {SPACE}, and no {INFO} with `ruleset: self-tuning`"
+            f"--entry={given}: {folder} has no {SPACE}, and no {INFO} with `ruleset: self-tuning`; "
+            "--ruleset=self_tuning (RULESET=self_tuning) says that it tunes itself"
         )
     return OfficialEntry(
-        name=_packaged_name(folder) if root == ROOT else folder.name,
+        name=name or (_packaged_name(folder) if root == ROOT else folder.name),
         python_path=root,
         submission_path=(folder / SUBMISSION).relative_to(root).as_posix(),
-        space=space if space.is_file() else None,
+        space=folder / SPACE if ruleset == "external" else None,
+        framework=framework or _framework(info, folder),
+        places=imports.NO_PLACES if root == ROOT else imports.places(folder, SUBMISSION),
     )
 
 
@@ -92,6 +146,44 @@ def _packaged_name(folder: Path) -> str:
     info = folder / INFO
     packaged = _FOLDER.search(info.read_text("utf-8")) if info.is_file() else None
     return packaged[1] if packaged else folder.name
+
+
+def _check(given: str, folder: Path) -> None:
+    """UserError unless the benchmark can import a folder as a submission."""
+    if not (folder / SUBMISSION).is_file():
+        raise UserError(f"--entry={given}: no {SUBMISSION} in {folder}")
+    if not folder.name.isidentifier():
+        raise UserError(f"--entry={given}: {folder.name!r} cannot be the name of a module")
+    if (default_checkout() / folder.name).exists():
+        raise UserError(f"--entry={given}: the benchmark has a {folder.name!r} of its own")
+
+
+def _ruleset(info: str, folder: Path) -> str | None:
+    """The ruleset that a folder is for; None if it does not say and has no points."""
+    said = _value(info, "ruleset")
+    if said.startswith("self"):
+        return "self_tuning"
+    return "external" if said.startswith("external") or (folder / SPACE).is_file() else None
+
+
+def _framework(info: str, folder: Path) -> str:
+    """The framework that a folder names, else that which its submission imports."""
+    said = _value(info, "framework")
+    if said in FRAMEWORKS:
+        return said
+    text = (folder / SUBMISSION).read_text("utf-8", "replace")
+    imported = set(re.findall(r"^\s*(?:import|from)\s+(torch|jax)\b", text, re.MULTILINE))
+    return "jax" if imported == {"jax"} else "pytorch"
+
+
+def _value(info: str, key: str) -> str:
+    """A value of submission_info.yml in small letters; empty if there is none.
+
+    Some files of that name hold an environment of conda's and no YAML of the benchmark's, so that
+    lines are searched.
+    """
+    match = re.search(rf"^{key}:\s*['\"]?([\w-]+)", info, re.MULTILINE)
+    return match[1].lower() if match else ""
 
 
 def require_same_names(points: list[Point], where: Path | str) -> list[Point]:

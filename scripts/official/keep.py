@@ -2,13 +2,12 @@
 
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from common.cli import UserError
 from scripts.local.metrics_log import EVALUATIONS, MEASUREMENTS
-from scripts.official.logs import BACKUP, checkpoints, read_rows
+from scripts.official.logs import BACKUP, checkpoints, is_whole, read_rows, remove
 from scripts.official.trial import OfficialTrial
 
 # The newest may be half written; the one before it is then the last that is whole.
@@ -87,6 +86,6 @@ class Keeper:
 def prune(directory: Path) -> None:
     """Removes all but the newest checkpoints, once the last but one of these is whole."""
     paths = checkpoints(directory)
-    if len(paths) > KEPT and zipfile.is_zipfile(paths[-KEPT]):
+    if len(paths) > KEPT and is_whole(paths[-KEPT]):
         for path in paths[:-KEPT]:
-            path.unlink(missing_ok=True)
+            remove(path)

@@ -33,7 +33,7 @@ Rows = list[dict[str, str]]
 
 def checkpoints(directory: Path) -> list[Path]:
     """The runner's checkpoints, from the first to the last step."""
-    paths = (path for path in directory.glob(f"{_CHECKPOINT}*") if path.is_file())
+    paths = directory.glob(f"{_CHECKPOINT}*")
     return sorted((path for path in paths if path.name[len(_CHECKPOINT) :].isdecimal()), key=_step)
 
 
@@ -136,13 +136,13 @@ def prepare(trial: OfficialTrial, directory: Path) -> int:
 
     A checkpoint that the runner could not finish is set aside, and rows of its tables that are
     later than the checkpoint are removed, for they will come again. A table that the runner left
-    damaged is taken from its backup. Without a checkpoint the trial starts anew, and what there is
-    moves into `attempt_N`. Nothing is deleted.
+    damaged is taken from its backup. Without a checkpoint, and under JAX, the trial starts anew,
+    and what there is moves into `attempt_N`. Nothing is deleted.
 
     Raises:
       UserError: a table is damaged and has no backup; or as `finished`.
     """
-    for checkpoint in reversed(checkpoints(directory)):
+    for checkpoint in reversed(checkpoints(directory)) if trial.resumes else ():
         if is_intact(checkpoint):
             for name in (EVALUATIONS, MEASUREMENTS):
                 _cut(directory, name, _step(checkpoint))
@@ -152,8 +152,26 @@ def prepare(trial: OfficialTrial, directory: Path) -> int:
     return 0
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end; cheap.
+
+    Under JAX it is a folder, which gets its name when it is whole.
+    """
+    return checkpoint.is_dir() or zipfile.is_zipfile(checkpoint)
+
+
+def remove(checkpoint: Path) -> None:
+    """Removes a checkpoint, which may be gone already."""
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
+    else:
+        checkpoint.unlink(missing_ok=True)
+
+
 def is_intact(checkpoint: Path) -> bool:
-    """Whether every part of a checkpoint has its checksum."""
+    """Whether every part of a checkpoint has its checksum; a folder, under JAX, has none."""
+    if checkpoint.is_dir():
+        return True
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None

@@ -1,8 +1,8 @@
 """Describes the benchmark, run by the benchmark's own Python: probe.py QUESTION.
 
-QUESTION is a JSON object with `workloads`, a list of names, and `modules`, the entries' modules by
-their names. The last line that it prints is a JSON object. It imports nothing of this project but
-the entries.
+QUESTION is a JSON object with `workloads`, a list of names, `modules`, the entries' modules by
+their names, and the `framework` whose classes describe the workloads. The last line that it prints
+is a JSON object. It imports nothing of this project but the entries.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def probe(names: Sequence[str], modules: Mapping[str, str]) -> dict[str, Any]:
+def probe(names: Sequence[str], modules: Mapping[str, str], framework: str) -> dict[str, Any]:
     """Versions, GPUs, and the workloads' budgets, targets and batch sizes."""
     import torch
 
@@ -24,7 +24,7 @@ def probe(names: Sequence[str], modules: Mapping[str, str]) -> dict[str, Any]:
         "algoperf": _version(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
         "workloads": {
-            name: _workload(workloads, name, entries)
+            name: _workload(workloads, name, entries, framework)
             for name in names
             if name in workloads.WORKLOADS
         },
@@ -45,10 +45,12 @@ def _gpu(index: int) -> dict[str, Any]:
     return {"name": torch.cuda.get_device_name(index), "used_gb": (total - free) / 1e9}
 
 
-def _workload(workloads: Any, name: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _workload(
+    workloads: Any, name: str, entries: Mapping[str, Any], framework: str
+) -> dict[str, Any]:
     row = workloads.WORKLOADS[name]
     cls = workloads.import_workload(
-        f"{workloads.BASE_WORKLOADS_DIR}{row['workload_path']}_pytorch/workload.py",
+        f"{workloads.BASE_WORKLOADS_DIR}{row['workload_path']}_{framework}/workload.py",
         row["workload_class_name"],
         return_class=True,
     )
@@ -75,4 +77,5 @@ def _batch_size(module: Any, name: str, workloads: Any) -> int:
 if __name__ == "__main__":
     question = json.loads(sys.argv[1])
     # Imports may print without a line break.
-    print("\n" + json.dumps(probe(question["workloads"], question["modules"])))
+    answer = probe(question["workloads"], question["modules"], question["framework"])
+    print("\n" + json.dumps(answer))

@@ -16,8 +16,9 @@ _V1, _V2 = "memory.limit_in_bytes", "memory.max"
 
 def trial_gb(trial: OfficialTrial) -> float:
     """The size of a trial's checkpoint under Shampoo, the entry with the most state."""
+    momentum: object = trial.trial.hyperparameters.get("momentum", 0.0)
     return checkpoint_gb(
-        trial.trial.workload, momentum=trial.trial.hyperparameters.get("momentum", 0.0) > 0
+        trial.trial.workload, momentum=isinstance(momentum, int | float) and momentum > 0
     )
 
 

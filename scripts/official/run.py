@@ -48,7 +48,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
             workdir.remove(directory)
             for checkpoint in logs.checkpoints(directory):
                 with suppress(OSError):  # the next call finds it again
-                    checkpoint.unlink()
+                    logs.remove(checkpoint)
     how = status["reason"]
     if "exit_code" in status:
         how += f"; the runner then ended with exit code {status['exit_code']}"
@@ -110,5 +110,5 @@ def describe(trial: OfficialTrial, node: Node) -> str:
     directory = trial.directory(node.output)
     if logs.finished(trial, directory) is not None:
         return "complete"
-    checkpoints = logs.checkpoints(directory)
+    checkpoints = logs.checkpoints(directory) if trial.resumes else []
     return f"resumes from {checkpoints[-1].name}" if checkpoints else "to run"

@@ -14,15 +14,17 @@ from absl import flags
 
 from common.cli import UserError
 from scripts.local import plan as plans
+from scripts.local.environment import ROOT
 from scripts.local.studies import Failure, Job, print_failures
 from scripts.local.trial import LOG
 from scripts.official import checks, installation, side_by_side, slurm
 from scripts.official.command import Node, command
-from scripts.official.entry import OfficialEntry, find_entry, require_same_names
+from scripts.official.entry import RULESETS, OfficialEntry, find_entry, require_same_names
 from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
 from workloads import registry, search_space
 from workloads.official import search_spaces
+from workloads.official.datasets import FRAMEWORKS
 from workloads.official.facts import RULES, VERSIONS
 from workloads.search_space import Point
 
@@ -40,6 +42,8 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "version", None, VERSIONS, "of the benchmark, for targets and budgets (default: checkout's)"
     )
+    flags.DEFINE_enum("ruleset", None, RULESETS, "of the entries (default: what they say)")
+    flags.DEFINE_enum("framework", None, FRAMEWORKS, "of the entries (default: what they say)")
     flags.DEFINE_string(
         "search_space", None, "`workload`: tune on its own ranges; or a JSON file; default: entry's"
     )
@@ -69,9 +73,11 @@ def trials_from_flags(
     Raises:
       UserError: for an unknown name, or a trial without a point.
     """
-    entries = {entry.name: entry for entry in map(find_entry, given_entries)}
+    found = [find_entry(given, FLAGS.ruleset, FLAGS.framework) for given in given_entries]
+    entries = {entry.name: entry for entry in found}
     if len(entries) < len(given_entries):
-        raise UserError(f"--entries={','.join(given_entries)}: two are of the same name")
+        remedy = "name=path gives one another name"
+        raise UserError(f"--entries={','.join(given_entries)}: two are of the same name; {remedy}")
     compiles = _gpus() > 0 if FLAGS.torch_compile is None else FLAGS.torch_compile
     planned, of_version = [], version()
     for study, workload in itertools.product(studies, workloads):
@@ -101,13 +107,14 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
     """An entry's points on a workload, and whether they replace its own list."""
     given = FLAGS.search_space
     if given is None:
-        return entry.points(), False
+        return entry.points(FLAGS.points), entry.has_ranges
     if entry.space is None:
         raise UserError(f"--search_space={given}: {entry.name} tunes itself and takes no points")
     if given == _WORKLOAD_SPACE:
         return search_spaces.draw(workload, entry.name, FLAGS.points), True
     path = Path(given)
-    return require_same_names(search_space.points(path, FLAGS.points), path), True
+    points = search_space.points(path, FLAGS.points, numbers_only=entry.python_path == ROOT)
+    return require_same_names(points, path), True
 
 
 def version() -> str:

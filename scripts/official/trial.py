@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from common import files
-from scripts.local.trial import FRAMEWORK, Trial
+from scripts.local.trial import Trial
 from scripts.official.entry import SPACE, OfficialEntry
 from workloads import rulesets
 from workloads.official.facts import NEWEST, OfficialFacts
@@ -50,9 +50,16 @@ class OfficialTrial:
         """The value of `--rng_seed`, from 1 to 2**31 - 2; equal for all entries and points."""
         return self.trial.rng_seed % _SEEDS + 1
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the runner can go on from a checkpoint, which fails under JAX in itself."""
+        return self.entry.framework == "pytorch"
+
     def directory(self, output: Path) -> Path:
         """The folder of the trial's files, if the runner's --experiment_dir is `output`."""
-        return self.trial.directory(output)
+        of_pytorch = self.trial.directory(output)
+        workload = f"{self.trial.workload}_{self.entry.framework}"
+        return of_pytorch.parent.with_name(workload) / of_pytorch.name
 
     def space(self, output: Path) -> Path | None:
         """The list of points that the runner gets."""
@@ -70,9 +77,9 @@ class OfficialTrial:
         the trial's. Ranges would be shuffled without a seed.
         """
         chosen: dict[str, str | int | bool] = {
-            "framework": FRAMEWORK,
+            "framework": self.entry.framework,
             "workload": self.trial.workload,
-            "submission_path": self.entry.submission_path,
+            "submission_path": self.entry.runner_path,
             "tuning_ruleset": "self",
         }
         if (space := self.space(output)) is not None:
@@ -89,6 +96,8 @@ class OfficialTrial:
             "rng_seed": self.rng_seed,
             "torch_compile": self.torch_compile,
         }
+        if not self.resumes:
+            chosen["save_checkpoints"] = False
         if self.trial.max_steps is not None:
             chosen["max_global_steps"] = self.trial.max_steps
         return chosen

@@ -49,7 +49,7 @@ def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> No
         ({"a": RANGE | {"min": 1.0}}, "a: min 1.0 must be below max 1.0"),
         ({"a": RANGE | {"min": 0}}, "a: min 0 must be above 0 with log scaling"),
         ({"a": RANGE | {"max": "x"}}, "a: max is 'x'"),
-        ({"a": RANGE | {"scaling": "cubic"}}, "allowed: linear, log"),
+        ({"a": RANGE | {"scaling": "cubic"}}, "allowed: linear, uniform, log"),
         ({"a": RANGE | {"max": -(10**400)}}, "a: max is -1000"),
         ({"a": {"feasible_points": [10**400]}}, "a: feasible point 1000"),
         ({"a": {"feasible_points": []}}, "a: feasible_points must be a list"),
@@ -121,3 +121,29 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "long.json").write_text('[{"a": ' + "1" * 10_000 + "}]")
     with pytest.raises(UserError, match=r"long\.json"):
         search_space.load(tmp_path / "long.json")
+
+
+def test_submissions_of_others_may_have_strings_booleans_and_null(write_json: Write) -> None:
+    points = [{"grafting_type": "ADAM", "use_momentum": False, "limit": None, "rate": 0.1}]
+    path = write_json("points.json", points)
+    assert search_space.points(path, numbers_only=False) == points
+    with pytest.raises(UserError, match=r"point 1: grafting_type is 'ADAM', not a finite number$"):
+        search_space.points(path)
+    ranges = {"style": {"feasible_points": ["a", "b"]}}
+    path = write_json("ranges.json", ranges)
+    drawn = search_space.points(path, 8, numbers_only=False)
+    assert {point["style"] for point in drawn} == {"a", "b"}
+    path = write_json("odd.json", [{"betas": [0.9, 0.99]}])
+    allowed = "not a finite number, a string, a boolean or null"
+    with pytest.raises(UserError, match=allowed):
+        search_space.points(path, numbers_only=False)
+
+
+def test_uniform_is_linear(write_json: Write) -> None:
+    drawn = [
+        search_space.points(
+            write_json(f"{scaling}.json", {"a": {"min": 1, "max": 9, "scaling": scaling}}), 4
+        )
+        for scaling in ("linear", "uniform", "log")
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -60,8 +60,8 @@ class Shampoo(torch.optim.Optimizer):
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
       method, block_size and all others: see `ShampooConfig`.
-      foreach, capturable, differentiable, amsgrad: as in `torch.optim.AdamW`; only those values
-        are taken that have a meaning here.
+      foreach: without effect, blocks of one shape always advance together.
+      capturable, differentiable, amsgrad: as in `torch.optim.AdamW`; True has no meaning here.
       distributed: how work and state are divided among ranks. "auto" divides them among all ranks
         wherever there is a process group, and follows the mesh of parameters that are DTensors;
         then every rank must call `step`. None keeps all on every rank.

@@ -75,15 +75,14 @@ def test_gradients_unscaled_by_a_scaler_can_be_clipped():
 @pytest.mark.parametrize("argument", ["capturable", "differentiable", "amsgrad"])
 def test_arguments_without_a_meaning_are_refused_with_the_reason(argument):
     weights = parameters([(6, 5)])
-    Shampoo(weights, **{argument: False}, foreach=True)
+    for foreach in (None, False, True):
+        Shampoo(weights, **{argument: False}, foreach=foreach)
     with pytest.raises(ValueError, match=f"{argument} must be False or None, got True: "):
         Shampoo(weights, **{argument: True})
     optimizer = Shampoo(weights)
     with pytest.raises(ValueError, match=f"{argument} must be"):
         optimizer.add_param_group({"params": parameters([(4,)]), argument: True})
     assert len(optimizer.param_groups) == 1
-    with pytest.raises(ValueError, match="foreach must be True or None, got False: "):
-        Shampoo(weights, foreach=False)
     with pytest.raises(ValueError, match="maximize must be a boolean, got 1"):
         Shampoo(weights, maximize=1)
 

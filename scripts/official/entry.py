@@ -111,7 +111,8 @@ def find_entry(
 
     Raises:
       UserError: for an unknown name, a folder that is no entry, one whose name Python cannot import
-        beside the benchmark, or one that has no points and does not say that it tunes itself.
+        beside the benchmark, or one that has no points and does not say that it tunes itself, or
+        says another ruleset or framework.
     """
     name, equals, path = given.rpartition("=")
     if equals and not _NAME.fullmatch(name):
@@ -125,6 +126,10 @@ def find_entry(
         root = folder.parent
         _check(given, folder)
     info = "".join(file.read_text("utf-8", "replace") for file in sorted(folder.glob(_INFOS)))
+    for flag, value in (("ruleset", ruleset), ("framework", framework)):
+        said = _value(info, flag).replace("self-tuning", "self_tuning")
+        if value is not None and said in (*RULESETS, *FRAMEWORKS) and said != value:
+            raise UserError(f"--{flag}={value}: {folder / INFO} says {said}")
     ruleset = ruleset or _ruleset(info, folder)
     if ruleset is None or (ruleset == "external" and not (folder / SPACE).is_file()):
         raise UserError(

@@ -145,8 +145,18 @@ def test_a_folder_says_its_ruleset_and_framework(
     entry = find_entry(str(folder))
     assert (entry.ruleset, entry.framework) == (ruleset, framework)
     assert entry.points() == ([{}] if ruleset == "self_tuning" else [{"style": "reduced"}])
-    said = find_entry(str(folder), "self_tuning", "jax")
-    assert (said.ruleset, said.framework, said.space) == ("self_tuning", "jax", None)
+    if info is None:
+        said = find_entry(str(folder), "self_tuning", "jax")
+        assert (said.ruleset, said.framework, said.space) == ("self_tuning", "jax", None)
+
+
+def test_flags_may_not_contradict_what_an_entry_says() -> None:
+    for name, ruleset in (("adamw", "self_tuning"), ("shampoo_self_tuning", "external")):
+        with pytest.raises(UserError, match=rf"^--ruleset={ruleset}: .*yml says "):
+            find_entry(name, ruleset)
+    with pytest.raises(UserError, match=r"^--framework=jax: .*submission_info.yml says pytorch$"):
+        find_entry("adamw", framework="jax")
+    assert find_entry("adamw", "external", "pytorch") == find_entry("adamw")
 
 
 def test_ranges_of_its_own_are_drawn(tmp_path: Path) -> None:

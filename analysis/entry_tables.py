@@ -4,14 +4,16 @@ python -m analysis.entry_tables
 """
 
 import functools
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import published
+from analysis import entry_evidence, entry_plans, published
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -42,6 +44,12 @@ def filled(document: Path) -> str:
         "winner": functools.partial(reached_table, WINNER["v0.5"]),
         "baseline": functools.partial(reached_table, "baseline"),
         "fits": fits_table,
+        "setting": functools.partial(setting_table, document.parent.name),
+        "pace": pace_table,
+        "in-time": entry_evidence.in_time_table,
+        "language-model": entry_evidence.language_model_table,
+        "memory": entry_plans.memory_table,
+        "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
         "study": study_table,
     }
@@ -61,13 +69,34 @@ def study_table() -> str:
 
 def points_table(entry: str) -> str:
     """The entry's hyperparameters, one column per point."""
-    path = ENTRIES / entry / "tuning_search_space.json"
-    points = files.parse_json(path.read_text("utf-8"), str(path))
+    points = _points(entry)
     return documents.table(
         {"hyperparameter": f"`{name}`"}
         | {str(number): _value(point[name]) for number, point in enumerate(points, start=1)}
         for name in points[0]
     )
+
+
+def _points(entry: str) -> list[dict[str, Any]]:
+    path = ENTRIES / entry / "tuning_search_space.json"
+    points: list[dict[str, Any]] = files.parse_json(path.read_text("utf-8"), str(path))
+    return points
+
+
+def setting_table(entry: str) -> str:
+    """The hyperparameters of an entry that tunes itself."""
+    module = importlib.import_module(f"submission.entries.{entry}.submission")
+    return documents.table(
+        {"hyperparameter": f"`{name}`", "setting": _value(value)}
+        for name, value in vars(module.POINT).items()
+    )
+
+
+def pace_table() -> str:
+    """`entry_evidence.pace_table` with the ends of our entries' schedules."""
+    external = max(point["budget_factor"] for point in _points("shampoo"))
+    own = importlib.import_module("submission.entries.shampoo_self_tuning.submission")
+    return entry_evidence.pace_table(external, own.POINT.budget_factor)
 
 
 def reached_table(submission: str) -> str:

@@ -19,7 +19,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "nesterov": _NESTEROV,
 }
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "shampoo": (*_COMMON, "exponent", "momentum"),
+    "shampoo": (*_COMMON, "exponent", "momentum", "damping"),
     "nadamw": _COMMON,
     "adamw": _COMMON,
     "nesterov": _COMMON,
@@ -42,6 +42,7 @@ POSSIBLE: Mapping[str, str] = {
     "refresh_interval": "an integer in [1, inf)",
     "exponent": _SHARE,
     "momentum": _RATE,
+    "damping": "a number in (0, 1)",
 }
 
 

@@ -3,7 +3,7 @@
 `model_shapes.json` has those of
 
 - AlgoPerf: the PyTorch models of the workload classes of mlcommons/algorithmic-efficiency at
-  2c90454f, built once with `init_model_fn`;
+  58491177, built once with `init_model_fn`; at 2c90454f they are the same, without finewebedu_lm;
 - resnet50: He et al. 2016 (arXiv:1512.03385), table 1, 1000 classes, with torchvision's names;
 - vit_s16: Touvron et al. 2021 (arXiv:2012.12877), table 1, 1000 classes, with timm's names;
 - gpt2_small: Radford et al. 2019, the output layer tied to the embedding; outputs first;
@@ -72,7 +72,7 @@ _LLAMAS: Mapping[str, Llama] = {
 NETWORKS = ("small_200k", "resnet50", "vit_s16", "gpt2_small")
 ALGOPERF = (
     *("criteo1tb", "fastmri", "imagenet_resnet", "imagenet_vit", "librispeech_conformer"),
-    *("librispeech_deepspeech", "ogbg", "wmt"),
+    *("librispeech_deepspeech", "finewebedu_lm", "ogbg", "wmt"),
 )
 MODELS = (*ALGOPERF, *NETWORKS, *_LLAMAS)
 # Models whose training costs about 6 operations per parameter and token.

@@ -6,6 +6,7 @@ import pytest
 
 from scripts.benchmark import model_shapes
 from workloads import registry
+from workloads.rulesets import ruleset
 
 MODELS = {name: registry.official(name).model for name in model_shapes.ALGOPERF}
 # (tensors, parameters): of the Llamas as published with the weights, of other networks as their
@@ -32,6 +33,6 @@ def test_models_have_their_known_sizes(model: str) -> None:
 
 
 def test_unknown_models_are_refused() -> None:
-    assert len(model_shapes.ALGOPERF) == 8
+    assert ruleset("v1.0").base_workloads == model_shapes.ALGOPERF
     with pytest.raises(KeyError):
         model_shapes.shapes("alexnet")

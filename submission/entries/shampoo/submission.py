@@ -13,8 +13,10 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     """Shampoo with the options of a tuning point.
 
     Reads from `hyperparameters` AdamW's, `nesterov`, `refresh_interval` and, where present,
-    `exponent` (1/4 per side if absent) and `momentum` (none if absent).
+    `exponent` (1/4 per side if absent), `momentum` (none if absent) and `damping` (the optimizer's
+    own if absent).
     """
+    damping = getattr(hyperparameters, "damping", None)
     return Shampoo(
         parameters,
         lr=hyperparameters.learning_rate,
@@ -25,6 +27,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
         exponent=getattr(hyperparameters, "exponent", None),
         refresh_interval=hyperparameters.refresh_interval,
         max_dim=MAX_DIM,
+        **({} if damping is None else {"damping": damping}),
     )
 
 

@@ -15,6 +15,8 @@ from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
 from submission.entries.nadamw.nadamw import NAdamW
 from submission.entries.shampoo.submission import MAX_DIM
+from submission.plan.options import ShampooOptions
+from submission.shampoo import parameter_groups
 from tests import training_ranks
 from tests.submission.tiny_training import Run, TinyWorkload, make_batch, same
 from workloads import prng, registry
@@ -122,7 +124,7 @@ def test_the_baselines_batches_are_the_benchmarks_and_shampoos_the_winners():
         assert batch_size(api.get_batch_size, name, row) == row.model.batch_size, name
         expected = speech.get(row.base or name, row.model.batch_size)
         assert batch_size(api.get_shampoo_batch_size, name, row) == expected, name
-        assert expected % 8 == row.model.batch_size % 8 == 0, "8 GPUs share it"
+        assert expected % 8 == row.model.batch_size % 8 == 0, "8 GPUs share it, or 4"
 
 
 @pytest.mark.parametrize("entry", SUBMITTED)
@@ -145,6 +147,38 @@ def test_a_table_takes_adamw_s_step_and_a_vocabulary_is_preconditioned(entry):
     table, vocabulary, hidden, bias = (line for line in text.splitlines() if "param " in line)
     assert "AdamW" in table and "AdamW" in bias
     assert "Shampoo" in vocabulary and "Shampoo" in hidden
+
+
+class Tied(torch.nn.Module):
+    """A vocabulary whose output layer has the embedding's weights, as v1.0's language model."""
+
+    def __init__(self, words, width):
+        super().__init__()
+        self.embed_tokens = torch.nn.Embedding(words, width, device="meta")
+        self.hidden = torch.nn.Linear(width, width, bias=False, device="meta")
+        self.lm_head = torch.nn.Linear(width, words, bias=False, device="meta")
+        self.lm_head.weight = self.embed_tokens.weight
+
+
+@pytest.mark.parametrize("entry", SHAMPOO)
+@pytest.mark.parametrize(
+    ("words", "blocks"),
+    [
+        (50_257, "Shampoo, 7 x [1006, 1024] + 43 x [1005, 1024]"),
+        (32_000, "Shampoo, 32 x [1000, 1024]"),
+        (2**20, "AdamW (table: over max_dim=131072 and 8 times its other side)"),
+    ],
+)
+def test_a_tied_table_is_one_parameter_and_preconditioned_up_to_max_dim(entry, words, blocks):
+    model = Tied(words, 1024)
+    make_optimizer = module_of("shampoo").make_optimizer
+    point = point_of(entry) or module_of(entry).POINT
+    text = " ".join(repr(make_optimizer(model.named_parameters(), point)).split())
+    assert f"embed_tokens.weight [{words}, 1024]: {blocks} hidden.weight" in text
+    assert "lm_head" not in text
+    # As the examples group parameters, every embedding would be AdamW's.
+    by_module = " ".join(repr(make_optimizer(parameter_groups(model), point)).split())
+    assert f"embed_tokens.weight [{words}, 1024]: AdamW (table)" in by_module
 
 
 @pytest.mark.parametrize("entry", SHAMPOO)
@@ -184,11 +218,21 @@ def test_self_tuning_ignores_whatever_hyperparameters_it_is_given():
         assert run.optimizer.param_groups[0]["initial_lr"] == module.POINT.learning_rate
 
 
-def test_self_tuning_is_the_external_entry_s_fifth_point_but_for_its_own_time_and_dropout():
-    point, fifth = vars(module_of("shampoo_self_tuning").POINT), vars(point_of("shampoo", 5))
-    different = {name for name in point.keys() | fifth if point.get(name) != fifth.get(name)}
+def test_self_tuning_is_the_external_entry_s_first_point_but_for_its_own_time_and_dropout():
+    point, first = vars(module_of("shampoo_self_tuning").POINT), vars(point_of("shampoo", 1))
+    different = {name for name in point.keys() | first if point.get(name) != first.get(name)}
     assert different == {"budget_factor", "dropout_rate", "momentum"}
-    assert fifth["momentum"] == 0.0, "which is what the optimizer does without"
+    assert first["momentum"] == 0.0, "which is what the optimizer does without"
+
+
+def test_damping_is_for_products_in_tf32_and_the_optimizer_s_own_where_a_point_has_none():
+    point = vars(point_of("shampoo"))
+    for given, expected in ((point, 1e-5), ({**point, "damping": 1e-4}, 1e-4)):
+        run = Run(module_of("shampoo"), make_model(), types.SimpleNamespace(**given))
+        assert run.optimizer.param_groups[0]["damping"] == expected
+    del point["damping"]
+    run = Run(module_of("shampoo"), make_model(), types.SimpleNamespace(**point))
+    assert run.optimizer.param_groups[0]["damping"] == ShampooOptions.damping
 
 
 @pytest.mark.parametrize("entry", [*SUBMITTED, "nesterov"])

@@ -1,0 +1,153 @@
+"""What the entries' READMEs argue for v1.0, and the arithmetic of their tables."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis import entry_evidence, entry_plans, published, run_checks
+from scripts.benchmark import model_shapes
+from submission.algoperf_api.schedules import WarmupCosineLR
+from submission.entries.shampoo_self_tuning.submission import POINT
+from workloads import registry
+from workloads.rulesets import ruleset
+
+BASE = ruleset("v1.0").base_workloads
+
+
+def test_slow_studies_do_not_move_the_pace(monkeypatch) -> None:
+    trials = published.read_trials("v1.0", "self_tuning")
+    slow = list(run_checks._slow_studies(trials))
+    assert len(slow) == 12
+    pace = entry_evidence.seconds_per_step().copy()
+    assert len(pace) == 6
+    assert not {"schedule_free_adamw", "nadamw"} & set(pace.index), "other batches, JAX"
+
+    def without_the_slow(version: str, name: str) -> pd.DataFrame:
+        fast = trials
+        for line in slow:
+            words = line.replace(",", "").replace(":", "").split()
+            submission, workload, study = words[0], words[2], int(words[4])
+            same = (fast["submission"] == submission) & (fast["workload"] == workload)
+            fast = fast[~(same & (fast["study"] == study))]
+        assert len(fast) == len(trials) - len(slow)
+        return fast
+
+    monkeypatch.setattr(published, "read_trials", without_the_slow)
+    entry_evidence.seconds_per_step.cache_clear()
+    cleaned = entry_evidence.seconds_per_step()
+    entry_evidence.seconds_per_step.cache_clear()
+    for workload in BASE:
+        # fastMRI's seconds differ by a factor of two among studies that are not called slow.
+        tolerance = 0.25 if workload == "fastmri" else 0.03
+        assert cleaned[workload].median() == pytest.approx(
+            pace[workload].median(), rel=tolerance
+        ), workload
+
+
+def test_estimates_scale_with_the_batch_and_add_the_optimizer() -> None:
+    pace = entry_evidence.seconds_per_step()
+    for workload, share in (("librispeech_conformer", 200 / 256), ("finewebedu_lm", 1.0)):
+        extra = entry_plans.added_seconds(workload)
+        assert extra > 0
+        expected = pace[workload].median() * share + extra
+        assert entry_evidence.estimate(workload) == pytest.approx(expected)
+    steps = entry_evidence.steps_in_time("wmt", 0.98)
+    assert steps * entry_evidence.estimate("wmt") == pytest.approx(0.98 * 16114)
+
+
+@pytest.mark.parametrize("workload", BASE)
+def test_schedules_end_within_both_budgets_at_the_estimated_pace(workload: str) -> None:
+    rules = {name: ruleset("v1.0", name) for name in ("external", "self_tuning")}
+    external = rules["external"].budget_seconds(workload)
+    points = entry_plans.external_points()
+    cases = [(point, external) for point in points]
+    cases.append((POINT, rules["self_tuning"].budget_seconds(workload)))
+    hint, pace = registry.facts(workload, "v1.0").step_hint, entry_evidence.estimate(workload)
+    for point, budget in cases:
+        steps = int(point.step_hint_factor * hint)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        schedule = WarmupCosineLR(
+            optimizer, steps, point.warmup_factor, point.budget_factor * external
+        )
+        shape = schedule.lr_lambdas[0]
+        in_time = int(0.99 * budget / pace)
+        schedule.observe(in_time * pace)
+        assert shape(in_time) == 0, "while there is time for one more evaluation"
+        early = int(min(0.5 * steps, 0.4 * budget / pace))
+        fresh = type(shape)(shape.warmup_steps, steps, early * pace / schedule.seconds)
+        assert fresh(early) > 0.3
+
+
+def test_what_the_readmes_say_of_the_points() -> None:
+    shares = entry_evidence.shares_of_budget()
+    in_time = {
+        (factor, point): int((runs["share"] <= factor).sum())
+        for factor in (1.0, 1.5)
+        for point, runs in shares.groupby("trial")
+    }
+    assert (in_time[1.5, 1], in_time[1.5, 5]) == (23, 22)
+    assert max(in_time[1.5, point] for point in (2, 3, 4)) < 22
+    met = shares[shares["share"].map(math.isfinite)]
+    median = met.groupby(["workload", "trial"])["share"].median()
+    for workload in ("criteo1tb", "ogbg", "librispeech_conformer", "librispeech_deepspeech"):
+        assert median[workload, 1] < median[workload, 5]
+    assert median["fastmri", 5] < median["fastmri", 1] / 3
+    first = median.unstack("trial").idxmin(axis=1)
+    assert {point: list(first).count(point) for point in (1, 2, 4)} == {1: 3, 2: 2, 4: 2}
+    assert 1 < median["imagenet_vit", 2] < 1.1
+    assert median["imagenet_resnet", 5] > 2
+
+
+def test_nobody_met_resnet_and_smoothing_alone_divides_the_schedule_free_runs() -> None:
+    trials = published.read_trials("v1.0", "self_tuning")
+    met = trials[trials["reached"]]
+    assert not (met["workload"] == "imagenet_resnet").any()
+    lines = entry_evidence.language_model_table().splitlines()[2:]
+    cells = {line.split("|")[1].strip(" `"): line.split("|") for line in lines}
+    steps = {name: row[9].strip() for name, row in cells.items() if row[9].strip() != "–"}
+    nadamws = {name: int(steps[name].replace(",", "")) for name in steps if "nadamw" in name}
+    assert min(nadamws, key=nadamws.__getitem__) == "nadamw_baselinev05"
+    free = {name: row for name, row in cells.items() if name.startswith("schedule_free")}
+    assert {(row[7].strip(), row[8].strip()) for row in free.values()} == {
+        ("0", "3 of 3"),
+        ("0.2", "0 of 3"),
+    }
+
+
+def test_point_1_has_the_settings_of_the_fastest_nadamw() -> None:
+    rate, beta1, beta2, decay, warmup, smoothing = entry_evidence._SETTINGS["nadamw_baselinev05"]
+    for point in (entry_plans.external_points()[0], POINT):
+        assert point.learning_rate == pytest.approx(rate, rel=1e-5)
+        assert point.one_minus_beta1 == pytest.approx(beta1, rel=1e-5)
+        assert point.one_minus_beta2 == pytest.approx(beta2, rel=1e-5)
+        assert point.weight_decay == pytest.approx(decay, rel=1e-5)
+        assert (point.warmup_factor, point.label_smoothing) == (warmup, smoothing)
+
+
+@pytest.mark.parametrize("workload", ["ogbg", "finewebedu_lm"])
+def test_state_of_all_ranks_is_what_the_optimizer_says_of_itself(workload: str) -> None:
+    said = repr(entry_plans.optimizer(workload)).split("state on all ranks: ")[1].split("B;")[0]
+    number, prefix = said.split()
+    total = float(number) * {"M": 1e6, "G": 1e9}[prefix]
+    state = entry_plans.plan(workload, "v1.0")["state"]
+    assert 4 * state["mean"] == pytest.approx(total, rel=0.01)
+    assert state["max"] < 1.2 * state["mean"]
+
+
+def test_what_fits_8_v100_fits_4_a100() -> None:
+    for workload in ruleset("v0.6").base_workloads:
+        newer, older = (entry_plans.plan(workload, version) for version in ("v1.0", "v0.6"))
+        assert newer["memory_total"] < 2 * older["memory_total"]
+        assert older["memory_total"] < 0.7 * 16e9
+    memory = entry_plans.plan("finewebedu_lm", "v1.0")
+    assert memory["memory_total"] < 0.2 * 40e9
+
+
+def test_tables_of_documents_name_every_embedding() -> None:
+    rows = entry_plans.embedding_table().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["criteo1tb", "finewebedu_lm", "wmt"]
+    shapes = model_shapes.shapes("finewebedu_lm")
+    assert shapes["embed_tokens.weight"] == (50257, 1024)
+    assert not [name for name in shapes if "head" in name], "tied"

@@ -37,6 +37,8 @@ _USED_GPU_GB = 2.0
 _SHARED_GB = 1.0
 # Below that, ranks wait for their data loaders.
 _CORES_PER_GPU = 4
+# Over a GPU's nominal memory, which is counted in powers of 1,024.
+_LARGER = 1.1
 # Of the version's memory; the system itself has the rest.
 _MEMORY_SHARE = 0.9
 
@@ -277,6 +279,12 @@ class Checks:
             yield (
                 f"budgets of {version} are for {rules.gpus} {rules.gpu} of {rules.gpu_gb} GB, not "
                 f"for {gpus} of {', '.join(names)}: times are not comparable with published ones"
+            )
+        largest = max((gpu["total_gb"] for gpu in self.answer.get("gpus", ())), default=0)
+        if largest > _LARGER * rules.gpu_gb:
+            yield (
+                f"GPUs of {largest:.0f} GB, where {version} has {rules.gpu_gb}: what fits here may "
+                "not fit there"
             )
         each = " for each trial" if self.node.at_once > 1 else ""
         memory = resources.available_gb() / self.node.at_once

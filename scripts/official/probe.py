@@ -42,7 +42,8 @@ def _gpu(index: int) -> dict[str, Any]:
     import torch
 
     free, total = torch.cuda.mem_get_info(index)
-    return {"name": torch.cuda.get_device_name(index), "used_gb": (total - free) / 1e9}
+    name = torch.cuda.get_device_name(index)
+    return {"name": name, "used_gb": (total - free) / 1e9, "total_gb": total / 1e9}
 
 
 def _workload(

@@ -10,7 +10,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -77,7 +76,11 @@ def _received(answer: Connection, process: BaseProcess) -> tuple[bool, str]:
 
 
 def _complete(trial: OfficialTrial, node: Node, cores: Sequence[int], answer: Connection) -> None:
-    """Runs a trial in a process of its own, on these cores alone."""
+    """Runs a trial in a process of its own, on these cores alone.
+
+    Ctrl-C reaches all processes of a terminal; this one waits for its parent, which asks it to end.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
     supervisor.end_with_parent(signal.SIGTERM)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
@@ -86,8 +89,6 @@ def _complete(trial: OfficialTrial, node: Node, cores: Sequence[int], answer: Co
         answer.send((True, complete(trial, node)))
     except (RunnerFailedError, UserError, OSError) as error:
         answer.send((False, str(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def cores_of_slots(slots: int, topology: Path = _TOPOLOGY) -> list[list[int]]:

@@ -100,7 +100,9 @@ class Place:
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         place: dict[str, Any] = {"cwd": environment.ROOT, "env": self.variables()}
         nowhere = subprocess.DEVNULL
-        return subprocess.Popen(command, **place, stdout=nowhere, stderr=nowhere)
+        return subprocess.Popen(
+            command, **place, stdout=nowhere, stderr=nowhere, start_new_session=True
+        )
 
 
 def wait_for(is_there: Callable[[], object]) -> None:

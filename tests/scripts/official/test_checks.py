@@ -23,7 +23,7 @@ from workloads import registry
 ANSWER: dict[str, Any] = {
     "torch": "2.9.0+cu128",
     "algoperf": "1.0.0",
-    "gpus": [{"name": "NVIDIA A100-SXM4-40GB", "used_gb": 0.4}] * 4,
+    "gpus": [{"name": "NVIDIA A100-SXM4-40GB", "used_gb": 0.4, "total_gb": 42.3}] * 4,
     "workloads": {
         "mnist": {
             "max_runtime_seconds": 60,
@@ -85,7 +85,7 @@ def test_all_problems_at_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    good["gpus"] = [{"name": "A100", "used_gb": 9.0}] * 3
+    good["gpus"] = [{"name": "A100", "used_gb": 9.0, "total_gb": 42.3}] * 3
     good["workloads"]["mnist"]["batch_sizes"]["toy"] = 17
     good["workloads"]["mnist"]["max_runtime_seconds"] = 59
     good["workloads"]["mnist"]["test_target"] = 0.96
@@ -134,6 +134,13 @@ def test_only_mnist_trains_on_a_cpu(
         ("v0.6", "2.5.1", "4 A100", (24, 240), ["8 V100 of 16 GB, not for 4 of A100"]),
         ("v1.0", "2.9.0", "8 A100", (48, 350), ["4 A100 of 40 GB, not for 8 of A100"]),
         ("v1.0", "2.9.0", "4 H100", (24, 350), ["for 4 of H100: times are not comparable"]),
+        (
+            "v1.0",
+            "2.9.0",
+            "4 A100-SXM4-80GB",
+            (24, 350),
+            ["GPUs of 85 GB, where v1.0 has 40"],
+        ),
         ("v1.0", "2.9.0", "4 A100", (23, 350), ["23 CPU cores, where v1.0 has 24"]),
         ("v1.0", "2.9.0", "4 A100", (24, 300), ["300 GB of memory are available, where v1.0 has"]),
     ],
@@ -152,7 +159,9 @@ def test_other_versions_and_machines_are_warned_of(
 ) -> None:
     machine(monkeypatch, *machine_of)
     number, name = int(gpus[0]), gpus[2:]
-    good["torch"], good["gpus"] = torch, [{"name": name, "used_gb": 0.4}] * number
+    size = 85.1 if "80GB" in name else 16.9
+    good["torch"] = torch
+    good["gpus"] = [{"name": name, "used_gb": 0.4, "total_gb": size}] * number
     made = dataclasses.replace(trial, version=version)
     Checks([made], Place(tmp_path).node(number), good).run(NAMES)
     lines = capsys.readouterr().err.splitlines()

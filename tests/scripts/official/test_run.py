@@ -1,6 +1,7 @@
 """Trials under a runner that writes the benchmark's files: killed, resumed, failed, refused."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_a_second_process_is_refused(place: Place) -> None:
         process.wait(30)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
     make(place.root / "toy", [GOOD, GOOD, FAILS])
     place.output.mkdir()
@@ -116,8 +117,12 @@ def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
     for device, folder in enumerate(folders):
         assert f"CUDA_VISIBLE_DEVICES={device} " in (folder / "log.txt").read_text()
         assert [path.name for path in (folder / ".work").iterdir()]
-    process.send_signal(signum)
-    assert process.wait(60) == (-9 if signum == signal.SIGKILL else 143)
+    if signum == signal.SIGINT:  # as a terminal sends it
+        os.killpg(process.pid, signum)
+    else:
+        process.send_signal(signum)
+    codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+    assert process.wait(60) == codes[signum]
     wait_for(lambda: not runners(place))
     assert not place.folder(number=3).exists()
     (place.output / "hang").unlink()

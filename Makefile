@@ -112,6 +112,8 @@ algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .a
 	    { test -d $(CHECKOUT) || git clone --quiet "$${source%@*}" $(CHECKOUT); } && git -C $(CHECKOUT) checkout --quiet "$${source##*@}";; \
 	  *) echo "error: ALGOPERF_SOURCE=$$source: give git+URL@COMMIT or file:///path/to/a/checkout" >&2; exit 2;; esac
 	@test -f $(CHECKOUT)/submission_runner.py || { echo "error: no submission_runner.py in $(CHECKOUT), from" $(call quote,$(ALGOPERF_SOURCE)) >&2; exit 2; }
+	@test -x .venv-algoperf/bin/python || $(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: PYTHON=$(PYTHON) is $$($(call quote,$(PYTHON)) --version); the benchmark's pins (tokenizers 0.13) need Python 3.11" >&2; exit 2; }
 	test -x .venv-algoperf/bin/python || $(call quote,$(PYTHON)) -m venv .venv-algoperf
 	.venv-algoperf/bin/python -m pip install --quiet torch==$(call quote,$(TORCH))
 	.venv-algoperf/bin/python -m pip install --quiet --no-deps torchvision==$(call quote,$(TORCHVISION))

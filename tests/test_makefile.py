@@ -96,3 +96,23 @@ def test_values_arrive_as_they_are_given(
     given = dict(word.partition("=")[::2] for word in call if word.startswith("--"))
     assert {name: given.get(name) for name in flags} == flags
     assert not [word for word in call if word.startswith(ODD[:5])]
+
+
+def test_the_benchmark_needs_the_python_that_its_pins_have_wheels_for(tmp_path: Path) -> None:
+    shutil.copy(MAKEFILE, tmp_path)
+    (tmp_path / "requirements-algoperf.txt").touch()
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "submission_runner.py").touch()
+    python = tmp_path / "newer python"
+    python.write_text('#!/bin/sh\ncase "$1" in --version) echo Python 3.13.1;; *) exit 1;; esac\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "algoperf", f"PYTHON={python}", f"ALGOPERF_SOURCE=file://{tmp_path}/checkout"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert f"PYTHON={python} is Python 3.13.1" in error and "need Python 3.11" in error
+    assert not (tmp_path / ".venv-algoperf").exists()

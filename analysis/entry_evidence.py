@@ -157,6 +157,24 @@ def _counted(shares: Iterable[float], factor: float) -> str:
     return f"{counts} of {len(listed)}, at {np.median(met):.2f}"
 
 
+def nadamw_table() -> str:
+    """Of v1.0's submissions with NAdamW, by workload: studies that met the target, and when."""
+    trials = published.read_trials(VERSION, "self_tuning")
+    rows = []
+    for workload in SELF_TUNING.base_workloads:
+        hint = registry.facts(workload, VERSION).step_hint
+        cells = {"workload": workload}
+        for name in _SETTINGS:
+            if "nadamw" not in name:
+                continue
+            runs = trials[(trials["submission"] == name) & (trials["workload"] == workload)]
+            steps = runs["steps"][runs["reached"]]
+            when = f", at {steps.median() / hint:.2f}" if len(steps) else ""
+            cells[f"`{name}`"] = f"{len(steps)} of {len(runs)}{when}"
+        rows.append(cells)
+    return documents.table(rows)
+
+
 def language_model_table() -> str:
     """Adam's relatives on the language model: their settings, studies and steps to the target."""
     trials = published.read_trials(VERSION, "self_tuning")

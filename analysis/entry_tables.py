@@ -47,6 +47,7 @@ def filled(document: Path) -> str:
         "setting": functools.partial(setting_table, document.parent.name),
         "pace": pace_table,
         "in-time": entry_evidence.in_time_table,
+        "nadamw": entry_evidence.nadamw_table,
         "language-model": entry_evidence.language_model_table,
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,

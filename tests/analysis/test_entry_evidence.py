@@ -116,6 +116,29 @@ def test_nobody_met_resnet_and_smoothing_alone_divides_the_schedule_free_runs() 
     }
 
 
+def test_what_the_self_tuning_readme_says_of_the_nadamws() -> None:
+    head, _, *lines = entry_evidence.nadamw_table().splitlines()
+    names = [cell.strip(" `") for cell in head.split("|")[2:-1]]
+    met: dict[str, dict[str, int]] = {name: {} for name in names}
+    when: dict[str, dict[str, float]] = {name: {} for name in names}
+    for line in lines:
+        workload, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+        for name, cell in zip(names, cells, strict=True):
+            met[name][workload] = int(cell.split()[0])
+            if ", at " in cell:
+                when[name][workload] = float(cell.split(", at ")[1])
+    medians = {name: sum(count >= 2 for count in met[name].values()) for name in names}
+    ours = medians.pop("nadamw_baselinev05")
+    assert ours == 5 > max(medians.values())
+    assert min(names, key=lambda name: when[name]["fastmri"]) == "nadamw_baselinev05"
+    assert [name for name in names if met[name]["imagenet_vit"]] == ["nadamw"]
+    trials = published.read_trials("v1.0", "self_tuning")
+    speech = trials["submission"].isin(names) & trials["workload"].str.startswith("librispeech")
+    assert set(trials["framework"][speech]) == {"jax"}
+    pace = trials[speech].groupby(["submission", "workload"])["steady_seconds_per_step"].median()
+    assert pace.min() > 2.2
+
+
 def test_point_1_has_the_settings_of_the_fastest_nadamw() -> None:
     rate, beta1, beta2, decay, warmup, smoothing = entry_evidence._SETTINGS["nadamw_baselinev05"]
     for point in (entry_plans.external_points()[0], POINT):

@@ -74,7 +74,7 @@ def plan(workload: str, version: str) -> dict[str, Any]:
         distributed=DistributedConfig(),
         parameter_dtype=torch.float32,
         hardware=hardware,
-        # The benchmark asks for it from v1.0 on (`pytorch_utils.pytorch_init`).
+        # The benchmark asks for it from v1.0 on (`pytorch_utils.pytorch_setup`).
         with_tf32=version == "v1.0",
     )
     return answer(question)

@@ -34,7 +34,9 @@ def remove(trial_folder: Path) -> None:
 
 
 def _is_whole(index: Path) -> bool:
+    """Whether an index, whose last part is its list of files, was written to its end."""
+    end = b"]}"
     with index.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - 1))
-        return stream.read() == b"}"
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - len(end)))
+        return stream.read() == end

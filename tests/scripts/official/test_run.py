@@ -80,7 +80,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     (place.output / "hang").unlink()
     (index,) = (place.folder() / ".work").iterdir()
     assert not list((place.root / "checkout").glob(".imagenet*"))
-    index.write_text(index.read_text()[:-2])  # killed amid writing it
+    index.write_text('{"classes": [], "class_to_idx": {}')  # killed amid writing it
     plan = place.finish([*command, "--dry_run"])
     assert "resumes from checkpoint_10" in plan.stdout
     done = place.finish(command)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_fresh_then_left_alone(place: Place) -> None:
 def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     command = hanging(place)
     process = place.start(command)
-    wait_for(lambda: (place.folder() / "checkpoint_10").exists())
+    wait_for(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
     assert len(runners(place)) == 1
     process.send_signal(signum)
     assert process.wait(30) == (-9 if signum == signal.SIGKILL else 143)
@@ -96,7 +97,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
 def test_a_second_process_is_refused(place: Place) -> None:
     process = place.start(hanging(place))
     try:
-        wait_for(lambda: (place.folder() / "checkpoint_10").exists())
+        wait_for(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
         done = place.finish(place.official(SKIP))
         assert done.returncode == 1
         assert "another process is running the trial" in done.stderr
@@ -113,7 +114,7 @@ def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
     command = place.official(SKIP, "--gpus=1", "--at_once=2")
     process = place.start(command)
     folders = [place.folder(number=number) for number in (1, 2)]
-    wait_for(lambda: all((folder / "checkpoint_10").exists() for folder in folders))
+    wait_for(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
     for device, folder in enumerate(folders):
         assert f"CUDA_VISIBLE_DEVICES={device} " in (folder / "log.txt").read_text()
         assert [path.name for path in (folder / ".work").iterdir()]

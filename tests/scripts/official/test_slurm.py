@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     executor.update_parameters(timeout_min=30)
     jobs = slurm.submit_to(executor, planned, unchecked(place))
     folders = [trial.directory(place.output) for trial in planned]
-    wait_for(lambda: all((folder / "checkpoint_10").exists() for folder in folders))
+    wait_for(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
     for pid in processes_with("submitit.core._submit", place.root / "jobs"):
         os.kill(pid, signal.SIGUSR2)
     wait_for(lambda: all((folder / "launch_1.json").exists() for folder in folders))

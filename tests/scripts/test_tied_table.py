@@ -1,10 +1,15 @@
 """Ways to move a tied table: what is varied is the table alone, and the best rate is the lowest."""
 
+import csv
+
 import pytest
 import torch
 
 from scripts.compare import tied_table
 from scripts.compare.tied_table import WAYS, WIDTH, WORDS, TiedModel
+from scripts.local.environment import ROOT
+
+ADAMW = "AdamW's step"
 
 
 @pytest.mark.parametrize(
@@ -51,3 +56,23 @@ def test_rows_become_a_table_with_each_way_s_best_rate() -> None:
     ]
     rows[2]["loss"] = 1.0
     assert "1.000*" in tied_table.table(rows), "at the edge of the grid"
+
+
+def test_what_the_entry_s_readme_says_of_the_committed_table() -> None:
+    with (ROOT / "results/tied_table/tied_table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    numbers = [
+        {**row, "rate": float(row["rate"]), "seed": int(row["seed"]), "loss": float(row["loss"])}
+        for row in rows
+    ]
+    spans = {}
+    for way in WAYS:
+        best = tied_table.best_rate(numbers, way)
+        losses = [row["loss"] for row in numbers if row["way"] == way and row["rate"] == best]
+        assert len(losses) == tied_table.SEEDS
+        assert 0.003 < best < 0.03, "not at the edge of the grid"
+        spans[way] = f"{min(losses):.2f} to {max(losses):.2f}"
+    text = " ".join((ROOT / "submission/entries/shampoo/README.md").read_text("utf-8").split())
+    assert f"{spans['preconditioned']} with a preconditioned table" in text
+    assert f"and {spans[ADAMW]} with AdamW's step for it" in text
+    assert f"it was {spans['right side alone']}:" in text

@@ -93,6 +93,10 @@ def matrices_of(shape: Sequence[int], config: BlockingConfig) -> tuple[int, int,
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 
 
+# From here on counters of single elements would be most of a vector's memory.
+_LONG_VECTOR = 1 << 16
+
+
 def plan_parameter(shape: Sequence[int], config: BlockingConfig) -> ParameterPlan:
     """Plans one parameter of the given shape.
 
@@ -110,7 +114,9 @@ def plan_parameter(shape: Sequence[int], config: BlockingConfig) -> ParameterPla
     count, height, width = matrices_of(shape, config)
     if min(count, height, width) == 0 or min(height, width) == 1:
         length = count * height * width
-        grid = BlockGrid(0, 0, 1, length, 1, 1, (False, False))
+        # Vectors of all lengths share a stack of single elements, each with counters of its own.
+        sizes = (1, length, 1, 1) if length < _LONG_VECTOR else (1, 1, 1, length)
+        grid = BlockGrid(0, 0, *sizes, (False, False))
         reason = "scalar" if not shape else "vector" if count <= 1 else "stack of vectors"
         return ParameterPlan((1, length), (grid,) if length else (), reason)
     if config.split is not None and sum(config.split) != height:

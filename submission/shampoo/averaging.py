@@ -41,6 +41,14 @@ class Averager(abc.ABC):
         self.training = True
         self._state: dict[Tensor, dict[str, Tensor]] = {}
 
+    def check_training(self) -> None:
+        """Raises RuntimeError in eval mode."""
+        if not self.training:
+            raise RuntimeError(
+                "step() needs the weights that training moves: call the optimizer's train() "
+                "after eval()."
+            )
+
     def begin(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Starts a step and the averages of new weights.
 
@@ -53,11 +61,7 @@ class Averager(abc.ABC):
         Raises:
           RuntimeError: in eval mode; nothing has changed then.
         """
-        if not self.training:
-            raise RuntimeError(
-                "step() needs the weights that training moves: call the optimizer's train() "
-                "after eval()."
-            )
+        self.check_training()
         for weight in weights:
             if weight not in self._state:
                 self._state[weight] = self._initial(weight)

@@ -50,7 +50,7 @@ def save(
         group.refresher.collect()
     for counters, stack, part in stacked_parts(stack_groups):
         parameter = parameters[part.index]
-        if not counters.has_seen(part) or parameter not in chosen:
+        if not counters.has_state(part) or parameter not in chosen:
             continue
         for key, rows in entries_of(stack, part):
             save_rows(key, rows, part, parameter, state[parameter])
@@ -80,14 +80,25 @@ def load(
             continue
         has_factors = stack.preconditioner is None or not is_of_adam(entry)
         if parameter not in new_blocks and has_factors:
-            counters.mark_seen(part)
             _load_part(stack, part, parameter, entry)
-        elif _load_moments(stack, part, parameter, entry) and stack.preconditioner is None:
-            counters.mark_seen(part)
+            mark = counters.mark_seen if _has_begun(stack, part) else counters.mark_moments
+            mark(part)
+        elif _load_moments(stack, part, parameter, entry):
+            mark = counters.mark_seen if stack.preconditioner is None else counters.mark_moments
+            mark(part)
     for group in stack_groups:
         for stack in group.stacks:
             if stack.preconditioner is not None:
                 stack.preconditioner.restore()
+
+
+def _has_begun(stack: Stack, part: Part) -> bool:
+    """Whether a loaded part has factors, if it is to have any."""
+    if stack.preconditioner is None:
+        return True
+    rows = slice(part.offset, part.offset + part.grid.blocks)
+    has_moments_alone = (stack.preconditioner.weight[rows] == 0) & (stack.steps[rows] > 0)
+    return not bool(has_moments_alone.all())
 
 
 def _load_part(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> None:
@@ -207,7 +218,7 @@ def _broadcast(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
     if is_owner:
         box[0] = _Manifest(
             [[(name, tuple(t.shape), t.dtype) for name, t in table.items()] for table in tables],
-            [[stacks.counters.has_seen(m) for m in s.spec.parts] for s in stacks.stacks],
+            [[stacks.counters.has_state(m) for m in s.spec.parts] for s in stacks.stacks],
         )
     for source, group in _route(placement, owner):
         dist.broadcast_object_list(box, source, group, device=stacks.device)

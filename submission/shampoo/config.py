@@ -139,8 +139,9 @@ def factor_dtypes(config: StateConfig, dtype: torch.dtype) -> tuple[torch.dtype,
 
 def parameter_names(group: Mapping[str, Any]) -> list[str]:
     """The names of a group's parameters where they are known, else their numbers."""
-    known = group.get("param_names")
-    return list(known) if known else [f"param {i}" for i in range(len(group["params"]))]
+    known = group.get("param_names") or ()
+    count = len(group["params"])
+    return [*known[:count], *(f"param {number}" for number in range(len(known), count))]
 
 
 def check_saved(value: Any, name: str, shape: Sequence[int], parameter: Tensor) -> Tensor:

@@ -77,9 +77,11 @@ class Weights:
           is_temporary: whether the shard is of this step only.
         """
         self.drop(index)
+        if not is_temporary:
+            shard = shard.detach()  # a view of the parameter keeps it from being swapped
         self.matrices[index] = as_matrix(shard, self._shapes[index])
         if shard.is_contiguous():
-            self.shards[index] = shard if is_temporary else shard.detach()
+            self.shards[index] = shard
             if not is_temporary and shard.device.type in COMPARABLE:
                 self._aliases[index] = self.shards[index]
         else:  # a reshaped tensor is a copy

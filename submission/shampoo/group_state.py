@@ -4,7 +4,7 @@ import dataclasses
 import operator
 from collections import defaultdict
 from collections.abc import Collection, Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
 from .placement import Placements, local, part_of, whole
 from .step import StepOptions
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 # The fields of `StepOptions` that are options of a parameter group as they are.
 _TAKEN = tuple(
@@ -72,6 +75,21 @@ class GroupState:
     def is_divided(self) -> bool:
         """Whether other ranks own some of the state."""
         return self.stacks is not None and self.stacks.is_divided
+
+    @property
+    def process_groups(self) -> "Sequence[ProcessGroup]":
+        """The process groups whose ranks must take or skip a step together."""
+        return self.stacks.process_groups if self.stacks is not None else ()
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the weights are averages, between `eval` and `train`."""
+        return self.averager is not None and not self.averager.training
+
+    def check_training(self) -> None:
+        """Raises RuntimeError if the weights are those of evaluation."""
+        if self.averager is not None:
+            self.averager.check_training()
 
     def config(self, group: Mapping[str, Any]) -> StateConfig:
         """The fixed options, after all are validated: again only when one has changed.

@@ -16,6 +16,11 @@ from .parameter_state import is_saved_name
 from .placement import is_dtensor, whole
 
 _CPU = torch.device("cpu")
+# Of AdamW's groups, what has the same meaning here; and what schedulers leave there.
+_SHARED = (
+    *("params", "param_names", "lr", "betas", "eps", "weight_decay", "maximize"),
+    *("initial_lr", "max_lr", "min_lr"),
+)
 _NOT_NEGATIVE = ("step", "exp_avg_sq", "basis_sq", "factor_weight", "weight_sum")
 
 
@@ -41,17 +46,38 @@ def with_options(
 
 
 def _from_adamw(saved: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    if not {"lr", "betas", "eps", "weight_decay"} <= saved.keys():
+        known = ", ".join(name for name in saved if name not in ("params", "param_names"))
+        raise ValueError(
+            f"state_dict: a group has {known or 'no options'}, so it is not that of Shampoo or "
+            "AdamW."
+        )
     check(not saved.get("amsgrad"), "amsgrad of state_dict", saved.get("amsgrad"), "False")
-    implementation = ("fused", "foreach", "capturable", "differentiable", "amsgrad")
     group = {name: live[name] for name in OPTIONS}
-    group |= {name: value for name, value in saved.items() if name not in implementation}
-    if not group.pop("decoupled_weight_decay", True) and group["weight_decay"]:
+    group |= {name: saved[name] for name in _SHARED if name in saved}
+    if not saved.get("decoupled_weight_decay", True) and group["weight_decay"]:
         group["decay_mode"] = "l2"
     return group
 
 
-def check_group(group: Mapping[str, Any]) -> None:
-    """Raises ValueError for counters of a parameter group that no step leaves behind."""
+def check_group(group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]]) -> None:
+    """Checks what a loaded state dict says of a parameter group as a whole.
+
+    Args:
+      group: the live group, with what was loaded.
+      state: what was loaded, by parameter.
+
+    Raises:
+      ValueError: for counters that no step leaves behind, or if the weights are averages and those
+        that training moves are missing, as `torch.distributed.checkpoint` loads them in place into
+        a new optimizer.
+    """
+    kept = [state[parameter] for parameter in group["params"] if parameter in state]
+    if group.pop("evaluates", False) and not any("train_weight" in entry for entry in kept):
+        raise ValueError(
+            "state_dict: saved between eval() and train(), without the weights that training "
+            "moves; call train() before saving."
+        )
     check_adamw_arguments(group)
     for name in ("refresh_step", "skipped_steps"):
         value = group[name]

@@ -11,7 +11,7 @@ Read `plan/reference.py` first: it is the algorithm, for one block at a time. Th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,8 +32,9 @@ from .config import (
     dtype_name,
 )
 from .diagnostics import Diagnostics, diagnostics
+from .execution import in_full_precision
 from .group_state import GroupState, complete, unscale
-from .placement import Placements, all_true, check_unflattened, local
+from .placement import Placements, check_unflattened, local
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
@@ -176,7 +177,6 @@ class Shampoo(torch.optim.Optimizer):
         return any(group["fused"] for group in self.param_groups)
 
     @torch._disable_dynamo  # as in torch.optim; a compiled caller runs it as it is
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Takes one step; a step with a non-finite gradient changes nothing and is counted.
 
@@ -195,9 +195,15 @@ class Shampoo(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step()
+        return loss
+
+    @in_full_precision
+    def _step(self) -> None:
         self._consolidated = None
         active, states = [], self._group_states()
         for group, state in zip(self.param_groups, states, strict=True):
+            state.check_training()
             indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
             stacked = state.stacked_indices(group["params"], indices, self._placements)
             if stacked:
@@ -211,32 +217,16 @@ class Shampoo(torch.optim.Optimizer):
             state.begin(group, indices)
         if active:
             flags = [flag for _, state, _ in active for flag in state.gather()]
-            finite = self._all_finite(flags, [state for _, state, _ in active])
+            together = [one for _, state, _ in active for one in state.process_groups]
+            found_inf = getattr(self, "found_inf", None)
+            finite = self._skipped.all_finite(flags, found_inf, together)
             for _, state, _ in active:
                 state.apply(finite)
-        return loss
 
     def _group_states(self) -> Sequence[GroupState]:
         return self._states.of(self.param_groups, self.state)
 
-    def _all_finite(self, flags: list[Tensor], states: Iterable[GroupState]) -> Tensor:
-        """One boolean for the whole step and all ranks, on the first flag's device.
-
-        Counts skipped steps.
-        """
-        finite = flags[0]
-        for flag in flags[1:]:
-            finite = finite & flag.to(finite.device)
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None:
-            finite = finite & (found_inf == 0).to(finite.device)
-        groups = [g for state in states if state.stacks for g in state.stacks.process_groups]
-        if groups:
-            finite = all_true(finite, list(dict.fromkeys(groups)))
-        self._skipped.add(finite)
-        return finite
-
-    @torch.no_grad()
+    @in_full_precision
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
@@ -244,7 +234,7 @@ class Shampoo(torch.optim.Optimizer):
             if averager is not None:
                 averager.eval(map(local, group["params"]), group)
 
-    @torch.no_grad()
+    @in_full_precision
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
@@ -257,7 +247,7 @@ class Shampoo(torch.optim.Optimizer):
         for state in self._states:
             state.finish()
 
-    @torch.no_grad()
+    @in_full_precision
     def consolidate_state_dict(self, to: int | None = 0) -> None:
         """Brings the state of all ranks together; a collective that every rank must call.
 
@@ -272,6 +262,7 @@ class Shampoo(torch.optim.Optimizer):
         self._consolidated = None
         if not self._states.is_divided:
             return
+        self._states.settle(self.param_groups, self.state)
         self.finish()
         needed = to is None or to == dist.get_rank()
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
@@ -297,10 +288,12 @@ class Shampoo(torch.optim.Optimizer):
             saved = super().state_dict()
         finally:
             self.state = live
-        for group in saved["param_groups"]:
+        for group, state in zip(saved["param_groups"], self._states, strict=True):
             group.update({name: dtype_name(group[name]) for name in DTYPES})
+            group["evaluates"] = state.evaluates
         return saved
 
+    @in_full_precision
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
         if self._consolidated is not None:
@@ -313,6 +306,7 @@ class Shampoo(torch.optim.Optimizer):
                 "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
                 "before state_dict() on the rank it names."
             )
+        self._states.settle(self.param_groups, self.state)
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for state in self._group_states():
             export = checkpoint.gathered if state.is_divided else checkpoint.exported
@@ -351,6 +345,7 @@ class Shampoo(torch.optim.Optimizer):
             for hook in hooks:
                 hook.remove()
 
+    @in_full_precision
     def _load(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
         # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
@@ -358,7 +353,7 @@ class Shampoo(torch.optim.Optimizer):
         self._consolidated = None
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
-            loading.check_group(group)
+            loading.check_group(group, self.state)
             state.config(group)
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
                 if any(self._placements.of(p).owners > 1 for p in group["params"]):

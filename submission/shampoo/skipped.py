@@ -1,9 +1,18 @@
-"""How many steps were skipped, counted where the gradients are so that the host need not wait."""
+"""Whether a step is taken, and how many were not; all where the gradients are.
 
-from typing import Any
+The host need not wait.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from .placement import all_true
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SkippedSteps:
@@ -12,11 +21,29 @@ class SkippedSteps:
     def __init__(self) -> None:
         self._counter: Tensor | None = None
 
-    def add(self, finite: Tensor) -> None:
-        """Counts a step if `finite`, a boolean scalar, is False."""
+    def all_finite(
+        self,
+        flags: Sequence[Tensor],
+        found_inf: Tensor | None,
+        groups: "Sequence[ProcessGroup]",
+    ) -> Tensor:
+        """One boolean for the whole step and all ranks, on the first flag's device.
+
+        Args:
+          flags: booleans, whether gradients are finite.
+          found_inf: a `torch.amp.GradScaler`'s; not 0 if it has seen others.
+          groups: of the ranks that must take or skip the step together.
+        """
+        finite = flags[0]
+        for flag in flags[1:]:
+            finite = finite & flag.to(finite.device)
+        if found_inf is not None:
+            finite = finite & (found_inf == 0).to(finite.device)
+        finite = all_true(finite, list(dict.fromkeys(groups)))
         if self._counter is None:
             self._counter = torch.zeros((), dtype=torch.int64, device=finite.device)
         self._counter.add_((~finite).to(self._counter.device))
+        return finite
 
     def count(self, groups: list[dict[str, Any]]) -> int:
         """All steps skipped so far, "skipped_steps" of the groups; waits for the device."""

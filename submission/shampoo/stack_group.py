@@ -233,6 +233,7 @@ class Counters:
         part_of_block = torch.repeat_interleave(numbers, counts)
         self._part_of_block = part_of_block.to(device).view(-1, 1, 1)
         self._seen: set[Part] = set()
+        self._with_moments: set[Part] = set()
         self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
         # Overwritten at every step; their views by stack are made once.
         self._corrections = [torch.empty_like(self._steps) for _ in range(3)]
@@ -336,5 +337,13 @@ class Counters:
         self._seen.add(part)
 
     def has_seen(self, part: Part) -> bool:
-        """Whether a part has had a gradient."""
+        """Whether a part has had a gradient in the blocks that it has."""
         return part in self._seen
+
+    def mark_moments(self, part: Part) -> None:
+        """Notes that a part has moments already, and its factors begin with the next gradient."""
+        self._with_moments.add(part)
+
+    def has_state(self, part: Part) -> bool:
+        """Whether there is anything to save of a part."""
+        return part in self._seen or part in self._with_moments

@@ -140,6 +140,16 @@ class GroupStates:
         self._build(group, state, config, indices, entries)
         state.has_same_layout(group, self._placements)  # raises for what no step can move
 
+    def settle(self, groups: Groups, optimizer_state: Any) -> None:
+        """Cuts blocks anew where an option of `BlockingConfig` has changed since the last step.
+
+        Raises:
+          ValueError: as `ensure_stacks`.
+        """
+        for group, state in zip(groups, self.of(groups, optimizer_state), strict=True):
+            if state.stacks is not None and state.stacks.config != state.config(group):
+                self.ensure_stacks(group, state, state.stacks.indices, optimizer_state)
+
     def _build(
         self,
         group: dict[str, Any],

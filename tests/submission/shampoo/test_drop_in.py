@@ -182,7 +182,7 @@ def test_the_decay_of_adam_is_l2():
     ("rival", "message"),
     [
         (lambda weights: torch.optim.AdamW(weights, amsgrad=True), "amsgrad of state_dict"),
-        (lambda weights: torch.optim.SGD(weights, lr=1, momentum=0.9), "momentum_buffer but no st"),
+        (lambda weights: torch.optim.SGD(weights, lr=1, momentum=0.9), "so it is not that of Sham"),
     ],
 )
 def test_state_that_cannot_go_on_is_refused(rival, message):
@@ -194,6 +194,16 @@ def test_state_that_cannot_go_on_is_refused(rival, message):
         optimizer.load_state_dict(other.state_dict())
     assert not optimizer.state
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_moments_without_their_step_count_are_refused():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    del saved["state"][0]["step"]
+    with pytest.raises(ValueError, match=r"has exp_avg, .* but no step, so it is not that of"):
+        optimizer.load_state_dict(saved)
 
 
 @pytest.mark.parametrize("number", [int, float])

@@ -49,10 +49,13 @@ def read_run_facts(folder: Path) -> RunFacts:
       DamagedError: a file cannot be trusted; the message names it.
     """
     meta_data, given = _newest(folder, "meta_data"), _newest(folder, "flags")
+    # The benchmark's runner counts a machine's GPUs, of which `scripts.official` may have given it
+    # some.
+    gpus = _number(_newest(folder, "launch").get("gpus", meta_data.get("gpu_count")))
     tuning = given.get("tuning_ruleset")
     return RunFacts(
-        hardware=_hardware(meta_data),
-        gpus=_number(meta_data.get("gpu_count")),
+        hardware=_hardware(meta_data, gpus),
+        gpus=gpus,
         tuning=_TUNING.get(tuning, "") if isinstance(tuning, str) else "",
         budget_seconds=_number(meta_data.get("workload.max_allowed_runtime_sec")),
         period_seconds=_number(meta_data.get("workload.eval_period_time_sec")),
@@ -80,8 +83,8 @@ def _newest(folder: Path, stem: str) -> Mapping[str, Any]:
     return value
 
 
-def _hardware(meta_data: Mapping[str, Any]) -> str:
-    name, count = meta_data.get("gpu_model_name"), _number(meta_data.get("gpu_count"))
+def _hardware(meta_data: Mapping[str, Any], count: float) -> str:
+    name = meta_data.get("gpu_model_name")
     if isinstance(name, str) and count > 0:
         return f"{count:.0f} x {_short(name)}"
     name = meta_data.get("cpu_model_name")

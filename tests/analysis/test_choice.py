@@ -248,3 +248,14 @@ def test_stand_ins_have_their_own_rules(
     rules, told = choose_rules(read_logs(tmp_path), version)
     assert rules.version == chosen
     assert told.startswith(note) and bool(told) == bool(note)
+
+
+def test_gpus_that_a_trial_was_given_are_counted_not_those_of_the_machine(tmp_path: Path) -> None:
+    """Two trials side by side on eight GPUs."""
+    _write(tmp_path, "mine", "wmt", "v1.0", gpu_count=8)
+    folder = tmp_path / "mine" / "study_0" / "wmt_pytorch" / "trial_1"
+    (facts,) = read_logs(tmp_path).runs.values()
+    assert facts.hardware == "8 x A100-SXM4-40GB"
+    (folder / "launch_0.json").write_text(json.dumps({"gpus": 4}))
+    (facts,) = read_logs(tmp_path).runs.values()
+    assert (facts.hardware, facts.gpus) == ("4 x A100-SXM4-40GB", 4)

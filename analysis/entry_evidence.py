@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import entry_plans, published
+from analysis.texts import met_text
 from common import documents
 from submission.algoperf_api.batch_sizes import get_batch_size, get_shampoo_batch_size
 from workloads import registry
@@ -168,9 +169,7 @@ def nadamw_table() -> str:
             if "nadamw" not in name:
                 continue
             runs = trials[(trials["submission"] == name) & (trials["workload"] == workload)]
-            steps = runs["steps"][runs["reached"]]
-            when = f", at {steps.median() / hint:.2f}" if len(steps) else ""
-            cells[f"`{name}`"] = f"{len(steps)} of {len(runs)}{when}"
+            cells[f"`{name}`"] = met_text(list(runs["steps"][runs["reached"]]), len(runs), hint)
         rows.append(cells)
     return documents.table(rows)
 

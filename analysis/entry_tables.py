@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import entry_evidence, entry_plans, published
+from analysis.texts import met_text
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -113,9 +114,8 @@ def reached_table(submission: str) -> str:
         hint = registry.facts(workload, "v0.5").step_hint
         cells = {"workload": workload}
         for point, runs in runs_of_workload.groupby("trial"):
-            steps = runs["steps"][runs["reached"]]
-            when = f", at {steps.median() / hint:.2f}" if len(steps) else ""
-            cells[f"point {point}"] = f"{len(steps)} of {len(runs)}{when}"
+            reached = list(runs["steps"][runs["reached"]])
+            cells[f"point {point}"] = met_text(reached, len(runs), hint)
         rows.append(cells)
     return documents.table(rows)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import checks, published, run_checks, scoring, statistics, style
 from analysis.evaluations import Problem
 from analysis.logs import Logs
-from analysis.run_facts import hardware_of, is_hardware_of, listed
+from analysis.run_facts import hardware_of, listed, other_hardware
 from analysis.statistics import Intervals
 from common.cli import UserError, near
 from workloads import registry
@@ -121,14 +121,7 @@ def _check_comparable(logs: Logs, rules: Ruleset) -> None:
     """Raises UserError if logs must not be ranked among the published runs of a version."""
     if rules.version == STANDIN:
         raise UserError("--compare_published: stand-in workloads are not on the leaderboard")
-    others = sorted(
-        {
-            facts.hardware
-            for facts in logs.runs.values()
-            if facts.hardware and not is_hardware_of(rules.version, facts)
-        }
-    )
-    if others:
+    if others := other_hardware(rules.version, logs.runs.values()):
         raise UserError(
             f"--compare_published: the published runs of {rules.version} were on "
             f"{hardware_of(rules.version)}, these were on {listed(others)}; seconds on different "

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.evaluations import Problem
 from analysis.layout import TrialKey
-from analysis.run_facts import RunFacts, hardware_of, is_hardware_of, listed, versions_of
+from analysis.run_facts import RunFacts, hardware_of, listed, other_hardware, versions_of
 from analysis.scoring import CELL_KEYS
 from workloads import registry
 from workloads.rulesets import STANDIN, Ruleset
@@ -71,14 +71,7 @@ def _hardware(runs: Runs, rules: Ruleset) -> Iterator[str]:
         yield f"hardware is mixed, so seconds cannot be compared: {'; '.join(parts)}"
     if rules.version == STANDIN:
         return
-    others = sorted(
-        {
-            facts.hardware
-            for facts in runs.values()
-            if facts.hardware and not is_hardware_of(rules.version, facts)
-        }
-    )
-    if others:
+    if others := other_hardware(rules.version, runs.values()):
         yield (
             f"runs on {listed(others)}; {rules.version}'s budgets and published times are for "
             f"{hardware_of(rules.version)}, so seconds compare with nothing published"

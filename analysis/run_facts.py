@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.evaluations import DamagedError
+from analysis.trial_files import read_object
 from common import files
-from common.cli import UserError
 from workloads.official.facts import OFFICIAL, RULES
 
 _TUNING = {"self": "self_tuning", "external": "external"}
@@ -39,9 +39,6 @@ class RunFacts:
     target: float = math.nan
 
 
-NAMES = tuple(field.name for field in dataclasses.fields(RunFacts))
-
-
 def read_run_facts(folder: Path) -> RunFacts:
     """The facts that the runner wrote when the trial in `folder` last started.
 
@@ -65,22 +62,14 @@ def read_run_facts(folder: Path) -> RunFacts:
 
 
 def _newest(folder: Path, stem: str) -> Mapping[str, Any]:
-    """The runner's file of that name with the highest number, one per start; empty without one."""
-    numbered = {}
-    for path in folder.glob(f"{stem}_*.json"):
-        number = path.stem.rpartition("_")[2]
-        if number.isdigit():
-            numbered[int(number)] = path
-    if not numbered:
+    """What the runner wrote under that name at its last start; empty if it wrote nothing."""
+    path = files.newest(folder, stem)
+    if path is None:
         return {}
-    path = numbered[max(numbered)]
     try:
-        value = files.read_json(path)
-    except UserError as error:
-        raise DamagedError(f"{path.name} {str(error).removeprefix(f'{path} ')}") from error
-    if not isinstance(value, dict):
-        raise DamagedError(f"{path.name} holds no JSON object")
-    return value
+        return read_object(path)
+    except DamagedError as error:
+        raise DamagedError(f"{path.name} {error}") from error
 
 
 def _hardware(meta_data: Mapping[str, Any], count: float) -> str:
@@ -145,6 +134,12 @@ def is_hardware_of(version: str, facts: RunFacts) -> bool:
     """Whether a run was on the number and kind of GPUs that a version's budgets are for."""
     rules = RULES[version]
     return facts.gpus == rules.gpus and rules.gpu in facts.hardware
+
+
+def other_hardware(version: str, runs: Iterable[RunFacts]) -> list[str]:
+    """The hardware that runs were on and a version's budgets are not for."""
+    others = (facts for facts in runs if not is_hardware_of(version, facts))
+    return sorted({facts.hardware for facts in others} - {""})
 
 
 def hardware_of(version: str) -> str:

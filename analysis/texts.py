@@ -1,7 +1,8 @@
 """Numbers as people write them."""
 
 import math
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 
 NOT_REACHED = "not reached"
 # By --max_steps, before the target was reached.
@@ -34,6 +35,16 @@ def reached_text(reached: int, studies: int, cut: int) -> str:
     ('2 of 3', '0 of 3, 2 cut')
     """
     return f"{reached} of {studies}" + (f", {cut} {CUT}" if cut else "")
+
+
+def met_text(steps: Sequence[float], trials: int, hint: int) -> str:
+    """How many trials met a target, and the median share of the step hint at which they did.
+
+    >>> met_text([40.0, 60.0], 3, 100), met_text([], 3, 100)
+    ('2 of 3, at 0.50', '0 of 3')
+    """
+    when = f", at {statistics.median(steps) / hint:.2f}" if len(steps) else ""
+    return f"{len(steps)} of {trials}{when}"
 
 
 def ratio_text(value: float) -> str:

@@ -49,7 +49,7 @@ def was_cut(folder: Path, status: Status) -> bool:
     """
     if status["reason"] != "steps" or not (folder / FLAGS_FILE).exists():
         return False
-    given = _read_object(folder / FLAGS_FILE)
+    given = read_object(folder / FLAGS_FILE)
     limits = [given.get(name) for name in ("max_steps", "max_global_steps")]
     hint = given.get("step_hint")
     is_before_end = not isinstance(hint, int) or status["global_step"] < hint
@@ -65,10 +65,15 @@ def read_hyperparameters(folder: Path) -> str:
     path = folder / HYPERPARAMETERS_FILE
     if not path.exists():
         return ""
-    return json.dumps(_read_object(path), sort_keys=True, separators=(",", ":"))
+    return json.dumps(read_object(path), sort_keys=True, separators=(",", ":"))
 
 
-def _read_object(path: Path) -> dict[str, object]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      DamagedError: the file cannot be trusted, or holds something else.
+    """
     try:
         value = files.read_json(path)
     except UserError as error:

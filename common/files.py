@@ -70,6 +70,16 @@ def read_json(path: Path) -> Any:
     return parse_json(read_bytes(path), path)
 
 
+def newest(directory: Path, stem: str) -> Path | None:
+    """The `STEM_N.json` with the highest N in a directory, as trials write one per start."""
+    numbered = {
+        int(number): path
+        for path in directory.glob(f"{stem}_*.json")
+        if (number := path.stem.rpartition("_")[2]).isdecimal()
+    }
+    return numbered[max(numbered)] if numbered else None
+
+
 def parse_json(content: str | bytes, where: Path | str) -> Any:
     """The JSON value of `content`, UTF-8 if bytes; UserError naming `where` if it is malformed."""
     try:

@@ -6,12 +6,13 @@ their own rules. What a log does not say is the registry's.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from common import files
+from common.cli import UserError
 from scripts.official.trial import OfficialTrial
 from workloads import registry
 from workloads.official.facts import RULES, VERSIONS
@@ -93,19 +94,12 @@ def _factor(trial: OfficialTrial, seconds: float) -> float:
 
 def _newest(directory: Path, stem: str) -> Mapping[str, Any]:
     """The content of the last `stem_N.json`; empty if there is none or it is damaged."""
-    paths = [path for path in directory.glob(f"{stem}_*.json") if _number(path) >= 0]
-    if not paths:
-        return {}
+    path = files.newest(directory, stem)
     try:
-        content = json.loads(max(paths, key=_number).read_text("utf-8"))
-    except (OSError, ValueError):
+        content = {} if path is None else files.read_json(path)
+    except UserError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _number(path: Path) -> int:
-    text = path.stem.rpartition("_")[2]
-    return int(text) if text.isdecimal() else -1
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -60,13 +60,13 @@ def verify(
         for number, (group, state) in enumerate(zip(groups, states, strict=True))
         if state.is_divided and not state.is_verified
     ]
-    places = list({place: None for _, _, state in new for place in _process_groups(state)})
+    places = list({place: None for _, _, state in new for place in state.process_groups})
     if not places:
         return
     device = new[0][1]["params"][0].device
     said = []
     for process_group in places:
-        members = [row for row in new if process_group in _process_groups(row[2])]
+        members = [row for row in new if process_group in row[2].process_groups]
         facts = {
             "options": list(_options(members, config)),
             "parameters": list(_parameters(members)),
@@ -81,11 +81,6 @@ def verify(
         raise RuntimeError(next(filter(None, said), "Other ranks differ, see their errors."))
     for _, _, state in new:
         state.is_verified, state.loaded = True, []
-
-
-def _process_groups(state: GroupState) -> "Sequence[ProcessGroup]":
-    assert state.stacks is not None
-    return state.stacks.process_groups
 
 
 def _options(members: Members, config: DistributedConfig | None) -> Iterator[tuple[str, Any]]:

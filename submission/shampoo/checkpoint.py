@@ -203,11 +203,11 @@ class _Manifest:
 
     Attributes:
       tensors: (name, shape, dtype) of each state tensor, for each stack.
-      seen: for each stack and part, whether it has had a gradient.
+      saved: for each stack and part, whether there is anything to save.
     """
 
     tensors: list[list[tuple[str, tuple[int, ...], torch.dtype]]]
-    seen: list[list[bool]]
+    saved: list[list[bool]]
 
 
 def _broadcast(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
@@ -258,7 +258,7 @@ def _rebuilt(
     """Rebuilds a remote owner's stacks on the CPU from the bytes it broadcast."""
     rebuilt = StackGroup(specs, like.indices, config, like.dtype, _CPU)
     flat, start = flat.to(_CPU), 0
-    for stack, entries, seen in zip(rebuilt.stacks, manifest.tensors, manifest.seen, strict=True):
+    for stack, entries, saved in zip(rebuilt.stacks, manifest.tensors, manifest.saved, strict=True):
         make_room(stack, {name for name, _, _ in entries})
         tensors = stack.state_tensors()
         for name, shape, dtype in entries:
@@ -266,8 +266,8 @@ def _rebuilt(
             # A view in another dtype must begin at a multiple of its size.
             tensors[name].copy_(data.clone().view(dtype).view(shape))
             start += len(data)
-        for part, has_seen in zip(stack.spec.parts, seen, strict=True):
-            if has_seen:
+        for part, has_state in zip(stack.spec.parts, saved, strict=True):
+            if has_state:
                 rebuilt.counters.mark_seen(part)
     return rebuilt
 

@@ -336,10 +336,6 @@ class Counters:
         """Notes that a part has averaged gradients before, loaded from a checkpoint."""
         self._seen.add(part)
 
-    def has_seen(self, part: Part) -> bool:
-        """Whether a part has had a gradient in the blocks that it has."""
-        return part in self._seen
-
     def mark_moments(self, part: Part) -> None:
         """Notes that a part has moments already, and its factors begin with the next gradient."""
         self._with_moments.add(part)

@@ -34,7 +34,11 @@ def test_what_make_needs_is_copied_before_it_runs() -> None:
         assert f"RUN make {target} " in DOCKERFILE
     rules = re.findall(r"^(?:\$\(STAMP\)|algoperf): (.+)$", MAKEFILE, re.MULTILINE)
     needed = {name for rule in rules for name in re.findall(r"requirements[\w-]*\.txt", rule)}
-    assert needed == {"requirements.txt", "requirements-algoperf.txt"}
+    assert needed == {
+        "requirements.txt",
+        "requirements-data.txt",
+        "requirements-algoperf.txt",
+    }
     assert [name for name in needed if f" {name} " not in before] == []
 
 

@@ -107,7 +107,9 @@ class Trainer:
         self.model = build_network(smoke=experiment.folder is None).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         example = torch.zeros(2, 3, data.SMOKE_SIZE, data.SMOKE_SIZE, device=self.device)
-        self.replica = replicas.replicate(self.model, lambda: example, normalises_shares=True)
+        self.replica = replicas.replicate(
+            self.model, lambda model: model(example), normalises_shares=True
+        )
         self.optimizer = config.build_optimizer(self.model)
         self.clock = SubmissionClock()
         self.rows: list[dict[str, float]] = []

@@ -37,7 +37,7 @@ def gradients(rank, kind):
     whole = MODELS[kind]()
     model = kind()
     nn.init.normal_(model.head.weight, std=0.1)
-    model = replicas.replicate(model, lambda: whole[:1])
+    model = replicas.replicate(model, lambda replica: replica(whole[:1]))
     torch.manual_seed(1)
     share = whole[replicas.rows(BATCH)]
     model(share, dropout_rate=0.3).square().mean().backward()
@@ -58,7 +58,9 @@ def refusals(rank):
     found = []
     for attempt in (
         lambda: replicas.rows(BATCH + 1),
-        lambda: replicas.replicate(nn.Sequential(nn.BatchNorm1d(3)), lambda: torch.ones(2, 3)),
+        lambda: replicas.replicate(
+            nn.Sequential(nn.BatchNorm1d(3)), lambda net: net(torch.ones(2, 3))
+        ),
     ):
         try:
             attempt()
@@ -94,7 +96,7 @@ def test_shares_of_a_queue_make_up_its_batches_with_their_augmentation():
 def test_alone_nothing_is_shared_or_wrapped():
     model = nn.Linear(2, 2)
     assert (replicas.rank(), replicas.count(), replicas.rows(7)) == (0, 1, slice(0, 7))
-    assert replicas.replicate(model, lambda: pytest.fail("called")) is model
+    assert replicas.replicate(model, lambda _: pytest.fail("called")) is model
     compiled = torch.compile(model)
     assert any(name.startswith("_orig_mod.") for name in compiled.state_dict())
     assert replicas.bare(compiled) is model

@@ -10,12 +10,13 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from submission.algoperf_api import spec
 from workloads import prng
@@ -183,7 +184,11 @@ class StandinWorkload(spec.Workload, abc.ABC):
         self._param_shapes = parameter_shapes(model)
         self._param_types = {name: parameter_type(name) for name in self._param_shapes}
         model = model.to(self.device)
-        return replicas.replicate(model, lambda: self.tables["train"]["inputs"][:1]), None
+        return replicas.replicate(model, self._forward_of_one_row), None
+
+    def _forward_of_one_row(self, model: nn.Module) -> torch.Tensor:
+        row = next(eval_batches({k: v[:1] for k, v in self.tables["train"].items()}, 1))
+        return self.forward(model, row, 0.0)
 
     def model_fn(
         self,
@@ -198,15 +203,23 @@ class StandinWorkload(spec.Workload, abc.ABC):
         """Logits in mode TRAIN or EVAL.
 
         Dropout masks depend on `rng` alone: torch's global generator is seeded with it first.
+        Running statistics of batch normalisation change only if `update_batch_norm` is true.
         """
-        del model_state, update_batch_norm
+        del model_state
         training = mode == spec.ForwardPassMode.TRAIN
         params.train(training)
         if training and dropout_rate > 0 and rng is not None:
             torch.manual_seed(prng.seed(rng))
-        with contextlib.nullcontext() if training else torch.no_grad():
-            inputs = augmented_and_preprocessed_input_batch["inputs"]
-            return params(inputs, dropout_rate=dropout_rate), None
+        with (
+            contextlib.nullcontext() if training else torch.no_grad(),
+            contextlib.nullcontext() if update_batch_norm else frozen_statistics(params),
+        ):
+            return self.forward(params, augmented_and_preprocessed_input_batch, dropout_rate), None
+
+    def forward(self, model: nn.Module, batch: Batch, dropout_rate: float) -> torch.Tensor:
+        """The logits of a batch; a workload whose model reads more than `inputs` overrides it."""
+        logits: torch.Tensor = model(batch["inputs"], dropout_rate=dropout_rate)
+        return logits
 
     def loss_fn(
         self,
@@ -251,12 +264,36 @@ class StandinWorkload(spec.Workload, abc.ABC):
         """Metrics over the first `num_examples` rows of a split, as Python floats."""
         del data_dir, global_step
         table = {key: values[:num_examples] for key, values in self.tables[split].items()}
-        sums: dict[str, torch.Tensor] = {}
-        for batch in eval_batches(table, global_batch_size):
-            logits, _ = self.model_fn(
-                params, batch, model_state, spec.ForwardPassMode.EVAL, rng, False
+        return self.metrics(
+            (
+                self.model_fn(params, batch, model_state, spec.ForwardPassMode.EVAL, rng, False)[0],
+                batch,
             )
+            for batch in eval_batches(table, global_batch_size)
+        )
+
+    def metrics(self, outputs: Iterable[tuple[torch.Tensor, Batch]]) -> dict[str, float]:
+        """The reported metrics from the logits of every evaluation batch, as Python floats.
+
+        A workload whose metric is no mean over examples overrides it.
+        """
+        sums: dict[str, torch.Tensor] = {}
+        for logits, batch in outputs:
             metrics = self.summed_metrics(logits, batch) | {"valid": batch["weights"].sum()}
             sums = {key: sums.get(key, 0.0) + value.double() for key, value in metrics.items()}
         valid = sums.pop("valid").item()
         return self.finish_metrics({key: value.item() / valid for key, value in sums.items()})
+
+
+@contextlib.contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keeps the running statistics of batch normalisation as they are."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

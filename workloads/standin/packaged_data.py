@@ -18,5 +18,5 @@ def locate(package: str, relative_path: str) -> Path:
             return path
     raise UserError(
         f"package {package!r} with its data file {relative_path} is not installed; "
-        "install this project's requirements.txt"
+        "`make setup` installs it (requirements.txt, requirements-data.txt)"
     )

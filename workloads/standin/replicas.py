@@ -53,14 +53,16 @@ def dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
 
 
 def replicate(
-    model: nn.Module, example: Callable[[], torch.Tensor], normalises_shares: bool = False
+    model: nn.Module,
+    forward: Callable[[nn.Module], torch.Tensor],
+    normalises_shares: bool = False,
 ) -> nn.Module:
     """The model, under several ranks in DistributedDataParallel, as the official runner has it.
 
     Its buffers, running statistics among them, are left as they were.
 
     Args:
-      example: gives inputs that the model can take; not called where there is one rank.
+      forward: gives the replica's outputs for some inputs; not called where there is one rank.
       normalises_shares: whether batch normalisation is to take each rank's share by itself.
 
     Raises:
@@ -78,7 +80,7 @@ def replicate(
     # The first backward pass decides how gradients lie in buckets, and with that in which order
     # they are summed. Done here, the order is the same in a run and in one that resumes it.
     before = [buffer.clone() for buffer in model.buffers()]
-    replica(example()).sum().backward()
+    forward(replica).sum().backward()
     replica.zero_grad(set_to_none=True)
     for buffer, value in zip(model.buffers(), before, strict=True):
         buffer.copy_(value)

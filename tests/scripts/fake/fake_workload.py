@@ -60,7 +60,7 @@ class FakeWorkload:
         model = torch.nn.Linear(FEATURES, 1)
         torch.nn.init.normal_(model.weight, generator=torch.Generator().manual_seed(prng.seed(rng)))
         torch.nn.init.zeros_(model.bias)
-        return replicas.replicate(model, lambda: torch.zeros(1, FEATURES)), None
+        return replicas.replicate(model, lambda net: net(torch.zeros(1, FEATURES))), None
 
     def eval_model(self, batch_size: int, model: Any, *_: Any) -> dict[str, float]:
         result: dict[str, float] = {}

@@ -69,15 +69,15 @@ def standin_points_file(name: str) -> Path:
     """The list of points that was chosen for an entry on the stand-ins; UserError if it has none.
 
     What the official benchmark tunes is in the entry's own folder; where that is elsewhere, it is
-    for the stand-ins, too.
+    for the stand-ins, too, unless the entry has a list among theirs.
     """
-    if name in _ELSEWHERE:
+    folder(name)
+    path = STANDIN_POINTS / f"{name}.json"
+    if name in _ELSEWHERE and not path.exists():
         path = _ELSEWHERE[name] / SPACE
         if not path.is_file():
             raise UserError(f"entry {name!r} has no points: no {SPACE} in {path.parent}")
         return path
-    folder(name)
-    path = STANDIN_POINTS / f"{name}.json"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in STANDIN_POINTS.glob("*.json")))
         raise UserError(f"entry {name!r} has no points for stand-ins; those have: {known}")

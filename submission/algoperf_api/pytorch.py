@@ -139,7 +139,8 @@ def update_params(
         grad_norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm=max_norm)
     optimizer_state["optimizer"].step()
     if train_state:  # its seconds are the slowest rank's, on every rank
-        optimizer_state["scheduler"].observe(train_state["accumulated_submission_time"])
+        spent = train_state["accumulated_submission_time"]
+        _call_if_present(optimizer_state["scheduler"], "observe", seconds=spent)
     optimizer_state["scheduler"].step()
     if logged:
         metrics = {"loss": _mean_over_ranks(loss).item(), "grad_norm": grad_norm.item()}
@@ -229,7 +230,7 @@ def consolidate(optimizer_state: dict[str, Any]) -> None:
 
 
 def _call_if_present(part: Any, name: str, **arguments: Any) -> None:
-    """Calls an optional method, which torch's optimizers lack."""
+    """Calls an optional method, which torch's optimizers or schedules lack."""
     method = getattr(part, name, None)
     if method is not None:
         method(**arguments)

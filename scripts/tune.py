@@ -8,14 +8,16 @@
 `search` gives each entry, on each workload, the same number of points drawn quasi-randomly from the
 ranges, `{"learning_rate": {"min": ...}, ...}` for all entries or one such object per entry. Writes
 OUTPUT/search.csv, one row per trial: the best validation value, its step, and the first evaluated
-step that met the validation target. A larger --trials extends a search.
+step that met the validation target. A larger --trials extends a search. An entry whose trials on a workload
+are all in that table does not run again.
 
 `points` chooses each entry's short list from a search, by one rule for all, and writes it to
 OUTPUT/ENTRY.json. A list costs, on each workload, what its best point costs: the steps to the
 validation target divided by the step hint, or 2 if no point reaches it. Points are added one at a
 time, each the one that lowers the mean cost over workloads most; equal ones are told apart by the
 mean over workloads of the best rank, among all points searched, of the best validation value; then
-by the mean of the candidate's own ranks; then by their number.
+by the mean of the candidate's own ranks; then by their number. Writes OUTPUT/best.csv, too: which
+point of each list did best on each workload in the search, for `scripts.study --trials=best`.
 
 `targets` sets the stand-ins' targets as AlgoPerf sets its own, from the standard algorithms that
 the ranges name. Each gets the same number of points, with schedules of 0.75 of the step budget. The
@@ -42,12 +44,15 @@ from scripts.local import plan as plans
 from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.search_table import (
+    BEST,
     TABLE,
     check_points,
     choose,
     costs_and_ranks,
     mean,
+    recorded,
     rows_of,
+    write_best,
     write_table,
 )
 from scripts.local.trial import MOST_STUDIES, Trial
@@ -68,7 +73,8 @@ _MODES_OF_FLAG = {
     "trials": ("search", "targets"),
     "ignore_targets": ("search",),
     **dict.fromkeys(("search", "points"), ("points",)),
-    **dict.fromkeys(("seeds", "logs", "targets_file"), ("targets",)),
+    "logs": ("search", "targets"),
+    **dict.fromkeys(("seeds", "targets_file"), ("targets",)),
 }
 _REQUIRED = {
     "search": ("entries", "ranges", "output"),
@@ -89,7 +95,9 @@ def define_flags() -> None:
     flags.DEFINE_string("search", None, f"{TABLE} of a search with the same ranges")
     flags.DEFINE_integer("points", 5, "points to choose", lower_bound=1)
     flags.DEFINE_integer("seeds", 5, "runs of the best point", 1, MOST_STUDIES)
-    flags.DEFINE_string("logs", "runs/targets", "folder for the trials' logs")
+    flags.DEFINE_string(
+        "logs", "runs/targets", "folder for the trials' logs (search: the output, if not given)"
+    )
     flags.DEFINE_string("targets_file", None, "JSON file (default: targets.json in the output)")
     studies.define_machine_flags()
     flags.adopt_module_key_flags(studies)  # so that --help lists them
@@ -120,11 +128,18 @@ def _search() -> int:
         workloads, drawn(ranges, FLAGS.trials), FLAGS.seed, ignore_targets=FLAGS.ignore_targets
     )
     studies.print_caveats(workloads)
+    logs = Path(FLAGS.logs) if FLAGS["logs"].present else output
+    known = recorded(output / TABLE, planned)
+    planned = [trial for trial in planned if trial not in known]
+    if known:
+        print(f"{len(known)} trials are in {output / TABLE}; {len(planned)} are left")
     if FLAGS.dry_run:
-        studies.print_plan(planned, output)
+        studies.print_plan(planned, logs)
         return 0
-    code = run(planned, drawn(ranges, FLAGS.trials), output, studies.machine_from_flags())
-    rows, problems = rows_of(planned, output)
+    if not planned:
+        return 0
+    code = run(planned, drawn(ranges, FLAGS.trials), logs, studies.machine_from_flags())
+    rows, problems = rows_of(planned, logs)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     write_table(output / TABLE, rows)
@@ -186,6 +201,7 @@ def _points() -> int:
             print(f"{entry}, trial {number}: cost so far {mean(best):.3f} ({parts})")
         files.write_json(output / f"{entry}.json", [points[number - 1] for number in chosen])
         print(f"wrote {output / entry}.json")
+        write_best(output / BEST, entry, costs.loc[chosen], ranks.loc[chosen], points)
     return 0
 
 

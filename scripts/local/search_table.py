@@ -1,5 +1,6 @@
 """The table of a search, search.csv, and the choice of a short list of points from it."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from scripts.local.trial import Trial, finished
 from workloads import registry
 from workloads.search_space import Point
 
-TABLE = "search.csv"
+TABLE, BEST = "search.csv", "best.csv"
 COLUMNS = (
     *("workload", "entry", "trial"),
     *("best_validation", "best_step", "steps_to_target", "steps", "seconds"),
@@ -74,6 +75,24 @@ def write_table(
     write_csv(path, [*rows_of_others, *rows], COLUMNS)
 
 
+def recorded(path: Path, planned: Sequence[Trial]) -> list[Trial]:
+    """The planned trials of which a table holds all that are planned for their workload and entry.
+
+    A row counts if it has the trial's point; UserError if the table is damaged.
+    """
+    rows = read_csv(path, COLUMNS) if path.exists() else []
+    there = {(row["workload"], row["entry"], row["trial"]): row for row in rows}
+
+    def is_there(trial: Trial) -> bool:
+        row = there.get((trial.workload, trial.entry, str(trial.trial)))
+        return row is not None and all(
+            row.get(name) == str(value) for name, value in trial.hyperparameters.items()
+        )
+
+    lacking = {(trial.workload, trial.entry) for trial in planned if not is_there(trial)}
+    return [trial for trial in planned if (trial.workload, trial.entry) not in lacking]
+
+
 def costs_and_ranks(path: Path, entry: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cost and rank of each point on each workload, with a row per trial and a column per workload.
 
@@ -115,6 +134,28 @@ def choose(costs: pd.DataFrame, ranks: pd.DataFrame, count: int) -> list[int]:
     while len(chosen) < count:
         chosen.append(min((number for number in costs.index if number not in chosen), key=score))
     return [int(number) for number in chosen]
+
+
+def write_best(
+    path: Path, entry: str, costs: pd.DataFrame, ranks: pd.DataFrame, searched: Sequence[Point]
+) -> None:
+    """Writes the point of an entry's list that did best on each workload; others' rows stay.
+
+    Args:
+      costs, ranks: of `costs_and_ranks`, the list's rows in its order. Of equal costs, as of points
+        that all miss the target, the one with the best rank counts.
+      searched: the points by their number in the search, from 1.
+    """
+    columns = ("entry", "workload", "trial", "best", "hyperparameters")
+    present = read_csv(path, columns) if path.exists() else []
+    rows: list[dict[str, Any]] = [dict(row) for row in present if row["entry"] != entry]
+    for workload in costs.columns:
+        keys = list(zip(costs[workload], ranks[workload], strict=True))
+        place = keys.index(min(keys))
+        point = searched[int(costs.index[place]) - 1]
+        row = {"entry": entry, "workload": workload, "trial": place + 1, "best": True}
+        rows.append(row | {"hyperparameters": json.dumps(point, sort_keys=True)})
+    write_csv(path, rows, columns)
 
 
 def check_points(path: Path, entry: str, points: Sequence[Point]) -> None:

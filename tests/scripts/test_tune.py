@@ -14,7 +14,7 @@ import pytest
 
 from common.cli import UserError
 from scripts import tune
-from scripts.local import search_table
+from scripts.local import plan, search_table
 from scripts.local.environment import ROOT
 from scripts.local.search_table import MISS
 from scripts.local.studies import Machine
@@ -110,6 +110,24 @@ def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machin
     assert problem == f"{damaged.parent}: the trial has not finished"
 
 
+def test_what_the_table_holds_is_not_searched_again(tmp_path: Path, machine: Machine) -> None:
+    planned, points = small_search(2)
+    path = tmp_path / "search.csv"
+    assert search_table.recorded(path, planned) == []
+    assert tune.run(planned, points, tmp_path, machine) == 0
+    rows, _ = search_table.rows_of(planned, tmp_path)
+    # Of one entry on one workload the table lacks a trial.
+    search_table.write_table(path, rows[1:])
+    first = {(rows[0]["workload"], rows[0]["entry"])}
+    known = search_table.recorded(path, planned)
+    assert {(t.workload, t.entry) for t in planned if t not in known} == first
+    assert len(known) == len(planned) - 2
+    more, _ = small_search(3)
+    assert search_table.recorded(path, more) == [], "all have a third point now"
+    other = [dataclasses.replace(t, hyperparameters={"learning_rate": 9.0}) for t in planned]
+    assert search_table.recorded(path, other) == []
+
+
 def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
     path = tmp_path / "search.csv"
     empty = dict.fromkeys(search_table.COLUMNS, 1)
@@ -151,6 +169,23 @@ def test_costs_and_ranks_of_a_table(tmp_path: Path) -> None:
     search_table.write_table(path, [base | {"trial": 1, "workload": "fake2"}])
     with pytest.raises(UserError, match="lacks trial 2 of 'x' on 'fake2'"):
         search_table.costs_and_ranks(path, "x")
+
+
+def test_the_best_of_a_list_is_the_cheapest_and_among_misses_the_nearest(tmp_path: Path) -> None:
+    searched: list[search_space.Point] = [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
+    costs = pd.DataFrame({"a": [0.5, 0.4, 0.1], "b": [MISS, MISS, MISS]}, index=[1, 2, 3])
+    ranks = pd.DataFrame({"a": [0.0, 0.5, 0.3], "b": [0.6, 0.3, 0.0]}, index=[1, 2, 3])
+    path = tmp_path / "best.csv"
+    for entry in ("x", "y", "x"):
+        chosen = [2, 1]
+        search_table.write_best(path, entry, costs.loc[chosen], ranks.loc[chosen], searched)
+    points = {entry: [searched[1], searched[0]] for entry in ("x", "y")}
+    best = plan.best_trials(path, points, ["a", "b"])
+    assert best == {(entry, workload): [1] for entry in points for workload in "ab"}
+    assert len(table_of(path)) == 4
+    ranks.loc[1, "b"] = 0.1
+    search_table.write_best(path, "x", costs.loc[chosen], ranks.loc[chosen], searched)
+    assert plan.best_trials(path, points, ["b"])["x", "b"] == [2]
 
 
 def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None:

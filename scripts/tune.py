@@ -8,8 +8,8 @@
 `search` gives each entry, on each workload, the same number of points drawn quasi-randomly from the
 ranges, `{"learning_rate": {"min": ...}, ...}` for all entries or one such object per entry. Writes
 OUTPUT/search.csv, one row per trial: the best validation value, its step, and the first evaluated
-step that met the validation target. A larger --trials extends a search. An entry whose trials on a workload
-are all in that table does not run again.
+step that met the validation target. A larger --trials extends a search. An entry whose trials on a
+workload are all in that table does not run again.
 
 `points` chooses each entry's short list from a search, by one rule for all, and writes it to
 OUTPUT/ENTRY.json. A list costs, on each workload, what its best point costs: the steps to the

@@ -35,6 +35,7 @@ _CLASSES = {
     "flights_dlrm": "workloads.standin.flights_dlrm:FlightsDlrmWorkload",
     "stdlib_lm": "workloads.standin.stdlib_lm:StdlibLmWorkload",
     "mnist_resnet": "workloads.standin.mnist_resnet:MnistResnetWorkload",
+    "phonemes_conformer": "workloads.standin.phonemes_conformer:PhonemesConformerWorkload",
 }
 
 

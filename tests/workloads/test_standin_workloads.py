@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from submission.algoperf_api import spec
+from tests.workloads.naive_ctc import naive_ctc_loss
 from workloads import prng, registry
 
 TRAIN, EVAL = spec.ForwardPassMode.TRAIN, spec.ForwardPassMode.EVAL
@@ -30,8 +31,17 @@ def train_loss(workload, model, batch):
 
 
 def naive_losses(workload, targets, logits, smoothing):
-    """Cross-entropies in NumPy, in double precision, straight from the definition."""
+    """Losses in NumPy, in double precision, straight from the definition, and what each counts."""
     logits = logits.double().numpy()
+    if workload.loss_type == spec.LossType.CTC_LOSS:
+        pairs = list(zip(logits, targets.numpy(), strict=True))
+        losses = np.array([naive_ctc_loss(frames, row[row != 0]) for frames, row in pairs])
+        return losses, (targets != 0).sum(1).numpy()
+    losses = naive_cross_entropies(workload, targets, logits, smoothing)
+    return losses, np.ones_like(losses)
+
+
+def naive_cross_entropies(workload, targets, logits, smoothing):
     if workload.loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
         p = 1 / (1 + np.exp(-logits))
         soft = targets.double().numpy() * (1 - smoothing) + smoothing * 0.5
@@ -61,14 +71,15 @@ def test_facts_and_interface(workload):
 
 
 @pytest.mark.parametrize("split", ["train", "eval_train", "validation", "test"])
-def test_batches_have_the_same_keys_shapes_and_types_in_every_split(workload, split):
+def test_batches_have_the_same_keys_shapes_and_types_in_every_split(workload, model, split):
     batch = next(workload._build_input_queue(KEY, split, "", 8))
     reference = next(queue(workload))
     assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
         k: (v.shape, v.dtype) for k, v in reference.items()
     }
     assert set(batch) == {"inputs", "targets", "weights"}
-    assert batch["targets"].shape == batch["weights"].shape
+    losses = workload.loss_fn(batch["targets"], forward(workload, model, batch, EVAL))
+    assert batch["weights"].shape == losses["per_example"].shape
     assert len(batch["inputs"]) == 8
 
 
@@ -120,22 +131,23 @@ def test_loss_equals_its_definition(workload, model, smoothing, masked):
     shape = forward(workload, model, batch, EVAL).shape
     logits = 3 * torch.randn(shape, generator=generator)
     mask = None
-    expected = naive_losses(workload, batch["targets"], logits, smoothing)
-    valid = expected.size
+    expected, counts = naive_losses(workload, batch["targets"], logits, smoothing)
     if masked:
-        mask = (torch.rand(batch["targets"].shape, generator=generator) < 0.6).float()
-        expected, valid = expected * mask.numpy(), int(mask.sum())
+        mask = (torch.rand(batch["weights"].shape, generator=generator) < 0.6).float()
+        expected, counts = expected * mask.numpy(), counts * mask.numpy()
     loss = workload.loss_fn(batch["targets"], logits, mask, smoothing)
-    assert loss["per_example"].shape == batch["targets"].shape
+    assert loss["per_example"].shape == batch["weights"].shape
     np.testing.assert_allclose(loss["per_example"].numpy(), expected, rtol=1e-4, atol=1e-5)
     assert loss["summed"].item() == pytest.approx(expected.sum(), rel=1e-4)
-    assert loss["n_valid_examples"].item() == valid
+    assert loss["n_valid_examples"].item() == counts.sum()
 
 
 def test_label_smoothing_raises_the_loss_of_a_confident_right_answer(workload, model):
     batch = next(queue(workload))
     shape = forward(workload, model, batch, EVAL).shape
     targets = batch["targets"]
+    if workload.loss_type == spec.LossType.CTC_LOSS:
+        pytest.skip("CTC ignores label smoothing, as test_loss_equals_its_definition shows")
     if workload.loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
         logits = 20 * (targets - 0.5)
     else:

@@ -61,6 +61,17 @@ _SIZES = (
         eval_period_steps=11,
         max_runtime_seconds=600,
     ),
+    WorkloadFacts(
+        name="phonemes_conformer",
+        suite="standin",
+        stands_in_for="librispeech_conformer",
+        dataset="25,000 words of the CMU pronouncing dictionary of pocketsphinx (BSD 2-clause)",
+        metric="wer",
+        direction="min",
+        step_hint=600,
+        eval_period_steps=15,
+        max_runtime_seconds=600,
+    ),
 )
 
 # Workloads whose data come with the Python that runs them.

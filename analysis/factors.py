@@ -28,6 +28,7 @@ def factor_plot(judged: Judgement) -> Figure | None:
     """
     ratios = judged.intervals.ratios
     points = ratios[ratios["steps_ratio"].notna() & (ratios["submission"] != judged.baseline)]
+    points = points[points["step_cost_ratio"].notna()]
     points = points[~points["submission"].isin(judged.other_steps)]
     if points.empty or judged.baseline is None:
         return None
@@ -58,6 +59,8 @@ def factor_plot(judged: Judgement) -> Figure | None:
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
         title = f"steps to target / {against}'s (in grey: geometric means,\n"
         title += "steps × seconds per step = time, on how many workloads)"
+        if any((row.submission, row.workload) in judged.dropout for row in points.itertuples()):
+            title += "\nwhere dropout differs, seconds per step are at one rate, and so is the time"
         panels.legend_below(figure, handles, max(columns, 2), title)
     return figure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import checks, published, run_checks, scoring, statistics, style
+from analysis import checks, dropout, published, run_checks, scoring, statistics, style
 from analysis.evaluations import Problem
 from analysis.logs import Logs
 from analysis.run_facts import hardware_of, listed, other_hardware
@@ -38,7 +38,9 @@ class Judgement:
       trials, studies: as `analysis.scoring.score_trials` and `score_studies` return.
       cells: as `analysis.scoring.score_workloads` returns.
       points: as `analysis.scoring.score_points` returns.
-      intervals: as `analysis.statistics.bootstrap` returns.
+      intervals: as `analysis.statistics.bootstrap` returns, but for step costs where the dropout of
+        best trials differs: see `analysis.dropout.at_one_rate`.
+      dropout: where it differs, as `analysis.dropout.differences` returns.
       other_steps: submissions whose logs seem to count steps otherwise than the baseline's: their
         steps are not compared.
       problems: what makes the comparison unfair, or the scores other than the rules mean them.
@@ -54,6 +56,7 @@ class Judgement:
     cells: pd.DataFrame
     points: pd.DataFrame
     intervals: Intervals
+    dropout: dropout.Differences
     other_steps: Sequence[str]
     problems: Sequence[Problem]
 
@@ -160,12 +163,14 @@ def judge_trials(
     problems.extend(checks.ruleset_problems(trials, rules, where))
     problems.extend(checks.budget_problems(cells, where))
     problems.extend(checks.hyperparameter_problems(trials, where))
-    cost_ratios = cells.groupby("submission")["steady_cost_ratio"].median()
+    cost_ratios = cells.groupby("submission")["pace_ratio"].median()
     other_steps = cost_ratios[(cost_ratios > _OTHER_STEPS) | (cost_ratios < 1 / _OTHER_STEPS)]
     for name, cost in other_steps.items():
         reason = f"a logged step takes {cost:.3g} times the baseline's, so its logs seem to count "
         problems.append(Problem(where, f"{name}: {reason}steps otherwise; they are not compared"))
     intervals = statistics.bootstrap(studies, rules, baseline, resamples)
+    differing = dropout.differences(trials, studies, baseline)
+    ratios = dropout.at_one_rate(intervals.ratios, cells, differing)
     scores = intervals.scores.set_index("submission")["score"]
     return Judgement(
         rules=rules,
@@ -177,7 +182,8 @@ def judge_trials(
         studies=studies,
         cells=cells,
         points=scoring.score_points(trials, frame, facts_version(rules)),
-        intervals=intervals,
+        intervals=dataclasses.replace(intervals, ratios=ratios),
+        dropout=differing,
         other_steps=list(other_steps.index),
         problems=problems,
     )

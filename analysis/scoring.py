@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis import evaluations, profiles
+from analysis import dropout, evaluations, profiles
 from analysis.logs import TRIAL_KEYS, TRIAL_NOTES
 from workloads.rulesets import Ruleset
 
@@ -224,9 +224,11 @@ def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Returns:
       CELL_KEYS; points (distinct trial numbers), studies, runs (trials over all studies, points x
       studies if none is missing), unfinished (of the runs); the other columns of
-      `time_to_target`; steps_ratio, seconds_ratio (of the medians),
-      steady_cost_ratio (of steady_seconds_per_step). A steps or seconds ratio is inf where the
-      submission misses and the baseline does not, NaN where the baseline misses or did not run.
+      `time_to_target`; steps_ratio, seconds_ratio (of the medians), pace_ratio (of
+      steady_seconds_per_step), steady_cost_ratio (of steady_seconds_per_step at one dropout rate,
+      as `analysis.dropout.cost_ratios`; NaN where there is none in common). A steps
+      or seconds ratio is inf where the submission misses and the baseline does not, NaN where the
+      baseline misses or did not run.
     """
     runs = trials.groupby(CELL_KEYS, as_index=False).agg(
         points=("trial", "nunique"),
@@ -238,11 +240,15 @@ def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
     for ratio, column in (
         ("steps_ratio", "median_steps"),
         ("seconds_ratio", "median_seconds"),
-        ("steady_cost_ratio", "steady_seconds_per_step"),
+        ("pace_ratio", "steady_seconds_per_step"),
     ):
         reference = cells[cells["submission"] == baseline].set_index("workload")[column]
         divisor = cells["workload"].map(reference).astype(float)
         cells[ratio] = cells[column] / divisor.where(np.isfinite(divisor) & (divisor > 0))
+    costs = dropout.cost_ratios(trials, baseline)
+    cells["steady_cost_ratio"] = costs.reindex(
+        pd.MultiIndex.from_frame(cells[CELL_KEYS])
+    ).to_numpy()
     return cells
 
 

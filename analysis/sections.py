@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis import style, tables
+from analysis import dropout, style, tables
 from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
 from analysis.judgement import Judgement
@@ -49,6 +49,10 @@ step, and the cost ratio of them, are medians over all trials in their whole len
 evaluation on; the seconds ratio is therefore only about steps ratio x cost ratio. Ratios to the
 baseline are in parentheses, their intervals in brackets; a ratio below 1 is in the entry's favour.
 Trials are points x studies."""
+_ONE_RATE = """\
+Points differ in dropout, which makes a step dearer, so the cost ratio is formed at one dropout
+rate: within each rate that both have run, and the median over these rates; a dash where they have
+none in common. Steps and seconds to the target are as run."""
 # Above these, a table or a list is folded away, or left to its file.
 _ROWS = 40
 _POINTS = 60
@@ -100,7 +104,7 @@ def report(
         + _means(judged),
         _pictures(pictures, "summary"),
         f"## What the numbers say\n\n{_findings(judged)}",
-        f"## Time to target\n\n{_times(judged)}\n\n{_METHOD}",
+        f"## Time to target\n\n{_times(judged)}\n\n{_method(judged)}",
         _pictures(pictures, "time_to_target"),
         _pictures(pictures, "steps_to_target"),
         _under("Where it comes from", pictures, "factors", "step_cost"),
@@ -226,6 +230,14 @@ def _times(judged: Judgement) -> str:
     if len(judged.cells) <= _ROWS:
         return table
     return _folded(f"All {len(judged.cells)} medians", table)
+
+
+def _method(judged: Judgement) -> str:
+    text = _METHOD
+    if dropout.rates_differ(judged.trials["hyperparameters"]):
+        text += f"\n{_ONE_RATE}"
+    notes = list(map(tables.escape, tables.dropout_notes(judged)))
+    return f"{text}\n\n{_list(notes)}" if notes else text
 
 
 def _points(judged: Judgement) -> str:

@@ -118,5 +118,6 @@ def _draw_factors(axes: Axes, judged: Judgement, labels: list[str]) -> None:
     panels.name_rows(axes, labels)
     axes.legend(ncols=3, fontsize=7, loc="lower left", bbox_to_anchor=(-0.02, 0.99), borderpad=0.0,
                 handletextpad=0.1, columnspacing=1.0)  # fmt: skip
-    axes.set_title("time = steps × seconds per step", pad=18)
+    apart = "time, steps, and seconds per step at one dropout rate"
+    axes.set_title(apart if judged.dropout else "time = steps × seconds per step", pad=18)
     axes.set_xlabel("geometric mean of ratios, on how many workloads")

@@ -4,7 +4,7 @@ import html
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,15 +133,34 @@ def _measures(
             ratio_text(row.steady_cost_ratio),
         ),
     )
+    # A dash says that there is none; where there is nothing to compare with, there is no dash.
+    no_common_rate = math.isnan(row.steady_cost_ratio) and not math.isnan(row.pace_ratio)
     columns = {}
     for name, relative, text, exact in measures:
+        known = exact != UNKNOWN or (no_common_rate and relative == "cost")
         if against is None:
             columns[name] = text
         elif brief:
             columns |= {name: text, f"{relative} / {against}": exact}
         else:
-            columns[f"{name} (/ {against})"] = text if exact == UNKNOWN else f"{text} ({exact})"
+            columns[f"{name} (/ {against})"] = f"{text} ({exact})" if known else text
     return columns
+
+
+def dropout_notes(judged: Judgement) -> list[str]:
+    """A line per entry and workload whose times are at another dropout rate than the baseline's."""
+    if judged.baseline is None:
+        return []
+    against = style.label(judged.baseline)
+    return [
+        f"{style.label(name)} on {workload}: the best trials drop out at {_rates(own)}, "
+        f"{against}'s at {_rates(theirs)}; that is part of the steps and of the seconds."
+        for (name, workload), (own, theirs) in judged.dropout.items()
+    ]
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return " and ".join(f"{rate:g}" for rate in rates)
 
 
 def points_table(points: pd.DataFrame) -> str:

@@ -1,0 +1,109 @@
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import dropout, factors, scoring, sections, tables
+from analysis.judgement import Judgement
+from analysis.logs import read_logs
+from tests.analysis.conftest import judge_folder
+from tests.analysis.made_up import write_trial
+
+HIT, MISS = [0.5, 0.95], [0.5, 0.6]
+# Trial numbers by entry: dropout rate, seconds per step, values.
+Trials = Mapping[int, tuple[float | None, float, Sequence[float]]]
+
+
+def _write(root: Path, **entries: Trials) -> Path:
+    for entry, trials in entries.items():
+        for trial, (rate, pace, values) in trials.items():
+            point = {"learning_rate": 0.1} | ({} if rate is None else {"dropout_rate": rate})
+            for study in range(3):
+                write_trial(
+                    root, entry, "mnist_vit", study, trial, values,
+                    seconds_per_step=pace, hyperparameters=point,
+                )  # fmt: skip
+    return root
+
+
+def _cost(root: Path) -> pd.Series:
+    table = scoring.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
+    return table.set_index("submission").loc["shampoo"]
+
+
+def _judge(root: Path, shampoo: Trials, adamw: Trials) -> Judgement:
+    return judge_folder(_write(root, shampoo=shampoo, adamw=adamw), "adamw")
+
+
+def _row(judged: Judgement, entry: str) -> list[str]:
+    lines = tables.summary_table(judged).splitlines()
+    (line,) = [line for line in lines if f"| {entry} " in line]
+    return [cell.strip() for cell in line.split("|")]
+
+
+def test_costs_are_compared_within_a_rate(tmp_path: Path) -> None:
+    # Dropout doubles the cost of a step; Shampoo's own is 1.5 times AdamW's at 0, 1.2 at 0.1.
+    adamw = {1: (0.1, 0.2, HIT), 2: (0.1, 0.2, MISS), 3: (0.0, 0.1, MISS)}
+    shampoo = {1: (0.0, 0.15, HIT), 2: (0.0, 0.15, MISS), 3: (0.1, 0.24, MISS)}
+    row = _cost(_write(tmp_path, adamw=adamw, shampoo=shampoo))
+    assert row["pace_ratio"] == pytest.approx(0.75)
+    assert row["steady_cost_ratio"] == pytest.approx(1.35)
+
+
+def test_rates_of_one_entry_alone_do_not_count(tmp_path: Path) -> None:
+    adamw = {1: (0.1, 0.2, HIT), 2: (0.2, 0.9, MISS)}
+    shampoo = {1: (0.0, 0.15, HIT), 2: (0.1, 0.3, MISS)}
+    row = _cost(_write(tmp_path, adamw=adamw, shampoo=shampoo))
+    assert row["steady_cost_ratio"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("rates", [(None, None), (0.1, None), (None, 0.0), (0.1, 0.1)])
+def test_logs_without_rates_or_with_one_are_compared_whole(
+    tmp_path: Path, rates: tuple[float | None, float | None]
+) -> None:
+    adamw = {1: (rates[0], 0.1, HIT), 2: (rates[0], 0.2, MISS), 3: (rates[0], 0.4, MISS)}
+    row = _cost(_write(tmp_path, adamw=adamw, shampoo={1: (rates[1], 0.3, HIT)}))
+    assert row["steady_cost_ratio"] == row["pace_ratio"] == pytest.approx(1.5)
+
+
+def test_without_a_common_rate_there_is_a_dash_and_no_factor(tmp_path: Path) -> None:
+    judged = _judge(tmp_path, {1: (0.0, 0.15, HIT)}, {1: (0.1, 0.2, HIT)})
+    (row,) = judged.intervals.ratios.query("submission == 'shampoo'").itertuples()
+    assert math.isnan(row.step_cost_ratio) and row.steps_ratio == 1
+    assert row.ratio == pytest.approx(0.75)
+    assert "150.00 (–)" in _row(judged, "Shampoo")
+    assert "200.00 (1.00)" in _row(judged, "AdamW")
+    assert factors.factor_plot(judged) is None
+
+
+def test_the_report_names_where_dropout_differs(tmp_path: Path) -> None:
+    adamw = {1: (0.1, 0.2, HIT), 2: (0.0, 0.1, MISS)}
+    judged = _judge(tmp_path, {1: (0.0, 0.15, HIT)}, adamw)
+    (note,) = tables.dropout_notes(judged)
+    assert note.startswith("Shampoo on mnist_vit: the best trials drop out at 0, AdamW's at 0.1;")
+    text = sections.report(judged, "", [], [])
+    assert f"- {note}" in text and "the cost ratio is formed at one dropout\nrate" in text
+    # The factor is the cost at the rate that both ran, not that of the best trials.
+    ratios = judged.intervals.ratios.set_index("submission").loc["shampoo"]
+    assert ratios["step_cost_ratio"] == pytest.approx(1.5)
+    assert ratios[["cost_low", "cost_high"]].isna().all()
+    assert ratios["ratio"] == pytest.approx(0.75)
+    figure = factors.factor_plot(judged)
+    assert figure is not None
+    assert "at one rate" in figure.legends[0].get_title().get_text()
+
+
+@pytest.mark.parametrize("rate", [None, 0.1])
+def test_one_rate_changes_no_report(tmp_path: Path, rate: float | None) -> None:
+    judged = _judge(tmp_path, {1: (rate, 0.15, HIT)}, {1: (rate, 0.2, HIT)})
+    assert tables.dropout_notes(judged) == [] and not judged.dropout
+    assert "dropout" not in sections.report(judged, "", [], [])
+    ratios = judged.intervals.ratios.set_index("submission").loc["shampoo"]
+    assert ratios["step_cost_ratio"] == pytest.approx(0.75) == ratios["cost_low"]
+
+
+def test_odd_points_name_no_rate() -> None:
+    texts = ('{"dropout_rate":true}', '{"dropout_rate":"0.1"}', '{"learning_rate":1}', "[1]", "")
+    assert all(math.isnan(dropout.rate_of(text)) for text in texts)

@@ -3,9 +3,9 @@
     python -m scripts.compare.heuristics
 
 A table there, `<!--table: NAME-->`, is the row of that variant of scripts/variants/ablations.json:
-what it changes, and for each stand-in a cell with the ratio of its median steps to the target to
-those of its baseline, and in brackets the same for a value near the target (`scripts.compare`). A
-variant that has not been run has dashes.
+what it changes, and for each stand-in that was measured a cell with the ratio of its median steps
+to the target to those of its baseline, and in brackets the same for a value near the target
+(`scripts.compare`). A variant that has not been run has dashes.
 """
 
 import functools
@@ -44,6 +44,12 @@ def committed_rows() -> list[dict[str, str]]:
     return read_csv(TABLE, COLUMNS) if TABLE.exists() else []
 
 
+def workloads(rows: Sequence[Cells]) -> list[str]:
+    """The stand-ins that a table has rows of, in the registry's order."""
+    measured_ones = {row["workload"] for row in rows}
+    return [name for name in registry.names("standin") if name in measured_ones]
+
+
 def filled(text: str, variants: Sequence[Variant], rows: Sequence[Cells]) -> str:
     """`text` with the measured figures; UserError for a variant that does not exist."""
     lines = {variant.name: functools.partial(measured, variant, rows) for variant in variants}
@@ -58,7 +64,7 @@ def measured(variant: Variant, rows: Sequence[Cells]) -> str:
         if (row["variant"], row["optimizer"]) == (variant.name, variant.optimizer)
         and files.parse_json(row["options"], "options") == dict(variant.options)
     }
-    ratios = [_ratios(by_workload.get(name)) for name in registry.names("standin")]
+    ratios = [_ratios(by_workload.get(name)) for name in workloads(rows)]
     return " | ".join([f"`{label(variant)}`", *ratios])
 
 

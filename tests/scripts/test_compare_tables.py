@@ -157,11 +157,12 @@ def test_edges_of_the_grid_are_marked(tmp_path: Path) -> None:
 def test_the_document_says_what_was_measured() -> None:
     text = heuristics.DOCUMENT.read_text("utf-8")
     _, variants = read_variants(heuristics.VARIANTS)
-    assert text == heuristics.filled(text, variants, heuristics.committed_rows())
+    committed = heuristics.committed_rows()
+    assert text == heuristics.filled(text, variants, committed)
     assert sorted(documents.named(text)) == sorted(
         variant.name for variant in variants if variant.name != "default"
     )
-    header = f"| changed | {' | '.join(registry.names('standin'))} |\n"
+    header = f"| changed | {' | '.join(heuristics.workloads(committed))} |\n"
     rows = text.split(header)[1:]
     assert sum(row.split("\n\n")[0].count("<!--table: ") for row in rows) == len(variants) - 1
 
@@ -182,11 +183,11 @@ def test_measured_figures_are_filled_in(tmp_path: Path) -> None:
     text = "| <!--table: other-->old<!--/--><br><!--table: never--><!--/--> |"
     full = heuristics.filled(text, variants, rows)
     assert full == (
-        "| <!--table: other-->`` | 0.75 (1.50) | – | –<!--/--><br>"
-        "<!--table: never-->`` | > 2.00 (> 4.00) | – | –<!--/--> |"
+        "| <!--table: other-->`` | 0.75 (1.50)<!--/--><br>"
+        "<!--table: never-->`` | > 2.00 (> 4.00)<!--/--> |"
     )
     assert heuristics.filled(full, variants, rows) == full
     changed = dataclasses.replace(variants[0], options={"eps": 1.0})
-    assert heuristics.measured(changed, rows) == "`eps=1` | – | – | –"
+    assert heuristics.measured(changed, rows) == "`eps=1` | –"
     with pytest.raises(UserError, match="'never'"):
         heuristics.filled(text, variants[:1], rows)

@@ -36,6 +36,7 @@ _CLASSES = {
     "stdlib_lm": "workloads.standin.stdlib_lm:StdlibLmWorkload",
     "mnist_resnet": "workloads.standin.mnist_resnet:MnistResnetWorkload",
     "phonemes_conformer": "workloads.standin.phonemes_conformer:PhonemesConformerWorkload",
+    "brain_unet": "workloads.standin.brain_unet:BrainUnetWorkload",
 }
 
 

@@ -23,6 +23,7 @@ def test_the_registry_lists_stand_ins_and_loads_them():
         "stdlib_lm",
         "mnist_resnet",
         "phonemes_conformer",
+        "brain_unet",
     ]
     for name in registry.names("standin"):
         assert isinstance(registry.load(name), spec.Workload)

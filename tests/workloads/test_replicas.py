@@ -13,12 +13,17 @@ from workloads.standin.flights_dlrm import NUMERIC, TABLE_SIZES, Dlrm
 from workloads.standin.mnist_digits import shift_images
 from workloads.standin.mnist_vit import VisionTransformer
 from workloads.standin.stdlib_lm import LanguageModel
+from workloads.standin.unet import UNet
 
 WORLD, BATCH = 2, 8
 
 
 def images():
     return torch.randn(BATCH, 1, 28, 28)
+
+
+def slices():
+    return torch.randn(BATCH, 16, 16)
 
 
 def text():
@@ -29,7 +34,7 @@ def flights():
     return torch.cat([torch.randn(BATCH, len(NUMERIC)), torch.ones(BATCH, len(TABLE_SIZES))], 1)
 
 
-MODELS = {VisionTransformer: images, LanguageModel: text, Dlrm: flights}
+MODELS = {VisionTransformer: images, LanguageModel: text, Dlrm: flights, UNet: slices}
 
 
 def gradients(rank, kind):
@@ -37,7 +42,8 @@ def gradients(rank, kind):
     torch.manual_seed(0)
     whole = MODELS[kind]()
     model = kind()
-    nn.init.normal_(model.head.weight, std=0.1)
+    if kind is VisionTransformer:  # whose head starts at zero and lets no gradient through
+        nn.init.normal_(model.head.weight, std=0.1)
     model = replicas.replicate(model, lambda replica: replica(whole[:1]))
     torch.manual_seed(1)
     share = whole[replicas.rows(BATCH)]

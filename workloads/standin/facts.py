@@ -72,6 +72,17 @@ _SIZES = (
         eval_period_steps=15,
         max_runtime_seconds=600,
     ),
+    WorkloadFacts(
+        name="brain_unet",
+        suite="standin",
+        stands_in_for="fastmri",
+        dataset="the MNI152 brain template shipped with nilearn (BSD 3-clause)",
+        metric="ssim",
+        direction="max",
+        step_hint=400,
+        eval_period_steps=10,
+        max_runtime_seconds=600,
+    ),
 )
 
 # Workloads whose data come with the Python that runs them.

@@ -90,10 +90,6 @@ def _cell_reasons(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> list[s
             "bounds by up to as much"
         )
     budget = ruleset.budget_seconds(workload)
-    if cuts := int(cell["cut"].sum()):
-        reasons.append(
-            f"{cuts} trials were cut by --max_steps before the target; counted as missed"
-        )
     late = (cell["reached"] & (cell["seconds"] > budget)).sum()
     if late:
         reasons.append(f"{late} trials reach the target after the {budget:g} s of the budget")

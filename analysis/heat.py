@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import INK
-from analysis.texts import UNKNOWN
+from analysis.texts import CUT, UNKNOWN
 
 # Orange costs more, purple less: people with colour-blindness tell them apart too. White is 1, and
 # a factor of four has the darkest colour.
@@ -92,8 +92,9 @@ def draw(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, labels: list[str
 def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratios of times to target, workload x submission, and what a cell says of each.
 
-    Only workloads that more than one submission has run. A miss is ✗, and where the baseline misses
-    there is no ratio, and ✓ marks the submissions that reach the target.
+    Only workloads that more than one submission has run. A miss is ✗, one that
+    `--max_steps` cut short is cut, and where the baseline misses there is no ratio, and ✓ marks the
+    submissions that reach the target.
     """
     times = judged.cells.pivot(index="workload", columns="submission", values="median_seconds")
     ratios = judged.intervals.ratios.pivot(index="workload", columns="submission", values="ratio")
@@ -103,6 +104,9 @@ def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
     times, ratios = times.loc[order, judged.entries], ratios.loc[order, judged.entries]
     texts = ratios.map(_cell_text)
     texts = texts.where(np.isfinite(ratios), "✓").where(np.isfinite(times), "✗")
+    cut = judged.cells.pivot(index="workload", columns="submission", values="cut")
+    was_cut = cut.reindex(index=times.index, columns=times.columns).fillna(0) > 0
+    texts = texts.mask(was_cut & ~np.isfinite(times), CUT)
     return ratios, texts.where(times.notna(), UNKNOWN)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import checks, dropout, published, run_checks, scoring, statistics, style
+from analysis import checks, cuts, dropout, published, run_checks, scoring, statistics, style
 from analysis.evaluations import Problem
 from analysis.logs import Logs
 from analysis.run_facts import hardware_of, listed, other_hardware
@@ -161,6 +161,7 @@ def judge_trials(
     studies = scoring.score_studies(trials)
     cells = scoring.score_workloads(trials, baseline or "")
     problems.extend(checks.ruleset_problems(trials, rules, where))
+    problems.extend(cuts.cut_problems(trials, facts, where))
     problems.extend(checks.budget_problems(cells, where))
     problems.extend(checks.hyperparameter_problems(trials, where))
     cost_ratios = cells.groupby("submission")["pace_ratio"].median()

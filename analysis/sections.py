@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from analysis import dropout, style, tables
 from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
@@ -65,6 +67,7 @@ _KINDS = {
     "alone": "reaches the target, which the baseline's median misses,",
     "missed": "misses the target, which the baseline's median reaches,",
     "neither": "both medians miss the target",
+    "cut": "cut short by --max_steps, itself or the baseline,",
 }
 
 
@@ -164,18 +167,22 @@ def compare_times(judged: Judgement, name: str) -> dict[str, list[str]]:
     Returns:
       `faster` and `slower` (the whole interval of the ratio is on that side of 1, and all that the
       evaluation periods allow), `unclear` (it is not, or there is none), `alone` (only the entry's
-      median reaches the target), `missed` (only the baseline's does), `neither`; each with its
-      workloads, in the order of `judged`.
+      median reaches the target), `missed` (only the baseline's does), `neither`, `cut` (a median
+      that does not was cut short); each with its workloads, in the order of `judged`.
     """
     groups: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-    cells = judged.cells.set_index(["submission", "workload"])["median_seconds"]
+    table = judged.cells.set_index(["submission", "workload"])
+    cells = table["median_seconds"]
+    was_cut = (table["cut"] > 0) & np.isinf(cells)
     rows = judged.intervals.ratios
     rows = rows[rows["submission"] == name].set_index("workload")
     for workload in judged.facts:
         if workload not in rows.index or (judged.baseline, workload) not in cells.index:
             continue
         row = rows.loc[workload]
-        if math.isnan(row["ratio"]):
+        if was_cut[name, workload] or was_cut[judged.baseline, workload]:
+            kind = "cut"
+        elif math.isnan(row["ratio"]):
             kind = "alone" if math.isfinite(cells[name, workload]) else "neither"
         elif math.isinf(row["ratio"]):
             kind = "missed"

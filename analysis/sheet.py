@@ -80,6 +80,8 @@ def _footnotes(judged: Judgement) -> str:
         text += f" Ratios are to {style.label(judged.baseline)}'s; below 1 is better."
         text += "\n✗ the median study misses the target; "
         text += "✓ it reaches it where the baseline's misses; – no runs."
+        if judged.trials["cut"].any():
+            text += " cut: by --max_steps, before the target."
     if any(style.is_published(name) for name in judged.entries):
         text += f" {style.PUBLISHED_MARK} published runs of the leaderboard."
     return text

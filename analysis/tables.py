@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis import cuts, style
 from analysis.judgement import Judgement
 from analysis.scoring import times_table
 from analysis.texts import (
+    CUT,
+    NOT_REACHED,
     UNKNOWN,
     interval_text,
     ratio_text,
@@ -83,6 +85,7 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
     cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
     known = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
     against = None if judged.baseline is None else style.label(judged.baseline)
+    cut = cuts.cut_texts(judged.trials, judged.facts)
     rows = []
     for key in itertools.product(judged.facts, judged.entries):
         if key not in cells:
@@ -93,7 +96,8 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
             columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
         columns["reached"] = reached_text(row.reached, row.studies, row.cut)
         comparable = row.submission not in judged.other_steps
-        columns |= _measures(row, known.get(key), comparable, against, brief)
+        missed = cut.get((row.submission, row.workload), CUT) if row.cut else NOT_REACHED
+        columns |= _measures(row, known.get(key), comparable, against, brief, missed)
         if not brief:
             columns["best point per study"] = row.best_trials
         rows.append(columns)
@@ -101,7 +105,7 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
 
 
 def _measures(
-    row: Any, ratio: Any, comparable: bool, against: str | None, brief: bool
+    row: Any, ratio: Any, comparable: bool, against: str | None, brief: bool, missed: str
 ) -> dict[str, str]:
     """Steps, seconds and cost of one cell, and what they are relative to the baseline's.
 
@@ -111,6 +115,7 @@ def _measures(
       comparable: whether its steps are counted as the baseline's.
       against: the baseline's label, None without one.
       brief: whether relative figures have columns of their own, and no intervals.
+      missed: what is said of a median that misses the target.
     """
     steps = row.steps_ratio if comparable else math.nan
     seconds, low, high = (
@@ -119,11 +124,11 @@ def _measures(
     if brief:
         low = high = math.nan
     measures = (
-        ("steps", "steps", steps_text(row.median_steps, row.cut), interval_text(steps, *_NO_ENDS)),
+        ("steps", "steps", steps_text(row.median_steps, missed), interval_text(steps, *_NO_ENDS)),
         (
             "seconds",
             "seconds",
-            seconds_text(row.median_seconds, row.cut),
+            seconds_text(row.median_seconds, CUT if row.cut else NOT_REACHED),
             interval_text(seconds, low, high),
         ),
         (
@@ -171,8 +176,8 @@ def points_table(points: pd.DataFrame) -> str:
             "entry": style.label(row.entry),
             "point": row.trial,
             "reached": reached_text(row.reached, row.studies, row.cut),
-            "median steps": steps_text(row.median_steps, row.cut),
-            "median seconds": seconds_text(row.median_seconds, row.cut),
+            "median steps": steps_text(row.median_steps, CUT if row.cut else NOT_REACHED),
+            "median seconds": seconds_text(row.median_seconds, CUT if row.cut else NOT_REACHED),
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]

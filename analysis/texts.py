@@ -10,31 +10,31 @@ CUT = "cut"
 UNKNOWN = "–"
 
 
-def steps_text(value: float, cut: int = 0) -> str:
-    """A number of steps; `cut` is of how many studies `--max_steps` was the end.
+def steps_text(value: float, missed: str = NOT_REACHED) -> str:
+    """A number of steps; `missed` is said of an infinite one.
 
-    >>> steps_text(1240.0), steps_text(math.inf), steps_text(math.inf, 2), steps_text(math.nan)
+    >>> steps_text(1240.0), steps_text(math.inf), steps_text(math.inf, CUT), steps_text(math.nan)
     ('1,240', 'not reached', 'cut', '–')
     """
-    return _text(value, lambda steps: f"{steps:,.10g}", cut)
+    return _text(value, lambda steps: f"{steps:,.10g}", missed)
 
 
-def seconds_text(value: float, cut: int = 0) -> str:
-    """Seconds, to a tenth where there are a hundred or more; `cut` as of `steps_text`.
+def seconds_text(value: float, missed: str = NOT_REACHED) -> str:
+    """Seconds, to a tenth where there are a hundred or more; `missed` as of `steps_text`.
 
     >>> seconds_text(1234.56), seconds_text(1.2345)
     ('1,234.6', '1.23')
     """
-    return _text(value, lambda seconds: f"{seconds:,.{1 if seconds >= 100 else 2}f}", cut)
+    return _text(value, lambda seconds: f"{seconds:,.{1 if seconds >= 100 else 2}f}", missed)
 
 
 def reached_text(reached: int, studies: int, cut: int) -> str:
     """How many studies reach the target, and how many were cut before.
 
     >>> reached_text(2, 3, 0), reached_text(0, 3, 2)
-    ('2 of 3', '0 of 3, 2 cut')
+    ('2 of 3', '0 of 3, 2 cut short')
     """
-    return f"{reached} of {studies}" + (f", {cut} {CUT}" if cut else "")
+    return f"{reached} of {studies}" + (f", {cut} {CUT} short" if cut else "")
 
 
 def met_text(steps: Sequence[float], trials: int, hint: int) -> str:
@@ -103,9 +103,9 @@ def interval_text(value: float, low: float, high: float, digits: int = 2) -> str
     return texts[0] if math.isnan(low) else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _text(value: float, form: Callable[[float], str], cut: int = 0) -> str:
+def _text(value: float, form: Callable[[float], str], missed: str = NOT_REACHED) -> str:
     if math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
-        return CUT if cut else NOT_REACHED
+        return missed
     return form(value)

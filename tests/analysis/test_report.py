@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import figures, published, style, tables
+from analysis import figures, heat, published, sections, style, tables
 from analysis.report import Report, write_report
 from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
@@ -138,21 +138,48 @@ def test_oddities_of_logs_are_told_with_their_paths(logs: Path) -> None:
     assert f"- `{cut.relative_to(logs)}`: " in page and "## The run" not in page
 
 
-def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
-    for entry, limit in (("adamw", None), ("shampoo", 40)):
+def _write_cut(logs: Path, limits: dict[str, int | None]) -> None:
+    for entry, limit in limits.items():
         for study in range(3):
             folder = write_trial(logs, entry, "mnist_vit", study, 1, [0.5, 0.6], reason="steps")
             flags = {"max_steps": limit, "step_hint": 800}
             (folder / "flags_0.json").write_text(json.dumps(flags))
+
+
+def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    _write_cut(logs, {"adamw": None, "shampoo": 40})
     report = _write(logs, tmp_path / "out")
     table = tables.summary_table(report.judged, "pipe", brief=True)
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
     cells = {row[2]: row for row in rows}
     assert "0 of 3" in cells["AdamW"] and cells["AdamW"].count("not reached") == 2
-    assert "0 of 3, 3 cut" in cells["Shampoo"] and cells["Shampoo"].count("cut") == 2
+    assert (
+        "0 of 3, 3 cut short" in cells["Shampoo"] and "cut at 40 of 800 steps" in cells["Shampoo"]
+    )
+    assert "not reached" not in cells["Shampoo"]
     (told,) = [p for p in report.judged.problems if "--max_steps" in p.reason]
-    assert told.path == logs / "shampoo" and "3 trials were cut" in told.reason
+    assert told.path == logs / "shampoo" and told.is_warning
+    assert "3 of 3 trials were cut at 40 of 800 steps by --max_steps" in told.reason
+    assert told.reason.endswith("study 0 trial 1, study 1 trial 1, study 2 trial 1")
+    # Neither is said to have missed what it was not let run to.
+    assert sections.compare_times(report.judged, "shampoo")["cut"] == ["mnist_vit"]
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "> **Warning:** shampoo: workload mnist_vit: cut short, 3 of 3 trials" in text
+    assert "both medians miss" not in text
+
+
+def test_a_target_that_a_cut_trial_met_is_reached(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    _write_cut(logs, {"adamw": 40})
+    folder = write_trial(logs, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95], reason="steps")
+    (folder / "flags_0.json").write_text('{"max_steps": 40, "step_hint": 800}')
+    report = _write(logs, tmp_path / "out")
+    (told,) = [p for p in report.judged.problems if "--max_steps" in p.reason]
+    assert told.path == logs / "adamw"
+    ratios, texts = heat.time_ratios(report.judged)
+    assert texts.loc["mnist_vit"].to_dict() == {"shampoo": "✓", "adamw": "cut"}
+    assert ratios.isna().all(axis=None)
 
 
 def test_unequal_budgets_and_points_that_differ_are_told(logs: Path, tmp_path: Path) -> None:

@@ -25,8 +25,7 @@ _LOG_SPAN = 2.5
 _WARM_UP_SHARE = 0.25
 _LONG_SECONDS = 7200
 _THOUSANDS_FROM = 9999
-# Nothing later than this many times the last crossing is shown.
-_FAR = 2.5
+_END: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none", "alpha": 0.8}
 # With more entries than this, single studies hide the medians.
 _STUDIES_UP_TO = 4
 
@@ -57,7 +56,8 @@ def learning_curves(
 ) -> Figure | None:
     """Validation metric over steps and over submission time; None where nothing was evaluated.
 
-    Each entry's best point is drawn. A published entry has no evaluations, only a crossing.
+    Each entry's best point is drawn, as far as its trials went. A published entry has no
+    evaluations, only a crossing.
 
     Args:
       judged: the logs' judgement.
@@ -81,11 +81,13 @@ def learning_curves(
     unit, seconds = ("h", 3600.0) if long else ("s", 1.0)
     single = len(best) <= _STUDIES_UP_TO
     with style.context(**{"font.size": 8}):
-        handles = _handles(best, styles, facts, single)
+        stopped = any(any(_ended(rows, facts)) for rows in drawn.values())
+        handles = _handles(best, styles, facts, single, stopped)
         columns = 2 if len(handles) > 5 else 1
         figure = panels.new_figure(7.4, 3.1 + 0.16 * math.ceil(len(handles) / columns))
         made = panels.grid(figure, 2, 2, share_x=False)
         medians: list[Curve] = []
+        ends: list[float] = []
         for axes, (column, median, scale) in zip(
             made,
             (("global_step", "median_steps", 1.0), ("score", "median_seconds", seconds)),
@@ -95,31 +97,54 @@ def learning_curves(
                 name = str(row.Index)
                 if column == "global_step" and name in judged.other_steps:
                     continue
-                curves = _study_curves(drawn[name], column, scale) if name in drawn else []
+                rows = drawn.get(name, frame.iloc[:0])
+                curves = _study_curves(rows, column, scale)
                 crossing = getattr(row, median) / scale
                 medians += _draw_entry(axes, curves, crossing, facts, styles[name], single)
+                if single:
+                    ends += _draw_ends(axes, curves, _ended(rows, facts), styles[name])
             if facts.validation_target is not None:
                 axes.axhline(facts.validation_target, color=INK, linewidth=0.9, zorder=1)
-            _set_horizontal_axis(axes, best[median] / scale)
+            _set_horizontal_axis(axes)
             axes.grid(axis="y", color=FAINT, linewidth=0.6)
         made[0].set_xlabel("steps")
         made[1].set_xlabel(f"submission time ({unit})")
         made[0].set_ylabel(f"validation {facts.metric}")
-        _set_vertical_range(made[0], medians, facts)
+        _set_vertical_range(made[0], medians, ends, facts)
         figure.suptitle(_title(facts), x=0.01, ha="left", fontsize=9)
         panels.legend_below(figure, handles, columns)
     return figure
 
 
+def _studies(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The known evaluations of each study that has any."""
+    known = rows[np.isfinite(rows["validation_metric"].astype(float))]
+    return [study for _, study in known.groupby(["framework", "study"])]
+
+
 def _study_curves(rows: pd.DataFrame, column: str, divisor: float) -> list[Curve]:
-    curves = []
-    for _, study in rows.groupby(["framework", "study"]):
-        x = study[column].to_numpy(float) / divisor
-        y = study["validation_metric"].to_numpy(float)
-        known = np.isfinite(y)
-        if known.any():
-            curves.append((x[known], y[known]))
-    return curves
+    return [
+        (study[column].to_numpy(float) / divisor, study["validation_metric"].to_numpy(float))
+        for study in _studies(rows)
+    ]
+
+
+def _ended(rows: pd.DataFrame, facts: WorkloadFacts) -> list[bool]:
+    """Whether each study's trial stopped because it had met the target, before its last step."""
+    target = facts.validation_target
+    return [
+        any(facts.meets(value, target) for value in study["validation_metric"])
+        and study["global_step"].iloc[-1] < facts.step_hint
+        for study in _studies(rows)
+    ]
+
+
+def _draw_ends(axes: Axes, curves: list[Curve], ended: list[bool], look: EntryStyle) -> list[float]:
+    """A dot where a study's trial stopped at the target; returns the values there."""
+    ends = [(x[-1], y[-1]) for (x, y), stopped in zip(curves, ended, strict=True) if stopped]
+    for x, y in ends:
+        axes.plot(x, y, color=look.color, zorder=2.5, **_END)
+    return [float(y) for _, y in ends]
 
 
 def _draw_entry(
@@ -165,7 +190,11 @@ def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle)
 
 
 def _handles(
-    best: pd.DataFrame, styles: Mapping[str, EntryStyle], facts: WorkloadFacts, single: bool
+    best: pd.DataFrame,
+    styles: Mapping[str, EntryStyle],
+    facts: WorkloadFacts,
+    single: bool,
+    stopped: bool,
 ) -> list[Line2D]:
     handles = []
     for row in best.itertuples():
@@ -185,15 +214,19 @@ def _handles(
     if single:
         thin: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "linewidth": 0.7}
         handles.append(Line2D([], [], label="one study", **thin))
+        if stopped:
+            handles.append(
+                Line2D([], [], label="stopped, as it had met the target", color=MUTED, **_END)
+            )
     return handles
 
 
-def _set_horizontal_axis(axes: Axes, crossings: pd.Series) -> None:
-    """From 0 to not too far behind the last crossing, with few ticks."""
+def _set_horizontal_axis(axes: Axes) -> None:
+    """From 0 to the end of the longest curve, with few ticks.
+
+    A rival that misses is seen to its end: cut off sooner it would look worse than it is.
+    """
     axes.set_xlim(left=0)
-    reached = crossings[np.isfinite(crossings)]
-    if len(reached) and axes.get_xlim()[1] > _FAR * reached.max():
-        axes.set_xlim(right=_FAR * reached.max())
     axes.xaxis.set_major_locator(MaxNLocator(6))
     if axes.get_xlim()[1] > _THOUSANDS_FROM:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x else "0"))
@@ -204,14 +237,16 @@ def _title(facts: WorkloadFacts) -> str:
     return f"{facts.name}{stands}: each entry's best point, median (studies that reach the target)"
 
 
-def _set_vertical_range(axes: Axes, medians: Sequence[Curve], facts: WorkloadFacts) -> None:
+def _set_vertical_range(
+    axes: Axes, medians: Sequence[Curve], ends: Sequence[float], facts: WorkloadFacts
+) -> None:
     """Fits the way to the target, not the fall from the start or a divergence.
 
     A curve that reaches the target is shown from _WARM_UP_SHARE of its way there on, one that
-    misses at its best at least, unless it has a single evaluation.
+    misses at its best at least, unless it has a single evaluation. The dots at `ends` are shown.
     """
     target = facts.validation_target
-    values = [] if target is None else [target]
+    values = [*ends] if target is None else [*ends, target]
     best = np.min if facts.direction == "min" else np.max
     for x, y in medians:
         if len(x) == 1 and len(medians) > 1:

@@ -69,10 +69,36 @@ def test_the_start_and_a_divergence_do_not_flatten_the_rest(tmp_path: Path) -> N
     assert 0.5 < low < 0.6 and 0.95 < high < 1
 
 
-def test_what_is_long_after_the_last_crossing_is_left_out(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
-    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 30)
-    assert _figure(tmp_path).axes[0].get_xlim() == (0, 2.5 * 40)
+def test_every_curve_is_drawn_to_its_end(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 40)
+    for study in range(3):
+        write_trial(tmp_path, "adamw", "mnist_vit", 1 + study, 1, [0.5] * 30)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95])
+    for axes, end in zip(_figure(tmp_path).axes, (800, 40.0), strict=True):
+        left, right = axes.get_xlim()
+        assert left == 0 and end <= right < 1.2 * end
+        assert max(line.get_xdata().max() for line in axes.lines[:5]) == end
+
+
+def test_a_dot_marks_a_trial_that_stopped_at_the_target(tmp_path: Path) -> None:
+    # Met and stopped at 40; met and trained on to the last step, 800; missed.
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95])
+    write_trial(tmp_path, "shampoo", "mnist_vit", 1, 1, [0.5, 0.95] + [0.97] * 38)
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 30)
+    figure = _figure(tmp_path)
+    for axes, end in zip(figure.axes, (40, 2.0), strict=True):
+        dots = [line for line in axes.lines if line.get_marker() == "o" and line.get_alpha()]
+        assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [(end, 0.95)]
+        low, high = axes.get_ylim()
+        assert low < 0.95 < high
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "stopped, as it had met the target" in texts
+
+
+def test_without_a_trial_that_stopped_there_is_no_dot(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 30)
+    texts = [text.get_text() for text in _figure(tmp_path).legends[0].get_texts()]
+    assert "one study" in texts and not any("stopped" in text for text in texts)
 
 
 def test_a_metric_that_spans_much_is_on_a_logarithmic_axis(tmp_path: Path) -> None:
@@ -88,4 +114,5 @@ def test_an_entry_without_evaluations_still_has_its_crossing(tmp_path: Path) -> 
     judged = dataclasses.replace(judged, frame=rival)
     figure = learning_curves(judged, "mnist_vit", entry_styles(judged.entries))
     assert figure is not None
-    assert sum(line.get_marker() in ("o", "s") for line in figure.axes[0].lines) == 2
+    large = [line for line in figure.axes[0].lines if line.get_markersize() > 6.1]
+    assert sorted(line.get_marker() for line in large) == ["o", "s"]

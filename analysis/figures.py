@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import bars, curves, factors, heat, profile_figure, sheet, style
+from analysis import bars, curves, factors, headline, heat, profile_figure, sheet, style
 from analysis.judgement import Judgement
 from common import files, progress
 
@@ -17,10 +17,15 @@ _PROGRESS_FROM = 20
 CAPTIONS = {
     "summary": "Everything on one page.",
     "time_to_target": (
-        "Seconds to the target, relative to the baseline: the median over studies of each study's "
-        "best trial."
+        "Seconds to the target, relative to the baseline and in figures: medians over studies of "
+        "each study's best trial."
     ),
     "steps_to_target": "The same in steps, which hardly depend on the machine.",
+    "all_seconds": (
+        "Every entry's seconds to the target, relative to the baseline's, with what the studies "
+        "and the evaluation periods leave open."
+    ),
+    "all_steps": "The same in steps.",
     "factors": (
         "Where wins and losses come from: time is steps times seconds per step. To the left of 1 "
         "an entry needs fewer steps, above 1 its steps cost more."
@@ -57,8 +62,10 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
     styles = style.entry_styles(judged.entries)
     made: dict[str, Callable[[], Figure | None]] = {
         "summary": lambda: sheet.summary_sheet(judged, styles),
-        "time_to_target": lambda: bars.time_to_target_bars(judged, "seconds", styles),
-        "steps_to_target": lambda: bars.time_to_target_bars(judged, "steps", styles),
+        "time_to_target": lambda: headline.headline(judged, "seconds", styles),
+        "steps_to_target": lambda: headline.headline(judged, "steps", styles),
+        "all_seconds": lambda: bars.time_to_target_bars(judged, "seconds", styles),
+        "all_steps": lambda: bars.time_to_target_bars(judged, "steps", styles),
         "factors": lambda: factors.factor_plot(judged),
         "step_cost": lambda: heat.step_cost(judged),
         "performance_profiles": lambda: profile_figure.performance_profiles(judged, styles),

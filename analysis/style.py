@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from analysis import svg
 from common import files
 from workloads.facts import WorkloadFacts
 
@@ -27,6 +28,17 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "shampoo_jax": ("Shampoo (JAX)", "#E69F00", "-", "D"),
     "adamw_jax": ("AdamW (JAX)", "#56B4E9", "--", "P"),
     "shampoo_self_tuning": ("Shampoo (self-tuning)", "#0072B2", "-", "X"),
+    # The league's other entries, and rivals' implementations.
+    "soap": ("SOAP", "#E69F00", "--", "D"),
+    "kl_shampoo": ("KL-Shampoo", "#882255", "-", "p"),
+    "published_winner": ("Shampoo (2024 winner's settings)", "#D55E00", ":", "P"),
+    "muon_adamw": ("Muon with AdamW", "#009E73", "--", "h"),
+    "adamw_ema": ("AdamW + EMA", "#4F6D8C", ":", "X"),
+    "meta_shampoo": ("Meta's Shampoo", "#D55E00", "-.", "<"),
+    "meta_soap": ("Meta's SOAP", "#E69F00", ":", ">"),
+    "meta_kl_shampoo": ("Meta's KL-Shampoo", "#882255", "--", "<"),
+    "hb_soap": ("HeavyBall's SOAP", "#8A8A2E", "--", ">"),
+    "po_soap": ("pytorch_optimizer's SOAP", "#56B4E9", "-.", "v"),
     # As they are handed in.
     "stacked_shampoo": ("Stacked Shampoo", "#D55E00", "--", "D"),
     "stacked_shampoo_self_tuning": ("Stacked Shampoo (self-tuning)", "#0072B2", "-.", "X"),
@@ -62,6 +74,9 @@ MUTED = "#767676"
 FAINT = "#DDDDDD"
 _RC: dict[Any, Any] = {
     "svg.hashsalt": "analysis",
+    # Text stays text, in letters as wide on machines without the first font.
+    "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -175,9 +190,14 @@ def save(figure: Figure, directory: Path, stem: str) -> list[Path]:
     paths = []
     page = _lay_out(figure)
     for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-        path = directory / f"{stem}.{suffix}"
-        with context(), files.atomic_open(path, "wb") as stream:
-            figure.savefig(stream, format=suffix, bbox_inches=page, **options)
+        path, drawn = directory / f"{stem}.{suffix}", io.BytesIO()
+        with context():
+            figure.savefig(drawn, format=suffix, bbox_inches=page, **options)
+        content = drawn.getvalue()
+        if suffix == "svg":
+            content = svg.with_titles(content.decode()).encode()
+        with files.atomic_open(path, "wb") as stream:
+            stream.write(content)
         paths.append(path)
     return paths
 

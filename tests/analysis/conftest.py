@@ -10,7 +10,7 @@ from analysis import published
 from analysis.choice import choose_rules
 from analysis.judgement import Judgement, judge, judge_trials
 from analysis.logs import read_logs
-from tests.analysis.made_up import FACTS, write_study, write_trial
+from tests.analysis.made_up import FACTS, LEAGUE_FACTS, write_league, write_study, write_trial
 from workloads import registry
 from workloads.rulesets import ruleset
 
@@ -46,4 +46,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
         patch.setattr(registry, "_ALL", FACTS)
         root = write_study(tmp_path_factory.mktemp("small"), trials=2)
         write_trial(root, "a_rather_long_name_of_an_entry", "mnist_vit", 0, 1, [0.5, 0.95])
+        return judge_folder(root, "adamw")
+
+
+@pytest.fixture(
+    scope="session", params=[(2, 9), (14, 9), (14, 2)], ids=lambda size: "{}x{}".format(*size)
+)
+def league(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judgement:
+    """The league in several sizes: entries x workloads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_ALL", LEAGUE_FACTS)
+        patch.setattr(registry, "STANDINS", LEAGUE_FACTS)
+        root = write_league(tmp_path_factory.mktemp("league"), *request.param)
         return judge_folder(root, "adamw")

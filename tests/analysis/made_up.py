@@ -39,6 +39,19 @@ FACTS = {
 }
 
 
+LEAGUE_FACTS = FACTS | {
+    name: _facts(name, metric, direction, target, imitates)
+    for name, metric, direction, target, imitates in (
+        ("digits_resnet", "accuracy", "max", 0.85, "imagenet_resnet"),
+        ("faces_unet", "loss", "min", 0.3, "fastmri"),
+        ("molecules_gnn", "accuracy", "max", 0.6, "ogbg"),
+        ("phrases_transformer", "loss", "min", 2.0, "wmt"),
+        ("speech_conformer", "loss", "min", 0.2, "librispeech_conformer"),
+        ("speech_deepspeech", "loss", "min", 0.25, "librispeech_deepspeech"),
+    )
+}
+
+
 def write_trial(
     root: Path,
     submission: str,
@@ -59,7 +72,7 @@ def write_trial(
     Without hyperparameters there is no hparams.json, and without a reason why the trial ended no
     status.json, which the official runner does not write.
     """
-    metric = FACTS[workload].metric
+    metric = LEAGUE_FACTS[workload].metric
     folder = root / submission / f"study_{study}" / f"{workload}_{framework}" / f"trial_{trial}"
     folder.mkdir(parents=True)
     steps = period * np.arange(1, len(values) + 1)
@@ -98,7 +111,7 @@ class Speed:
 
 def learning_curve(workload: str, to_target: float, seed: int, length: int = 40) -> list[float]:
     """A curve that passes the workload's target at about `to_target` steps, and stops."""
-    facts = FACTS[workload]
+    facts = LEAGUE_FACTS[workload]
     assert facts.validation_target is not None
     noise = np.random.default_rng(seed).normal(0, 0.004, length)
     steps = np.arange(1, length + 1) * PERIOD
@@ -143,4 +156,41 @@ def write_study(root: Path, workloads: Sequence[str] = tuple(SPEEDS), trials: in
     }
     resumed = {**invocation, "git_commit_hash": "5d6e7f8"}
     (root / "manifest.json").write_text(json.dumps({"invocations": [invocation, resumed]}))
+    return root
+
+
+LEAGUE = {
+    "shampoo": Speed(200, 0.054),
+    "adamw": Speed(360, 0.04),
+    "soap": Speed(210, 0.06),
+    "kl_shampoo": Speed(205, 0.058),
+    "published_winner": Speed(250, 0.052),
+    "nadamw": Speed(330, 0.042),
+    "nesterov": Speed(540, 0.036),
+    "muon_adamw": Speed(270, 0.044),
+    "schedule_free_adamw": Speed(340, 0.042),
+    "adamw_ema": Speed(370, 0.041),
+    "meta_shampoo": Speed(220, 0.056),
+    "meta_soap": Speed(240, 0.064),
+    "hb_soap": Speed(250, 0.06),
+    "po_soap": Speed(290, 0.058),
+}
+
+
+def write_league(root: Path, entries: int, workloads: int, studies: int = 2) -> Path:
+    """Writes studies of the first so many of LEAGUE, on so many workloads, into `root`.
+
+    AdamW misses the first two targets, Shampoo that of the eighth workload, others one here and
+    there.
+    """
+    for place, workload in enumerate(list(LEAGUE_FACTS)[:workloads]):
+        for number, entry in enumerate(list(LEAGUE)[:entries]):
+            noise = np.random.default_rng([place, number])
+            misses = {"adamw": place < 2, "shampoo": place == 7}.get(entry, noise.random() < 0.1)
+            factor = 20.0 if misses else float(np.exp(noise.normal(0, 0.15)))
+            cost = LEAGUE[entry].seconds_per_step * 3.0 ** (place % 4 - 1)
+            for study in range(studies):
+                steps = LEAGUE[entry].steps * factor * (1 + 0.15 * study)
+                values = learning_curve(workload, steps, 10 * number + study)
+                write_trial(root, entry, workload, study, 1, values, seconds_per_step=cost)
     return root

@@ -14,7 +14,7 @@ from analysis.judgement import Judgement, judge_trials
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, texts
-from tests.analysis.made_up import FACTS, write_trial
+from tests.analysis.made_up import FACTS, LEAGUE, write_trial
 from workloads import registry
 from workloads.rulesets import ruleset
 
@@ -145,6 +145,7 @@ def test_draws_what_there_is_and_removes_stale_figures(tmp_path: Path) -> None:
 
 def test_no_two_entries_look_alike() -> None:
     pools = [published.read_trials(*track)["submission"].unique() for track in published.TRACKS]
+    pools.append(np.array([*LEAGUE, "meta_kl_shampoo", "shampoo_jax"]))
     pools.append(np.array(["adamw", *(f"entry_{number}" for number in range(12))]))
     for entries in pools:
         looks = [(look.color, look.line) for look in entry_styles(entries).values()]

@@ -89,7 +89,7 @@ def test_tables_hold_the_judgement(written: Written) -> None:
 
 def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
     drawn = [path for path in written.report.files if path.parent.name == "figures"]
-    assert len({path.stem for path in drawn}) == len(drawn) / 2 == 8
+    assert len({path.stem for path in drawn}) == len(drawn) / 2 == 10
     page = (written.output / "report.md").read_text()
     for path in drawn:
         if path.suffix == ".svg":
@@ -106,7 +106,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
     assert "reaches the target, which the baseline's median misses" in lines["Shampoo"]
     assert page.count(" 2 x 3 |") == 4
     web = (written.output / "index.html").read_text()
-    assert web.count("<img") == web.count('src="data:image/svg+xml;base64,') == 8
+    assert web.count("<img") == web.count('src="data:image/svg+xml;base64,') == 10
     assert "<td" in web and "place 1 of 2" in web
 
 
@@ -114,7 +114,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
 def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> None:
     write_report(written.logs, tmp_path, resamples=20)
     names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(names) == 6 + 2 * 8
+    assert len(names) == 6 + 2 * 10
     for name in names:
         assert (written.output / name).read_bytes() == (tmp_path / name).read_bytes(), name
 

@@ -1,0 +1,320 @@
+"""The headline: Shampoo against the baseline in a row per workload, everyone else in faint dots."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from analysis import panels, style
+from analysis.bars import relative
+from analysis.judgement import Judgement
+from analysis.style import FAINT, INK, MUTED, EntryStyle
+from analysis.svg import tip
+from analysis.texts import CUT, count_text, seconds_text, steps_text
+
+# Whom the headline is about: the first of these that has runs, or else the best score.
+_HEROES = (
+    *("shampoo", "stacked_shampoo", "shampoo_self_tuning", "stacked_shampoo_self_tuning"),
+    "shampoo_submission",
+)
+_WIDTH = 7.6
+_NAME_SIZE, _LABEL_SIZE, _OTHERS_SIZE = 10.0, 9.0, 6.5
+# Inches between things that must not touch.
+_GAP = 0.08
+_ABOVE, _BELOW = 0.75, 0.75
+# A row's height in inches, and where in it the dots of others are, in heights below its middle.
+_ROW, _ROW_WITH_OTHERS, _OTHERS_AT = 0.52, 0.86, 0.26
+_LINE_STEP = 0.17
+# What names stand on where lines cross behind them.
+_PATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+_LONG_SECONDS = 7200
+_REASONS = {
+    "missed": "not reached in its budget",
+    CUT: "not reached, cut by --max_steps",
+    "other": "counts steps otherwise",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """The two that the headline is about, and their looks."""
+
+    hero: str
+    baseline: str
+    styles: Mapping[str, EntryStyle]
+    column: str
+
+    def look(self, name: str) -> EntryStyle:
+        return self.styles[name]
+
+
+def hero_of(judged: Judgement) -> str | None:
+    """The entry that a report is about: a Shampoo of ours, or the best one but the baseline."""
+    others = [name for name in judged.entries if name != judged.baseline]
+    return next((name for name in (*_HEROES, *others) if name in others), None)
+
+
+def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -> Figure | None:
+    """Times to target relative to the baseline's, and in figures; None without two to compare.
+
+    Args:
+      judged: the logs' judgement.
+      column: `steps` or `seconds`.
+      styles: of every submission.
+    """
+    hero = hero_of(judged)
+    table = relative(judged, column) if judged.baseline is not None and hero else pd.DataFrame()
+    if table.empty or hero is None or judged.baseline is None:
+        return None
+    pair = _Pair(hero, judged.baseline, styles, column)
+    rows = {str(name): part for name, part in table.groupby("workload", sort=False)}
+    others = set(table["submission"]) - {hero, judged.baseline}
+    height = _ROW_WITH_OTHERS if others else _ROW
+    total = height * len(rows) + _ABOVE + _BELOW
+    values = {
+        (row.workload, row.submission): float(getattr(row, f"median_{column}"))
+        for row in judged.cells.itertuples()
+    }
+    names = list(map(panels.shorten, rows))
+    words = {name: _words(part, name, values, pair) for name, part in rows.items()}
+    lines = [text for part in words.values() for text, _ in part]
+    left = max(_inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
+    right = max(_inches(line, _LABEL_SIZE) for line in lines) + 2 * _GAP
+    wide = max(_WIDTH - left - right, 3.0)
+    width = left + wide + right
+    with style.context(**{"font.size": _LABEL_SIZE}):
+        figure = Figure(figsize=(width, total))
+        axes = figure.add_axes(
+            (left / width, _BELOW / total, wide / width, height * len(rows) / total)
+        )
+        limits = _limits(table)
+        _prepare(axes, names, limits, pair)
+        for place, (name, part) in enumerate(rows.items()):
+            middle = place - 0.16 if others else float(place)
+            _draw_row(axes, middle, part, words[name], pair, limits, height)
+            if others:
+                _draw_others(axes, place + _OTHERS_AT, part, pair, limits, (wide, height))
+        _write_frame(figure, axes, judged, table, pair, (width, total))
+    return figure
+
+
+def finding(judged: Judgement, hero: str, column: str) -> str:
+    """What the headline says, in words: targets reached, and the mean ratio where both do.
+
+    Args:
+      judged: the logs' judgement, with a baseline.
+      hero: another entry.
+      column: `steps` or `seconds`.
+    """
+    assert judged.baseline is not None
+    medians = judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
+    medians = medians.reindex(columns=[hero, judged.baseline]).dropna()
+    reached = np.isfinite(medians)
+    both = medians[reached.all(axis=1)]
+    names = style.label(hero), style.label(judged.baseline)
+    text = f"{names[0]} reaches {reached[hero].sum()} of {len(medians)} targets, "
+    text += f"{names[1]} {reached[judged.baseline].sum()}"
+    if len(both) and not (column == "steps" and hero in judged.other_steps):
+        ratio = float(np.exp(np.log(both[hero] / both[judged.baseline]).mean()))
+        which = "one" if len(both) == 1 else str(len(both))
+        text += f";\non the {which} that both reach, it takes {ratio:.2f} × the {column}"
+    return text
+
+
+def _words(
+    rows: pd.DataFrame, workload: str, values: Mapping[tuple[str, str], float], pair: _Pair
+) -> list[tuple[str, str]]:
+    """The lines at a row's right end, with their colours: both times, and how many others miss."""
+    kinds = dict(zip(rows["submission"], rows["kind"], strict=True))
+    pool = [value for (name, _), value in values.items() if name == workload]
+    longest = max([value for value in pool if math.isfinite(value)], default=0.0)
+    lines = []
+    for name in (pair.hero, pair.baseline):
+        look = pair.look(name)
+        if name not in kinds:
+            text = f"{look.label}: no runs"
+        elif said := _REASONS.get(kinds[name]):
+            text = f"✗ {look.label}: {said}"
+        else:
+            text = f"{look.label} {_amount(values[workload, name], pair.column, longest)}"
+        lines.append((text, look.color))
+    rest = rows[~rows["submission"].isin([pair.hero, pair.baseline])]
+    late = rest["kind"].eq("bound") & (rest["ratio"] >= 1)
+    for said, chosen in (
+        ("✓ {}: reached", late),
+        ("✗ {}: not reached", rest["kind"].isin(["missed", CUT])),
+    ):
+        names = [pair.look(name).label for name in rest.loc[chosen, "submission"]]
+        if names:
+            text = names[0] if len(names) == 1 else f"{len(names)} of {len(rest)} others"
+            lines.append((said.format(text), MUTED))
+    return lines
+
+
+def _amount(value: float, column: str, longest: float) -> str:
+    """A time to target with its unit, which is that of the longest time beside it.
+
+    >>> _amount(240.0, "steps", 240.0), _amount(7.9, "seconds", 9.0)
+    ('240 steps', '7.90 s')
+    >>> _amount(3600.0, "seconds", 9000.0)
+    '1.00 h'
+    """
+    if column == "steps":
+        return f"{steps_text(value)} steps"
+    return f"{value / 3600:.2f} h" if longest >= _LONG_SECONDS else f"{seconds_text(value)} s"
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    bounds = table["kind"].eq("bound") & (table["ratio"] < 1)
+    known = table[table["kind"].eq("ratio") | bounds]
+    values = known[["ratio", "low", "high"]].to_numpy(float).ravel()
+    low, high = panels.span([*values, 0.75, 1.5], most=(8.0, 4.0))
+    # Room for the arrow of a bound.
+    return low * (low / high) ** (0.08 if "bound" in set(known["kind"]) else 0), high
+
+
+def _prepare(axes: Axes, names: Sequence[str], limits: tuple[float, float], pair: _Pair) -> None:
+    """Rows for workloads, a stripe behind every second, and a line where the baseline is."""
+    panels.ratio_axis(axes.xaxis, *limits)
+    axes.set_yticks(range(len(names)), names, fontsize=_NAME_SIZE)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, pad=72 * _GAP)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False, axis="y")
+    for place in range(1, len(names)):
+        axes.axhline(place - 0.5, color=FAINT, linewidth=0.6, zorder=0)
+    axes.axvline(1.0, color=pair.look(pair.baseline).color, linewidth=1.6, zorder=1.5)
+
+
+def _draw_row(
+    axes: Axes,
+    place: float,
+    rows: pd.DataFrame,
+    words: Sequence[tuple[str, str]],
+    pair: _Pair,
+    limits: tuple[float, float],
+    height: float,
+) -> None:
+    """The two dots, the way from one to the other, and the words beside them."""
+    first = place - (len(words) - 1) / 2 * _LINE_STEP / height
+    for number, (text, color) in enumerate(words):
+        at = first + number * _LINE_STEP / height
+        panels.annotate(axes, text, (1, at), (72 * _GAP, 0), xycoords=("axes fraction", "data"),
+                        va="center", color=color, fontsize=_LABEL_SIZE)  # fmt: skip
+    said = tip(f"{rows['workload'].iloc[0]}: {'; '.join(text for text, _ in words)}")
+    found = {str(row.submission): row for row in rows.itertuples()}
+    base, hero = found[pair.baseline], found.get(pair.hero)
+    look = pair.look(pair.baseline)
+    if base.kind == "ratio":
+        axes.plot(1.0, place, "s", markersize=6.5, color=look.color, zorder=4, gid=said)
+    if hero is None or hero.kind not in ("ratio", "bound"):
+        return
+    color = pair.look(pair.hero).color
+    at = float(np.clip(hero.ratio, *limits))
+    if hero.kind == "bound" and hero.ratio >= 1:
+        # Nobody knows who is faster, so there is no place for a dot.
+        panels.annotate(axes, f"✓ reached, {look.label} not", (1, place), (-8, 0), ha="right",
+                        va="center", color=color, fontweight="bold")  # fmt: skip
+        return
+    axes.plot([1.0, at], [place] * 2, color=color, alpha=0.3, linewidth=5, zorder=2,
+              solid_capstyle="butt")  # fmt: skip
+    text = f"{hero.ratio:.2f}"
+    if hero.kind == "bound":
+        text = f"≤{text}"
+        arrow = {"arrowstyle": "<-", "color": color, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+        panels.annotate(axes, "", (at, place), (-25, 0), arrowprops=arrow)
+    elif not math.isnan(hero.low):
+        _draw_interval(axes, place, (hero.low, hero.high), limits, color)
+    face = "white" if hero.kind == "bound" else color
+    axes.plot(at, place, "o", color=color, markersize=9, markeredgewidth=1.8, zorder=5, gid=said,
+              markerfacecolor=face, clip_on=False)  # fmt: skip
+    panels.annotate(axes, text, (at, place), (0, 7), ha="center", va="bottom", color=color,
+                    fontsize=_LABEL_SIZE, fontweight="bold", zorder=6)  # fmt: skip
+
+
+def _draw_interval(
+    axes: Axes, place: float, ends: tuple[float, float], limits: tuple[float, float], color: str
+) -> None:
+    """A thin line, with an arrow's head where it goes on beyond the panel."""
+    axes.plot(np.clip(ends, *limits), [place] * 2, color=color, linewidth=1.3, zorder=3)
+    for end, edge, marker in zip(ends, limits, "<>", strict=True):
+        if (end < edge) if marker == "<" else (end > edge):
+            axes.plot(edge, place, marker, color=color, markersize=4, clip_on=False, zorder=3)
+
+
+def _draw_others(
+    axes: Axes,
+    place: float,
+    rows: pd.DataFrame,
+    pair: _Pair,
+    limits: tuple[float, float],
+    inches: tuple[float, float],
+) -> None:
+    """A faint dot for each of the others, with its name above or below where there is room."""
+    rest = rows[~rows["submission"].isin([pair.hero, pair.baseline])]
+    known = rest["kind"].eq("ratio") | (rest["kind"].eq("bound") & (rest["ratio"] < 1))
+    rest = rest[known].sort_values(["ratio", "submission"])
+    scale = inches[0] / math.log(limits[1] / limits[0])
+    free = [0.0, 0.0]
+    offset = 0.12 / inches[1]
+    for row in rest.itertuples():
+        at = float(np.clip(row.ratio, *limits))
+        label = pair.look(str(row.submission)).label
+        shown = f"{'≤' if row.kind == 'bound' else ''}{row.ratio:.2f}"
+        axes.plot(at, place, "o", color=MUTED, alpha=0.6, markersize=4, zorder=2, clip_on=False,
+                  markerfacecolor="white" if row.kind == "bound" else MUTED,
+                  gid=tip(f"{row.workload}: {label} {shown}"))  # fmt: skip
+        half = 0.52 * _inches(label, _OTHERS_SIZE)
+        middle = math.log(at / limits[0]) * scale
+        for lane, sign in enumerate((1, -1)):
+            if middle - half >= free[lane] and middle + half <= inches[0]:
+                axes.text(at, place + sign * offset, label, ha="center", va="center",
+                          fontsize=_OTHERS_SIZE, color=MUTED, zorder=1.8, bbox=_PATCH)  # fmt: skip
+                free[lane] = middle + half + _GAP
+                break
+
+
+def _write_frame(
+    figure: Figure,
+    axes: Axes,
+    judged: Judgement,
+    table: pd.DataFrame,
+    pair: _Pair,
+    inches: tuple[float, float],
+) -> None:
+    """Finding above; what is left and right of 1, and what the dots are, below."""
+    width, total = inches
+    left, top = _GAP / width, 1 - 0.06 / total
+    figure.text(left, top, finding(judged, pair.hero, pair.column), fontsize=11, va="top",
+                fontweight="bold", color=INK, linespacing=1.3)  # fmt: skip
+    against = pair.look(pair.baseline)
+    look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "fontsize": _LABEL_SIZE}
+    aside = 72 * (0.58 * _inches(against.label, _LABEL_SIZE) + _GAP)
+    panels.annotate(axes, against.label, (1, 1), (0, 5), ha="center", color=against.color,
+                    fontweight="bold", **look)  # fmt: skip
+    panels.annotate(axes, "← faster", (1, 1), (-aside, 5), ha="right", color=MUTED, **look)
+    panels.annotate(axes, "slower →", (1, 1), (aside, 5), ha="left", color=MUTED, **look)
+    axes.set_xlabel(f"{pair.column} to the target, relative to {against.label}")
+    notes = f"Medians over {count_text(_counts(table, pair), 'study', 'studies')}"
+    if table.loc[table["submission"] == pair.hero, "low"].notna().any():
+        notes += "; thin lines: 95% intervals"
+    if (table["kind"].eq("bound") & (table["ratio"] < 1)).any():
+        notes += f"; hollow: an upper bound, as {against.label} misses (1 is how long it ran)"
+    figure.text(left, 0.05 / total, f"{notes}.", fontsize=7, color=MUTED, va="bottom")
+
+
+def _counts(table: pd.DataFrame, pair: _Pair) -> Iterable[int]:
+    return map(int, table.loc[table["submission"].isin([pair.hero, pair.baseline]), "studies"])
+
+
+def _inches(text: str, size: float) -> float:
+    """How wide a text is."""
+    with style.context():
+        return float(TextPath((0, 0), text, size, prop=FontProperties()).get_extents().width) / 72

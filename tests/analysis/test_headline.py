@@ -1,0 +1,96 @@
+"""What the headline says, and that it can be read at every size."""
+
+import re
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.headline import finding, headline, hero_of
+from analysis.judgement import Judgement
+from analysis.style import entry_styles
+from tests.analysis.conftest import judge_folder, judge_published
+from tests.analysis.looks import flaws, texts
+from tests.analysis.made_up import write_trial
+
+OFTEN = [0.5, 0.5, 0.95]
+
+
+def _figure(judged: Judgement, column: str = "seconds") -> Figure:
+    figure = headline(judged, column, entry_styles(judged.entries))
+    assert figure is not None
+    return figure
+
+
+def _texts(figure: Figure) -> list[str]:
+    return [text for text, _ in texts(figure)]
+
+
+@pytest.mark.parametrize("column", ["steps", "seconds"])
+def test_no_text_covers_another_at_any_size(league: Judgement, column: str) -> None:
+    figure = _figure(league, column)
+    assert flaws(figure) == []
+    shown = _texts(figure)
+    assert set(league.facts) <= set(shown)
+    assert shown.count("✗ AdamW: not reached in its budget") == 2
+    page = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert page.x0 > -0.05 and page.x1 < width + 0.05 and page.y0 > -0.05
+    assert page.y1 < height + 0.05
+
+
+def test_the_leaderboards_headline_can_be_read() -> None:
+    judged = judge_published("v0.5")
+    figure = _figure(judged)
+    assert flaws(figure) == [] and hero_of(judged) == "shampoo_submission"
+    assert "Distributed Shampoo 9.19 h" in _texts(figure)
+
+
+def test_ratio_times_and_misses_are_in_words(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, OFTEN * 2, seconds_per_step=0.1)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN, seconds_per_step=0.05)
+    write_trial(tmp_path, "adamw", "flights_dlrm", 0, 1, [0.9] * 5)
+    write_trial(tmp_path, "shampoo", "flights_dlrm", 0, 1, [0.9, 0.3])
+    write_trial(tmp_path, "nadamw", "flights_dlrm", 0, 1, [0.9])
+    judged = judge_folder(tmp_path, "adamw")
+    shown = _texts(_figure(judged))
+    assert {"Shampoo 3.00 s", "AdamW 6.00 s", "0.50", "≤0.40"} <= set(shown)
+    assert {"✗ AdamW: not reached in its budget", "✗ NAdamW: not reached"} <= set(shown)
+    said = finding(judged, "shampoo", "seconds")
+    assert said.startswith("Shampoo reaches 2 of 2 targets, AdamW 1;")
+    assert said.endswith("on the one that both reach, it takes 0.50 × the seconds")
+    assert {"Shampoo 60 steps", "1.00"} <= set(_texts(_figure(judged, "steps")))
+
+
+def test_what_the_baseline_misses_is_no_loss(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 2)
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN)
+    write_trial(tmp_path, "nadamw", "mnist_vit", 0, 1, OFTEN)
+    figure = _figure(judge_folder(tmp_path, "adamw"))
+    shown = _texts(figure)
+    assert {"✓ reached, AdamW not", "✓ NAdamW: reached"} <= set(shown)
+    assert not any(text.startswith("≤") for text in shown)
+    assert not any(line.get_marker() in "os" for line in figure.axes[0].lines)
+
+
+def test_the_hero_is_a_shampoo_or_the_best(tmp_path: Path) -> None:
+    for entry, values in (("adamw", OFTEN), ("muon", OFTEN[1:]), ("nadamw", OFTEN * 2)):
+        write_trial(tmp_path, entry, "mnist_vit", 0, 1, values)
+    assert hero_of(judge_folder(tmp_path, "adamw")) == "muon"
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5] * 9)
+    judged = judge_folder(tmp_path, "adamw")
+    assert hero_of(judged) == "shampoo"
+    assert "✗ Shampoo: not reached in its budget" in _texts(_figure(judged))
+
+
+def test_marks_say_their_values_in_the_vector_version(tmp_path: Path) -> None:
+    for entry in ("adamw", "shampoo", "a<b"):
+        write_trial(tmp_path, entry, "mnist_vit", 0, 1, OFTEN)
+    figure = _figure(judge_folder(tmp_path, "adamw"))
+    style.save(figure, tmp_path, "x")
+    text = (tmp_path / "x.svg").read_text()
+    assert "<title>mnist_vit: a&lt;b 1.00</title>" in text
+    assert "<title>mnist_vit: Shampoo 3.00 s; AdamW 3.00 s</title>" in text
+    names = re.findall(r' id="([^"]*)"', text)
+    assert len(names) == len(set(names)) and not any(" " in name for name in names)

@@ -58,7 +58,7 @@ def test_the_hemispheres_are_mirror_images_and_sagittal_slices_are_of_one():
 
 
 def test_scans_are_no_empty_ones(workload):
-    sizes = {"train": 300, "validation": 48, "test": 48}
+    sizes = {"train": 200, "validation": 48, "test": 48}
     for split, least in sizes.items():
         scans = workload.tables[split]["scan"]
         assert len(scans) >= least and scans.shape[1:] == (SCAN_SIDE, SCAN_SIDE)

@@ -37,6 +37,7 @@ _CLASSES = {
     "mnist_resnet": "workloads.standin.mnist_resnet:MnistResnetWorkload",
     "phonemes_conformer": "workloads.standin.phonemes_conformer:PhonemesConformerWorkload",
     "brain_unet": "workloads.standin.brain_unet:BrainUnetWorkload",
+    "digits_deepspeech": "workloads.standin.digits_deepspeech:DigitsDeepspeechWorkload",
 }
 
 

@@ -50,6 +50,7 @@ def test_targets_are_read_at_the_first_look_up(targets):
         "mnist_resnet",
         "phonemes_conformer",
         "brain_unet",
+        "digits_deepspeech",
     ]
     with pytest.raises(UserError, match=r"targets\.json is not valid JSON"):
         registry.facts("mnist_vit")

@@ -24,6 +24,7 @@ def test_the_registry_lists_stand_ins_and_loads_them():
         "mnist_resnet",
         "phonemes_conformer",
         "brain_unet",
+        "digits_deepspeech",
     ]
     for name in registry.names("standin"):
         assert isinstance(registry.load(name), spec.Workload)

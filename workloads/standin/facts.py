@@ -83,6 +83,17 @@ _SIZES = (
         eval_period_steps=10,
         max_runtime_seconds=600,
     ),
+    WorkloadFacts(
+        name="digits_deepspeech",
+        suite="standin",
+        stands_in_for="librispeech_deepspeech",
+        dataset="lines of the 1,797 digit images shipped with scikit-learn (BSD 3-clause)",
+        metric="wer",
+        direction="min",
+        step_hint=600,
+        eval_period_steps=15,
+        max_runtime_seconds=600,
+    ),
 )
 
 # Workloads whose data come with the Python that runs them.

@@ -24,7 +24,8 @@ def parameter_type(name: str) -> spec.ParameterType:
     >>> parameter_type("batch_norm.weight").name, parameter_type("stem_conv.weight").name
     ('BATCH_NORM_SCALE', 'CONV_WEIGHT')
     """
-    is_bias = name.endswith("bias")
+    # An LSTM's are named bias_ih_l0 and the like.
+    is_bias = "bias" in name.rpartition(".")[2]
     if "batch_norm" in name:
         return (
             spec.ParameterType.BATCH_NORM_BIAS if is_bias else spec.ParameterType.BATCH_NORM_SCALE

@@ -24,7 +24,7 @@ def ruleset_problems(trials: pd.DataFrame, ruleset: Ruleset, directory: Path) ->
     are counted together; evaluations further apart than the rules have them; targets reached after
     the budget, which the official code counts as reached; and studies whose time depends on how the
     best trial is picked. One problem per submission and workload, and one per submission for the
-    workloads that it has no runs on.
+    workloads that it has no runs on. A `smaller_plan` is no problem.
 
     Args:
       trials: as `analysis.scoring.score_trials` returns.
@@ -45,10 +45,12 @@ def ruleset_problems(trials: pd.DataFrame, ruleset: Ruleset, directory: Path) ->
             reason = f"nobody has run {name}; its rule for held-out workloads is not applied"
             problems.append(Problem(directory, reason))
     differing = compare_rules(rows)
+    planned = smaller_plan(trials, ruleset) is not None
     differing = dict(list(differing[differing["excess"] >= _MATTERS].groupby(CELL_KEYS)))
     for key, cell in rows.groupby(CELL_KEYS):
         submission, workload = map(str, key)
-        reasons = _cell_reasons(cell, workload, ruleset)
+        reasons = [] if planned else _missing(cell, ruleset)
+        reasons += _cell_reasons(cell, workload, ruleset)
         if key in differing:
             studies = ", ".join(map(str, differing[key]["study"]))
             reasons.append(
@@ -61,6 +63,26 @@ def ruleset_problems(trials: pd.DataFrame, ruleset: Ruleset, directory: Path) ->
     return problems
 
 
+def smaller_plan(trials: pd.DataFrame, ruleset: Ruleset) -> tuple[int, int] | None:
+    """Points and studies of every cell of stand-ins, where all have as many and the rules do not.
+
+    That is a study planned so, fair to all its entries; nothing is missing from it.
+
+    Args:
+      trials, ruleset: as `ruleset_problems` takes them.
+    """
+    if ruleset.version != STANDIN:
+        return None
+    rows = trials[trials["workload"].isin(ruleset.workloads)]
+    per_study = rows.groupby([*CELL_KEYS, "study"]).size()
+    studies = set(per_study.groupby(CELL_KEYS).size())
+    points = set(per_study)
+    plans = [(one, other) for one in points for other in studies]
+    if len(plans) != 1 or plans[0] == (ruleset.trials, ruleset.studies):
+        return None
+    return plans[0]
+
+
 def _problem(directory: Path, submission: str, reason: str) -> Problem:
     folder = directory / submission
     if folder.is_dir():
@@ -68,8 +90,8 @@ def _problem(directory: Path, submission: str, reason: str) -> Problem:
     return Problem(directory, f"{submission}: {reason}")
 
 
-def _cell_reasons(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> list[str]:
-    """How the trials of one submission on one workload differ from the rules."""
+def _missing(cell: pd.DataFrame, ruleset: Ruleset) -> list[str]:
+    """Which studies and trials one submission lacks on one workload, or has besides."""
     reasons = []
     studies, trials = cell["study"].nunique(), cell.groupby("study").size()
     if studies != ruleset.studies:
@@ -78,6 +100,12 @@ def _cell_reasons(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> list[s
     if len(wrong):
         listed = ", ".join(f"{count} in study {study}" for study, count in wrong.items())
         reasons.append(f"not {ruleset.trials} trials but {listed}")
+    return reasons
+
+
+def _cell_reasons(cell: pd.DataFrame, workload: str, ruleset: Ruleset) -> list[str]:
+    """How the trials of one submission on one workload differ from the rules otherwise."""
+    reasons = []
     frameworks = sorted(set(cell["framework"]))
     if len(frameworks) > 1:
         reasons.append(f"trials of {' and '.join(frameworks)} are counted together")

@@ -1,5 +1,8 @@
 """The rules that logs are judged by: as asked, or as the logs themselves say."""
 
+import dataclasses
+from collections.abc import Collection
+
 from analysis.logs import TRIAL_KEYS, Logs
 from analysis.run_facts import version_of
 from workloads import registry
@@ -15,7 +18,8 @@ def choose_rules(
     Args:
       logs: as `analysis.logs.read_logs` returns.
       version: of the benchmark, or `standin`; None for what most logs say, or else the newest. Logs
-        of stand-ins alone are judged as stand-ins whatever it is: no version has them.
+        of stand-ins alone are judged as stand-ins whatever it is: no version has them. The base
+        workloads are then those that any entry has run.
       name: `external` or `self_tuning`; None for what most logs say. Where none does, one trial per
         study without hyperparameters is taken for self-tuning. Stand-ins have `external` alone.
 
@@ -27,7 +31,7 @@ def choose_rules(
         if version is not None:
             ruleset(version)
         note = f"only stand-in workloads; scored by {NEWEST}'s rules over the stand-ins"
-        return ruleset(STANDIN, name or "external"), note if version is not None else ""
+        return _standins(name, workloads), note if version is not None else ""
     notes = []
     if version is None:
         version, count = version_of((key[1], facts) for key, facts in logs.runs.items())
@@ -37,10 +41,19 @@ def choose_rules(
         else:
             share = f"{count} of {len(logs.runs)} trials"
             notes.append(f"version {version}, by the budgets and periods of {share}")
-    if name is None and version != STANDIN:
+    if version == STANDIN:
+        return _standins(name, workloads), "; ".join(notes)
+    if name is None:
         name, note = _tuning(logs)
         notes += [note] if note else []
     return ruleset(version, name or "external"), "; ".join(notes)
+
+
+def _standins(name: str | None, run: Collection[str]) -> Ruleset:
+    """The stand-ins' rules, over those of them that were run."""
+    rules = ruleset(STANDIN, name or "external")
+    bases = tuple(workload for workload in rules.base_workloads if workload in run)
+    return dataclasses.replace(rules, base_workloads=bases)
 
 
 def _tuning(logs: Logs) -> tuple[str, str]:

@@ -21,6 +21,8 @@ TrialKey = tuple[str, str, str, int, int]
 _DEEPEST = 3
 # What the runner's --append_timestamp adds to the name of an experiment.
 _STAMP = r"-\d{4}(?:-\d{2}){5}"
+# What a report is called; a folder that has one holds no logs.
+REPORT = "report.md"
 _SUBMISSION = re.compile(rf"(.+?)({_STAMP})?")
 _STUDY = re.compile(rf"study_(\d{{1,9}})(?:{_STAMP})?")
 _WORKLOAD = re.compile(r"(.+)_(pytorch|jax)")
@@ -147,6 +149,9 @@ def _walk(
         assert match is not None
         inner = [folder.name for folder in entry.iterdir() if folder.is_dir()]
         has_studies = any(_STUDY.fullmatch(name) for name in inner)
+        # Written beside the logs by an earlier call, it is none of them.
+        if not has_studies and (entry / REPORT).is_file():
+            continue
         if not has_studies and any(_WORKLOAD.fullmatch(name) for name in inner):
             problems.append(Problem(entry, "holds no study_K folder; taken as study 0"))
             yield from _in_study(entry, match[1], 0, entry, version, problems)

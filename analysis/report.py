@@ -16,6 +16,7 @@ from analysis import figures, page, sections, tables
 from analysis.choice import choose_rules
 from analysis.evaluations import Problem
 from analysis.judgement import BASELINES, Judgement, judge
+from analysis.layout import REPORT
 from analysis.logs import TRIAL_KEYS, Logs, read_logs
 from common import cli, files
 from common.cli import UserError
@@ -28,7 +29,6 @@ SCORES = "scores.csv"
 TIME_TO_TARGET = "time_to_target.csv"
 POINTS = "points.csv"
 REMARKS = "remarks.csv"
-REPORT = "report.md"
 PAGE = "index.html"
 FIGURES = "figures"
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import dropout, style, tables
+from analysis import checks, dropout, style, tables
 from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
 from analysis.judgement import Judgement
 from analysis.run_facts import hardware_of
-from analysis.texts import interval_text
+from analysis.texts import count_text, interval_text
 from common import files
 from common.cli import UserError
+from workloads import registry
 from workloads.official.facts import NEWEST
-from workloads.rulesets import STANDIN
+from workloads.rulesets import STANDIN, Ruleset
 
 MANIFEST = "manifest.json"
 
@@ -96,6 +97,8 @@ def report(
         warning.
     """
     notes = [_STANDIN_NOTE] if judged.is_standin else []
+    if planned := checks.smaller_plan(judged.trials, judged.rules):
+        notes.append(_plan_note(*planned, judged.rules))
     if any(style.is_published(name) for name in judged.entries):
         notes.append(_PUBLISHED_NOTE.format(hardware=hardware_of(judged.rules.version)))
     warnings = [f"> **Warning:** {tables.escape(row[1])}." for row in problems if row[2]]
@@ -211,10 +214,23 @@ def manifest_facts(path: Path, problems: list[Problem]) -> str:
     return "\n".join(tables.escape(line) for line in tables.manifest_facts(manifest))
 
 
+def _plan_note(points: int, studies: int, rules: Ruleset) -> str:
+    own = count_text([points], "point", "points")
+    repeats = count_text([studies], "study", "studies")
+    return (
+        f"> Every entry ran {own} on each workload, in {repeats}; the rules have {rules.trials} "
+        f"points and {rules.studies} studies. It is the same for all entries."
+    )
+
+
 def _rules(judged: Judgement) -> str:
     rules = judged.rules
     if rules.version == STANDIN:
-        return f"By the rules of AlgoPerf {NEWEST}, external tuning, over the stand-ins."
+        run, known = rules.base_workloads, registry.names("standin")
+        pool = "the stand-ins"
+        if len(run) < len(known):
+            pool = f"{len(run)} of the {len(known)} stand-ins, those that were run"
+        return f"By the rules of AlgoPerf {NEWEST}, external tuning, over {pool}."
     text = f"By the rules of AlgoPerf {rules.version}, {rules.name.replace('_', '-')} tuning."
     if not_run := [name for name in rules.base_workloads if name not in judged.facts]:
         text += f" Nobody here has run {', '.join(not_run)}; missed by all."

@@ -1,9 +1,11 @@
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from analysis.checks import ruleset_problems
+from analysis.checks import ruleset_problems, smaller_plan
 from analysis.logs import read_logs
 from analysis.published import read_trials
 from analysis.scoring import score_trials
@@ -82,8 +84,43 @@ def test_workloads_without_runs_are_told_once() -> None:
     assert len(unrun) == 5 and not any("wmt" in problem for problem in unrun)
 
 
+def _planned(root: Path, entries: Mapping[str, int], studies: int) -> tuple[pd.DataFrame, Ruleset]:
+    """Stand-ins with so many points per entry, and their rules."""
+    for entry, points in entries.items():
+        for study, trial in itertools.product(range(studies), range(1, points + 1)):
+            write_trial(root, entry, "mnist_vit", study, trial, [0.95])
+    return score_trials(read_logs(root).frame), ruleset("standin")
+
+
+@pytest.mark.parametrize(("points", "studies"), [(1, 3), (5, 1), (2, 2)])
+def test_a_smaller_plan_that_all_share_is_no_problem(
+    tmp_path: Path, points: int, studies: int
+) -> None:
+    trials, rules = _planned(tmp_path, {"adamw": points, "shampoo": points}, studies)
+    assert smaller_plan(trials, rules) == (points, studies)
+    problems = [row.reason for row in ruleset_problems(trials, rules, tmp_path)]
+    assert not any("workload mnist_vit" in reason for reason in problems)
+
+
+def test_a_plan_by_the_rules_is_not_smaller(tmp_path: Path) -> None:
+    assert smaller_plan(*_planned(tmp_path, {"adamw": 5}, 3)) is None
+
+
+def test_entries_with_unequal_plans_are_told(tmp_path: Path) -> None:
+    trials, rules = _planned(tmp_path, {"adamw": 1, "shampoo": 2}, 3)
+    assert smaller_plan(trials, rules) is None
+    reasons = [row.reason for row in ruleset_problems(trials, rules, tmp_path)]
+    assert sum("workload mnist_vit: not 5 trials but" in reason for reason in reasons) == 2
+
+
+def test_official_logs_have_no_smaller_plan() -> None:
+    assert smaller_plan(pd.DataFrame([_trials(0, 1)]), RULES) is None
+
+
 def test_problems_name_the_submissions_folder(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
+    for trial in (1, 2):
+        write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.95])
+    write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.95])
     trials = score_trials(read_logs(tmp_path).frame)
     paths = {row.path for row in ruleset_problems(trials, ruleset("standin"), tmp_path)}
     assert paths == {tmp_path / "adamw"}

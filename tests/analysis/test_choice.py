@@ -248,6 +248,8 @@ def test_stand_ins_have_their_own_rules(
     rules, told = choose_rules(read_logs(tmp_path), version)
     assert rules.version == chosen
     assert told.startswith(note) and bool(told) == bool(note)
+    # A score is over what was run, not over stand-ins that nobody asked for.
+    assert rules.base_workloads == ("mnist_vit",)
 
 
 def test_gpus_that_a_trial_was_given_are_counted_not_those_of_the_machine(tmp_path: Path) -> None:

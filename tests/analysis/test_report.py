@@ -169,6 +169,22 @@ def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path:
     assert "both medians miss" not in text
 
 
+def test_a_small_study_is_told_in_the_header_and_its_report_is_no_submission(
+    tmp_path: Path,
+) -> None:
+    logs = tmp_path / "logs"
+    for entry, trial in (("adamw", 3), ("shampoo", 1)):
+        for study in (3, 4):
+            write_trial(logs, entry, "mnist_vit", study, trial, [0.5, 0.95])
+    write_report(logs, logs / "report", resamples=2)
+    report = _write(logs, tmp_path / "out")
+    assert report.unusable == [] and report.judged.problems == []
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Problems in the logs" not in text
+    assert "> Every entry ran 1 point on each workload, in 2 studies; the rules have 5" in text
+    assert "over 1 of the 3 stand-ins, those that were run" in text
+
+
 def test_a_target_that_a_cut_trial_met_is_reached(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     _write_cut(logs, {"adamw": 40})

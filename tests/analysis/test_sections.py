@@ -43,7 +43,7 @@ def test_times_are_compared_by_their_intervals(
 
 def test_the_overview_ranks_and_compares(tmp_path: Path) -> None:
     first, second = overview(_judge(tmp_path, [10, 11, 12], [20, 21, 22]))
-    assert first.startswith("**Shampoo**: score 0.333 [0.333, 0.333], place 1 of 2. ")
+    assert first.startswith("**Shampoo**: score 1.000 [1.000, 1.000], place 1 of 2. ")
     assert "Against AdamW: faster on 1 (mnist_vit)." in first
     assert "Geometric mean of the time ratios: 0.52 over 1 of 1 workloads." in first
     assert "Its score is above AdamW's in 100% of resamples." in first

@@ -38,6 +38,7 @@ _CLASSES = {
     "phonemes_conformer": "workloads.standin.phonemes_conformer:PhonemesConformerWorkload",
     "brain_unet": "workloads.standin.brain_unet:BrainUnetWorkload",
     "digits_deepspeech": "workloads.standin.digits_deepspeech:DigitsDeepspeechWorkload",
+    "django_wmt": "workloads.standin.django_wmt:DjangoWmtWorkload",
 }
 
 

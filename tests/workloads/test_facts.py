@@ -43,15 +43,7 @@ def targets(tmp_path, monkeypatch):
 
 def test_targets_are_read_at_the_first_look_up(targets):
     targets.write_text("{")
-    assert registry.names("standin") == [
-        "mnist_vit",
-        "flights_dlrm",
-        "stdlib_lm",
-        "mnist_resnet",
-        "phonemes_conformer",
-        "brain_unet",
-        "digits_deepspeech",
-    ]
+    assert {"mnist_vit", "flights_dlrm", "stdlib_lm"} <= set(registry.names("standin"))
     with pytest.raises(UserError, match=r"targets\.json is not valid JSON"):
         registry.facts("mnist_vit")
     targets.write_text(json.dumps({"mnist_vit": {"validation_target": 0.25}}))

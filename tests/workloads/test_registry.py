@@ -25,6 +25,7 @@ def test_the_registry_lists_stand_ins_and_loads_them():
         "phonemes_conformer",
         "brain_unet",
         "digits_deepspeech",
+        "django_wmt",
     ]
     for name in registry.names("standin"):
         assert isinstance(registry.load(name), spec.Workload)

@@ -9,6 +9,7 @@ from tests import training_ranks
 from workloads import prng
 from workloads.standin import replicas
 from workloads.standin.batches import TrainQueue
+from workloads.standin.django_wmt import Translator
 from workloads.standin.flights_dlrm import NUMERIC, TABLE_SIZES, Dlrm
 from workloads.standin.mnist_digits import shift_images
 from workloads.standin.mnist_vit import VisionTransformer
@@ -19,22 +20,32 @@ WORLD, BATCH = 2, 8
 
 
 def images():
-    return torch.randn(BATCH, 1, 28, 28)
+    return (torch.randn(BATCH, 1, 28, 28),)
 
 
 def slices():
-    return torch.randn(BATCH, 16, 16)
+    return (torch.randn(BATCH, 16, 16),)
 
 
 def text():
-    return torch.randint(0, 256, (BATCH, 64))
+    return (torch.randint(0, 256, (BATCH, 64)),)
+
+
+def translations():
+    return tuple(torch.randint(0, 200, (2, BATCH, 16)))
 
 
 def flights():
-    return torch.cat([torch.randn(BATCH, len(NUMERIC)), torch.ones(BATCH, len(TABLE_SIZES))], 1)
+    return (torch.cat([torch.randn(BATCH, len(NUMERIC)), torch.ones(BATCH, len(TABLE_SIZES))], 1),)
 
 
-MODELS = {VisionTransformer: images, LanguageModel: text, Dlrm: flights, UNet: slices}
+MODELS = {
+    VisionTransformer: images,
+    LanguageModel: text,
+    Dlrm: flights,
+    UNet: slices,
+    Translator: translations,
+}
 
 
 def gradients(rank, kind):
@@ -44,10 +55,10 @@ def gradients(rank, kind):
     model = kind()
     if kind is VisionTransformer:  # whose head starts at zero and lets no gradient through
         nn.init.normal_(model.head.weight, std=0.1)
-    model = replicas.replicate(model, lambda replica: replica(whole[:1]))
+    model = replicas.replicate(model, lambda replica: replica(*(part[:1] for part in whole)))
     torch.manual_seed(1)
-    share = whole[replicas.rows(BATCH)]
-    model(share, dropout_rate=0.3).square().mean().backward()
+    share = [part[replicas.rows(BATCH)] for part in whole]
+    model(*share, dropout_rate=0.3).square().mean().backward()
     return {name: p.grad for name, p in replicas.bare(model).named_parameters()}, torch.rand(1)
 
 

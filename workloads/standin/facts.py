@@ -94,6 +94,17 @@ _SIZES = (
         eval_period_steps=15,
         max_runtime_seconds=600,
     ),
+    WorkloadFacts(
+        name="django_wmt",
+        suite="standin",
+        stands_in_for="wmt",
+        dataset="messages of Django and wagtail in five languages (BSD 3-clause)",
+        metric="accuracy",
+        direction="max",
+        step_hint=640,
+        eval_period_steps=16,
+        max_runtime_seconds=600,
+    ),
 )
 
 # Workloads whose data come with the Python that runs them.

@@ -7,6 +7,8 @@ from submission.algoperf_api import spec
 _ATTENTION = (
     ("bias", spec.ParameterType.ATTENTION_BIAS),
     ("in_proj", spec.ParameterType.ATTENTION_QKV),
+    ("q_proj", spec.ParameterType.ATTENTION_Q),
+    ("kv_proj", spec.ParameterType.ATTENTION_KV),
     ("out_proj", spec.ParameterType.ATTENTION_OUT),
 )
 

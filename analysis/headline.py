@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 
 from analysis import panels, style
 from analysis.bars import relative
@@ -85,8 +83,8 @@ def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -
     names = list(map(panels.shorten, rows))
     words = {name: _words(part, name, values, pair) for name, part in rows.items()}
     lines = [text for part in words.values() for text, _ in part]
-    left = max(_inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
-    right = max(_inches(line, _LABEL_SIZE) for line in lines) + 2 * _GAP
+    left = max(panels.inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
+    right = max(panels.inches(line, _LABEL_SIZE) for line in lines) + 2 * _GAP
     wide = max(_WIDTH - left - right, 3.0)
     width = left + wide + right
     with style.context(**{"font.size": _LABEL_SIZE}):
@@ -271,7 +269,7 @@ def _draw_others(
         axes.plot(at, place, "o", color=MUTED, alpha=0.6, markersize=4, zorder=2, clip_on=False,
                   markerfacecolor="white" if row.kind == "bound" else MUTED,
                   gid=tip(f"{row.workload}: {label} {shown}"))  # fmt: skip
-        half = 0.52 * _inches(label, _OTHERS_SIZE)
+        half = 0.52 * panels.inches(label, _OTHERS_SIZE)
         middle = math.log(at / limits[0]) * scale
         for lane, sign in enumerate((1, -1)):
             if middle - half >= free[lane] and middle + half <= inches[0]:
@@ -296,7 +294,7 @@ def _write_frame(
                 fontweight="bold", color=INK, linespacing=1.3)  # fmt: skip
     against = pair.look(pair.baseline)
     look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "fontsize": _LABEL_SIZE}
-    aside = 72 * (0.58 * _inches(against.label, _LABEL_SIZE) + _GAP)
+    aside = 72 * (0.58 * panels.inches(against.label, _LABEL_SIZE) + _GAP)
     panels.annotate(axes, against.label, (1, 1), (0, 5), ha="center", color=against.color,
                     fontweight="bold", **look)  # fmt: skip
     panels.annotate(axes, "← faster", (1, 1), (-aside, 5), ha="right", color=MUTED, **look)
@@ -312,9 +310,3 @@ def _write_frame(
 
 def _counts(table: pd.DataFrame, pair: _Pair) -> Iterable[int]:
     return map(int, table.loc[table["submission"].isin([pair.hero, pair.baseline]), "studies"])
-
-
-def _inches(text: str, size: float) -> float:
-    """How wide a text is."""
-    with style.context():
-        return float(TextPath((0, 0), text, size, prop=FontProperties()).get_extents().width) / 72

@@ -62,9 +62,9 @@ def draw(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, labels: list[str
 
     Args:
       axes: where to draw.
-      values: ratios, workload x submission; NaN cells are grey, inf ones have the darkest colour.
+      values: ratios; NaN cells are grey, inf ones have the darkest colour.
       texts: what each cell says, of the same shape.
-      labels: the submissions' names.
+      labels: the columns' headings.
     """
     shown = values.to_numpy(float)
     with np.errstate(divide="ignore"):

@@ -6,9 +6,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from analysis import style
 from analysis.style import FAINT, INK, MUTED
 
 # Powers of two: a factor and its inverse are equally far from 1.
@@ -23,6 +26,27 @@ def new_figure(width: float, height: float, space: float = 0.02) -> Figure:
     """
     engine = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06, hspace=space, wspace=space)
     return Figure(figsize=(width, height), layout=engine)
+
+
+def place(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    """A panel at left, bottom, width and height in inches."""
+    width, height = figure.get_size_inches()
+    left, bottom, wide, high = box
+    return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
+
+def write(figure: Figure, text: str, at: tuple[float, float], **look: Any) -> None:
+    """Text on the page whose upper left corner is at a place in inches."""
+    width, height = figure.get_size_inches()
+    figure.text(at[0] / width, at[1] / height, text, va="top", **look)
+
+
+def inches(text: str, size: float) -> float:
+    """How wide a line of text is at most, at a size in points."""
+    with style.context():
+        extents = TextPath((0, 0), text, size, prop=FontProperties()).get_extents()
+    # Letters that are fitted to a picture's pixels are a little wider.
+    return 1.05 * float(extents.width) / 72
 
 
 def grid(

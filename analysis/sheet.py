@@ -1,6 +1,8 @@
 """The summary sheet: scores, profiles, ratios and where they come from, on one page."""
 
-from collections.abc import Mapping
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,12 @@ from analysis.style import FAINT, INK, MUTED, EntryStyle
 from analysis.texts import count_text
 from workloads.rulesets import STANDIN
 
+_Box = tuple[float, float, float, float]
+
+# In inches: the page's margin, a row for its title, the room of words beside bars, the least width
+# of a page and of a cell, and a letter of the notes.
+_EDGE, _TITLE, _BESIDE = 0.1, 0.38, 1.35
+_LEAST_WIDTH, _CELL, _NOTE_LETTER = 9.0, 0.46, 0.056
 _FACTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("steps_ratio", "steps", {"marker": "o", "markerfacecolor": "white"}),
     ("step_cost_ratio", "seconds per step", {"marker": "x"}),
@@ -20,50 +28,100 @@ _FACTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Where the panels of a sheet are: left, bottom, width and height in inches.
+
+    Attributes:
+      size: of the page.
+      scores, ratios: side by side, with a row for each entry; no ratios without a comparison.
+      profiles, factors: below them, likewise.
+      notes: left and upper end of the notes, and their width.
+    """
+
+    size: tuple[float, float]
+    scores: _Box
+    ratios: _Box | None
+    profiles: _Box
+    factors: _Box | None
+    notes: tuple[float, float, float]
+
+
 def summary_sheet(judged: Judgement, styles: Mapping[str, EntryStyle]) -> Figure:
     """One landscape page, as large as its entries and workloads need.
+
+    Above, a row for each entry: its score, and its time on every workload relative to the
+    baseline's. Below, performance profiles, and what times are made of.
 
     Args:
       judged: the logs' judgement.
       styles: of every submission.
     """
-    entries = len(judged.entries)
-    labels = [styles[name].label for name in judged.entries]
-    compared = judged.baseline is not None and entries > 1
+    labels = [panels.shorten(styles[name].label) for name in judged.entries]
+    colors = [styles[name].color for name in judged.entries]
+    compared = judged.baseline is not None and len(judged.entries) > 1
     ratios, texts = heat.time_ratios(judged)
-    # Inches of the upper and the lower half.
-    high = [max(0.23 * entries + 0.8, 2.6)]
-    high += [max(0.22 * len(ratios) + 1.8, 0.23 * entries + 1.1, 2.9)] if compared else []
-    wide = [max(6.4, 0.4 * entries + 2.4), 5.3]
-    names: list[Any] = [["scores", "profiles"], *([["ratios", "factors"]] if compared else [])]
+    plan = _plan(labels, list(ratios.index) if compared else [], compared)
     settings = {"font.size": 8, "axes.titlesize": 9, "axes.titlelocation": "left"}
     with style.context(**settings):
-        figure = panels.new_figure(sum(wide), sum(high) + 0.9, space=0.05)
-        figure.suptitle(_title(judged), x=0.01, ha="left", fontsize=12)
-        notes = _footnotes(judged)
-        figure.supxlabel(notes, x=0.01, ha="left", fontsize=7, color=MUTED)
-        axes = figure.subplot_mosaic(names, width_ratios=wide, height_ratios=high)
-        _draw_scores(
-            axes["scores"], judged, labels, [styles[name].color for name in judged.entries]
-        )
+        figure = Figure(figsize=plan.size)
+        left, top, wide = plan.notes
+        panels.write(figure, _title(judged), (_EDGE, plan.size[1] - _EDGE), fontsize=12)
+        notes = textwrap.fill(_footnotes(judged), int(wide / _NOTE_LETTER))
+        panels.write(figure, notes, (left, top), fontsize=7, color=MUTED)
+        _draw_scores(panels.place(figure, plan.scores), judged, labels, colors)
+        axes = panels.place(figure, plan.profiles)
         profiles = dict(list(judged.intervals.profiles.groupby("submission")))
-        profile_figure.draw_profiles(
-            axes["profiles"], profiles, judged.entries, styles, bands=False
-        )
-        axes["profiles"].set_title("performance profiles")
-        axes["profiles"].set_xlabel("time to target / the fastest submission's")
-        if compared:
-            _draw_factors(axes["factors"], judged, labels)
-            if ratios.empty:
-                axes["ratios"].remove()
-            else:
-                heat.draw(axes["ratios"], ratios, texts, labels)
-                title = f"time to target / {style.label(judged.baseline or '')}'s"
-                axes["ratios"].set_title(title)
-                # Cells of a small table would fill the page.
-                axes["ratios"].set_xlim(-0.5, max(entries, 9) - 0.5)
-                axes["ratios"].set_ylim(max(len(ratios), 8) - 0.5, -0.5)
+        profile_figure.draw_profiles(axes, profiles, judged.entries, styles, bands=False)
+        axes.set_title("performance profiles, in the colours of the scores")
+        axes.set_xlabel("time to target / the fastest submission's")
+        if plan.factors is not None:
+            _draw_factors(panels.place(figure, plan.factors), judged, labels)
+        if plan.ratios is not None:
+            axes = panels.place(figure, plan.ratios)
+            heat.draw(axes, ratios.T, texts.T, list(ratios.index))
+            axes.set_yticks([])
+            axes.set_xlabel(f"time to target / {style.label(judged.baseline or '')}'s")
     return figure
+
+
+def _plan(labels: Sequence[str], workloads: Sequence[str], compared: bool) -> _Plan:
+    """Places the panels so that their texts fit between them and nothing else does.
+
+    Args:
+      labels: the entries'.
+      workloads: the columns of the ratios; empty if there are none to show.
+      compared: whether there is a baseline and somebody beside it.
+    """
+    count = len(labels)
+    row = 0.36 if count <= 4 else 0.25
+    high = row * count
+    names = max(panels.inches(label, 8.0) for label in labels) + 0.2
+    scores = names + 1.6 + _BESIDE
+    # Headings slope by 45 degrees.
+    slopes = [0.71 * panels.inches(panels.shorten(name), 8.0) + 0.15 for name in workloads]
+    cells = _CELL * len(workloads)
+    right = max([0.0, *(slope - _CELL * place for place, slope in enumerate(slopes[::-1]))])
+    natural = _EDGE + scores + cells + right + _EDGE
+    wide = max(natural, _LEAST_WIDTH)
+    spare = wide - natural
+    # The bars' and the cells' parts of what is left.
+    stretched = min(spare / 2, 0.35 * len(workloads))
+    cells, scores = cells + stretched, scores + spare - stretched
+    below = max(2.3, row * count + 0.1)
+    head = max([0.95, *slopes])
+    total = _TITLE + head + high + 0.95 + below + 0.5
+    top = total - _TITLE - head - high
+    lower = names + _EDGE if compared else _EDGE + 0.4
+    half = (wide - (names + 0.55 + 0.4 if compared else 0.5) - 2 * _EDGE) / (2 if compared else 1)
+    return _Plan(
+        size=(wide, total),
+        scores=(_EDGE + names, top, scores - names - _BESIDE, high),
+        ratios=(_EDGE + scores, top, cells, high) if workloads else None,
+        profiles=(_EDGE + 0.4, 0.5, half, below),
+        factors=(_EDGE + 0.4 + half + lower, 0.5, half, below) if compared else None,
+        notes=(_EDGE, total - _TITLE, scores - 0.1),
+    )
 
 
 def _title(judged: Judgement) -> str:
@@ -78,7 +136,7 @@ def _footnotes(judged: Judgement) -> str:
     text = f"Medians over {counts}; 95% intervals by bootstrap over studies."
     if judged.baseline is not None:
         text += f" Ratios are to {style.label(judged.baseline)}'s; below 1 is better."
-        text += "\n✗ the median study misses the target; "
+        text += " ✗ the median study misses the target; "
         text += "✓ it reaches it where the baseline's misses; – no runs."
         if judged.trials["cut"].any():
             text += " cut: by --max_steps, before the target."
@@ -98,7 +156,7 @@ def _draw_scores(axes: Axes, judged: Judgement, labels: list[str], colors: list[
     panels.name_rows(axes, labels)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(f"score, and how many of {len(judged.rules.base_workloads)} targets are reached")
+    axes.set_title(f"score, and targets reached, of {len(judged.rules.base_workloads)}")
 
 
 def _draw_factors(axes: Axes, judged: Judgement, labels: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a figure can be read: no text covers another. Saving cuts none off at the page's edge."""
+"""Whether a figure can be read: no text covers another, leaves the page or enters a panel."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,15 @@ _SLACK_PIXELS = 2.0
 
 def texts(figure: Figure) -> list[tuple[str, Bbox]]:
     """Every text that shows, and its place in pixels; rotated ones are left out."""
+    return [(text.get_text(), box) for text, box in _boxes(figure) if text.get_rotation() % 90 == 0]
+
+
+def _boxes(figure: Figure) -> list[tuple[Text, Bbox]]:
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    result = []
-    for text in _shown(figure):
-        if text.get_text().strip() and text.get_rotation() % 90 == 0:
-            box = text.get_window_extent(renderer)
-            result.append((text.get_text(), box))
-    return result
+    shown = [text for text in _shown(figure) if text.get_text().strip()]
+    return [(text, text.get_window_extent(renderer)) for text in shown]
 
 
 def _shown(figure: Figure) -> Iterator[Text]:
@@ -47,3 +47,19 @@ def flaws(figure: Figure) -> list[str]:
     common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
     pairs = np.argwhere(np.triu((common > _SLACK_PIXELS).all(axis=-1), k=1))
     return [f"{shown[one][0]!r} covers {shown[other][0]!r}" for one, other in pairs]
+
+
+def strays(figure: Figure) -> list[str]:
+    """Texts that leave the page, or reach into a panel that is not theirs."""
+    boxes = _boxes(figure)
+    panels = [(axes, axes.get_window_extent(), set(axes.findobj(Text))) for axes in figure.axes]
+    found = []
+    for text, box in boxes:
+        ends = np.array([box.min, figure.bbox.max - box.max])
+        if (ends < -_SLACK_PIXELS).any():
+            found.append(f"{text.get_text()!r} leaves the page")
+        for axes, frame, own in panels:
+            common = np.minimum(box.max, frame.max) - np.maximum(box.min, frame.min)
+            if text not in own and (common > _SLACK_PIXELS).all():
+                found.append(f"{text.get_text()!r} reaches into {axes.get_title(loc='left')!r}")
+    return found

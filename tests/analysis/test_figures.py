@@ -13,7 +13,7 @@ from analysis import bars, curves, factors, figures, heat, profile_figure, publi
 from analysis.judgement import Judgement, judge_trials
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
-from tests.analysis.looks import flaws, texts
+from tests.analysis.looks import flaws, strays, texts
 from tests.analysis.made_up import FACTS, LEAGUE, write_trial
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -58,6 +58,25 @@ def test_no_text_covers_another(drawn: Drawn, large_sheet: Figure) -> None:
     crowded.text(0.1, 0.5, "one text here")
     crowded.text(0.15, 0.52, "another")
     assert flaws(crowded) == ["'one text here' covers 'another'"]
+
+
+def test_the_sheet_is_full_and_no_text_leaves_its_frame(
+    league: Judgement, drawn: Drawn, large_sheet: Figure
+) -> None:
+    sheets = [sheet.summary_sheet(league, entry_styles(league.entries)), large_sheet]
+    for figure in (*sheets, drawn["sheet"]):
+        assert figure is not None
+        assert flaws(figure) == [] and strays(figure) == []
+        # All panels but the bars' words end where the page does, and together cover most of it.
+        width, height = figure.bbox.max
+        boxes = [axes.get_tightbbox().frozen() for axes in figure.axes]
+        assert max(box.x1 for box in boxes) > 0.9 * width
+        assert sum(box.width * box.height for box in boxes) > 0.6 * width * height
+    crowded = Figure(figsize=(3, 2))
+    crowded.add_axes((0.5, 0.2, 0.4, 0.6), title="panel").set_axis_off()
+    crowded.text(0.4, 0.5, "a text that is too long for the page")
+    assert any("reaches into" in text for text in strays(crowded))
+    assert any("leaves the page" in text for text in strays(crowded))
 
 
 def test_sheet_has_scores_ratios_and_the_names_of_suite_and_baseline(

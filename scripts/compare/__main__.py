@@ -82,7 +82,19 @@ def main(argv: Sequence[str]) -> int:
     write_tables(comparison, chains, rows, output)
     print(table.markdown(rows))
     print(f"wrote {output}/compare.csv, compare.json and compare.md")
+    for line in caveats(comparison, rows):
+        print(f"warning: {line}", file=sys.stderr)
     return int(bool(failures))
+
+
+def caveats(comparison: Comparison, rows: Sequence[table.Row]) -> list[str]:
+    """What makes a comparison's numbers weaker than they look, one line each."""
+    lines = table.edges(rows, comparison.learning_rates)
+    if len(comparison.learning_rates) == 1:
+        lines.append("one learning rate for all, so none was chosen for any variant")
+    if comparison.seeds == 1:
+        lines.append("one seed, so ratios say little and choices made by them less")
+    return lines
 
 
 def _work(chains: Sequence[Chain]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import cli, documents, files
 from common.cli import UserError
-from scripts.compare.plan import Variant, read_variants
+from scripts.compare.plan import SCHEDULES, Variant, read_variants
 from scripts.compare.table import COLUMNS, ratio_text
 from scripts.local.environment import ROOT
 from scripts.local.metrics_log import read_csv
@@ -57,15 +57,16 @@ def filled(text: str, variants: Sequence[Variant], rows: Sequence[Cells]) -> str
 
 
 def measured(variant: Variant, rows: Sequence[Cells]) -> str:
-    """One variant's cells; a row of other options than the variant has now is none of its."""
+    """One variant's cells; a row of other options or schedule than it has now is none of its."""
     by_workload = {
         row["workload"]: row
         for row in rows
         if (row["variant"], row["optimizer"]) == (variant.name, variant.optimizer)
-        and files.parse_json(row["options"], "options") == dict(variant.options)
+        and files.parse_json(row["options"], "options") == variant.changes
     }
     ratios = [_ratios(by_workload.get(name)) for name in workloads(rows)]
-    return " | ".join([f"`{label(variant)}`", *ratios])
+    schedule = "" if variant.schedule == SCHEDULES[0] else f", {variant.schedule} learning rate"
+    return " | ".join([f"`{label(variant)}`{schedule}", *ratios])
 
 
 def _ratios(row: Cells | None) -> str:

@@ -9,7 +9,8 @@ A variants file holds the settings that all variants share and, by name, what ea
 
 `optimizer` is a name of `scripts.local.rivals`. `options` replace settings and, for ours, set any
 option of `Shampoo`, with dtypes by name. A variant may name the `baseline` that it is measured
-against, if that is not the comparison's.
+against, if that is not the comparison's, and its `schedule`: `cosine` to zero, or `constant` after
+the warm-up.
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ from common import files
 from common.cli import UserError, near
 from scripts.local.trial import Trial
 from workloads import registry
+
+SCHEDULES = ("cosine", "constant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +50,24 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One optimizer with its options; `baseline` is empty for the comparison's own."""
+    """One optimizer with its options.
+
+    Attributes:
+      baseline: the variant that it is measured against, empty for the comparison's own.
+      schedule: one of SCHEDULES; both warm up.
+    """
 
     name: str
     optimizer: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baseline: str = ""
+    schedule: str = SCHEDULES[0]
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Its options, and its schedule where that is not the usual one."""
+        usual = self.schedule == SCHEDULES[0]
+        return dict(self.options) | ({} if usual else {"schedule": self.schedule})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +112,9 @@ class Comparison:
             "optimizer": variant.optimizer,
             "options": self.options(variant),
         }
+        # Points without the name are those of the logs before there was a choice.
+        if variant.schedule != SCHEDULES[0]:
+            point["schedule"] = variant.schedule
         return Trial(
             workload=workload,
             entry=variant.name,
@@ -123,6 +141,9 @@ def read_variants(path: Path, only: Sequence[str] = ()) -> tuple[Settings, tuple
     )
     known = {variant.name for variant in variants}
     for variant in variants:
+        if variant.schedule not in SCHEDULES:
+            allowed = f"{', '.join(SCHEDULES)}{near(SCHEDULES, str(variant.schedule))}"
+            raise UserError(f"{path}: {variant.name}: schedule {variant.schedule!r}; {allowed}")
         if variant.baseline and variant.baseline not in known:
             raise UserError(f"{path}: {variant.name}: baseline {variant.baseline!r} is no variant")
     if missing := [name for name in only if name not in known]:

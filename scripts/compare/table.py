@@ -16,7 +16,7 @@ class Row:
     """A variant on a workload; numbers are medians over the seeds at the chosen learning rate.
 
     Attributes:
-      options: the variant's own, as JSON.
+      options: the variant's own, as JSON, with its schedule where that is not the cosine.
       learning_rate: the chosen one, NaN if no rate gave a finite value.
       at_edge: whether that is the lowest or the highest of the grid.
       seeds: trials that ran at that rate, failed ones included.
@@ -80,7 +80,7 @@ def _row(chain: Chain, progress: Mapping[tuple[str, str], Progress]) -> Row:
         workload=workload,
         variant=variant.name,
         optimizer=variant.optimizer,
-        options=json.dumps(dict(variant.options)),
+        options=json.dumps(variant.changes),
         baseline=baseline,
         learning_rate=rate,
         at_edge=len(grid) > 1 and rate in (min(grid), max(grid)),
@@ -153,6 +153,26 @@ def _median_text(row: Row) -> str:
 def _near_text(row: Row) -> str:
     ratio = ratio_text(row.near_ratio, row.near_ratio_bound)
     return f"{_steps_text(row, row.near_median_steps)} ({ratio})"
+
+
+def edges(rows: Sequence[Row], grid: Sequence[float]) -> list[str]:
+    """A line for each variant whose best learning rate is at the edge of its grid; its best may lie
+    beyond.
+
+    Args:
+      rows: as `rows_of` returns.
+      grid: the learning rates that were tried. One alone has no edge: nothing was chosen.
+    """
+    lines = []
+    for variant in dict.fromkeys(row.variant for row in rows):
+        at_edge = [row for row in rows if row.variant == variant and row.at_edge]
+        if at_edge:
+            places = ", ".join(f"{row.workload} ({row.learning_rate:g})" for row in at_edge)
+            lines.append(
+                f"{variant}: the best learning rate is at the edge of the grid "
+                f"({min(grid):g} to {max(grid):g}) on {places}; a wider grid may have a better one"
+            )
+    return lines
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from common import files
 from common.cli import UserError, near
+from scripts.compare import schedule
 from scripts.compare.chain import FAILURE, Chain, choose, is_hopeless
 from scripts.local import environment, rivals, runner
 from scripts.local.curve import Curve
@@ -52,11 +53,19 @@ def make_optimizer(params: Iterable[nn.Parameter], point: Any) -> torch.optim.Op
     return available[point.optimizer].make(list(params), chosen)
 
 
+def init_optimizer_state(
+    workload: Any, model_params: Any, model_state: Any, hyperparameters: Any, rng: Any
+) -> dict[str, Any]:
+    """The optimizer and the schedule of a point of `Comparison.trial`."""
+    optimizer = make_optimizer(model_params.parameters(), hyperparameters)
+    return schedule.optimizer_state(workload, optimizer, hyperparameters)
+
+
 class Submission:
     """The functions of the API for the optimizer that a trial's point names."""
 
     get_batch_size = staticmethod(api.get_batch_size)
-    init_optimizer_state = staticmethod(api.initializer(make_optimizer))
+    init_optimizer_state = staticmethod(init_optimizer_state)
     data_selection = staticmethod(api.data_selection)
     update_params = staticmethod(api.update_params)
     prepare_for_eval = staticmethod(api.prepare_for_eval)

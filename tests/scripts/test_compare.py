@@ -24,6 +24,7 @@ from scripts.local import trial as trials
 from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
+from submission.algoperf_api.schedules import WarmupCosineLR
 from tests.scripts.commands import finish
 from tests.scripts.tiny_comparison import (
     GOOD,
@@ -188,6 +189,34 @@ def test_a_variant_trains_as_the_entry_does(tmp_path: Path) -> None:
         losses.append([row["validation/loss"] for row in read_evaluations(folder)])
     assert len(losses[0]) == 8
     assert losses[0] == losses[1]
+
+
+def test_a_constant_schedule_warms_up_and_stays(tmp_path: Path) -> None:
+    variant = Variant("adamw", "adamw", schedule="constant")
+    chain = chain_of(tmp_path, variant, learning_rates=(0.01,), seeds=1)
+    trial = following(chain)
+    weights = nn.Linear(2, 2)
+    point = search_space.as_namedtuple(trial.hyperparameters)
+    state = compare_worker.init_optimizer_state(TinyWorkload(), weights, None, point, None)
+    rates = []
+    for _ in range(40):
+        rates.append(state["optimizer"].param_groups[0]["lr"])
+        state["optimizer"].step()
+        state["scheduler"].step()
+    # Four steps of 40 are warm-up.
+    assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert set(rates[4:]) == {0.01}
+    assert compare_worker.run(chain, {}) == 0
+    (outcome,) = chain.progress().chosen
+    assert outcome.steps == 40 or outcome.steps_to_target is not None
+
+
+def test_a_cosine_is_recorded_as_before(tmp_path: Path) -> None:
+    trial = comparison().trial(Variant("adamw", "adamw"), WORKLOAD, 0, 0.01, 40)
+    assert "schedule" not in trial.hyperparameters
+    point = search_space.as_namedtuple(trial.hyperparameters)
+    state = compare_worker.init_optimizer_state(TinyWorkload(), nn.Linear(2, 2), None, point, None)
+    assert isinstance(state["scheduler"], WarmupCosineLR)
 
 
 def optimizers(monkeypatch: pytest.MonkeyPatch, **makes: Any) -> None:

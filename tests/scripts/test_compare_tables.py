@@ -52,6 +52,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"variants": {"a/b": {"optimizer": "adamw"}}}, "cannot be a variant's name"),
         ({"variants": {"a": {"optimizer": "adamw", "options": []}}}, "so must its options"),
         ({"variants": {"a": {"optimizer": "adamw", "baseline": "b"}}}, "'b' is no variant"),
+        (
+            {"variants": {"a": {"optimizer": "adamw", "schedule": "constnat"}}},
+            "a: schedule 'constnat'; cosine, constant; did you mean constant",
+        ),
+        ({"variants": {"a": {"optimizer": "adamw", "schedule": 1}}}, "a: schedule 1; cosine"),
     ],
 )
 def test_malformed_variants_are_refused(
@@ -149,6 +154,36 @@ def test_edges_of_the_grid_are_marked(tmp_path: Path) -> None:
         pretend(chain, following(chain), curve)
     (row,) = compare_table.rows_of([chain])
     assert row.at_edge and "| 0.01*" in compare_table.markdown([row])
+
+
+def test_a_line_per_variant_names_best_rates_at_the_edge(tmp_path: Path) -> None:
+    chains = chosen_chains(tmp_path)
+    rows = compare_table.rows_of(chains)
+    assert compare_table.edges(rows, (0.1,)) == []
+    moved = [
+        dataclasses.replace(rows[0], at_edge=True, learning_rate=0.01),
+        dataclasses.replace(rows[0], at_edge=True, workload="stdlib_lm"),
+        rows[1],
+    ]
+    (line,) = compare_table.edges(moved, (0.1, 0.01, 0.03))
+    assert line.startswith("base: the best learning rate is at the edge of the grid (0.01 to 0.1)")
+    assert f" on {WORKLOAD} (0.01), stdlib_lm (0.1);" in line
+    plan = dataclasses.replace(chains[0].comparison, seeds=1)
+    one_rate, one_seed = compare.caveats(plan, rows)
+    assert one_rate.startswith("one learning rate") and one_seed.startswith("one seed")
+    wide = dataclasses.replace(plan, learning_rates=(0.1, 0.01), seeds=3)
+    assert len(compare.caveats(wide, moved)) == 1
+
+
+def test_a_row_under_another_schedule_is_none_of_a_variants(tmp_path: Path) -> None:
+    cosine, constant = Variant("a", "adamw"), Variant("a", "adamw", schedule="constant")
+    chain = chain_of(tmp_path, cosine, seeds=1, learning_rates=(0.1,))
+    pretend(chain, following(chain), {20: 0.4})
+    (row,) = compare_table.rows_of([chain])
+    cells = [{name: str(cell) for name, cell in compare_table.as_cells(row).items()}]
+    assert heuristics.measured(cosine, cells) == "`` | 1.00 (1.00)"
+    assert heuristics.measured(constant, cells) == "``, constant learning rate | –"
+    assert constant.changes == {"schedule": "constant"} and cosine.changes == {}
 
 
 # The document.

@@ -1,9 +1,9 @@
 """`digits_deepspeech` stands in for librispeech_deepspeech: it reads lines of handwritten digits.
 
-No sound is in it: a line is an image of 8 x 60 pixels that the network reads as a spectrogram, rows
+No sound is in it: a line is an image of 8 x 54 pixels that the network reads as a spectrogram, rows
 as frequencies and columns as time, and CTC writes its three to seven digits. A line is made of the
-1,797 real 8 x 8 images that scikit-learn ships, whose places are drawn: at random heights, side by
-side or overlapping by up to half their width.
+1,797 real 8 x 8 images that scikit-learn ships, whose places are drawn: at random heights, every
+one overlapping the last by one to five columns.
 
 Images, not lines, are split into training, validation and test, so no image is in two of them; what
 one person wrote may be, as the data do not name the writers. Every training batch is composed anew
@@ -30,8 +30,8 @@ from workloads.standin.packaged_data import locate
 SIDE = 8
 DIGITS = 10
 FEWEST, MOST = 3, 7
-# Columns between two digits' images, whose margins are mostly blank: negative ones are overlaps.
-LEAST_GAP, MOST_GAP = -4, 0
+# Columns between two images, whose margins are mostly blank: negative ones are overlaps.
+LEAST_GAP, MOST_GAP = -5, -1
 MOST_OFFSET = 4
 MOST_RISE = 1
 COLUMNS = MOST_OFFSET + MOST * SIDE + (MOST - 1) * MOST_GAP
@@ -49,7 +49,7 @@ def compose(digits: Digits, lines: int, generator: np.random.Generator) -> Table
     lost.
 
     Returns:
-      `inputs` float32 [lines, 8, 60], and `targets` integers [lines, 7]: a digit plus one, filled
+      `inputs` float32 [lines, 8, 54], and `targets` integers [lines, 7]: a digit plus one, filled
       up with zeros.
     """
     images, classes = digits

@@ -39,6 +39,7 @@ _CLASSES = {
     "brain_unet": "workloads.standin.brain_unet:BrainUnetWorkload",
     "digits_deepspeech": "workloads.standin.digits_deepspeech:DigitsDeepspeechWorkload",
     "django_wmt": "workloads.standin.django_wmt:DjangoWmtWorkload",
+    "molecules_gnn": "workloads.standin.molecules_gnn:MoleculesGnnWorkload",
 }
 
 

@@ -26,6 +26,7 @@ def test_the_registry_lists_stand_ins_and_loads_them():
         "brain_unet",
         "digits_deepspeech",
         "django_wmt",
+        "molecules_gnn",
     ]
     for name in registry.names("standin"):
         assert isinstance(registry.load(name), spec.Workload)

@@ -13,6 +13,8 @@ from workloads.standin.django_wmt import Translator
 from workloads.standin.flights_dlrm import NUMERIC, TABLE_SIZES, Dlrm
 from workloads.standin.mnist_digits import shift_images
 from workloads.standin.mnist_vit import VisionTransformer
+from workloads.standin.molecules_gnn import GraphNetwork, graph_tables
+from workloads.standin.smiles import parse
 from workloads.standin.stdlib_lm import LanguageModel
 from workloads.standin.unet import UNet
 
@@ -39,12 +41,17 @@ def flights():
     return (torch.cat([torch.randn(BATCH, len(NUMERIC)), torch.ones(BATCH, len(TABLE_SIZES))], 1),)
 
 
+def molecules():
+    return tuple(map(torch.from_numpy, graph_tables([parse("C[NH2+]C=O"), parse("CC#N")] * 4)))
+
+
 MODELS = {
     VisionTransformer: images,
     LanguageModel: text,
     Dlrm: flights,
     UNet: slices,
     Translator: translations,
+    GraphNetwork: molecules,
 }
 
 

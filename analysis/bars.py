@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import INK, MUTED, EntryStyle
-from analysis.texts import CUT, count_text
+from analysis.svg import tip
+from analysis.texts import CUT, count_text, interval_text
 
 _POINT: dict[str, Any] = {
     "linestyle": "none",
@@ -168,7 +169,11 @@ def _draw_panel(
 
 def _draw_ratio(axes: Axes, place: int, row: Any, color: str, limits: tuple[float, float]) -> None:
     """A bar from 1 to the ratio, its interval, and what the evaluation periods leave open."""
-    axes.barh(place, np.clip(row.ratio, *limits) - 1, 0.72, 1, color=color, linewidth=0, zorder=2)
+    (bar,) = axes.barh(
+        place, np.clip(row.ratio, *limits) - 1, 0.72, 1, color=color, linewidth=0, zorder=2
+    )
+    ends = interval_text(row.ratio, row.low, row.high)
+    bar.set_gid(tip(f"{row.workload}: {style.label(row.submission)} {ends}"))
     if math.isfinite(row.earliest):
         left, right = np.clip([row.earliest, row.latest], *limits)
         axes.barh(place, right - left, 0.36, left, zorder=3, **_PERIOD)

@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis import panels, style
+from analysis.headline import hero_of
 from analysis.judgement import Judgement
 from analysis.style import FAINT, INK, MUTED, EntryStyle
+from analysis.svg import tip
 from analysis.texts import CUT, seconds_text, steps_text
 from workloads.facts import WorkloadFacts
 
@@ -100,7 +102,9 @@ def learning_curves(
                 rows = drawn.get(name, frame.iloc[:0])
                 curves = _study_curves(rows, column, scale)
                 crossing = getattr(row, median) / scale
-                medians += _draw_entry(axes, curves, crossing, facts, styles[name], single)
+                # In a crowd, those whom the report is about stand out.
+                width = 1.8 if single else 2.2 if name in (hero_of(judged), judged.baseline) else 1
+                medians += _draw_entry(axes, curves, crossing, facts, styles[name], single, width)
                 if single:
                     ends += _draw_ends(axes, curves, _ended(rows, facts), styles[name])
             if facts.validation_target is not None:
@@ -154,6 +158,7 @@ def _draw_entry(
     facts: WorkloadFacts,
     look: EntryStyle,
     single: bool,
+    width: float,
 ) -> list[Curve]:
     """Draws one entry, with single studies if `single`; returns its median curve, if any."""
     medians = []
@@ -164,8 +169,8 @@ def _draw_entry(
     if curves:
         x, y = median_curve(curves, crossing if math.isfinite(crossing) else 0.0)
         bold: dict[str, Any] = {"color": look.color, "linestyle": look.line, "zorder": 3}
-        width = 1.8 if single else 1.3
-        axes.plot(x, y, marker="." if len(x) == 1 else None, linewidth=width, **bold)
+        axes.plot(x, y, marker="." if len(x) == 1 else None, linewidth=width,
+                  gid=tip(look.label), **bold)  # fmt: skip
         medians.append((x, y))
     if facts.validation_target is not None and math.isfinite(crossing):
         _draw_crossing(axes, crossing, facts.validation_target, look)
@@ -176,7 +181,8 @@ def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle)
     """A mark where the median study meets the target, and a line from it down to the axis."""
     marker: dict[str, Any] = {"marker": look.marker, "markersize": 6.5, "zorder": 5}
     edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.9}
-    axes.plot(crossing, target, color=look.color, clip_on=False, **marker, **edge)
+    said = tip(f"{look.label}: {crossing:,.4g}")
+    axes.plot(crossing, target, color=look.color, clip_on=False, gid=said, **marker, **edge)
     line: dict[str, Any] = {"color": look.color, "linewidth": 0.8, "alpha": 0.6, "shrinkB": 0}
     axes.annotate(
         "",

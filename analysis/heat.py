@@ -1,22 +1,27 @@
 """Heat maps of ratios to the baseline: workloads down, submissions across, numbers in cells."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from analysis import panels, style
 from analysis.judgement import Judgement
-from analysis.style import INK
+from analysis.svg import tip
 from analysis.texts import CUT, UNKNOWN
 
 # Orange costs more, purple less: people with colour-blindness tell them apart too. White is 1, and
 # a factor of four has the darkest colour.
 _COLORS = colormaps["PuOr_r"]
 _DARKEST = 4.0
+# Not quite the page's own colours, which a dark page exchanges.
+ON_DARK, ON_LIGHT = "#fefefe", "#212121"
+_CELL: dict[str, Any] = {"edgecolor": "white", "linewidth": 1.5}
 
 
 def step_cost(judged: Judgement) -> Figure | None:
@@ -71,21 +76,22 @@ def draw(axes: Axes, values: pd.DataFrame, texts: pd.DataFrame, labels: list[str
         scaled = np.log(shown) / (2 * math.log(_DARKEST)) + 0.5
     colors = _COLORS(np.clip(np.nan_to_num(scaled, nan=0.5), 0, 1))
     colors[np.isnan(shown)] = (0.94, 0.94, 0.94, 1)
-    axes.imshow(colors, aspect="auto")
     # The eye's weights of red, green and blue: white text where the cell is dark.
     light = colors[..., :3] @ np.array([0.299, 0.587, 0.114])
     for row, column in np.ndindex(shown.shape):
-        ink = "white" if light[row, column] < 0.5 else INK
+        ink = ON_DARK if light[row, column] < 0.5 else ON_LIGHT
         text = texts.iloc[row, column]
+        said = tip(f"{values.index[row]}, {labels[column]}: {text}")
+        corner = column - 0.5, row - 0.5
+        cell = Rectangle(corner, 1, 1, facecolor=colors[row, column], gid=said, **_CELL)
+        axes.add_patch(cell)
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_ylim(len(values) - 0.5, -0.5)
     labels = list(map(panels.shorten, labels))
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(values)), list(values.index))
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
-    axes.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(values) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
 
 

@@ -1,38 +1,28 @@
-"""A report as one web page that needs nothing else: pictures inside it, no scripts, no network."""
+"""A report as one web page that needs nothing else: figures inside it, no scripts, no network."""
 
 import base64
 import html
+import itertools
 import mimetypes
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from analysis import vector
 from common.cli import UserError
 
 # Tells the browser that nothing may be fetched, whatever a log's text may have smuggled in.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 68rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.15rem 0.7rem; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #222; vertical-align: bottom; }
-td { white-space: nowrap; }
-blockquote { margin: 1rem 0; padding: 0.1rem 1rem; border-left: 4px solid #d55e00;
-             background: #fdf3ec; }
-code { background: #f2f2f2; padding: 0 0.2rem; }
-summary { cursor: pointer; color: #0b5394; }
-@media print { body { max-width: none; font-size: 10pt; } h2 { break-after: avoid; }
-               img, tr { break-inside: avoid; } }
-"""
+_STYLE = Path(__file__).with_suffix(".css")
+_TOP = "top"
 
 
 def page(text: str, directory: Path, title: str) -> str:
-    """The Markdown of a report as a web page.
+    """The Markdown of a report as a web page with a table of contents.
 
     Args:
       text: the Markdown; its own HTML is kept, so text from outside must be escaped in it.
@@ -44,31 +34,72 @@ def page(text: str, directory: Path, title: str) -> str:
     """
     parser = MarkdownIt("commonmark").enable("table")
     tokens = parser.parse(text)
+    figures: list[str] = []
     for token in tokens:
         for child in token.children or ():
             if child.type == "image":
-                _inline(child, directory)
+                figures.append(_figure(child, directory, len(figures)))
+                child.type, child.content = "html_inline", f"\0{len(figures) - 1}\0"
+    contents = _named_headings(tokens)
     body = parser.renderer.render(tokens, parser.options, {})
     body = body.replace("<table>", '<div class="table"><table>').replace(
         "</table>", "</table></div>"
     )
+    # A figure is no part of a paragraph.
+    body = re.sub(r"<p>\0(\d+)\0</p>", "\0\\1\0", body)
+    body = re.sub(r"\0(\d+)\0", lambda match: figures[int(match[1])], body)
+    style = _STYLE.read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f'<body id="{_TOP}">\n{_contents(contents)}<main>\n{body}</main>\n</body>\n</html>\n'
     )
 
 
-def _inline(image: Token, directory: Path) -> None:
-    """Puts a picture's bytes where its path was; the vector version if there is one."""
+def _named_headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """Gives every section's heading a name; returns names and texts, in order."""
+    contents: list[tuple[str, str]] = []
+    for opening, inline in itertools.pairwise(tokens):
+        if opening.type == "heading_open" and opening.tag == "h2":
+            name = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
+            while name in (_TOP, *(other for other, _ in contents)):
+                name += "-"
+            opening.attrs["id"] = name
+            contents.append((name, inline.content))
+    return contents
+
+
+def _contents(sections: Sequence[tuple[str, str]]) -> str:
+    """The table of contents twice: beside the text on wide screens, folded above on narrow ones."""
+    if not sections:
+        return '<nav class="wide"></nav>\n'
+    items = "".join(
+        f'<li><a href="#{name}">{html.escape(text)}</a></li>'
+        for name, text in ((_TOP, "Top"), *sections)
+    )
+    return (
+        f'<nav class="wide" aria-label="Contents"><ul>{items}</ul></nav>\n'
+        '<nav class="narrow" aria-label="Contents"><details><summary>Contents</summary>'
+        f"<ul>{items}</ul></details></nav>\n"
+    )
+
+
+def _figure(image: Token, directory: Path, number: int) -> str:
+    """The picture itself where its path was; the vector version if there is one."""
     path = directory / str(image.attrs["src"])
-    vector = path.with_suffix(".svg")
-    path = vector if vector.exists() else path
+    drawing = path.with_suffix(".svg")
+    path = drawing if drawing.exists() else path
     try:
+        if path == drawing:
+            text = path.read_text("utf-8")
+            return f'<div class="figure">{vector.inlined(text, f"f{number}", image.content)}</div>'
         content = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    image.attrs["src"] = f"data:{kind};base64,{content}"
+    alt = html.escape(image.content)
+    return f'<img src="data:{kind};base64,{content}" alt="{alt}">'

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from analysis import heat, panels, profile_figure, style
 from analysis.judgement import Judgement
 from analysis.style import FAINT, INK, MUTED, EntryStyle
-from analysis.texts import count_text
+from analysis.svg import tip
+from analysis.texts import count_text, interval_text
 from workloads.rulesets import STANDIN
 
 _Box = tuple[float, float, float, float]
@@ -147,8 +148,10 @@ def _footnotes(judged: Judgement) -> str:
 
 def _draw_scores(axes: Axes, judged: Judgement, labels: list[str], colors: list[str]) -> None:
     table = judged.intervals.scores.set_index("submission").loc[list(judged.entries)]
-    axes.barh(range(len(table)), table["score"], 0.7, color=colors)
+    bars = axes.barh(range(len(table)), table["score"], 0.7, color=colors)
     for place, row in enumerate(table.itertuples()):
+        ends = interval_text(row.score, row.ci_low, row.ci_high, digits=3)
+        bars[place].set_gid(tip(f"{labels[place]}: score {ends}"))
         if not np.isnan(row.ci_low):
             axes.plot([row.ci_low, row.ci_high], [place, place], color=INK, linewidth=1.1)
         panels.write_beside(axes, place, f"{row.score:.3f}  ({row.reached} reached)")

@@ -101,7 +101,7 @@ def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads() ->
     assert "ogbg" in rows and "ogbg_gelu" not in rows
     # Dark cells have light text.
     inks = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
-    assert inks["610"] == "white" and inks["1.00"] != "white"
+    assert inks["610"] == heat.ON_DARK and inks["1.00"] == heat.ON_LIGHT
 
 
 def test_misses_are_marked_in_the_ratios() -> None:

@@ -35,7 +35,7 @@ _PATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _LONG_SECONDS = 7200
 _REASONS = {
     "missed": "not reached in its budget",
-    CUT: "not reached, cut by --max_steps",
+    CUT: "cut short by --max_steps",
     "other": "counts steps otherwise",
 }
 
@@ -117,8 +117,11 @@ def finding(judged: Judgement, hero: str, column: str) -> str:
     reached = np.isfinite(medians)
     both = medians[reached.all(axis=1)]
     names = style.label(hero), style.label(judged.baseline)
-    text = f"{names[0]} reaches {reached[hero].sum()} of {len(medians)} targets, "
-    text += f"{names[1]} {reached[judged.baseline].sum()}"
+    cut = judged.cells.pivot(index="workload", columns="submission", values="cut")
+    short = (cut.loc[medians.index, medians.columns].gt(0) & ~reached).sum()
+    said = {name: f" ({count} {CUT} short)" if count else "" for name, count in short.items()}
+    text = f"{names[0]} reaches {reached[hero].sum()} of {len(medians)} targets{said[hero]}, "
+    text += f"{names[1]} {reached[judged.baseline].sum()}{said[judged.baseline]}"
     if len(both) and not (column == "steps" and hero in judged.other_steps):
         ratio = float(np.exp(np.log(both[hero] / both[judged.baseline]).mean()))
         which = "one" if len(both) == 1 else str(len(both))
@@ -139,7 +142,8 @@ def _words(
         if name not in kinds:
             text = f"{look.label}: no runs"
         elif said := _REASONS.get(kinds[name]):
-            text = f"✗ {look.label}: {said}"
+            mark = "" if kinds[name] == CUT else "✗ "
+            text = f"{mark}{look.label}: {said}"
         else:
             text = f"{look.label} {_amount(values[workload, name], pair.column, longest)}"
         lines.append((text, look.color))
@@ -147,7 +151,8 @@ def _words(
     late = rest["kind"].eq("bound") & (rest["ratio"] >= 1)
     for said, chosen in (
         ("✓ {}: reached", late),
-        ("✗ {}: not reached", rest["kind"].isin(["missed", CUT])),
+        ("✗ {}: not reached", rest["kind"].eq("missed")),
+        ("{}: cut short", rest["kind"].eq(CUT)),
     ):
         names = [pair.look(name).label for name in rest.loc[chosen, "submission"]]
         if names:

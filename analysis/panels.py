@@ -83,9 +83,11 @@ def shorten(text: str, letters: int = 32) -> str:
     return f"{text[: letters // 2]}…{text[len(text) - (letters - letters // 2) + 1 :]}"
 
 
-def write_title(axes: Axes, title: str, note: str = "") -> None:
-    """A panel's title, without its middle if it is long, and a smaller note below it."""
-    axes.set_title(shorten(title), loc="left", fontsize=7.5, color=INK, pad=13 if note else 4)
+def write_title(axes: Axes, title: str, note: str = "", letters: int = 32) -> None:
+    """A panel's title, without its middle if it has more letters, and a smaller note below it."""
+    axes.set_title(
+        shorten(title, letters), loc="left", fontsize=7.5, color=INK, pad=13 if note else 4
+    )
     annotate(axes, note, (0, 1), (0, 3), xycoords="axes fraction", fontsize=6.5, color=MUTED)
 
 

@@ -18,6 +18,8 @@ from analysis.texts import count_text
 # With more bands than this in one panel, none can be told from the others.
 _BANDS_UP_TO = 2
 _COLUMNS = 4
+# As many fit above a panel.
+_LETTERS = 23
 
 
 def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) -> Figure:
@@ -51,7 +53,7 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
                 for other in judged.entries:
                     _draw_profile(axes, profiles[other], color=FAINT, linewidth=0.6, zorder=1)
                 draw_profiles(axes, profiles, [name], styles, bands=True)
-                panels.write_title(axes, styles[name].label)
+                panels.write_title(axes, styles[name].label, letters=_LETTERS)
     return figure
 
 

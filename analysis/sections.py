@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import checks, dropout, style, tables
+from analysis import blocks, checks, dropout, style, tables
 from analysis.evaluations import Problem
 from analysis.figures import CAPTIONS
+from analysis.headline import hero_of
 from analysis.judgement import Judgement
 from analysis.run_facts import hardware_of
 from analysis.texts import count_text, interval_text
@@ -58,7 +59,6 @@ rate: within each rate that both have run, and the median over these rates; a da
 none in common. Steps and seconds to the target are as run."""
 # Above these, a table or a list is folded away, or left to its file.
 _ROWS = 40
-_POINTS = 60
 _ENTRIES = 4
 # How an entry's time may compare with the baseline's.
 _KINDS = {
@@ -111,14 +111,14 @@ def report(
         + _means(judged),
         _pictures(pictures, "summary"),
         f"## What the numbers say\n\n{_findings(judged)}",
-        f"## Time to target\n\n{_times(judged)}\n\n{_method(judged)}",
+        f"## Time to target\n\n{blocks.times(judged)}\n\n{_method(judged)}",
         _pictures(pictures, "steps_to_target"),
         _pictures(pictures, "all_seconds"),
         _pictures(pictures, "all_steps"),
         _under("Where it comes from", pictures, "factors", "step_cost"),
         _under("Performance profiles", pictures, "performance_profiles"),
         _under("Learning curves", pictures, "learning_curves"),
-        f"## Points\n\n{_points(judged)}",
+        f"## Points\n\n{blocks.points(judged)}",
         f"## The run\n\n{manifest}" if manifest else "",
         _problems([row[:2] for row in problems]) if problems else "",
     ]
@@ -247,14 +247,13 @@ def _findings(judged: Judgement) -> str:
     lines = list(map(tables.escape, overview(judged)))
     if judged.baseline is None:
         return _list([*lines, "There is no baseline to compare times with."])
-    return f"{_CLEAR}\n\n{_list(lines)}" if len(judged.entries) > 1 else _list(lines)
-
-
-def _times(judged: Judgement) -> str:
-    table = tables.summary_table(judged)
-    if len(judged.cells) <= _ROWS:
-        return table
-    return _folded(f"All {len(judged.cells)} medians", table)
+    if len(judged.entries) <= _ENTRIES:
+        return f"{_CLEAR}\n\n{_list(lines)}" if len(lines) > 1 else _list(lines)
+    # In a crowd, the best, and those whom the report is about.
+    told = {judged.entries[0], hero_of(judged), judged.baseline}
+    first = [line for line, name in zip(lines, judged.entries, strict=True) if name in told]
+    all_of_them = blocks.folded(f"All {len(lines)} entries", _list(lines))
+    return f"{_CLEAR}\n\n{_list(first)}\n\n{all_of_them}"
 
 
 def _method(judged: Judgement) -> str:
@@ -263,15 +262,6 @@ def _method(judged: Judgement) -> str:
         text += f"\n{_ONE_RATE}"
     notes = list(map(tables.escape, tables.dropout_notes(judged)))
     return f"{text}\n\n{_list(notes)}" if notes else text
-
-
-def _points(judged: Judgement) -> str:
-    note = "Each entry's search-space points, over studies; all of them are in `points.csv`."
-    table = judged.points
-    if len(table) <= _POINTS:
-        return f"{note}\n\n{tables.points_table(table)}"
-    best = tables.points_table(table[table["best"]])
-    return f"{note}\n\n" + _folded("The best point of each entry on each workload", best)
 
 
 def _under(heading: str, pictures: Sequence[str], *stems: str) -> str:
@@ -292,16 +282,12 @@ def _problems(problems: Sequence[tuple[str, str]]) -> str:
     note = "What could not be used, or must be known to judge the numbers."
     text = _list(lines)
     if len(lines) > _ROWS:
-        text = _folded(f"{len(lines)} notes", text)
+        text = blocks.folded(f"{len(lines)} notes", text)
     return f"## Problems in the logs\n\n{note}\n\n{text}"
 
 
 def _quoted(lines: Sequence[str]) -> str:
     return "\n>\n".join(lines)
-
-
-def _folded(summary: str, text: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -74,25 +74,34 @@ def mean_text(judged: Judgement, name: str) -> str:
     return f"{ratio_text(value)} over {len(both)} of {len(judged.facts)}"
 
 
-def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) -> str:
+def summary_table(
+    judged: Judgement, fmt: str = "pipe", *, brief: bool = False, workload: str | None = None
+) -> str:
     """Time to target of every submission on every workload, for people.
 
     Args:
       judged: the logs' judgement.
       fmt: a format of `tabulate`.
       brief: whether it must fit a terminal.
+      workload: the only one that is shown, then without a column of its own, nor one for the
+        trials if `common_runs` says them.
     """
     cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
     known = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
     against = None if judged.baseline is None else style.label(judged.baseline)
     cut = cuts.cut_texts(judged.trials, judged.facts)
     rows = []
-    for key in itertools.product(judged.facts, judged.entries):
+    shown = judged.facts if workload is None else [workload]
+    is_block = workload is not None
+    of_block = judged.cells[judged.cells["workload"] == workload]
+    with_trials = not brief and not (is_block and common_runs(of_block))
+    for key in itertools.product(shown, judged.entries):
         if key not in cells:
             continue
         row = cells[key]
-        columns = {"workload": row.workload, "entry": style.label(row.submission)}
-        if not brief:
+        columns = {} if is_block else {"workload": row.workload}
+        columns["entry"] = style.label(row.submission)
+        if with_trials:
             columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
         columns["reached"] = reached_text(row.reached, row.studies, row.cut)
         comparable = row.submission not in judged.other_steps
@@ -101,7 +110,15 @@ def summary_table(judged: Judgement, fmt: str = "pipe", *, brief: bool = False) 
         if not brief:
             columns["best point per study"] = row.best_trials
         rows.append(columns)
-    return _table(rows, fmt, left=2)
+    return _table(rows, fmt, left=1 if is_block else 2)
+
+
+def common_runs(cells: pd.DataFrame) -> str:
+    """How often all entries ran, as `texts.runs_text` says it; empty if not equally often."""
+    texts = {
+        runs_text(row.points, row.studies, row.runs, row.unfinished) for row in cells.itertuples()
+    }
+    return texts.pop() if len(texts) == 1 else ""
 
 
 def _measures(
@@ -168,11 +185,11 @@ def _rates(rates: Sequence[float]) -> str:
     return " and ".join(f"{rate:g}" for rate in rates)
 
 
-def points_table(points: pd.DataFrame) -> str:
+def points_table(points: pd.DataFrame, *, with_workload: bool = True) -> str:
     """The table of `analysis.scoring.score_points`, for people."""
     rows = [
         {
-            "workload": row.workload,
+            **({"workload": row.workload} if with_workload else {}),
             "entry": style.label(row.entry),
             "point": row.trial,
             "reached": reached_text(row.reached, row.studies, row.cut),
@@ -181,7 +198,7 @@ def points_table(points: pd.DataFrame) -> str:
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]
-    return _table(rows, "pipe", left=2)
+    return _table(rows, "pipe", left=2 if with_workload else 1)
 
 
 def places_table(judged: Judgement, name: str) -> str:

@@ -60,6 +60,13 @@ def test_no_text_covers_another(drawn: Drawn, large_sheet: Figure) -> None:
     assert flaws(crowded) == ["'one text here' covers 'another'"]
 
 
+def test_a_crowds_figures_can_be_read(league: Judgement) -> None:
+    if len(league.facts) > 2:
+        pytest.skip("two workloads have as crowded panels as nine")
+    for name, figure in _draw(league).items():
+        assert figure is not None and flaws(figure) == [], name
+
+
 def test_the_sheet_is_full_and_no_text_leaves_its_frame(
     league: Judgement, drawn: Drawn, large_sheet: Figure
 ) -> None:

@@ -34,7 +34,8 @@ def test_no_text_covers_another_at_any_size(league: Judgement, column: str) -> N
     assert flaws(figure) == [] and strays(figure) == []
     shown = _texts(figure)
     assert set(league.facts) <= set(shown)
-    assert shown.count("✗ AdamW: not reached in its budget") == 2
+    missed = 2 if len(league.facts) > 4 else 1
+    assert shown.count("✗ AdamW: not reached in its budget") == missed
 
 
 def test_the_leaderboards_headline_can_be_read() -> None:

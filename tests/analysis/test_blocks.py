@@ -1,0 +1,80 @@
+"""A report's tables fit GitHub's column at every size."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import blocks, sections
+from analysis.blocks import WIDEST, rendered_width
+from analysis.entry_tables import times_of_report
+from analysis.judgement import Judgement
+from tests.analysis.conftest import judge_folder, judge_published
+from tests.analysis.made_up import write_study, write_trial
+
+
+def _tables(text: str) -> list[str]:
+    return re.findall(r"(?:^\|.*\n)+", f"{text}\n", re.MULTILINE)
+
+
+def _fits(judged: Judgement, widest: int = WIDEST) -> str:
+    text = sections.report(judged, "", [], [])
+    widths = [rendered_width(table) for table in _tables(text)]
+    assert widths and max(widths) <= widest
+    open_text = re.sub("<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert max(table.count("\n") for table in _tables(open_text)) < 45
+    return text
+
+
+def test_tables_of_the_league_fit(league: Judgement) -> None:
+    text = _fits(league)
+    entries, workloads = len(league.entries), len(league.facts)
+    rows = times_of_report(text)
+    shown = ["Shampoo", "NAdamW", "AdamW"] if entries > 4 else ["Shampoo", "AdamW"]
+    assert {row["entry"] for row in rows} == set(shown)
+    assert [row["workload"] for row in rows[:: len(shown)]] == list(league.facts)
+    folded = re.findall(r"<summary>(\w+): Shampoo", text)
+    assert folded == (list(league.facts) if entries > 4 else [])
+    assert len(rows) == len(shown) * workloads
+    assert list(rows[0])[:3] == ["workload", "entry", "reached"]
+
+
+@pytest.mark.parametrize("version", ["v0.5", "v0.6"])
+def test_tables_of_the_leaderboard_fit(version: str) -> None:
+    # Its seconds have up to seven digits, and its submissions' trials differ in number.
+    text = _fits(judge_published(version), WIDEST + 5)
+    assert "<summary>imagenet_vit: " in text
+
+
+def test_a_small_study_has_one_table_of_times(tmp_path: Path) -> None:
+    text = blocks.times(judge_folder(write_study(tmp_path, trials=2), "adamw"))
+    assert "<details>" not in text and text.count("mnist_vit") == 2
+    assert text.count(" 2 x 3 |") == 6
+
+
+def test_trials_have_a_column_where_they_differ(league: Judgement, tmp_path: Path) -> None:
+    if len(league.entries) > 4:
+        text = blocks.times(league)
+        assert "; 1 x 2 trials for all</summary>" in text and "| trials" not in text
+    for number, entry in enumerate(("adamw", "shampoo", "soap", "nadamw", "muon"), start=1):
+        for trial in range(number):
+            write_trial(tmp_path, entry, "mnist_vit", 0, trial + 1, [0.5, 0.95])
+    text = blocks.times(judge_folder(tmp_path, "adamw"))
+    assert "| 5 x 1 " in re.sub(" +", " ", text) and "for all" not in text
+
+
+def test_a_blocks_summary_names_the_pair_and_the_fastest(tmp_path: Path) -> None:
+    for entry, values in {
+        "adamw": [0.5] * 4, "shampoo": [0.5, 0.5, 0.95], "soap": [0.5, 0.95], "nadamw": [0.5],
+        "a<b": [0.5],
+    }.items():  # fmt: skip
+        write_trial(tmp_path, entry, "mnist_vit", 0, 1, values)
+    text = blocks.times(judge_folder(tmp_path, "adamw"))
+    line = "mnist_vit: Shampoo 3.00 s, AdamW not reached, fastest SOAP 2.00 s; 1 x 1 trials for all"
+    assert f"<summary>{line}</summary>" in text
+    assert "| a&lt;b " in text
+
+
+def test_the_widest_cells_count() -> None:
+    table = "| workload | best point per study |\n|:--|--:|\n| a | 1 |\n| abcdefghijk | 4 5 |\n"
+    assert rendered_width(table) == 11 + 5 + 2 * 3

@@ -30,6 +30,8 @@ _THOUSANDS_FROM = 9999
 _END: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none", "alpha": 0.8}
 # With more entries than this, single studies hide the medians.
 _STUDIES_UP_TO = 4
+# Inches of a legend's line and of the room around it.
+_BESIDE_LEGEND = 0.5
 
 
 def median_curve(curves: list[Curve], reach: float = 0.0) -> Curve:
@@ -86,7 +88,9 @@ def learning_curves(
         stopped = any(any(_ended(rows, facts)) for rows in drawn.values())
         handles = _handles(best, styles, facts, single, stopped)
         columns = 2 if len(handles) > 5 else 1
-        figure = panels.new_figure(7.4, 3.1 + 0.16 * math.ceil(len(handles) / columns))
+        widest = max(panels.inches(str(handle.get_label()), 7.0) for handle in handles)
+        wide = max(7.4, columns * (widest + _BESIDE_LEGEND))
+        figure = panels.new_figure(wide, 3.1 + 0.16 * math.ceil(len(handles) / columns))
         made = panels.grid(figure, 2, 2, share_x=False)
         medians: list[Curve] = []
         ends: list[float] = []

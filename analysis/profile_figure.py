@@ -45,7 +45,7 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
         axes.set_ylabel(f"share of {len(judged.rules.base_workloads)} workloads")
         axes.set_xlabel("time to target / the fastest submission's")
         studies = count_text(scores["studies"], "study", "studies")
-        look = {"fontsize": 7.5, "title_fontsize": 7.5, "alignment": "left"}
+        look = {"fontsize": 7.5, "title_fontsize": 7.5, "alignment": "left", "borderpad": 1.6}
         parts[0].legend(title=f"score [95%], {studies}", loc="outside right upper", **look)
         if many:
             made = panels.grid(parts[1], len(judged.entries), _COLUMNS)

@@ -64,7 +64,8 @@ def test_a_crowds_figures_can_be_read(league: Judgement) -> None:
     if len(league.facts) > 2:
         pytest.skip("two workloads have as crowded panels as nine")
     for name, figure in _draw(league).items():
-        assert figure is not None and flaws(figure) == [], name
+        assert figure is not None, name
+        assert flaws(figure) == [] and strays(figure) == [], name
 
 
 def test_the_sheet_is_full_and_no_text_leaves_its_frame(

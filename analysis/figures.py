@@ -7,12 +7,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import bars, curves, factors, headline, heat, profile_figure, sheet, style
+from analysis import bars, curves, factors, headline, heat, page, profile_figure, sheet, style
 from analysis.judgement import Judgement
 from common import files, progress
 
 # From how many figures on a bar says more than it disturbs.
 _PROGRESS_FROM = 20
+# The figures that have a version for telephones, and what they show.
+HEADLINES = {"time_to_target": "seconds", "steps_to_target": "steps"}
 # What each figure shows, by the start of its file's name, in the order of a report.
 CAPTIONS = {
     "summary": "Everything on one page.",
@@ -62,8 +64,10 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
     styles = style.entry_styles(judged.entries)
     made: dict[str, Callable[[], Figure | None]] = {
         "summary": lambda: sheet.summary_sheet(judged, styles),
-        "time_to_target": lambda: headline.headline(judged, "seconds", styles),
-        "steps_to_target": lambda: headline.headline(judged, "steps", styles),
+        **{
+            stem: functools.partial(headline.headline, judged, column, styles)
+            for stem, column in HEADLINES.items()
+        },
         "all_seconds": lambda: bars.time_to_target_bars(judged, "seconds", styles),
         "all_steps": lambda: bars.time_to_target_bars(judged, "steps", styles),
         "factors": lambda: factors.factor_plot(judged),
@@ -81,6 +85,10 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
             figure = make()
             if figure is not None:
                 paths.extend(style.save(figure, directory, stem))
+                if stem in HEADLINES:
+                    slim = headline.headline(judged, HEADLINES[stem], styles, narrow=True)
+                    assert slim is not None
+                    paths.extend(style.save(slim, directory, stem + page.NARROW, ["svg"]))
             if bar is not None:
                 bar.update()
     for old in directory.iterdir():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,10 +27,12 @@ _WIDTH = 7.6
 _NAME_SIZE, _LABEL_SIZE, _OTHERS_SIZE = 10.0, 9.0, 6.5
 # Inches between things that must not touch.
 _GAP = 0.08
-_ABOVE, _BELOW = 0.75, 0.75
-# A row's height in inches, and where in it the dots of others are, in heights below its middle.
-_ROW, _ROW_WITH_OTHERS, _OTHERS_AT = 0.52, 0.86, 0.26
+_ABOVE, _BELOW = 0.33, 0.75
+# Of the finding, in points, and inches of its lines and of its letters; of the notes' letters.
+_TITLE_SIZE, _TITLE_STEP, _TITLE_LETTER, _NOTE_LETTER = 11, 0.2, 0.103, 0.056
 _LINE_STEP = 0.17
+# A telephone's width, where everything is below each other.
+_NARROW_WIDTH = 4.3
 # What names stand on where lines cross behind them.
 _PATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _LONG_SECONDS = 7200
@@ -53,19 +56,75 @@ class _Pair:
         return self.styles[name]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Widths and heights in inches; heights within a row are counted from its upper end.
+
+    Attributes:
+      left, wide, right: of the names, the panel and the words; of margins if the page is narrow.
+      row: a row's height.
+      main, others: where the pair's dots and those of the others are.
+      words: where the first line of words is, if they are below the dots and not beside them.
+    """
+
+    left: float
+    wide: float
+    right: float
+    row: float
+    main: float
+    others: float
+    words: float | None
+
+    @property
+    def width(self) -> float:
+        """The page's width."""
+        return self.left + self.wide + self.right
+
+    def at(self, place: int, inches: float) -> float:
+        """Data coordinate of a height in the row of a place."""
+        return place - 0.5 + inches / self.row
+
+
+def _layout(names: Sequence[str], lines: Sequence[int], texts: Sequence[str],
+            crowded: bool, narrow: bool) -> _Layout:  # fmt: skip
+    """Fits names, dots and words in.
+
+    Args:
+      names: of the workloads.
+      lines: how many lines of words each row has.
+      texts: all words.
+      crowded: whether there are others than the two.
+      narrow: whether the page is a telephone's.
+    """
+    right = max(panels.inches(text, _LABEL_SIZE) for text in texts) + 2 * _GAP
+    if narrow:
+        words = 0.98 + 0.3 if crowded else 0.8
+        row = words + max(lines) * _LINE_STEP
+        wide = max(_NARROW_WIDTH - 4 * _GAP, right)
+        return _Layout(2 * _GAP, wide, 2 * _GAP, row, 0.53, 0.98, words)
+    left = max(panels.inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
+    wide = max(_WIDTH - left - right, 3.0)
+    if crowded:
+        return _Layout(left, wide, right, 0.86, 0.29, 0.65, None)
+    return _Layout(left, wide, right, 0.52, 0.26, 0.26, None)
+
+
 def hero_of(judged: Judgement) -> str | None:
     """The entry that a report is about: a Shampoo of ours, or the best one but the baseline."""
     others = [name for name in judged.entries if name != judged.baseline]
     return next((name for name in (*_HEROES, *others) if name in others), None)
 
 
-def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -> Figure | None:
+def headline(
+    judged: Judgement, column: str, styles: Mapping[str, EntryStyle], *, narrow: bool = False
+) -> Figure | None:
     """Times to target relative to the baseline's, and in figures; None without two to compare.
 
     Args:
       judged: the logs' judgement.
       column: `steps` or `seconds`.
       styles: of every submission.
+      narrow: whether it must be read on a telephone.
     """
     hero = hero_of(judged)
     table = relative(judged, column) if judged.baseline is not None and hero else pd.DataFrame()
@@ -73,34 +132,39 @@ def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -
         return None
     pair = _Pair(hero, judged.baseline, styles, column)
     rows = {str(name): part for name, part in table.groupby("workload", sort=False)}
-    others = set(table["submission"]) - {hero, judged.baseline}
-    height = _ROW_WITH_OTHERS if others else _ROW
-    total = height * len(rows) + _ABOVE + _BELOW
+    crowded = bool(set(table["submission"]) - {hero, judged.baseline})
     values = {
         (row.workload, row.submission): float(getattr(row, f"median_{column}"))
         for row in judged.cells.itertuples()
     }
     names = list(map(panels.shorten, rows))
-    words = {name: _words(part, name, values, pair) for name, part in rows.items()}
-    lines = [text for part in words.values() for text, _ in part]
-    left = max(panels.inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
-    right = max(panels.inches(line, _LABEL_SIZE) for line in lines) + 2 * _GAP
-    wide = max(_WIDTH - left - right, 3.0)
-    width = left + wide + right
+    words = [_words(part, name, values, pair) for name, part in rows.items()]
+    texts = [text for lines in words for text, _ in lines]
+    layout = _layout(names, list(map(len, words)), texts, crowded, narrow)
+    title = _wrapped(finding(judged, hero, column), layout.width, _TITLE_LETTER)
+    high = layout.row * len(rows)
+    total = high + _BELOW + _ABOVE + _TITLE_STEP * len(title.splitlines())
     with style.context(**{"font.size": _LABEL_SIZE}):
-        figure = Figure(figsize=(width, total))
-        axes = figure.add_axes(
-            (left / width, _BELOW / total, wide / width, height * len(rows) / total)
-        )
+        figure = Figure(figsize=(layout.width, total))
+        axes = panels.place(figure, (layout.left, _BELOW, layout.wide, high))
         limits = _limits(table)
-        _prepare(axes, names, limits, pair)
-        for place, (name, part) in enumerate(rows.items()):
-            middle = place - 0.16 if others else float(place)
-            _draw_row(axes, middle, part, words[name], pair, limits, height)
-            if others:
-                _draw_others(axes, place + _OTHERS_AT, part, pair, limits, (wide, height))
-        _write_frame(figure, axes, judged, table, pair, (width, total))
+        _prepare(axes, names, limits, pair, narrow)
+        for place, (lines, part) in enumerate(zip(words, rows.values(), strict=True)):
+            _write_words(axes, place, lines, layout)
+            _draw_row(axes, layout.at(place, layout.main), part, lines, pair, limits)
+            if crowded:
+                at = layout.at(place, layout.others)
+                _draw_others(axes, at, part, pair, limits, (layout.wide, layout.row))
+        panels.write(figure, title, (_GAP, total - 0.06), fontsize=_TITLE_SIZE, color=INK,
+                     fontweight="bold", linespacing=1.3)  # fmt: skip
+        _write_frame(figure, axes, table, pair)
     return figure
+
+
+def _wrapped(text: str, width: float, letter: float) -> str:
+    """Lines, each broken where it would leave a page; width and a letter's width in inches."""
+    letters = int((width - 2 * _GAP) / letter)
+    return "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
 
 
 def finding(judged: Judgement, hero: str, column: str) -> str:
@@ -183,10 +247,18 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     return low * (low / high) ** (0.08 if "bound" in set(known["kind"]) else 0), high
 
 
-def _prepare(axes: Axes, names: Sequence[str], limits: tuple[float, float], pair: _Pair) -> None:
-    """Rows for workloads, a stripe behind every second, and a line where the baseline is."""
+def _prepare(
+    axes: Axes, names: Sequence[str], limits: tuple[float, float], pair: _Pair, narrow: bool
+) -> None:
+    """Rows for workloads, lines between them, and a line where the baseline is."""
     panels.ratio_axis(axes.xaxis, *limits)
     axes.set_yticks(range(len(names)), names, fontsize=_NAME_SIZE)
+    if narrow:
+        axes.set_yticks([])
+        for place, name in enumerate(names):
+            look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "top"}
+            panels.annotate(axes, name, (0, place - 0.5), (0, -3), fontsize=_NAME_SIZE,
+                            fontweight="bold", color=INK, bbox=_PATCH, **look)  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, pad=72 * _GAP)
     axes.spines["left"].set_visible(False)
@@ -196,6 +268,19 @@ def _prepare(axes: Axes, names: Sequence[str], limits: tuple[float, float], pair
     axes.axvline(1.0, color=pair.look(pair.baseline).color, linewidth=1.6, zorder=1.5)
 
 
+def _write_words(axes: Axes, place: int, words: Sequence[tuple[str, str]], layout: _Layout) -> None:
+    """A row's words, beside or below its dots."""
+    middle = layout.main if layout.row < 0.6 else layout.row / 2 - 0.14
+    first = middle - (len(words) - 1) / 2 * _LINE_STEP
+    side, aside, look = 1, 72 * _GAP, {}
+    if layout.words is not None:
+        first, side, aside, look = layout.words, 0, 0.0, {"bbox": _PATCH}
+    for number, (text, color) in enumerate(words):
+        at = layout.at(place, first + number * _LINE_STEP)
+        panels.annotate(axes, text, (side, at), (aside, 0), xycoords=("axes fraction", "data"),
+                        va="center", color=color, fontsize=_LABEL_SIZE, **look)  # fmt: skip
+
+
 def _draw_row(
     axes: Axes,
     place: float,
@@ -203,14 +288,8 @@ def _draw_row(
     words: Sequence[tuple[str, str]],
     pair: _Pair,
     limits: tuple[float, float],
-    height: float,
 ) -> None:
-    """The two dots, the way from one to the other, and the words beside them."""
-    first = place - (len(words) - 1) / 2 * _LINE_STEP / height
-    for number, (text, color) in enumerate(words):
-        at = first + number * _LINE_STEP / height
-        panels.annotate(axes, text, (1, at), (72 * _GAP, 0), xycoords=("axes fraction", "data"),
-                        va="center", color=color, fontsize=_LABEL_SIZE)  # fmt: skip
+    """The two dots, and the way from one to the other."""
     said = tip(f"{rows['workload'].iloc[0]}: {'; '.join(text for text, _ in words)}")
     found = {str(row.submission): row for row in rows.itertuples()}
     base, hero = found[pair.baseline], found.get(pair.hero)
@@ -284,19 +363,8 @@ def _draw_others(
                 break
 
 
-def _write_frame(
-    figure: Figure,
-    axes: Axes,
-    judged: Judgement,
-    table: pd.DataFrame,
-    pair: _Pair,
-    inches: tuple[float, float],
-) -> None:
-    """Finding above; what is left and right of 1, and what the dots are, below."""
-    width, total = inches
-    left, top = _GAP / width, 1 - 0.06 / total
-    figure.text(left, top, finding(judged, pair.hero, pair.column), fontsize=11, va="top",
-                fontweight="bold", color=INK, linespacing=1.3)  # fmt: skip
+def _write_frame(figure: Figure, axes: Axes, table: pd.DataFrame, pair: _Pair) -> None:
+    """What is left and right of 1, and below what the dots are."""
     against = pair.look(pair.baseline)
     look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "fontsize": _LABEL_SIZE}
     aside = 72 * (0.58 * panels.inches(against.label, _LABEL_SIZE) + _GAP)
@@ -310,7 +378,9 @@ def _write_frame(
         notes += "; thin lines: 95% intervals"
     if (table["kind"].eq("bound") & (table["ratio"] < 1)).any():
         notes += f"; hollow: an upper bound, as {against.label} misses (1 is how long it ran)"
-    figure.text(left, 0.05 / total, f"{notes}.", fontsize=7, color=MUTED, va="bottom")
+    width, total = figure.get_size_inches()
+    notes = _wrapped(f"{notes}.", float(width), _NOTE_LETTER)
+    figure.text(_GAP / width, 0.05 / total, notes, fontsize=7, color=MUTED, va="bottom")
 
 
 def _counts(table: pd.DataFrame, pair: _Pair) -> Iterable[int]:

@@ -19,6 +19,8 @@ from common.cli import UserError
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = Path(__file__).with_suffix(".css")
 _TOP = "top"
+# What a figure's version for telephones is called beyond the figure's own name.
+NARROW = "_narrow"
 
 
 def page(text: str, directory: Path, title: str) -> str:
@@ -94,7 +96,12 @@ def _figure(image: Token, directory: Path, number: int) -> str:
     try:
         if path == drawing:
             text = path.read_text("utf-8")
-            return f'<div class="figure">{vector.inlined(text, f"f{number}", image.content)}</div>'
+            whole = vector.inlined(text, f"f{number}", image.content)
+            slim = path.with_stem(path.stem + NARROW)
+            if not slim.exists():
+                return f'<div class="figure">{whole}</div>'
+            small = vector.inlined(slim.read_text("utf-8"), f"n{number}", image.content)
+            return f'<div class="figure broad">{whole}</div><div class="figure slim">{small}</div>'
         content = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +87,7 @@ _RC: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
 }
 _MARGIN_INCHES = 0.08
+_SAVED: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,14 +186,16 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return small.getvalue()
 
 
-def save(figure: Figure, directory: Path, stem: str) -> list[Path]:
+def save(
+    figure: Figure, directory: Path, stem: str, formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
     """Writes `stem`.png (150 dpi) and `stem`.svg; the same figure gives the same bytes."""
     paths = []
     page = _lay_out(figure)
-    for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+    for suffix in formats:
         path, drawn = directory / f"{stem}.{suffix}", io.BytesIO()
         with context():
-            figure.savefig(drawn, format=suffix, bbox_inches=page, **options)
+            figure.savefig(drawn, format=suffix, bbox_inches=page, **_SAVED[suffix])
         content = drawn.getvalue()
         if suffix == "svg":
             content = svg.with_titles(content.decode()).encode()

@@ -28,9 +28,11 @@ def _texts(figure: Figure) -> list[str]:
     return [text for text, _ in texts(figure)]
 
 
-@pytest.mark.parametrize("column", ["steps", "seconds"])
-def test_no_text_covers_another_at_any_size(league: Judgement, column: str) -> None:
-    figure = _figure(league, column)
+@pytest.mark.parametrize(("column", "narrow"), [("steps", False), ("seconds", True)])
+def test_no_text_covers_another_at_any_size(league: Judgement, column: str, narrow: bool) -> None:
+    figure = headline(league, column, entry_styles(league.entries), narrow=narrow)
+    assert figure is not None
+    assert figure.get_size_inches()[0] < (5 if narrow else 10)
     assert flaws(figure) == [] and strays(figure) == []
     shown = _texts(figure)
     assert set(league.facts) <= set(shown)

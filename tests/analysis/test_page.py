@@ -66,6 +66,14 @@ def test_figures_share_no_names_and_take_the_pages_colours(tmp_path: Path) -> No
         assert made.count(f"{variable}: #") == 2, "a colour for each scheme"
 
 
+def test_a_figure_may_have_a_version_for_telephones(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_text(SVG)
+    assert page("![a](a.png)", tmp_path, "T").count("<svg") == 1
+    (tmp_path / "a_narrow.svg").write_text(SVG)
+    made = page("![a](a.png)", tmp_path, "T")
+    assert '<div class="figure broad"><svg' in made and '<div class="figure slim"><svg' in made
+
+
 def test_sections_are_listed_with_links_to_them(tmp_path: Path) -> None:
     made = page("# T\n\n## One & two\n\n### In\n\n## Top\n\n## One, two\n", tmp_path, "T")
     named = re.findall(r'<h2 id="([^"]*)">', made)

@@ -1,0 +1,22 @@
+"""Shampoo for JAX: gradient transformations in the style of optax, pure under `jax.jit`.
+
+>>> import jax
+>>> import jax.numpy as jnp
+>>> import optax
+>>> from submission.shampoo_jax import shampoo
+>>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+>>> optimizer = shampoo(learning_rate=1e-3, weight_decay=0.01)
+>>> state = optimizer.init(params)
+>>> grads = params
+>>> updates, state = jax.jit(optimizer.update)(grads, state, params)
+>>> params = optax.apply_updates(params, updates)
+
+Options, blocks and the order of refreshes are those of `plan`, so that the PyTorch version with the
+same arguments takes the same steps.
+"""
+
+from .options import static_arguments
+from .shampoo import scale_by_shampoo, shampoo
+from .states import ShampooState
+
+__all__ = ["ShampooState", "scale_by_shampoo", "shampoo", "static_arguments"]

@@ -1,0 +1,123 @@
+"""One step of a whole tree: gradients to directions for a learning rate of 1."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from . import diagonal, geometry, stack_step
+from .geometry import Layout
+from .options import Options
+from .refresh import Lanes, due_blocks
+from .states import ShampooState
+from .step import Step, begin
+
+
+def initial_state(layout: Layout, options: Options) -> ShampooState:
+    """State before the first step."""
+    stacks = {}
+    for spec in layout.specs:
+        block = stack_step.initial_block(spec, options.static, layout.dtype)
+        shape = (geometry.rows_of(spec, options.lanes), options.lanes)
+        stacks[geometry.stack_name(spec)] = {
+            name: jnp.broadcast_to(value, (*shape, *value.shape)) for name, value in block.items()
+        }
+    leaves = {}
+    for index in layout.diagonal:
+        names = ["first"]
+        if diagonal.has_second(options.static.diagonal):
+            names.append("second")
+        if options.static.momentum > 0:
+            names.append("velocity")
+        # Arrays of their own: buffers that are shared could not be donated.
+        leaves[str(index)] = {name: jnp.zeros(layout.shapes[index], layout.dtype) for name in names}
+    zero = jnp.zeros((), jnp.int32)
+    return ShampooState(zero, zero.copy(), zero.copy(), jnp.zeros((), layout.dtype), stacks, leaves)
+
+
+def directions(
+    grads: Sequence[Array], state: ShampooState, layout: Layout, options: Options
+) -> tuple[list[Array], ShampooState, Step]:
+    """Directions of all leaves, zero at a skipped step, and the new state.
+
+    Args:
+      grads: gradients of the leaves.
+      state: before the step.
+      layout: of the leaves.
+      options: of the transformation.
+    """
+    static = options.static
+    grads = [grad.astype(layout.dtype) for grad in grads]
+    # A gradient whose squares leave the dtype's range counts as not finite: its factors would.
+    finite = jnp.array(True)
+    for grad in grads:
+        finite &= jnp.isfinite(jnp.square(grad).sum())
+    step = begin(
+        finite,
+        state.calls,
+        state.count,
+        state.factor_weight,
+        options.rates,
+        static.factor_interval,
+    )
+    grads = [jnp.where(finite, grad, 0.0) for grad in grads]
+    updates = dict(enumerate(grads))
+    leaves = {}
+    for index in layout.diagonal:
+        updates[index], leaves[str(index)] = _step_leaf(
+            grads[index], state.leaves[str(index)], step, options
+        )
+    blocks, stacks = _step_stacks(grads, state, layout, step, options)
+    updates.update(geometry.unstacked(blocks, layout))
+    new = state._replace(
+        count=step.count,
+        calls=step.calls,
+        skipped=state.skipped + ~finite,
+        factor_weight=step.factor_weight,
+        stacks=stacks,
+        leaves=leaves,
+    )
+    ordered = [jnp.where(finite, updates[index], 0.0) for index in range(len(grads))]
+    return ordered, new, step
+
+
+def _step_leaf(
+    grad: Array, state: dict[str, Array], step: Step, options: Options
+) -> tuple[Array, dict[str, Array]]:
+    """The diagonal method's step of a leaf without factors."""
+    static, new = options.static, dict(state)
+    new["first"], average = diagonal.first_moment(state["first"], grad, step, static.nesterov)
+    second = None
+    if "second" in state:
+        second = diagonal.update_second(static.diagonal, state["second"], grad, step)
+        new["second"] = second
+    update = diagonal.direction(static.diagonal, average, second, step)
+    if "velocity" in state:
+        new["velocity"], update = diagonal.with_momentum(
+            state["velocity"], update, step, static.momentum, static.nesterov
+        )
+    return update, new
+
+
+def _step_stacks(
+    grads: Sequence[Array], state: ShampooState, layout: Layout, step: Step, options: Options
+) -> tuple[list[Array], dict[str, Any]]:
+    """Directions of all stacks, [rows, lanes, m, n], and their new states."""
+    static, lanes = options.static, options.lanes
+    names = [geometry.stack_name(spec) for spec in layout.specs]
+    due = due_blocks(layout.specs, step.calls, static.refresh_interval, static.refresh)
+    owners = [jnp.asarray(geometry.leaf_of_block(spec, lanes)) for spec in layout.specs]
+    blocks, states = stack_step.step_stacks(
+        layout.specs,
+        [state.stacks[name] for name in names],
+        [geometry.stacked(grads, layout, spec, lanes) for spec in layout.specs],
+        owners,
+        due,
+        Lanes(lanes, lanes, 0),
+        step,
+        static,
+        len(layout.shapes),
+        None,
+    )
+    return blocks, dict(zip(names, states, strict=True))

@@ -1,0 +1,192 @@
+"""Leaves of a tree become matrices, matrices blocks, and equal blocks one stack."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..plan.blocking import ParameterPlan, Part, StackSpec, parts_of, plan_parameter, stack_specs
+from ..plan.options import check, is_integer
+from .options import Options
+
+
+class Layout(NamedTuple):
+    """How the leaves of a tree are treated; shapes and options alone decide.
+
+    Attributes:
+      paths: the names of the leaves, as in "dense/kernel".
+      shapes: their shapes.
+      plans: one per leaf.
+      specs: the stacks of blocks with factors; a part's index is its leaf's.
+      diagonal: the leaves without factors.
+      dtype: of all state: float64 where a leaf is, else float32.
+    """
+
+    paths: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    plans: tuple[ParameterPlan, ...]
+    specs: tuple[StackSpec, ...]
+    diagonal: tuple[int, ...]
+    dtype: Any
+
+
+def layout_of(tree: Any, options: Options) -> Layout:
+    """The layout of the leaves of a tree of arrays.
+
+    Raises:
+      ValueError: if a leaf is not of a real floating dtype, or `matricize` or `batch_dims` does
+        not fit one.
+    """
+    pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
+    paths = tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
+    shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in pairs)
+    plans, parts, diagonal = [], [], []
+    for index, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
+        plan = plan_leaf(path, shape, options)
+        plans.append(plan)
+        if any(any(grid.sides) for grid in plan.grids):
+            parts.extend(parts_of(index, plan))
+        else:
+            diagonal.append(index)
+    dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
+    return Layout(paths, shapes, tuple(plans), tuple(stack_specs(parts)), tuple(diagonal), dtype)
+
+
+def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
+    dtypes = [jnp.result_type(leaf) for leaf in leaves]
+    for path, dtype in zip(paths, dtypes, strict=True):
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"parameters must be real floating-point arrays, got {dtype} at {path!r}; "
+                "optax.masked or optax.multi_transform can leave it out."
+            )
+    return jnp.result_type(jnp.float32, *dtypes)
+
+
+def plan_leaf(path: str, shape: tuple[int, ...], options: Options) -> ParameterPlan:
+    """How a leaf is matricised and cut.
+
+    Raises:
+      ValueError: if `matricize` or `batch_dims` does not fit the leaf.
+    """
+    batch, rows, columns = matrices_of(path, shape, options)
+    config = options.static
+    if min(rows, columns) <= 1:
+        return plan_parameter((batch * rows * columns,), config)
+    config = dataclasses.replace(config, matrix_dims="stack")
+    return plan_parameter((batch, rows, columns), config)
+
+
+def matrices_of(path: str, shape: tuple[int, ...], options: Options) -> tuple[int, int, int]:
+    """How many matrices a leaf is, and their rows and columns.
+
+    The first `batch_dims` dimensions count matrices: of layers that are scanned over, or experts.
+    `matricize` says how many of the others are rows. Without it those splits into two runs of
+    dimensions are compared, and the most nearly square one is taken, of equals the later: a kernel
+    [height, width, in, out] is [height * width * in, out], and attention's [in, heads, size] is
+    [in, heads * size].
+
+    Raises:
+      ValueError: if `matricize` or `batch_dims` does not fit the leaf.
+
+    >>> from submission.shampoo_jax.options import resolve
+    >>> matrices_of("kernel", (3, 3, 16, 32), resolve({}))
+    (1, 144, 32)
+    >>> matrices_of("scanned", (12, 64, 4, 16), resolve({"batch_dims": 1}))
+    (12, 64, 64)
+    """
+    batch_dims = options.batch_dims
+    if callable(batch_dims):
+        batch_dims = batch_dims(path, shape)
+        is_valid = is_integer(batch_dims) and 0 <= batch_dims <= len(shape)
+        what = f"an integer from 0 to {len(shape)} for {path!r} of shape {shape}"
+        check(is_valid, "batch_dims", batch_dims, what)
+    batch_dims = min(batch_dims, len(shape))
+    batch, inner = math.prod(shape[:batch_dims]), shape[batch_dims:]
+    if len(inner) < 2:
+        return batch, 1, math.prod(inner)
+    if options.matricize is not None:
+        split = options.matricize(path, shape)
+        is_valid = is_integer(split) and 1 <= split < len(inner)
+        what = f"an integer from 1 to {len(inner) - 1} for {path!r} of shape {shape}"
+        check(is_valid, "matricize", split, what)
+    else:
+        split = min(range(len(inner) - 1, 0, -1), key=lambda at: _elongation(inner, at))
+    return batch, math.prod(inner[:split]), math.prod(inner[split:])
+
+
+def _elongation(shape: tuple[int, ...], split: int) -> float:
+    short, long = sorted((math.prod(shape[:split]), math.prod(shape[split:])))
+    return long / max(short, 1)
+
+
+def stack_name(spec: StackSpec) -> str:
+    """The key of a stack in the state: its blocks' shape, and the side that is preconditioned.
+
+    >>> [stack_name(StackSpec(8, 4, (left, True), ())) for left in (True, False)]
+    ['8x4', '8x4_right']
+    """
+    suffix = {(True, False): "_left", (False, True): "_right"}.get(spec.sides, "")
+    return f"{spec.height}x{spec.width}{suffix}"
+
+
+def rows_of(spec: StackSpec, lanes: int) -> int:
+    """The first dimension of a stack's state [rows, lanes, ...]: enough for all blocks."""
+    return -(-spec.blocks // lanes)
+
+
+def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int) -> Array:
+    """The blocks of a stack, [rows, lanes, m, n] in the state's dtype, zeros behind the last.
+
+    Block g of the stack is at (g // lanes, g % lanes).
+    """
+    blocks = [_blocks(leaves[part.index], part) for part in spec.parts]
+    rows = rows_of(spec, lanes)
+    padding = rows * lanes - spec.blocks
+    if padding:
+        blocks.append(jnp.zeros((padding, spec.height, spec.width), layout.dtype))
+    whole = jnp.concatenate([block.astype(layout.dtype) for block in blocks])
+    return whole.reshape(rows, lanes, spec.height, spec.width)
+
+
+def _blocks(leaf: Array, part: Part) -> Array:
+    grid = part.grid
+    matrix = leaf.reshape(part.matrix_shape)
+    height, width = grid.rows * grid.height, grid.columns * grid.width
+    region = matrix[grid.row : grid.row + height, grid.column : grid.column + width]
+    region = region.reshape(grid.rows, grid.height, grid.columns, grid.width)
+    return region.transpose(0, 2, 1, 3).reshape(grid.blocks, grid.height, grid.width)
+
+
+def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
+    """The leaves, by index, whose blocks are in `stacks`, [rows, lanes, m, n] each."""
+    regions: dict[int, dict[tuple[int, int], Array]] = {}
+    for spec, stack in zip(layout.specs, stacks, strict=True):
+        blocks = stack.reshape(-1, spec.height, spec.width)
+        for part in spec.parts:
+            grid = part.grid
+            own = blocks[part.offset : part.offset + grid.blocks]
+            own = own.reshape(grid.rows, grid.columns, grid.height, grid.width)
+            own = own.transpose(0, 2, 1, 3)
+            region = own.reshape(grid.rows * grid.height, grid.columns * grid.width)
+            regions.setdefault(part.index, {})[grid.row, grid.column] = region
+    leaves = {}
+    for index, parts in regions.items():
+        bands = itertools.groupby(sorted(parts), key=lambda at: at[0])
+        rows = [jnp.concatenate([parts[at] for at in band], axis=1) for _, band in bands]
+        leaves[index] = jnp.concatenate(rows).reshape(layout.shapes[index])
+    return leaves
+
+
+def leaf_of_block(spec: StackSpec, lanes: int) -> Any:
+    """The leaf that each block of a stack belongs to, int32 [rows, lanes]; 0 behind the last."""
+    numbers = np.zeros(rows_of(spec, lanes) * lanes, np.int32)
+    for part in spec.parts:
+        numbers[part.offset : part.offset + part.grid.blocks] = part.index
+    return numbers.reshape(-1, lanes)

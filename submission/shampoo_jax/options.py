@@ -1,0 +1,161 @@
+"""Arguments of the JAX transformations: what fixes the state, and numbers that may be traced."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from ..plan.options import ShampooOptions, check, check_choice, is_integer
+
+Number = Any  # a Python number or a scalar `jax.Array`, traced or not
+
+# Numbers that may be traced and change between steps; `ShampooOptions` sees its defaults instead.
+_TRACEABLE = ("eps", "weight_decay", "damping", "averaging_decay", "averaging_beta")
+# Names that are no fields of `ShampooOptions`.
+_OWN = ("learning_rate", "b1", "b2", "mask", "matricize", "batch_dims", "lanes", "mesh", "axis")
+ROOT_SOLVERS = ("auto", "eigh")
+
+_STATIC = (
+    *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
+    *("factor_interval", "grafting", "grafting_scope", "nesterov", "momentum", "averaging"),
+    *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
+    *("matricize", "batch_dims", "root_solver", "lanes", "mesh", "axis"),
+)
+
+
+def static_arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments that `optax.inject_hyperparams` must not turn into arrays.
+
+    They decide what state there is and how a step is compiled.
+
+    Args:
+      function: `shampoo`, or another of this package.
+
+    >>> import optax
+    >>> from submission.shampoo_jax import shampoo
+    >>> static = static_arguments(shampoo)
+    >>> optimizer = optax.inject_hyperparams(shampoo, static_args=static)(learning_rate=1e-3)
+    """
+    names = inspect.signature(function).parameters
+    return tuple(name for name in _STATIC if name in names)
+
+
+class Rates(NamedTuple):
+    """Numbers that a step reads; Python numbers or scalar arrays, which may be traced.
+
+    Attributes:
+      learning_rate: a number, or a schedule that takes the number of steps before this one.
+      b1, b2, eps, weight_decay, damping, averaging_decay, averaging_beta: see `ShampooOptions`,
+        the first two being its `betas`.
+    """
+
+    learning_rate: Any
+    b1: Number
+    b2: Number
+    eps: Number
+    weight_decay: Number
+    damping: Number
+    averaging_decay: Number
+    averaging_beta: Number
+
+
+class Options(NamedTuple):
+    """Validated arguments.
+
+    Attributes:
+      static: what is decided when a step is traced.
+      rates: what a step reads.
+      matricize, batch_dims: see `geometry.matrices_of`.
+      lanes: second dimension of the stacks' state, along which it may be sharded.
+      mesh, axis: devices, and the axis or axes of theirs among which the lanes are divided; None
+        for no division.
+    """
+
+    static: ShampooOptions
+    rates: Rates
+    matricize: Callable[[str, tuple[int, ...]], int] | None
+    batch_dims: int | Callable[[str, tuple[int, ...]], int]
+    lanes: int
+    mesh: Any
+    axis: Any
+
+
+def resolve(arguments: Mapping[str, Any]) -> Options:
+    """Validates the arguments of a public function.
+
+    Args:
+      arguments: by name; those of `ShampooOptions`, with "b1" and "b2" for its betas and
+        "learning_rate" for its lr, and those of `Options`. What is missing has its default.
+
+    Raises:
+      ValueError: if a value is out of range; the message names the argument.
+    """
+    given = dict(arguments)
+    for name in _STATIC:
+        if isinstance(given.get(name), jax.Array):
+            raise ValueError(
+                f"{name} decides how a step is compiled and must be a Python value, got an array. "
+                "Give optax.inject_hyperparams static_args=static_arguments(...) of the function."
+            )
+    own = {name: given.pop(name, None) for name in _OWN}
+    _check_rate(own["learning_rate"])
+    traced = {
+        name: given.pop(name) for name in _TRACEABLE if isinstance(given.get(name), jax.Array)
+    }
+    for name, value in traced.items():
+        _check_scalar(name, value)
+    betas = tuple(
+        _checked_beta(name, own[name], default)
+        for name, default in zip(("b1", "b2"), ShampooOptions.betas, strict=True)
+    )
+    check_choice("root_solver", given.get("root_solver", "auto"), ROOT_SOLVERS)
+    b1, b2 = (0.5 if isinstance(beta, jax.Array) else beta for beta in betas)
+    static = ShampooOptions(betas=(b1, b2), **given)
+    numbers = {name: traced.get(name, getattr(static, name)) for name in _TRACEABLE}
+    rates = Rates(own["learning_rate"], *betas, **numbers)
+    return Options(static, rates, *_checked_geometry(own), **_checked_division(own))
+
+
+def _check_rate(value: Any) -> None:
+    if value is None or callable(value):
+        return
+    if isinstance(value, jax.Array):
+        _check_scalar("learning_rate", value)
+        return
+    is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_valid = is_valid and math.isfinite(value) and value >= 0
+    check(is_valid, "learning_rate", value, "a finite number >= 0 or a schedule")
+
+
+def _check_scalar(name: str, value: Any) -> None:
+    check(value.ndim == 0, name, tuple(value.shape), "a number or a scalar array")
+
+
+def _checked_beta(name: str, value: Any, default: float) -> Number:
+    if value is None:
+        return default
+    if isinstance(value, jax.Array):
+        _check_scalar(name, value)
+        return value
+    is_valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
+    check(is_valid, name, value, "a number in [0, 1)")
+    return value
+
+
+def _checked_geometry(own: Mapping[str, Any]) -> tuple[Any, Any]:
+    matricize, batch_dims = own["matricize"], own["batch_dims"]
+    batch_dims = 0 if batch_dims is None else batch_dims
+    what = "None or a function of a leaf's path and shape"
+    check(matricize is None or callable(matricize), "matricize", matricize, what)
+    is_valid = callable(batch_dims) or (is_integer(batch_dims) and batch_dims >= 0)
+    what = "an integer >= 0 or a function of a leaf's path and shape"
+    check(is_valid, "batch_dims", batch_dims, what)
+    return matricize, batch_dims
+
+
+def _checked_division(own: Mapping[str, Any]) -> dict[str, Any]:
+    lanes = 1 if own["lanes"] is None else own["lanes"]
+    check(is_integer(lanes) and lanes >= 1, "lanes", lanes, "None or an integer >= 1")
+    return {"lanes": lanes, "mesh": None, "axis": None}

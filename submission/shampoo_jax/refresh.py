@@ -1,0 +1,129 @@
+"""Which blocks of a stack are refreshed at a step, and the loop over them; traced.
+
+The order and the phases come from `plan.refresh`; a step looks its range up in a table, so that
+whatever is due costs one compiled body and a loop whose length is read from the device.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ..plan.blocking import StackSpec
+from ..plan.refresh import RefreshSchedule
+
+Blocks = dict[str, Array]
+
+
+class Due(NamedTuple):
+    """Blocks [start, stop) of a stack whose factor of one side is refreshed; int32 scalars."""
+
+    start: Array
+    stop: Array
+
+
+class Lanes(NamedTuple):
+    """Which part of a stack's lanes a device holds: `local` of `total`, from `first` on."""
+
+    total: int
+    local: int
+    first: Array | int
+
+
+def due_blocks(
+    specs: Sequence[StackSpec], calls: Array, interval: int, mode: str
+) -> list[dict[int, Due]]:
+    """What is due in each stack, by side.
+
+    Args:
+      specs: all stacks.
+      calls: the step's number, from 1, int32.
+      interval: steps between two refreshes of a factor.
+      mode: "staggered" or "together".
+    """
+    early = (calls < interval) & (calls & (calls - 1) == 0)
+    tables = _tables(tuple(specs), interval, mode)
+    phase = calls % interval
+    due: list[dict[int, Due]] = []
+    for number, spec in enumerate(specs):
+        due.append({})
+        for side in (0, 1):
+            if spec.sides[side]:
+                start, stop = (jnp.asarray(bound)[phase] for bound in tables[number, side])
+                due[-1][side] = Due(
+                    jnp.where(early, 0, start).astype(jnp.int32),
+                    jnp.where(early, spec.blocks, stop).astype(jnp.int32),
+                )
+    return due
+
+
+@functools.lru_cache(maxsize=64)
+def _tables(
+    specs: tuple[StackSpec, ...], interval: int, mode: str
+) -> Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """First blocks and those after the last, int32 [interval], of each (stack, side) by phase."""
+    tables = {
+        (number, side): (np.zeros(interval, np.int32), np.zeros(interval, np.int32))
+        for number in range(len(specs))
+        for side in (0, 1)
+    }
+    if not specs:
+        return tables
+    schedule = RefreshSchedule(specs)
+    for phase in range(interval):
+        # No step of the second interval is an early one.
+        for due in schedule.due(interval + phase, interval, mode):
+            starts, stops = tables[due.stack, due.side]
+            starts[phase], stops[phase] = due.start, due.stop
+    return tables
+
+
+def refresh_blocks(
+    state: Blocks,
+    names: Sequence[str],
+    due: Due,
+    lanes: Lanes,
+    body: Callable[[Blocks], Blocks],
+) -> Blocks:
+    """Replaces parts of a stack's state by what `body` makes of them, block by block where due.
+
+    Args:
+      state: arrays [rows * lanes.local, ...].
+      names: of what `body` changes.
+      due: the blocks.
+      lanes: those of this device; blocks of other lanes are passed over.
+      body: takes the state of one block without the leading dimension, all of it, and returns
+        what `names` names.
+
+    Returns:
+      The state, changed where due.
+    """
+
+    def trip(number: Array, changed: Blocks) -> Blocks:
+        row, lane = number // lanes.total, number % lanes.total - lanes.first
+        is_own = (lane >= 0) & (lane < lanes.local)
+        index = (row * lanes.local + jnp.clip(lane, 0, lanes.local - 1)).astype(jnp.int32)
+        whole = {**state, **changed}
+        block = {
+            name: lax.dynamic_index_in_dim(array, index, keepdims=False)
+            for name, array in whole.items()
+        }
+
+        def work(block: Blocks) -> Blocks:
+            new = body(block)
+            return {name: new[name].astype(block[name].dtype) for name in names}
+
+        if lanes.local < lanes.total:
+            new = lax.cond(is_own, work, lambda block: {n: block[n] for n in names}, block)
+        else:
+            new = work(block)
+        return {
+            name: lax.dynamic_update_index_in_dim(array, new[name], index, 0)
+            for name, array in changed.items()
+        }
+
+    changed: Any = lax.fori_loop(due.start, due.stop, trip, {name: state[name] for name in names})
+    return {**state, **changed}

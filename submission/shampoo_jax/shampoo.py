@@ -1,0 +1,131 @@
+"""Shampoo as optax has optimizers: `shampoo`, and its direction alone."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import optax
+
+from ..plan.options import DecayMode, Grafting, GraftingScope, Method, Oversize, Refresh
+from . import transformation
+from .options import Number, resolve
+
+Split = Callable[[str, tuple[int, ...]], int]
+
+
+def scale_by_shampoo(
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    *,
+    method: Method = "shampoo",
+    exponent: float | None = None,
+    damping: Number = 1e-6,
+    refresh_interval: int = 10,
+    refresh: Refresh = "staggered",
+    factor_interval: int = 1,
+    grafting: Grafting | Literal["auto"] | None = "auto",
+    grafting_scope: GraftingScope = "block",
+    nesterov: bool = False,
+    momentum: float = 0.0,
+    block_size: int = 1024,
+    block_aspect: float = 1.0,
+    table: bool | Literal["auto"] = "auto",
+    max_dim: int = 16384,
+    table_aspect: float = 8.0,
+    oversize: Oversize = "diagonal",
+    max_aspect: float = 32.0,
+    matricize: Split | None = None,
+    batch_dims: int | Split = 0,
+    root_solver: str = "auto",
+    lanes: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Gradients to Shampoo's directions, for a learning rate of 1 and without weight decay.
+
+    A gradient that is not finite gives an update of zeros and leaves the state as it was but for
+    its counters; what follows in a chain, decay and schedules among it, does not know of it.
+    `shampoo` has both inside.
+
+    Args:
+      b1, b2: EMA weights of the first moment, and of factors and second moments; the `betas` of
+        `plan.options.ShampooOptions`, which documents all that is not here.
+      lanes: second dimension of the state of stacks, see `ShampooState`; None for 1.
+      matricize: takes a leaf's path, as in "dense/kernel", and shape and returns how many
+        dimensions behind the batch are rows; None for the most nearly square split.
+      batch_dims: how many leading dimensions count matrices, as of layers that are scanned over;
+        an integer for all leaves, or a function as for `matricize`.
+      root_solver: "eigh" or "auto", which is the same.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+    >>> transformation = optax.chain(scale_by_shampoo(), optax.scale_by_learning_rate(1e-3))
+    >>> state = transformation.init(params)
+    >>> updates, state = jax.jit(transformation.update)(params, state)
+    >>> sorted(updates), state[0].count.item()
+    (['bias', 'kernel'], 1)
+    """
+    return transformation.direction_only(resolve(locals()))
+
+
+def shampoo(
+    learning_rate: Number | optax.Schedule,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
+    mask: Any = None,
+    *,
+    method: Method = "shampoo",
+    decay_mode: DecayMode = "decoupled",
+    exponent: float | None = None,
+    damping: Number = 1e-6,
+    refresh_interval: int = 10,
+    refresh: Refresh = "staggered",
+    factor_interval: int = 1,
+    grafting: Grafting | Literal["auto"] | None = "auto",
+    grafting_scope: GraftingScope = "block",
+    nesterov: bool = False,
+    momentum: float = 0.0,
+    block_size: int = 1024,
+    block_aspect: float = 1.0,
+    table: bool | Literal["auto"] = "auto",
+    max_dim: int = 16384,
+    table_aspect: float = 8.0,
+    oversize: Oversize = "diagonal",
+    max_aspect: float = 32.0,
+    matricize: Split | None = None,
+    batch_dims: int | Split = 0,
+    root_solver: str = "auto",
+    lanes: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Shampoo with its learning rate and decay: what `submission.shampoo.Shampoo` is for PyTorch.
+
+    With equal arguments and gradients the weights are those of the PyTorch version. Matrices are
+    preconditioned block by block, and their steps have the length of AdamW's; vectors, scalars and
+    tables take AdamW's step. A gradient that is not finite changes neither weights nor state but
+    for the counters `calls` and `skipped`.
+
+    Args:
+      learning_rate: a number, or a schedule of the finite gradients before the step.
+      weight_decay: its strength, see `decay_mode`; 0, not AdamW's.
+      mask: which leaves decay, as in `optax.adamw`.
+      b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+    >>> optimizer = shampoo(1e-3, weight_decay=0.01)
+    >>> state = optimizer.init(params)
+    >>> grads = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}
+    >>> updates, state = jax.jit(optimizer.update)(grads, state, params)
+    >>> abs(optax.apply_updates(params, updates)["bias"] + 1e-3).max().item() < 1e-8
+    True
+    """
+    arguments = locals()
+    return transformation.complete(resolve(arguments), arguments["mask"])

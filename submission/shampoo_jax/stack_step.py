@@ -1,0 +1,154 @@
+"""One step of the blocks that a device holds: gradients in, directions out."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ..plan.blocking import StackSpec
+from ..plan.options import ShampooOptions
+from . import diagonal
+from .linalg import frobenius
+from .preconditioners import InverseRoot, Preconditioner
+from .refresh import Blocks, Due, Lanes
+from .step import Step
+
+_METHODS: dict[str, type[Preconditioner]] = {"shampoo": InverseRoot}
+
+
+def preconditioner(spec: StackSpec, options: ShampooOptions) -> Preconditioner:
+    """The chosen method for a stack."""
+    return _METHODS[options.method](spec, options)
+
+
+def initial_block(spec: StackSpec, options: ShampooOptions, dtype: jnp.dtype) -> Blocks:
+    """The state of one block, without leading dimensions."""
+    zeros = jnp.zeros((spec.height, spec.width), dtype)
+    state = {**preconditioner(spec, options).initial(dtype), "first": zeros}
+    if diagonal.has_second(options.graft):
+        state["second"] = zeros
+    if options.momentum > 0:
+        state["velocity"] = zeros
+    return state
+
+
+def step_stacks(
+    specs: Sequence[StackSpec],
+    states: Sequence[Blocks],
+    grads: Sequence[Array],
+    owners: Sequence[Array],
+    due: Sequence[dict[int, Due]],
+    lanes: Lanes,
+    step: Step,
+    options: ShampooOptions,
+    leaves: int,
+    axis: str | tuple[str, ...] | None,
+) -> tuple[list[Array], list[Blocks]]:
+    """Advances all stacks.
+
+    Args:
+      specs: of the stacks.
+      states: their state, arrays [rows, lanes.local, ...].
+      grads: gradients [rows, lanes.local, m, n], zero at a skipped step.
+      owners: the leaf of each block, int32 [rows, lanes.local].
+      due: see `refresh.due_blocks`.
+      lanes: those of this device.
+      step, options: of the transformation.
+      leaves: number of leaves of the tree.
+      axis: mesh axes among which the lanes are divided; None for none.
+
+    Returns:
+      Directions for a learning rate of 1, [rows, lanes.local, m, n], and the new states.
+    """
+    directions: list[Array] = []
+    magnitudes: list[Array | None] = []
+    news: list[Blocks] = []
+    for spec, state, grad, ranges in zip(specs, states, grads, due, strict=True):
+        flat = {name: _merged(array) for name, array in state.items()}
+        direction, magnitude, new = _direction(
+            spec, flat, _merged(grad), ranges, lanes, step, options
+        )
+        directions.append(direction)
+        magnitudes.append(magnitude)
+        news.append(new)
+    norms = [
+        None if magnitude is None else (frobenius(direction), frobenius(magnitude))
+        for direction, magnitude in zip(directions, magnitudes, strict=True)
+    ]
+    if options.grafting_scope == "layer":
+        norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axis)
+    for number, (update, magnitude) in enumerate(zip(directions, magnitudes, strict=True)):
+        pair = norms[number]
+        if magnitude is not None and pair is not None:
+            update = diagonal.grafted(update, magnitude, pair)
+        else:
+            is_finite = jnp.isfinite(frobenius(update))[:, None, None]
+            update = jnp.where(is_finite, update / step.correction1, 0.0)
+        if options.momentum > 0:
+            news[number]["velocity"], update = diagonal.with_momentum(
+                news[number]["velocity"], update, step, options.momentum, options.nesterov
+            )
+        directions[number] = update
+    shape = (-1, lanes.local)
+    states = [
+        {name: array.reshape(*shape, *array.shape[1:]) for name, array in new.items()}
+        for new in news
+    ]
+    return [update.reshape(*shape, *update.shape[1:]) for update in directions], states
+
+
+def _merged(array: Array) -> Array:
+    """[rows, lanes, ...] as [rows * lanes, ...]."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _direction(
+    spec: StackSpec,
+    state: Blocks,
+    grad: Array,
+    due: dict[int, Due],
+    lanes: Lanes,
+    step: Step,
+    options: ShampooOptions,
+) -> tuple[Array, Array | None, Blocks]:
+    """S, the grafted method's D or None, and the new state; arrays [K, ...]."""
+    method = preconditioner(spec, options)
+    state = method.update_factors(state, grad, step)
+    state = method.refresh(state, due, lanes, step)
+    rotated = method.to_basis(state, grad)
+    state = method.update_moments(state, rotated, step)
+    first, average = diagonal.first_moment(state["first"], rotated, step, options.nesterov)
+    state = {**state, "first": first}
+    magnitude = None
+    if options.graft is not None:
+        second = None
+        if "second" in state:
+            second = diagonal.update_second(options.graft, state["second"], grad, step)
+            state["second"] = second
+        in_parameter_basis = method.from_basis(state, average)
+        magnitude = diagonal.direction(options.graft, in_parameter_basis, second, step)
+    return method.direction(state, average, step), magnitude, state
+
+
+def _over_layers(
+    norms: Sequence[tuple[Array, Array] | None],
+    owners: Sequence[Array],
+    leaves: int,
+    axis: str | tuple[str, ...] | None,
+) -> list[tuple[Array, Array] | None]:
+    """Norms of the leaves that blocks belong to, in place of those of the blocks."""
+    totals = None
+    for pair, owner in zip(norms, owners, strict=True):
+        if pair is not None:
+            squares = jnp.square(jnp.stack(pair, axis=-1))
+            totals = jnp.zeros((leaves, 2), squares.dtype) if totals is None else totals
+            totals = totals.at[owner].add(squares)
+    if totals is None:
+        return list(norms)
+    if axis is not None:
+        totals = lax.psum(totals, axis)
+    totals = jnp.sqrt(totals)
+    return [
+        None if pair is None else (totals[owner, 0], totals[owner, 1])
+        for pair, owner in zip(norms, owners, strict=True)
+    ]

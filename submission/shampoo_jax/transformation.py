@@ -1,0 +1,117 @@
+"""Transformations in optax's sense: pure `init` and `update`, made from validated options."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from . import core, geometry
+from .options import Options
+from .states import ShampooState
+from .step import Step
+
+
+def direction_only(options: Options) -> optax.GradientTransformationExtraArgs:
+    """Gradients to directions for a learning rate of 1, which are to be subtracted."""
+
+    def init(params: Any) -> ShampooState:
+        return core.initial_state(geometry.layout_of(params, options), options)
+
+    def update(
+        updates: Any, state: ShampooState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, ShampooState]:
+        del extra_args
+        grads, structure = jax.tree.flatten(updates)
+        layout = geometry.layout_of(updates if params is None else params, options)
+        directions, state, _ = core.directions(grads, state, layout, options)
+        dtypes = grads if params is None else jax.tree.leaves(params)
+        return jax.tree.unflatten(structure, _cast(directions, dtypes)), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraArgs:
+    """Gradients to what is to be added to the parameters: with learning rate and decay.
+
+    Both are part of one transformation, for a skipped step to decay nothing and to leave the
+    schedule where it was.
+
+    Args:
+      options: with a learning rate.
+      mask: as in `optax.adamw`: which leaves decay; a tree of booleans, a prefix of one, or a
+        function that makes one of the parameters. None for all.
+    """
+    static, rates = options.static, options.rates
+    decays = not (isinstance(rates.weight_decay, (int, float)) and rates.weight_decay == 0)
+    needs_params = decays
+
+    def init(params: Any) -> ShampooState:
+        state = core.initial_state(geometry.layout_of(params, options), options)
+        if static.decay_mode == "independent":
+            rate = _rate(rates.learning_rate, state.count)
+            state = state._replace(peak_rate=jnp.asarray(rate, state.factor_weight.dtype))
+        return state
+
+    def update(
+        updates: Any, state: ShampooState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, ShampooState]:
+        del extra_args
+        if params is None and needs_params:
+            raise ValueError("update needs params: weights decay or are averaged.")
+        grads, structure = jax.tree.flatten(updates)
+        tree = updates if params is None else params
+        layout, weights = geometry.layout_of(tree, options), jax.tree.leaves(tree)
+        wide = [weight.astype(layout.dtype) for weight in weights]
+        strengths = _strengths(rates.weight_decay, mask, params) if decays else [0.0] * len(wide)
+        if decays and static.decay_mode == "l2":
+            grads = [
+                grad + strength * weight
+                for grad, strength, weight in zip(grads, strengths, wide, strict=True)
+            ]
+        rate = _rate(rates.learning_rate, state.count)
+        directions, state, step = core.directions(grads, state, layout, options)
+        moves = [-rate * direction for direction in directions]
+        if static.decay_mode == "independent":
+            assert state.peak_rate is not None
+            peak = jnp.maximum(state.peak_rate, rate)
+            state = state._replace(peak_rate=peak)
+            rate = rate / jnp.where(peak > 0, peak, 1.0)
+        if decays and static.decay_mode != "l2":
+            moves = _decayed(moves, wide, strengths, rate, step)
+        return jax.tree.unflatten(structure, _cast(moves, weights)), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _rate(learning_rate: Any, count: Array) -> Any:
+    return learning_rate(count) if callable(learning_rate) else learning_rate
+
+
+def _strengths(weight_decay: Any, mask: Any, params: Any) -> list[Any]:
+    """The strength of each leaf's decay."""
+    if mask is None:
+        return [weight_decay] * len(jax.tree.leaves(params))
+    chosen = mask(params) if callable(mask) else mask
+    spread = jax.tree.map(lambda flag, leaves: jax.tree.map(lambda _: flag, leaves), chosen, params)
+    return [weight_decay * flag for flag in jax.tree.leaves(spread)]
+
+
+def _decayed(
+    moves: Sequence[Array],
+    weights: Sequence[Array],
+    strengths: Sequence[Any],
+    rate: Any,
+    step: Step,
+) -> list[Array]:
+    shrink = jnp.where(step.finite, rate, 0.0)
+    return [
+        move - (shrink * strength).astype(move.dtype) * weight
+        for move, strength, weight in zip(moves, strengths, weights, strict=True)
+    ]
+
+
+def _cast(values: Sequence[Array], like: Sequence[Array]) -> list[Array]:
+    return [value.astype(other.dtype) for value, other in zip(values, like, strict=True)]

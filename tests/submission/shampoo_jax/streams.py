@@ -1,0 +1,123 @@
+"""Random gradients for both frameworks, and how far their weights end up from one another."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+
+jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
+
+import jax.numpy as jnp
+import optax
+
+from submission.shampoo_jax import shampoo
+from submission.shampoo_jax.geometry import matrices_of
+from submission.shampoo_jax.options import resolve
+
+# A vector, a scalar, a matrix of several blocks, a convolution's kernel, a table.
+SHAPES = ((7,), (), (9, 4), (1, 2, 2, 8), (70, 3))
+OPTIONS = {
+    "block_size": 5,
+    "max_dim": 64,
+    "damping": 1e-3,
+    "refresh_interval": 3,
+    "weight_decay": 0.1,
+}
+BETAS = (0.9, 0.99)
+LR = 0.01
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Arrays and operations of JAX may be in float64."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:
+        from jax.experimental import enable_x64 as enable
+    with enable(True):
+        yield
+
+
+def draw(seed: int, shapes: Any = SHAPES) -> list[np.ndarray]:
+    """Arrays whose scales differ."""
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.normal(size=shape)) * np.exp(rng.normal()) for shape in shapes]
+
+
+def stepping(transformation: Any) -> Any:
+    """A compiled step: (weights, state, gradients) to weights and state."""
+
+    @jax.jit
+    def step(weights: Any, state: Any, grads: Any) -> Any:
+        updates, state = transformation.update(grads, state, weights)
+        return optax.apply_updates(weights, updates), state
+
+    return step
+
+
+def worst_difference(
+    options: dict[str, Any] | None = None,
+    steps: int = 60,
+    shapes: Any = SHAPES,
+    spoilt: Collection[int] = (5, 20),
+    make: Any = shampoo,
+    **only_jax: Any,
+) -> float:
+    """The largest difference of a weight between the frameworks, over all steps, in float64.
+
+    Args:
+      options: of both, besides `OPTIONS`, with "lr" and "betas" as in PyTorch.
+      spoilt: steps whose gradients have a NaN.
+      make: JAX's function.
+      only_jax: further arguments of it.
+    """
+    options = {**OPTIONS, **(options or {})}
+    lr, betas = options.pop("lr", LR), options.pop("betas", BETAS)
+    with double_precision():
+        transformation = make(lr, *betas, **options, **only_jax)
+        return _worst(
+            transformation, Shampoo, {"lr": lr, "betas": betas, **options}, steps, shapes, spoilt
+        )
+
+
+def _worst(
+    transformation: Any, peer: Any, peer_options: Any, steps: int, shapes: Any, spoilt: Any
+) -> float:
+    start = draw(0, shapes)
+    weights = [jnp.asarray(value) for value in start]
+    state, step = transformation.init(weights), stepping(transformation)
+    twins = [torch.nn.Parameter(torch.as_tensor(as_matrix(value))) for value in start]
+    optimizer = peer(twins, **peer_options)
+    worst = 0.0
+    for number in range(steps):
+        grads = draw(number + 1, shapes)
+        if number in spoilt:
+            grads[2].flat[3] = np.nan
+        for twin, grad in zip(twins, grads, strict=True):
+            twin.grad = torch.as_tensor(as_matrix(grad))
+        optimizer.step()
+        weights, state = step(weights, state, [jnp.asarray(grad) for grad in grads])
+        worst = max(worst, difference(weights, twins))
+    assert state.skipped == len(spoilt)
+    return worst
+
+
+def as_matrix(value: np.ndarray) -> np.ndarray:
+    """A copy, a kernel of four dimensions as the matrix that JAX's version takes it for."""
+    if value.ndim < 3:
+        return value.copy()
+    return value.reshape(matrices_of("", value.shape, resolve({}))[1:]).copy()
+
+
+def difference(weights: Any, twins: Any) -> float:
+    """The largest, over all weights."""
+    pairs = zip(weights, twins, strict=True)
+    return max(
+        float(np.abs(as_matrix(np.asarray(weight)) - twin.detach().numpy()).max())
+        for weight, twin in pairs
+    )

@@ -1,0 +1,118 @@
+"""What users of optax and of flax expect of a transformation."""
+
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from submission.shampoo_jax import scale_by_shampoo, shampoo, static_arguments
+
+PARAMS = {"dense": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
+
+
+def test_state_is_arrays_under_string_keys_and_keeps_its_structure():
+    optimizer = shampoo(0.1, momentum=0.5)
+    state = optimizer.init(PARAMS)
+    _, after = jax.jit(optimizer.update)(PARAMS, state, PARAMS)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert isinstance(old, jax.Array)
+        assert (old.shape, old.dtype) == (new.shape, new.dtype)
+    keys = [key for path, _ in jax.tree.leaves_with_path(state) for key in path]
+    assert all(isinstance(key.key, str) for key in keys if hasattr(key, "key"))
+    assert optax.tree_utils.tree_get(after, "count") == 1
+
+
+def test_a_step_compiles_once_and_its_state_can_be_donated():
+    optimizer = shampoo(optax.constant_schedule(0.1), weight_decay=0.1)
+    update = jax.jit(optimizer.update, donate_argnums=1)
+    state = optimizer.init(PARAMS)
+    for _ in range(3):
+        _, state = update(PARAMS, state, PARAMS)
+    assert update._cache_size() == 1
+    assert state.count == 3
+
+
+def test_short_parameters_get_short_updates_from_exact_state():
+    params = {"kernel": jnp.ones((4, 3), jnp.bfloat16)}
+    optimizer = shampoo(0.1)
+    updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+    assert updates["kernel"].dtype == jnp.bfloat16
+    assert state.stacks["4x3"]["left"].dtype == jnp.float32
+
+
+def test_hyperparameters_can_be_injected():
+    injected = optax.inject_hyperparams(shampoo, static_args=static_arguments(shampoo))(
+        learning_rate=optax.linear_schedule(0.1, 0.0, 10), b1=0.8, weight_decay=0.1
+    )
+    plain = shampoo(0.1, b1=0.8, weight_decay=0.1)
+    one, _ = jax.jit(injected.update)(PARAMS, injected.init(PARAMS), PARAMS)
+    other, _ = jax.jit(plain.update)(PARAMS, plain.init(PARAMS), PARAMS)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5)
+
+
+def test_an_injected_structure_is_refused_with_the_remedy():
+    injected = optax.inject_hyperparams(shampoo)(learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"^refresh_interval decides .*static_arguments"):
+        injected.init(PARAMS)
+
+
+def test_masks_and_groups_leave_the_other_leaves_out():
+    labels = {"dense": {"kernel": "shampoo", "bias": "sgd"}}
+    both = optax.multi_transform({"shampoo": shampoo(0.1), "sgd": optax.sgd(0.1)}, labels)
+    updates, state = jax.jit(both.update)(PARAMS, both.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["dense"]["bias"], -0.1 * np.ones(3), rtol=1e-6)
+    assert list(state.inner_states["shampoo"].inner_state.stacks) == ["4x3"]
+
+
+def test_a_mask_says_what_decays():
+    grads = jax.tree.map(jnp.zeros_like, PARAMS)
+    for mask in (
+        {"dense": {"kernel": True, "bias": False}},
+        lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    ):
+        optimizer = shampoo(0.1, weight_decay=0.5, mask=mask)
+        updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(PARAMS), PARAMS)
+        np.testing.assert_allclose(updates["dense"]["kernel"], -0.05 * np.ones((4, 3)), rtol=1e-6)
+        assert not updates["dense"]["bias"].any()
+
+
+def test_works_in_chains_and_with_several_steps_per_update():
+    chain = optax.MultiSteps(
+        optax.chain(
+            optax.clip_by_global_norm(1.0), scale_by_shampoo(), optax.scale_by_learning_rate(0.1)
+        ),
+        2,
+    )
+    update, state = jax.jit(chain.update), chain.init(PARAMS)
+    updates, state = update(PARAMS, state, PARAMS)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(updates))
+    updates, state = update(PARAMS, state, PARAMS)
+    assert all(leaf.any() for leaf in jax.tree.leaves(updates))
+
+
+def test_several_models_can_be_trained_at_once():
+    optimizer = shampoo(0.1)
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), PARAMS)
+    state = jax.vmap(optimizer.init)(many)
+    updates, _ = jax.jit(jax.vmap(optimizer.update))(many, state, many)
+    alone, _ = jax.jit(optimizer.update)(PARAMS, optimizer.init(PARAMS), PARAMS)
+    for left, right in zip(jax.tree.leaves(updates), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(left[0], right, rtol=1e-5, atol=1e-7)
+
+
+def test_an_empty_tree_is_fine():
+    optimizer = shampoo(0.1, weight_decay=0.1)
+    updates, state = optimizer.update({}, optimizer.init({}), {})
+    assert updates == {}
+    assert state.count == 1
+
+
+def test_needs_the_parameters_where_they_decay():
+    optimizer = shampoo(0.1, weight_decay=0.1)
+    with pytest.raises(ValueError, match="params"):
+        optimizer.update(PARAMS, optimizer.init(PARAMS))

@@ -1,0 +1,111 @@
+"""Bad arguments are refused where they are given, by name; geometry follows the rules."""
+
+import inspect
+
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+
+import jax.numpy as jnp
+import numpy as np
+
+from submission.shampoo_jax import shampoo, static_arguments
+from submission.shampoo_jax.geometry import layout_of, matrices_of, stacked, unstacked
+from submission.shampoo_jax.options import resolve
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1.0),
+        ("learning_rate", "fast"),
+        ("b1", 1.0),
+        ("b2", -0.1),
+        ("b1", (0.9, 0.99)),
+        ("eps", 0.0),
+        ("weight_decay", -1.0),
+        ("damping", 2.0),
+        ("method", "adam"),
+        ("exponent", 0.0),
+        ("refresh_interval", 0),
+        ("refresh", "sometimes"),
+        ("factor_interval", 1.5),
+        ("grafting", "lion"),
+        ("grafting_scope", "model"),
+        ("nesterov", 1),
+        ("momentum", 1.0),
+        ("block_size", 1),
+        ("max_dim", 0),
+        ("matricize", 1),
+        ("batch_dims", -1),
+        ("root_solver", "guess"),
+        ("lanes", 0),
+        ("decay_mode", "none"),
+    ],
+)
+def test_messages_name_the_argument(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be"):
+        shampoo(**{"learning_rate": 0.1, name: value})
+
+
+def test_every_argument_that_shapes_the_state_is_static():
+    arrays = {"b1", "b2", "eps", "weight_decay", "damping", "learning_rate"}
+    names = set(inspect.signature(shampoo).parameters)
+    assert names - arrays == set(static_arguments(shampoo))
+
+
+def test_integers_and_complex_numbers_are_refused_by_path():
+    with pytest.raises(ValueError, match=r"int32 at 'embed/ids'"):
+        shampoo(0.1).init({"embed": {"ids": jnp.arange(3)}})
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((3, 3, 256, 256), (1, 2304, 256)),
+        ((16, 16, 3, 384), (1, 768, 384)),
+        ((384, 6, 64), (1, 384, 384)),
+        ((16, 64, 1024), (1, 1024, 1024)),
+        ((5, 1, 512), (1, 5, 512)),
+        ((1, 1, 64, 256), (1, 64, 256)),
+        ((8, 8), (1, 8, 8)),
+        ((7,), (1, 1, 7)),
+        ((), (1, 1, 1)),
+    ],
+)
+def test_the_most_nearly_square_split(shape, expected):
+    assert matrices_of("", shape, resolve({})) == expected
+
+
+def test_splits_and_batches_can_be_chosen_by_path():
+    options = resolve(
+        {
+            "matricize": lambda path, shape: 1,
+            "batch_dims": lambda path, shape: 1 if "scanned" in path else 0,
+        }
+    )
+    assert matrices_of("scanned/kernel", (12, 8, 2, 4), options) == (12, 8, 8)
+    assert matrices_of("kernel", (12, 8, 2, 4), options) == (1, 12, 64)
+    assert matrices_of("scanned/bias", (12, 8), options) == (12, 1, 8)
+
+
+@pytest.mark.parametrize("value", [0, 3, 1.0])
+def test_a_split_that_does_not_fit_is_refused(value):
+    options = {"matricize": lambda path, shape: value}
+    with pytest.raises(ValueError, match=r"^matricize must be an integer from 1 to 2 for 'a' of"):
+        shampoo(0.1, **options).init({"a": jnp.ones((4, 5, 6))})
+    with pytest.raises(ValueError, match=r"^batch_dims must be an integer from 0 to 1 for 'a' of"):
+        shampoo(0.1, batch_dims=lambda path, shape: 2).init({"a": jnp.ones(4)})
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_blocks_come_back_where_they_were(lanes):
+    tree = [np.arange(np.prod(s), dtype=np.float32).reshape(s) for s in ((9, 7), (2, 4, 3), (4,))]
+    tree = [jnp.asarray(leaf) for leaf in tree]
+    layout = layout_of(tree, resolve({"block_size": 4, "batch_dims": 0}))
+    stacks = [stacked(tree, layout, spec, lanes) for spec in layout.specs]
+    assert all(stack.shape[1] == lanes for stack in stacks)
+    assert sum(stack.size for stack in stacks) >= 9 * 7 + 2 * 4 * 3
+    back = unstacked(stacks, layout)
+    assert sorted(back) == [0, 1]
+    assert all(np.array_equal(back[index], tree[index]) for index in back)

@@ -15,8 +15,9 @@ Options, blocks and the order of refreshes are those of `plan`, so that the PyTo
 same arguments takes the same steps.
 """
 
+from .averaging import evaluated
 from .options import static_arguments
 from .shampoo import scale_by_shampoo, shampoo
 from .states import ShampooState
 
-__all__ = ["ShampooState", "scale_by_shampoo", "shampoo", "static_arguments"]
+__all__ = ["ShampooState", "evaluated", "scale_by_shampoo", "shampoo", "static_arguments"]

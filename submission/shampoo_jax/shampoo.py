@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import optax
 
-from ..plan.options import DecayMode, Grafting, GraftingScope, Method, Oversize, Refresh
+from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Method, Oversize, Refresh
 from . import transformation
 from .options import Number, resolve
 
@@ -99,6 +99,9 @@ def shampoo(
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
     root_solver: str = "auto",
+    averaging: Averaging | None = None,
+    averaging_decay: Number = 0.999,
+    averaging_beta: Number = 0.9,
     lanes: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Shampoo with its learning rate and decay: what `submission.shampoo.Shampoo` is for PyTorch.
@@ -112,6 +115,7 @@ def shampoo(
       learning_rate: a number, or a schedule of the finite gradients before the step.
       weight_decay: its strength, see `decay_mode`; 0, not AdamW's.
       mask: which leaves decay, as in `optax.adamw`.
+      averaging, averaging_decay, averaging_beta: what `evaluated` reads.
       b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
 
     Raises:

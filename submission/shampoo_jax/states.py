@@ -18,8 +18,7 @@ class ShampooState(NamedTuple):
         (refreshes that were not trusted), the moments "first" and "second", and "velocity".
       leaves: by the index of a leaf without factors: "first", "second" and "velocity".
       peak_rate: the highest learning rate so far, of `shampoo` with independent decay; else None.
-      average: of the weights, a tree like the parameters; None without averaging.
-      average_weight: the sum of the squared learning rates, of schedule-free; else None.
+      average: of the weights, see `averaging`; None without.
     """
 
     count: Any  # as an array it would clash with the method of tuples
@@ -30,4 +29,3 @@ class ShampooState(NamedTuple):
     leaves: dict[str, dict[str, Array]]
     peak_rate: Array | None = None
     average: Any = None
-    average_weight: Array | None = None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from . import core, geometry
+from . import averaging, core, geometry
 from .options import Options
 from .states import ShampooState
 from .step import Step
@@ -46,10 +46,12 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
     """
     static, rates = options.static, options.rates
     decays = not (isinstance(rates.weight_decay, (int, float)) and rates.weight_decay == 0)
-    needs_params = decays
+    needs_params = decays or static.averaging is not None
 
     def init(params: Any) -> ShampooState:
-        state = core.initial_state(geometry.layout_of(params, options), options)
+        layout = geometry.layout_of(params, options)
+        state = core.initial_state(layout, options)
+        state = state._replace(average=averaging.initial(params, options, layout.dtype))
         if static.decay_mode == "independent":
             rate = _rate(rates.learning_rate, state.count)
             state = state._replace(peak_rate=jnp.asarray(rate, state.factor_weight.dtype))
@@ -74,13 +76,19 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
         rate = _rate(rates.learning_rate, state.count)
         directions, state, step = core.directions(grads, state, layout, options)
         moves = [-rate * direction for direction in directions]
+        shrink = rate
         if static.decay_mode == "independent":
             assert state.peak_rate is not None
             peak = jnp.maximum(state.peak_rate, rate)
             state = state._replace(peak_rate=peak)
-            rate = rate / jnp.where(peak > 0, peak, 1.0)
+            shrink = rate / jnp.where(peak > 0, peak, 1.0)
         if decays and static.decay_mode != "l2":
-            moves = _decayed(moves, wide, strengths, rate, step)
+            moves = _decayed(moves, wide, strengths, shrink, step)
+        if state.average is not None:
+            moves, average = averaging.advanced(
+                state.average, wide, moves, step.finite, rate, options
+            )
+            state = state._replace(average=average)
         return jax.tree.unflatten(structure, _cast(moves, weights)), state
 
     return optax.GradientTransformationExtraArgs(init, update)

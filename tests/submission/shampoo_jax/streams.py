@@ -16,7 +16,7 @@ pytest.importorskip("optax", reason="optax is not installed: requirements-jax.tx
 import jax.numpy as jnp
 import optax
 
-from submission.shampoo_jax import shampoo
+from submission.shampoo_jax import evaluated, shampoo
 from submission.shampoo_jax.geometry import matrices_of
 from submission.shampoo_jax.options import resolve
 
@@ -103,6 +103,8 @@ def _worst(
         optimizer.step()
         weights, state = step(weights, state, [jnp.asarray(grad) for grad in grads])
         worst = max(worst, difference(weights, twins))
+    optimizer.eval()
+    worst = max(worst, difference(evaluated(state, weights), twins))
     assert state.skipped == len(spoilt)
     return worst
 

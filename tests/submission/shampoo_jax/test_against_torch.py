@@ -11,6 +11,16 @@ CASES = {
     "1/2, together": {"exponent": 0.5, "refresh": "together"},
     "look-ahead, uncut": {"nesterov": True, "block_size": 64, "refresh_interval": 7},
     "one side": {"max_aspect": 1.0, "betas": (0.0, 0.9), "factor_interval": 3},
+    "sgd, momentum": {"grafting": "sgd", "momentum": 0.5, "betas": (0.0, 0.99)},
+    "adagrad, layer, l2": {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
+    "rmsprop, look-ahead, independent": {
+        "grafting": "rmsprop",
+        "nesterov": True,
+        "momentum": 0.5,
+        "decay_mode": "independent",
+    },
+    "no grafting, ema": {"grafting": None, "averaging": "ema", "averaging_decay": 0.8},
+    "schedule-free": {"averaging": "schedule_free"},
     "long side alone": {"oversize": "one_sided", "table_aspect": 1.0, "max_dim": 8},
 }
 

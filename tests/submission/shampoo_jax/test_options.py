@@ -41,6 +41,8 @@ from submission.shampoo_jax.options import resolve
         ("root_solver", "guess"),
         ("lanes", 0),
         ("decay_mode", "none"),
+        ("averaging", "mean"),
+        ("averaging_beta", 0.0),
     ],
 )
 def test_messages_name_the_argument(name, value):
@@ -50,6 +52,7 @@ def test_messages_name_the_argument(name, value):
 
 def test_every_argument_that_shapes_the_state_is_static():
     arrays = {"b1", "b2", "eps", "weight_decay", "damping", "learning_rate"}
+    arrays |= {"averaging_decay", "averaging_beta"}
     names = set(inspect.signature(shampoo).parameters)
     assert names - arrays == set(static_arguments(shampoo))
 

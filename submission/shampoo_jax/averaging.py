@@ -1,0 +1,127 @@
+"""Averages of the iterates, which evaluation reads instead of the weights that training moves."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .options import Number, Options
+from .states import ShampooState
+
+
+class ExponentialAverage(NamedTuple):
+    """x <- d x + (1 - d) W after each step.
+
+    Attributes:
+      average: x, a tree like the parameters in the state's dtype; at first the parameters.
+    """
+
+    average: Any
+
+
+class ScheduleFree(NamedTuple):
+    """The weights hold y, where gradients are taken, and evaluation reads x.
+
+    (Defazio et al. 2024, arXiv:2405.15682, equations 3 to 5; x from y = (1 - beta) z + beta x.)
+
+    Attributes:
+      z: a tree like the parameters in the state's dtype; at first the parameters.
+      weight_sum: of the squared learning rates.
+      beta: the last step's `averaging_beta`.
+    """
+
+    z: Any
+    weight_sum: Array
+    beta: Array
+
+
+def initial(params: Any, options: Options, dtype: Any) -> ExponentialAverage | ScheduleFree | None:
+    """Before the first step; None without averaging."""
+    if options.static.averaging is None:
+        return None
+    # Copies, since parameters may be donated to a step together with the state.
+    copies = jax.tree.map(lambda leaf: jnp.array(leaf, dtype, copy=True), params)
+    if options.static.averaging == "ema":
+        return ExponentialAverage(copies)
+    beta = jnp.asarray(options.rates.averaging_beta, dtype)
+    return ScheduleFree(copies, jnp.zeros((), dtype), beta)
+
+
+def advanced(
+    state: ExponentialAverage | ScheduleFree,
+    weights: Sequence[Array],
+    moves: Sequence[Array],
+    finite: Array,
+    rate: Number,
+    options: Options,
+) -> tuple[list[Array], ExponentialAverage | ScheduleFree]:
+    """What is to be added to the weights, and the averages after it.
+
+    Args:
+      state: before the step.
+      weights: leaves before the step, in the state's dtype.
+      moves: what the plain optimizer would add to them, zero at a skipped step.
+      finite: whether the step is taken; where not, all stays as it is.
+      rate: the learning rate.
+      options: of the transformation.
+    """
+    if isinstance(state, ExponentialAverage):
+        gain = jnp.where(finite, 1 - options.rates.averaging_decay, 0.0)
+        averages, structure = jax.tree.flatten(state.average)
+        averages = [
+            average + gain.astype(average.dtype) * (weight + move - average)
+            for average, weight, move in zip(averages, weights, moves, strict=True)
+        ]
+        return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages))
+    dtype = state.weight_sum.dtype
+    beta = jnp.where(finite, options.rates.averaging_beta, state.beta).astype(dtype)
+    term = jnp.where(finite, rate * rate, 0.0).astype(dtype)
+    total = state.weight_sum + term
+    share = term / jnp.maximum(total, jnp.finfo(dtype).tiny)
+    iterates, structure = jax.tree.flatten(state.z)
+    updates = [
+        share * (z - weight) + (1 - beta * (1 - share)) * move
+        for z, weight, move in zip(iterates, weights, moves, strict=True)
+    ]
+    iterates = [z + move for z, move in zip(iterates, moves, strict=True)]
+    return updates, ScheduleFree(jax.tree.unflatten(structure, iterates), total, beta)
+
+
+def evaluated(state: Any, params: Any) -> Any:
+    """The weights to evaluate: averages where there are some, else `params` themselves.
+
+    Args:
+      state: of `shampoo` or of anything around it, as `optax.chain` or `optax.multi_transform`.
+      params: as in training.
+
+    Raises:
+      ValueError: if there is no state of Shampoo in `state`.
+
+    >>> from submission.shampoo_jax import shampoo
+    >>> optimizer = shampoo(1.0, averaging="ema", averaging_decay=0.75)
+    >>> params = {"bias": jnp.zeros(1)}
+    >>> state = optimizer.init(params)
+    >>> updates, state = jax.jit(optimizer.update)({"bias": jnp.ones(1)}, state, params)
+    >>> params = jax.tree.map(jnp.add, params, updates)
+    >>> round(params["bias"].item(), 4), round(evaluated(state, params)["bias"].item(), 4)
+    (-1.0, -0.25)
+    """
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ShampooState))
+    found = [leaf for leaf in leaves if isinstance(leaf, ShampooState)]
+    if not found:
+        raise ValueError("state must be that of a Shampoo transformation, or hold one.")
+    pairs, structure = jax.tree_util.tree_flatten_with_path(params)
+    weights = dict(pairs)
+    # Leaves of other groups are no leaves of a masked tree.
+    for one in found:
+        if isinstance(one.average, ExponentialAverage):
+            averages = jax.tree_util.tree_leaves_with_path(one.average.average)
+            weights.update((path, x.astype(weights[path].dtype)) for path, x in averages)
+        elif isinstance(one.average, ScheduleFree):
+            gain = 1 - 1 / one.average.beta
+            for path, z in jax.tree_util.tree_leaves_with_path(one.average.z):
+                y = weights[path]
+                weights[path] = (y + gain * (z - y)).astype(y.dtype)
+    return jax.tree.unflatten(structure, list(weights.values()))

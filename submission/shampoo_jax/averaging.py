@@ -99,7 +99,7 @@ def evaluated(state: Any, params: Any) -> Any:
     Raises:
       ValueError: if there is no state of Shampoo in `state`.
 
-    >>> from submission.shampoo_jax import shampoo
+    >>> from submission.shampoo_jax import evaluated, shampoo
     >>> optimizer = shampoo(1.0, averaging="ema", averaging_decay=0.75)
     >>> params = {"bias": jnp.zeros(1)}
     >>> state = optimizer.init(params)

@@ -7,6 +7,7 @@ the algorithm, written for one block at a time.
 - `blocking`: a parameter becomes a matrix, the matrix blocks, equal blocks a stack.
 - `ownership`: which rank owns which blocks.
 - `refresh`: which factors are refreshed at which step.
+- `presets`: options of proven points.
 - `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
 - `reference_blocks`: its cut of parameters into blocks.
 """

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.optim.optimizer import ParamsT
 
+from ..plan.presets import winning_point
 from .optimizer import Shampoo
 
 
@@ -45,48 +46,6 @@ def kl_shampoo(params: ParamsT, **options: Any) -> Shampoo:
     return Shampoo(params, **{"method": "kl_shampoo", "betas": (0.95, 0.95), **options})
 
 
-# Learning rate, 1 - beta1, 1 - beta2, weight decay and the rest of each point, from the entry's
-# tuning_search_space.json (AlgoPerf v0.5 and v0.6, external ruleset). Its momentum is an EMA, which
-# makes steps (1 - momentum) times as long as ours, hence that factor of two learning rates; the
-# weight decay is divided by it, so that what a step decays is the same.
-_WINNING_POINTS: tuple[dict[str, Any], ...] = (
-    {
-        "lr": 0.0017486387539278373,
-        "betas": (1 - 0.06733926, 1 - 4.48403e-3),
-        "weight_decay": 0.0812162,
-        "nesterov": True,
-    },
-    {
-        "lr": 0.0014381744028656841,
-        "betas": (1 - 0.02533754, 1 - 2.508024e-2),
-        "weight_decay": 1.971663e-4,
-        "nesterov": True,
-    },
-    {
-        "lr": 4.199449275251465 * 0.0315021,
-        "betas": (0.0, 1 - 2.370174e-3),
-        "weight_decay": 6.404237e-5 / 0.0315021,
-        "grafting": "sgd",
-        "momentum": 1 - 0.0315021,
-        "nesterov": True,
-    },
-    {
-        "lr": 1.2e-3 * 0.5,
-        "betas": (1 - 0.01661070, 1 - 5.888217e-3),
-        "weight_decay": 4.034995e-4 / 0.5,
-        "momentum": 0.5,
-        "exponent": 0.5,
-        "nesterov": True,
-    },
-    {
-        "lr": 0.001308209823469072,
-        "betas": (1 - 0.02686663, 1 - 1.876708e-3),
-        "weight_decay": 0.1637531,
-        "nesterov": True,
-    },
-)
-
-
 def algoperf_winner(params: ParamsT, point: int = 1, **options: Any) -> Shampoo:
     """One of the five points of the Shampoo entry that won AlgoPerf's external track.
 
@@ -101,7 +60,4 @@ def algoperf_winner(params: ParamsT, point: int = 1, **options: Any) -> Shampoo:
     Raises:
       ValueError: for another point.
     """
-    if point not in range(1, len(_WINNING_POINTS) + 1):
-        raise ValueError(f"point must be an integer from 1 to 5, got {point!r}.")
-    values = {"refresh_interval": 100, "block_aspect": float("inf"), **_WINNING_POINTS[point - 1]}
-    return Shampoo(params, **{**values, **options})
+    return Shampoo(params, **{**winning_point(point), **options})

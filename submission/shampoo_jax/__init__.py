@@ -17,7 +17,17 @@ same arguments takes the same steps.
 
 from .averaging import evaluated
 from .options import static_arguments
+from .presets import algoperf_winner, kl_shampoo, soap
 from .shampoo import scale_by_shampoo, shampoo
 from .states import ShampooState
 
-__all__ = ["ShampooState", "evaluated", "scale_by_shampoo", "shampoo", "static_arguments"]
+__all__ = [
+    "ShampooState",
+    "algoperf_winner",
+    "evaluated",
+    "kl_shampoo",
+    "scale_by_shampoo",
+    "shampoo",
+    "soap",
+    "static_arguments",
+]

@@ -131,5 +131,4 @@ def shampoo(
     >>> abs(optax.apply_updates(params, updates)["bias"] + 1e-3).max().item() < 1e-8
     True
     """
-    arguments = locals()
-    return transformation.complete(resolve(arguments), arguments["mask"])
+    return transformation.complete(resolve(locals()), mask)

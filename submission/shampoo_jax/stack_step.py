@@ -8,12 +8,18 @@ from jax import Array, lax
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
 from . import diagonal
+from .kl_shampoo import KLShampoo
 from .linalg import frobenius
 from .preconditioners import InverseRoot, Preconditioner
 from .refresh import Blocks, Due, Lanes
+from .soap import Soap
 from .step import Step
 
-_METHODS: dict[str, type[Preconditioner]] = {"shampoo": InverseRoot}
+_METHODS: dict[str, type[Preconditioner]] = {
+    "shampoo": InverseRoot,
+    "soap": Soap,
+    "kl_shampoo": KLShampoo,
+}
 
 
 def preconditioner(spec: StackSpec, options: ShampooOptions) -> Preconditioner:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from submission.plan.options import ShampooOptions
+from submission.plan.reference import ReferenceGroup
 from submission.shampoo import Shampoo
 
 jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
@@ -68,7 +70,7 @@ def worst_difference(
     make: Any = shampoo,
     **only_jax: Any,
 ) -> float:
-    """The largest difference of a weight between the frameworks, over all steps, in float64.
+    """The largest difference to a weight of PyTorch or of the oracle over all steps, in float64.
 
     Args:
       options: of both, besides `OPTIONS`, with "lr" and "betas" as in PyTorch.
@@ -93,6 +95,7 @@ def _worst(
     state, step = transformation.init(weights), stepping(transformation)
     twins = [torch.nn.Parameter(torch.as_tensor(as_matrix(value))) for value in start]
     optimizer = peer(twins, **peer_options)
+    oracle = ReferenceGroup([as_matrix(value) for value in start], ShampooOptions(**peer_options))
     worst = 0.0
     for number in range(steps):
         grads = draw(number + 1, shapes)
@@ -101,10 +104,14 @@ def _worst(
         for twin, grad in zip(twins, grads, strict=True):
             twin.grad = torch.as_tensor(as_matrix(grad))
         optimizer.step()
+        oracle.step([as_matrix(grad) for grad in grads])
         weights, state = step(weights, state, [jnp.asarray(grad) for grad in grads])
-        worst = max(worst, difference(weights, twins))
+        worst = max(worst, difference(weights, [twin.detach().numpy() for twin in twins]))
+        worst = max(worst, difference(weights, [peer.weight for peer in oracle.parameters]))
     optimizer.eval()
-    worst = max(worst, difference(evaluated(state, weights), twins))
+    weights = evaluated(state, weights)
+    worst = max(worst, difference(weights, [twin.detach().numpy() for twin in twins]))
+    worst = max(worst, difference(weights, [peer.evaluated() for peer in oracle.parameters]))
     assert state.skipped == len(spoilt)
     return worst
 
@@ -119,7 +126,4 @@ def as_matrix(value: np.ndarray) -> np.ndarray:
 def difference(weights: Any, twins: Any) -> float:
     """The largest, over all weights."""
     pairs = zip(weights, twins, strict=True)
-    return max(
-        float(np.abs(as_matrix(np.asarray(weight)) - twin.detach().numpy()).max())
-        for weight, twin in pairs
-    )
+    return max(float(np.abs(as_matrix(np.asarray(weight)) - twin).max()) for weight, twin in pairs)

@@ -21,6 +21,20 @@ CASES = {
     },
     "no grafting, ema": {"grafting": None, "averaging": "ema", "averaging_decay": 0.8},
     "schedule-free": {"averaging": "schedule_free"},
+    "soap": {"method": "soap", "refresh_interval": 7},
+    "soap, grafted, together": {
+        "method": "soap",
+        "grafting": "adam",
+        "refresh": "together",
+        "max_aspect": 1.0,
+    },
+    "kl_shampoo": {"method": "kl_shampoo", "betas": (0.9, 0.9)},
+    "kl_shampoo, every second": {
+        "method": "kl_shampoo",
+        "factor_interval": 2,
+        "max_aspect": 1.0,
+        "nesterov": True,
+    },
     "long side alone": {"oversize": "one_sided", "table_aspect": 1.0, "max_dim": 8},
 }
 

@@ -9,7 +9,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.
 import jax.numpy as jnp
 import numpy as np
 
-from submission.shampoo_jax import shampoo, static_arguments
+from submission.shampoo_jax import algoperf_winner, kl_shampoo, shampoo, soap, static_arguments
 from submission.shampoo_jax.geometry import layout_of, matrices_of, stacked, unstacked
 from submission.shampoo_jax.options import resolve
 
@@ -112,3 +112,16 @@ def test_blocks_come_back_where_they_were(lanes):
     back = unstacked(stacks, layout)
     assert sorted(back) == [0, 1]
     assert all(np.array_equal(back[index], tree[index]) for index in back)
+
+
+def test_presets_are_what_they_are_called():
+    params = {"kernel": jnp.ones((4, 3))}
+    states = [make(0.1).init(params).stacks["4x3"] for make in (soap, kl_shampoo)]
+    assert "basis_second" in states[0]
+    assert "left_values" in states[1]
+    # Heavy ball in place of a first moment that averages.
+    assert "velocity" in algoperf_winner(point=3).init(params).stacks["4x3"]
+    with pytest.raises(ValueError, match=r"^point must be an integer from 1 to 5, got 6"):
+        algoperf_winner(point=6)
+    with pytest.raises(ValueError, match=r"^b1 must be"):
+        soap(0.1, b1=1)

@@ -1,0 +1,131 @@
+"""Proven combinations of options, one function each."""
+
+from typing import Any, Literal
+
+import optax
+
+from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Oversize, Refresh
+from ..plan.presets import winning_point
+from . import transformation
+from .options import Number, resolve
+from .shampoo import Split
+
+
+def soap(
+    learning_rate: Number | optax.Schedule,
+    b1: Number = 0.95,
+    b2: Number = 0.95,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
+    mask: Any = None,
+    *,
+    decay_mode: DecayMode = "decoupled",
+    refresh_interval: int = 10,
+    refresh: Refresh = "staggered",
+    factor_interval: int = 1,
+    grafting: Grafting | Literal["auto"] | None = "auto",
+    grafting_scope: GraftingScope = "block",
+    nesterov: bool = False,
+    momentum: float = 0.0,
+    block_size: int = 1024,
+    block_aspect: float = 1.0,
+    table: bool | Literal["auto"] = "auto",
+    max_dim: int = 16384,
+    table_aspect: float = 8.0,
+    oversize: Oversize = "diagonal",
+    max_aspect: float = 32.0,
+    matricize: Split | None = None,
+    batch_dims: int | Split = 0,
+    averaging: Averaging | None = None,
+    averaging_decay: Number = 0.999,
+    averaging_beta: Number = 0.9,
+    lanes: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """SOAP with its authors' EMA weights (Vyas et al. 2024, arXiv:2409.11321, section 6).
+
+    Adam in the eigenbases of Shampoo's factors. Arguments are as for `shampoo`.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+    >>> optimizer = soap(3e-3, weight_decay=0.1)
+    >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+    """
+    return transformation.complete(resolve({**locals(), "method": "soap"}), mask)
+
+
+def kl_shampoo(
+    learning_rate: Number | optax.Schedule,
+    b1: Number = 0.95,
+    b2: Number = 0.95,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
+    mask: Any = None,
+    *,
+    decay_mode: DecayMode = "decoupled",
+    exponent: float | None = None,
+    damping: Number = 1e-6,
+    refresh_interval: int = 10,
+    refresh: Refresh = "staggered",
+    factor_interval: int = 1,
+    grafting: Grafting | Literal["auto"] | None = "auto",
+    grafting_scope: GraftingScope = "block",
+    nesterov: bool = False,
+    momentum: float = 0.0,
+    block_size: int = 1024,
+    block_aspect: float = 1.0,
+    table: bool | Literal["auto"] = "auto",
+    max_dim: int = 16384,
+    table_aspect: float = 8.0,
+    oversize: Oversize = "diagonal",
+    max_aspect: float = 32.0,
+    matricize: Split | None = None,
+    batch_dims: int | Split = 0,
+    averaging: Averaging | None = None,
+    averaging_decay: Number = 0.999,
+    averaging_beta: Number = 0.9,
+    lanes: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """KL-Shampoo (Lin et al. 2025, arXiv:2509.03378).
+
+    Arguments are as for `shampoo`.
+
+    Raises:
+      ValueError: if a value is out of range; the message names it.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+    >>> optimizer = kl_shampoo(3e-3, weight_decay=0.1)
+    >>> updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+    """
+    return transformation.complete(resolve({**locals(), "method": "kl_shampoo"}), mask)
+
+
+def algoperf_winner(
+    learning_rate: Number | optax.Schedule | None = None, point: int = 1, mask: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """One of the five points of the Shampoo entry that won AlgoPerf's external track.
+
+    Args:
+      learning_rate: as for `shampoo`; None for the point's own.
+      point: 1 to 5, in the entry's order.
+      mask: which leaves decay, as in `optax.adamw`.
+
+    Raises:
+      ValueError: for another point.
+
+    >>> import jax.numpy as jnp
+    >>> state = algoperf_winner(point=3).init({"kernel": jnp.ones((4, 3))})
+    >>> sorted(state.stacks["4x3"])[:3]
+    ['first', 'left', 'left_failures']
+    """
+    options = winning_point(point)
+    rate, (b1, b2) = options.pop("lr"), options.pop("betas")
+    rate = rate if learning_rate is None else learning_rate
+    return transformation.complete(
+        resolve({"learning_rate": rate, "b1": b1, "b2": b2, **options}), mask
+    )

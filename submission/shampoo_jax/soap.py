@@ -1,0 +1,41 @@
+"""SOAP: Adam in the eigenbases of Shampoo's factors (Vyas et al. 2024, arXiv:2409.11321)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from .eigenbasis import Basis, Eigenbasis, turned_squares
+from .refresh import Blocks
+from .step import Step
+
+
+class Soap(Eigenbasis):
+    """S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis."""
+
+    def initial(self, dtype: Any) -> Blocks:
+        """See `Preconditioner`."""
+        shape = (self.spec.height, self.spec.width)
+        return {**super().initial(dtype), "basis_second": jnp.zeros(shape, dtype)}
+
+    def update_moments(self, state: Blocks, grad: Array, step: Step) -> Blocks:
+        """V <- b V + (1 - b) G' o G' for the gradients G' in the basis."""
+        second = step.decay2 * state["basis_second"] + step.share2 * jnp.square(grad)
+        return {**state, "basis_second": second}
+
+    def direction(self, state: Blocks, average: Array, step: Step) -> Array:
+        """S for the first moments M in the basis, [K, m, n]."""
+        root = jnp.sqrt(state["basis_second"] / step.correction2) + step.eps
+        return self.from_basis(state, average / root)
+
+    def is_ready(self, block: Blocks) -> Array:
+        """A block's first gradient is the first that is not zero."""
+        return (block["basis_second"] > 0).any()
+
+    def moved(self, side: int) -> tuple[str, ...]:
+        """V."""
+        return ("basis_second",)
+
+    def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
+        """V as the diagonal of a covariance."""
+        return {"basis_second": turned_squares(change, block["basis_second"], side)}

@@ -175,7 +175,7 @@ def _with_averaged_gradients(model: nn.Module) -> nn.Module:
     if not _distributed() or isinstance(inner, DistributedDataParallel):
         return model
     device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    return DistributedDataParallel(model, device_ids=None if device.type == "cpu" else [device])
 
 
 def _mean_over_ranks(value: Tensor) -> Tensor:

@@ -198,8 +198,8 @@ class ShampooOptions(StateOptions):
         take equally long; "together" does them all in one step.
       refresh_tolerance: if > 0, a factor's turn is a check, and it is refreshed at the next step
         only if it has moved by more (Eschenhagen et al. 2025, arXiv:2506.03595).
-      overlap: use the result of a refresh from the next step on; on CUDA it is computed beside
-        training, on a side stream.
+      overlap: use the result of a refresh from the next step on; on a device with streams
+        it is computed beside training.
       factor_interval: factors average every so many gradients.
       averaging_decay: EMA weight of iterates.
       averaging_beta: schedule-free interpolation between the average and the fast iterate.

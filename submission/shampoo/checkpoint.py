@@ -23,6 +23,7 @@ from .parameter_state import (
     stacked_parts,
 )
 from .placement import Placement, is_dtensor, local
+from .preconditioners import Preconditioner
 from .stack import Stack
 from .stack_group import StackGroup
 
@@ -73,6 +74,7 @@ def load(
     Raises:
       ValueError: if a tensor is missing or its shape does not fit.
     """
+    restored: dict[Preconditioner, None] = {}
     for counters, stack, part in stacked_parts(stack_groups):
         parameter = parameters[part.index]
         entry = state.get(parameter, ())
@@ -83,13 +85,13 @@ def load(
             _load_part(stack, part, parameter, entry)
             mark = counters.mark_seen if _has_begun(stack, part) else counters.mark_moments
             mark(part)
+            if stack.preconditioner is not None:
+                restored[stack.preconditioner] = None
         elif _load_moments(stack, part, parameter, entry):
             mark = counters.mark_seen if stack.preconditioner is None else counters.mark_moments
             mark(part)
-    for group in stack_groups:
-        for stack in group.stacks:
-            if stack.preconditioner is not None:
-                stack.preconditioner.restore()
+    for preconditioner in restored:
+        preconditioner.restore()
 
 
 def _has_begun(stack: Stack, part: Part) -> bool:

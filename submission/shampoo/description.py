@@ -13,6 +13,7 @@ from ..plan.blocking import ParameterPlan, parts_of, plan_parameter, stack_specs
 from ..plan.ownership import block_cost
 from . import averaging, eigenbasis, roots
 from .config import FIXED, OPTIONS, StateConfig, parameter_names, state_dtype
+from .devices import is_queued
 from .stack_group import block_bytes
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
@@ -65,9 +66,9 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
     exponents = [exponent or 0.5]
     if exponent is None and method == "shampoo":
         exponents = [0.25, 0.5]
-    on_cuda = {parameter.is_cuda for parameter in group["params"]} or {False}
-    root_solvers = {roots.resolve(group["root_solver"], e, c) for e in exponents for c in on_cuda}
-    basis_solvers = {eigenbasis.resolve(group["basis_solver"], cuda) for cuda in on_cuda}
+    kinds = {is_queued(parameter.device) for parameter in group["params"]} or {False}
+    root_solvers = {roots.resolve(group["root_solver"], e, k) for e in exponents for k in kinds}
+    basis_solvers = {eigenbasis.resolve(group["basis_solver"], kind) for kind in kinds}
     values = {name: group[name] for name in OPTIONS} | {
         "lr": float(group["lr"]),
         "split": _counted(config.split or ()),

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from ..plan.options import Grafting
+from .devices import has_fused_adam
 from .step import StepInfo, StepOptions
-
-# torch has fused Adam kernels for these devices only.
-_FUSED_DEVICES = ("cpu", "cuda")
 
 # First moments, second moments and step counts.
 AdamState = tuple[list[Tensor], list[Tensor], list[Tensor]]
@@ -68,11 +66,12 @@ class Diagonal:
             self.kind == "adam"
             and options.fused is not False
             and self.second is not None
-            and self.second.device.type in _FUSED_DEVICES
+            and has_fused_adam(self.second.device.type)
             and not options.nesterov
             and options.momentum == 0
             and options.betas[0] > 0
             and options.l2 == 0
+            and not isinstance(options.decay, Tensor)
         )
 
 
@@ -93,6 +92,7 @@ def fused_adam(
       options: of the step.
     """
     first, second, steps = state
+    assert not isinstance(options.decay, Tensor)
     torch._fused_adamw_(
         weights,
         grads,

@@ -14,15 +14,13 @@ from torch import Tensor
 
 from ..plan.blocking import Part, StackSpec
 from .config import DistributedConfig
+from .devices import has_addresses
 from .placement import Placement
 from .stack import Stack, as_matrix, matrix_view, stack_view
 from .step import StepOptions
 
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
-
-# Devices on which tensors have an address.
-COMPARABLE = ("cpu", "cuda")
 
 # The stacks of every owner, in the order of `Placement.owner`.
 Specs = Sequence[Sequence[StackSpec]]
@@ -82,7 +80,7 @@ class Weights:
         self.matrices[index] = as_matrix(shard, self._shapes[index])
         if shard.is_contiguous():
             self.shards[index] = shard
-            if not is_temporary and shard.device.type in COMPARABLE:
+            if not is_temporary and has_addresses(shard.device):
                 self._aliases[index] = self.shards[index]
         else:  # a reshaped tensor is a copy
             self.shards[index] = self.matrices[index]
@@ -190,7 +188,7 @@ def decay_fraction(finite: Tensor, options: StepOptions, dtype: torch.dtype) -> 
       options: of the step.
       dtype: of the result.
     """
-    if options.decay == 0:
+    if not isinstance(options.decay, Tensor) and options.decay == 0:
         return None
     return finite.to(dtype) * (options.lr * options.decay)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..plan.options import BASIS_SOLVERS
+from .devices import is_queued
 
 # Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
 MAX_RESIDUAL = 1e-2
@@ -118,7 +119,7 @@ def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
 def sign_probes(matrices: Tensor) -> Tensor:
     """Signs [_PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
 
-    Not cached: cached ones might be read on one CUDA stream before another has made them.
+    Not cached: cached ones might be read on one stream before another has made them.
 
     Args:
       matrices: [N, d, d], whose dtype and device the signs have.
@@ -165,14 +166,14 @@ def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Base
       matrices: A, [N, d, d], float32 or float64, symmetric positive semi-definite up to rounding.
         Their scale does not matter. One that is not finite spoils no neighbour.
       previous: [N, d, d], the dtype of A, orthonormal columns in any order.
-      solver: "eigh", "qr", "cholesky_qr", or "auto": "cholesky_qr" on CUDA, else "eigh", which
-        on a CPU takes as long as a power step with either from d = 256 on, and below that less
-        than twice as long.
+      solver: "eigh", "qr", "cholesky_qr", or "auto": "cholesky_qr" on an accelerator, else
+        "eigh", which on a CPU takes as long as a power step with either from d = 256 on, and below
+        that less than twice as long.
 
     Raises:
       ValueError: if there is no such solver.
     """
-    solver = resolve(solver, matrices.is_cuda)
+    solver = resolve(solver, is_queued(matrices.device))
     parts = [
         _eigenbasis(matrices[part], previous[part], solver)
         for part in _parts(len(matrices), matrices[:1].numel())
@@ -180,13 +181,18 @@ def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Base
     return parts[0] if len(parts) == 1 else Bases(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def resolve(solver: str, on_cuda: bool) -> str:
-    """The solver that "auto" comes to, or the given one."""
+def resolve(solver: str, queued: bool) -> str:
+    """The solver that "auto" comes to, or the given one.
+
+    Args:
+      solver: as in `eigenbasis`.
+      queued: whether the matrices are on a device that works beside the host.
+    """
     if solver not in BASIS_SOLVERS:
         allowed = ", ".join(map(repr, BASIS_SOLVERS))
         raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
     if solver == "auto":
-        return "cholesky_qr" if on_cuda else "eigh"
+        return "cholesky_qr" if queued else "eigh"
     return solver
 
 

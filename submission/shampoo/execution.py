@@ -7,10 +7,10 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from .devices import autocast_kinds
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-_AUTOCAST_DEVICES = ("cpu", "cuda")
 
 
 def in_full_precision(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -19,9 +19,9 @@ def in_full_precision(function: Callable[Arguments, Result]) -> Callable[Argumen
     @functools.wraps(function)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         with torch.no_grad(), contextlib.ExitStack() as stack:
-            for device in _AUTOCAST_DEVICES:
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
+            for kind in autocast_kinds():
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **kwargs)
 
     return wrapped

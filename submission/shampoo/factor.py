@@ -5,11 +5,13 @@ stored. Unlike a packed triangle this is a handful of dense rectangles, so produ
 they are, and an average of outer products is spared the work that symmetry makes redundant.
 """
 
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .devices import is_queued, stream_module, to_device
 from .step import StepInfo, StepOptions
 
 Blocks = slice | Tensor
@@ -42,15 +44,25 @@ class KroneckerFactor:
         self.matrix = SymmetricStack(blocks, dimension, _LEAF, dtype, device)
         self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
         self._moved, self._failed = AsyncFlags(), AsyncFlags()
+        self._due: dict[int, list[int]] = {}
 
     def dense(self, blocks: Blocks) -> Tensor:
         """The matrices at `blocks` in full, [n, d, d]."""
         return self.matrix.dense(blocks, self.dtype)
 
+    def look(self) -> None:
+        """Lets the host see what earlier steps have scheduled; the first thing in a step.
+
+        Later in the step there may be newer flags, for which the host would have to wait.
+        """
+        for column, flags in ((_MOVED, self._moved), (_FAILED, self._failed)):
+            if flags.is_posted:
+                self._due[column] = flags.read()
+
     @property
     def has_pending(self) -> bool:
-        """Whether `pending_moved` or `pending_retries` may name blocks."""
-        return self._moved.is_posted or self._failed.is_posted
+        """Whether `pending_moved` or `pending_retries` names blocks."""
+        return any(self._due.values())
 
     def pending_retries(self, live: Tensor) -> Tensor | None:
         """Indices of blocks whose last root an iteration failed at; None if there are none.
@@ -67,12 +79,14 @@ class KroneckerFactor:
         return self._pending(self._moved, _MOVED, live)
 
     def _pending(self, flags: "AsyncFlags", column: int, live: Tensor) -> Tensor | None:
-        indices = flags.read()
-        if not indices:
+        numbers = self._due.pop(column, [])
+        if not numbers:
             return None
-        self.health[:, column].mul_(~live)
+        indices = to_device(numbers, self.health.device)
+        # Of these alone: what has been scheduled since is for the next step to see.
+        self.health[indices, column] *= ~live[indices]
         flags.post(self.health[:, column] > 0)
-        return torch.tensor(indices, device="cpu").to(self.health.device, non_blocking=True)
+        return indices
 
     def schedule_moved(self, blocks: Blocks, moved: Tensor, live: Tensor) -> None:
         """Schedules a refresh where `moved` [n] says so, for the blocks that are `live` [n]."""
@@ -98,7 +112,7 @@ class KroneckerFactor:
         new = torch.where(live[:, None], new, old[:, _MEASURES])
         self.health[blocks] = torch.cat([new, counts, old[:, _MOVED:]], dim=1)
         # On a CPU the host has seen the failure, and tried again, at once.
-        if self.health.device.type == "cuda":
+        if is_queued(self.health.device):
             self._schedule(self._failed, _FAILED, blocks, ~trusted, live)
 
     def record_failure(self, blocks: Blocks, live: Tensor) -> None:
@@ -177,20 +191,21 @@ class AsyncFlags:
 
     def __init__(self) -> None:
         self._values: Tensor | None = None
-        self._copied: torch.cuda.Event | None = None
+        self._copied: Any = None
 
     def post(self, flags: Tensor) -> None:
         """Starts the copy of `flags`, as they are now; forgets flags posted before and not read.
 
         Args:
-          flags: booleans [K]; on CUDA, the current stream must have made them.
+          flags: booleans [K]; on an accelerator, the current stream must have made them.
         """
-        if flags.is_cuda:
+        streams = stream_module(flags.device)
+        if streams is not None:
             # Pinned anew each time: the caching allocator reuses the page when its copy is done,
             # while a page of our own might still be awaited by a copy on another stream.
             values = torch.empty(flags.shape, dtype=torch.bool, device="cpu", pin_memory=True)
             values.copy_(flags, non_blocking=True)
-            self._copied = torch.cuda.current_stream(flags.device).record_event()
+            self._copied = streams.current_stream(flags.device).record_event()
         else:
             values = flags.clone()
             self._copied = None
@@ -207,7 +222,10 @@ class AsyncFlags:
         self._values = self._copied = None
         if copied is not None:
             copied.synchronize()
-        return [] if values is None else values.nonzero().flatten().tolist()
+        if values is None:
+            return []
+        flags = values.tolist()
+        return list(itertools.compress(range(len(flags)), flags))
 
 
 def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:

@@ -20,7 +20,8 @@ from .config import (
     parameter_names,
     state_dtype,
 )
-from .distributor import COMPARABLE, decay_fraction
+from .devices import has_addresses, is_queued
+from .distributor import decay_fraction
 from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
 from .placement import Placements, local, part_of, whole
@@ -107,7 +108,8 @@ class GroupState:
         if self._config is None or not (
             len(values) == len(last) and all(map(operator.is_, values, last))
         ):
-            ShampooConfig(**{name: group[name] for name in OPTIONS})
+            # The lr is checked above, where the host does not read it from a device.
+            ShampooConfig(**{name: group[name] for name in _COMPARED})
             self._config = StateConfig(**{name: group[name] for name in FIXED})
             self._validated = values
         return self._config
@@ -258,7 +260,7 @@ def _check_shape(parameter: Tensor, shape: torch.Size, name: str) -> None:
 def _check_memory(parameter: Tensor, name: str) -> None:
     """Raises RuntimeError for freed memory, or for a gradient of another shape."""
     shard, shape = _shard(parameter), tuple(parameter.shape)
-    if shard.numel() and shard.device.type in COMPARABLE and shard.data_ptr() == 0:
+    if shard.numel() and has_addresses(shard.device) and shard.data_ptr() == 0:
         raise RuntimeError(f"{name} of shape {shape} has no memory: its storage has been freed.")
     if parameter.grad is not None and parameter.grad.shape != parameter.shape:
         raise RuntimeError(
@@ -298,14 +300,26 @@ def step_options(group: dict[str, Any]) -> StepOptions:
     """The options of a validated parameter group at its next step; notes a higher peak lr."""
     lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
     strength, mode = group["weight_decay"], group["decay_mode"]
+    decay: float | Tensor
     l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
     if mode == "independent":
-        peak = max(group["peak_lr"], group.get("max_lr", 0.0))  # max_lr: OneCycleLR's
-        peak = group["peak_lr"] = max(peak, float(lr))
-        decay = strength / peak if peak > 0 else 0.0
+        decay = _independent_decay(group, lr, strength)
     chosen = {name: group[name] for name in _TAKEN}
     step = group["refresh_step"] + 1
     return StepOptions(lr=lr, l2=l2, decay=decay, refresh_step=step, **chosen)
+
+
+def _independent_decay(
+    group: dict[str, Any], lr: float | Tensor, strength: float
+) -> float | Tensor:
+    """The decay as a fraction of the peak lr so far, which is on the device where the lr is."""
+    peak, known = group["peak_lr"], group.get("max_lr", 0.0)  # max_lr: OneCycleLR's
+    if isinstance(lr, Tensor) and is_queued(lr.device):
+        highest = group["peak_lr"] = lr.clamp_min(known).clamp_min(peak)
+        # As long as all lr are 0, so is what the decay is multiplied with.
+        return strength / highest.clamp_min(torch.finfo(highest.dtype).tiny)
+    peak = group["peak_lr"] = max(float(peak), known, float(lr))
+    return strength / peak if peak > 0 else 0.0
 
 
 def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:

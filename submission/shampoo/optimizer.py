@@ -291,6 +291,7 @@ class Shampoo(torch.optim.Optimizer):
         for group, state in zip(saved["param_groups"], self._states, strict=True):
             group.update({name: dtype_name(group[name]) for name in DTYPES})
             group["evaluates"] = state.evaluates
+            group["peak_lr"] = float(group["peak_lr"])
         return saved
 
     @in_full_precision

@@ -78,6 +78,11 @@ class Preconditioner(abc.ABC):
         """The inverse power."""
         return self.default_exponent if options.exponent is None else options.exponent
 
+    def look(self) -> None:
+        """Lets the host see what earlier steps have scheduled; the first thing in a step."""
+        for _, factor in self.present:
+            factor.look()
+
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
         """Averages the outer products of G [N, m, n] into the factors where they are due.
 
@@ -262,6 +267,14 @@ class Eigenbasis(Preconditioner):
                 values = self.weight.new_zeros(spec.blocks, factor.dimension)
             self.bases[side] = Basis(vectors, values, [False] * spec.blocks, AsyncFlags())
 
+    def look(self) -> None:
+        """See `Preconditioner.look`; also which blocks have been refreshed."""
+        super().look()
+        for side, _ in self.present:
+            basis = self._basis(side)
+            for number in basis.warmed.read():
+                basis.warm[number] = True
+
     def _basis(self, side: int) -> Basis:
         basis = self.bases[side]
         assert basis is not None
@@ -289,8 +302,6 @@ class Eigenbasis(Preconditioner):
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""
         factor, basis = self.factor(side), self._basis(side)
-        for number in basis.warmed.read():
-            basis.warm[number] = True
         # The host does not know which blocks an index tensor names.
         cold = not all(basis.warm[blocks] if isinstance(blocks, slice) else basis.warm)
         bases = eigenbasis.eigenbasis(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from ..plan.refresh import RefreshSchedule
+from .devices import is_queued, stream_module
 from .factor import Blocks
 from .preconditioners import Preconditioner
 from .stack import Stack
@@ -19,9 +20,9 @@ from .step import StepInfo, StepOptions
 class Refresher:
     """Refreshes the preconditioners of some stacks.
 
-    With the option "overlap" a result is installed at the next step. On CUDA its kernels run on a
-    side stream meanwhile; work that makes the host wait for the device (an eigh does) gains little.
-    Elsewhere it is computed at once. The results are the same, bit for bit.
+    With the option "overlap" a result is installed at the next step. On a device with streams its
+    kernels run on a side stream meanwhile; work that makes the host wait for the device (an eigh
+    does) gains little. Elsewhere it is computed at once. The results are the same, bit for bit.
 
     Args:
       stacks: all stacks of a group on one device.
@@ -40,8 +41,16 @@ class Refresher:
         specs = [stack.spec for stack in stacks]
         self._schedule = (schedule or RefreshSchedule(specs)).restricted_to(specs)
         self._device = device
-        self._stream: torch.cuda.Stream | None = None
+        self._streams = stream_module(device)
+        self._stream: Any = None
         self._pending: list[tuple[int, int, Blocks, Tensor, _Deferred]] = []
+
+    def begin(self) -> None:
+        """Begins a step: sees what earlier ones have scheduled, then installs deferred results."""
+        for preconditioner in self._preconditioners:
+            if preconditioner is not None:
+                preconditioner.look()
+        self.collect()
 
     def collect(self) -> None:
         """Installs deferred results.
@@ -99,10 +108,10 @@ class Refresher:
             if not factor.has_pending:
                 continue
             live = self._live(preconditioner, info)
-            moved = factor.pending_moved(live)
+            # Both first: what fails now is repeated at the next step.
+            moved, failed = factor.pending_moved(live), factor.pending_retries(live)
             if moved is not None:
                 self._start(number, side, moved, info, options)
-            failed = factor.pending_retries(live)
             if failed is not None:
                 self._start(number, side, failed, info, options, retry=True)
 
@@ -122,8 +131,8 @@ class Refresher:
         if at_once or not options.overlap:
             self._install(number, side, blocks, work(), live)
             return
-        if self._stream is None and self._device.type == "cuda":
-            self._stream = torch.cuda.Stream(self._device)
+        if self._stream is None and self._streams is not None:
+            self._stream = self._streams.Stream(self._device)
         self._pending.append((number, side, blocks, live, _Deferred(work, self._stream)))
 
     def _install(self, number: int, side: int, blocks: Blocks, result: Any, live: Tensor) -> None:
@@ -162,17 +171,18 @@ class _Deferred:
     Args:
       work: reads tensors that nobody writes before `result`, and returns new ones in any nesting
         of tuples, lists, dicts and named tuples.
-      stream: the side stream; None off CUDA.
+      stream: the side stream; None on a device without streams.
     """
 
-    def __init__(self, work: Callable[[], Any], stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, work: Callable[[], Any], stream: Any) -> None:
         self._work, self._stream = work, stream
         self._error: Exception | None = None
         if stream is None:
             self._run()
             return
-        stream.wait_stream(torch.cuda.current_stream(stream.device))
-        with torch.cuda.stream(stream):
+        self._streams = stream_module(stream.device)
+        stream.wait_stream(self._streams.current_stream(stream.device))
+        with self._streams.stream(stream):
             self._run()
         self._ready = stream.record_event()
 
@@ -183,13 +193,13 @@ class _Deferred:
             self._error = error
 
     def result(self) -> Any:
-        """The result; on CUDA the current stream waits for it, the host does not."""
+        """The result; the current stream waits for a side stream, the host does not."""
         if self._stream is not None:
-            reader = torch.cuda.current_stream(self._stream.device)
+            reader = self._streams.current_stream(self._stream.device)
             reader.wait_event(self._ready)
         if self._error is not None:
             raise self._error
         for leaf in _pytree.tree_leaves(self._value) if self._stream is not None else ():
-            if isinstance(leaf, Tensor) and leaf.is_cuda:
+            if isinstance(leaf, Tensor) and is_queued(leaf.device):
                 leaf.record_stream(reader)
         return self._value

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..plan.options import ROOT_SOLVERS
 from . import newton
+from .devices import is_queued
 from .eigenbasis import decompose, scale_to_unit, sign_probes
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
@@ -50,10 +51,10 @@ def inverse_root(
     iterations take only products, in a number that follows from `damping`: about 70 for A^(-1/4)
     at 1e-6. In float32 they are the more exact, with a relative error of the root of 1e-8 times
     the condition number, but they diverge where an eigenvalue is more negative than the damping
-    makes up for. On CUDA they do not wait for the device: what failed is reported as untrusted, for
-    the caller to repeat with "eigh" when it learns of it. Elsewhere it is repeated at once, alone
-    and in float64. They run in the float32 matmul precision that the user has set, TF32 included,
-    where damping of 1e-5 or more is advisable.
+    makes up for. On an accelerator the host does not wait: what failed is reported as untrusted,
+    for the caller to repeat with "eigh" when it learns of it. Elsewhere it is repeated at once,
+    alone and in float64. They run in the float32 matmul precision that the user has set, TF32
+    included, where damping of 1e-5 or more is advisable.
 
     Args:
       matrices: A, [N, d, d], float32 or float64, symmetric and positive semi-definite, both up to
@@ -63,7 +64,7 @@ def inverse_root(
       exponent: the inverse power, for instance 1/4.
       damping: added to the eigenvalues, as a fraction of the largest.
       solver: "eigh"; "coupled_newton", for exponents 1/p with an integer p;
-        "newton_denman_beavers", for 1/2 and 1/4; or "auto": "eigh" on a CPU; on CUDA
+        "newton_denman_beavers", for 1/2 and 1/4; or "auto": "eigh" on a CPU; elsewhere
         "newton_denman_beavers" where it can, "coupled_newton" up to p = 8, else "eigh".
 
     Raises:
@@ -74,21 +75,26 @@ def inverse_root(
     (tensor([[[0.5000, 0.0000],
              [0.0000, 0.5000]]]), tensor([True]))
     """
-    solver = resolve(solver, exponent, matrices.is_cuda)
+    solver = resolve(solver, exponent, is_queued(matrices.device))
     most = max(1, _MAX_ELEMENTS // max(1, matrices[:1].numel()))
     parts = [_solve(part, exponent, damping, solver) for part in matrices.split(most)]
     return parts[0] if len(parts) == 1 else InverseRoots(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def resolve(solver: str, exponent: float, on_cuda: bool) -> str:
-    """The solver that "auto" comes to, or the given one, if it can take this root."""
+def resolve(solver: str, exponent: float, queued: bool) -> str:
+    """The solver that "auto" comes to, or the given one, if it can take this root.
+
+    Args:
+      solver, exponent: as in `inverse_root`.
+      queued: whether the matrices are on a device that works beside the host.
+    """
     if solver not in ROOT_SOLVERS:
         allowed = ", ".join(map(repr, ROOT_SOLVERS))
         raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
     power = round(1 / exponent)
     is_root = math.isclose(exponent * power, 1)
     if solver == "auto":
-        if not on_cuda or not is_root or power > 8:
+        if not queued or not is_root or power > 8:
             return "eigh"
         return "newton_denman_beavers" if power in (2, 4) else "coupled_newton"
     if solver == "newton_denman_beavers" and not (is_root and power in (2, 4)):
@@ -104,7 +110,7 @@ def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> In
     if solver == "eigh":
         return _by_eigh(matrices, exponent, damping)
     result = by_products(matrices, exponent, damping, solver)
-    if not matrices.is_cuda:
+    if not is_queued(matrices.device):
         failed = (~result.trusted).nonzero().squeeze(-1)
         if len(failed):
             repeated = _by_eigh(matrices[failed].double(), exponent, damping)

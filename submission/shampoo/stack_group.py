@@ -10,6 +10,7 @@ from torch import Tensor
 from ..plan.blocking import Part, StackSpec
 from ..plan.refresh import RefreshSchedule
 from .config import StateConfig
+from .devices import to_device
 from .diagonal import bias_correction, fused_adam, is_fusable
 from .distributor import Distributor, Local, Weights, decay_fraction
 from .placement import LOCAL, Placement
@@ -92,7 +93,7 @@ class StackGroup:
           weights: this rank's shards of all parameters.
           options: of the step.
         """
-        self.refresher.collect()
+        self.refresher.begin()
         self._grads = grads
         self._set_active(tuple(grads))
         self._fused, self._batched = [], []
@@ -323,8 +324,7 @@ class Counters:
 
     def _mask(self, flags: tuple[bool, ...]) -> Tensor:
         """One boolean per block, [sum of N, 1, 1], from one per part."""
-        values = torch.tensor(flags, device="cpu", pin_memory=self._steps.is_cuda)
-        return values.to(self._steps.device, non_blocking=True)[self._part_of_block]
+        return to_device(flags, self._steps.device)[self._part_of_block]
 
     def _split(self, tensor: Tensor) -> Sequence[Tensor]:
         """One piece per stack; a scalar serves all."""

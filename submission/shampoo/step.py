@@ -15,7 +15,8 @@ class StepOptions:
       maximize: whether gradients are negated first.
       fused: whether torch's fused kernel may be used, unless it is False.
       l2: strength of the decay that is added to gradients; 0 unless `decay_mode` is "l2".
-      decay: strength of the decay of weights, a factor of the learning rate; 0 for "l2".
+      decay: strength of the decay of weights, a factor of the learning rate; 0 for "l2". A
+        scalar tensor where it depends on an lr that the host does not know.
       refresh_step: the group's step count, from 1.
     """
 
@@ -25,7 +26,7 @@ class StepOptions:
     maximize: bool
     fused: bool | None
     l2: float
-    decay: float
+    decay: float | Tensor
     exponent: float | None
     damping: float
     root_solver: str

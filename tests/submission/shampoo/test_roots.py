@@ -369,7 +369,7 @@ def test_refuses_unknown_solvers_and_exponents_they_cannot_do():
 
 
 @pytest.mark.parametrize(
-    ("exponent", "on_cuda"),
+    ("exponent", "on_an_accelerator"),
     [
         (0.5, DENMAN_BEAVERS),
         (0.25, DENMAN_BEAVERS),
@@ -380,6 +380,6 @@ def test_refuses_unknown_solvers_and_exponents_they_cannot_do():
         (0.3, EIGH),
     ],
 )
-def test_auto_takes_eigh_on_a_cpu_and_products_on_cuda(exponent, on_cuda):
-    assert roots.resolve("auto", exponent, on_cuda=False) == EIGH
-    assert roots.resolve("auto", exponent, on_cuda=True) == on_cuda
+def test_auto_takes_eigh_on_a_cpu_and_products_elsewhere(exponent, on_an_accelerator):
+    assert roots.resolve("auto", exponent, queued=False) == EIGH
+    assert roots.resolve("auto", exponent, queued=True) == on_an_accelerator

@@ -1,0 +1,75 @@
+"""What devices can do beside the host: CUDA, ROCm, XPU and others alike."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _foreach_utils
+
+_STREAM_API = ("Stream", "Event", "stream", "current_stream")
+
+
+@functools.cache
+def _module_of(kind: str) -> Any:
+    if kind in ("cpu", "meta"):  # torch.cpu has streams that are none
+        return None
+    try:
+        module = torch.get_device_module(kind)
+    except RuntimeError:  # there is none
+        return None
+    return module if all(hasattr(module, name) for name in _STREAM_API) else None
+
+
+def stream_module(device: torch.device) -> Any:
+    """The module with the streams of a device, `torch.cuda` for one; None where there are none."""
+    return _module_of(device.type)
+
+
+def is_queued(device: torch.device) -> bool:
+    """Whether a device works off a queue beside the host, which waits where it reads a value.
+
+    >>> is_queued(torch.device("cpu")), is_queued(torch.device("cuda"))
+    (False, True)
+    """
+    return _module_of(device.type) is not None
+
+
+def has_addresses(device: torch.device) -> bool:
+    """Whether the tensors of a device have addresses, by which they can be told apart."""
+    return device.type == "cpu" or is_queued(device)
+
+
+@functools.cache
+def has_fused_adam(kind: str) -> bool:
+    """Whether torch has fused Adam kernels for a kind of device."""
+    known = _foreach_utils._get_fused_kernels_supported_devices()
+    return kind == "cpu" or (kind in known and is_queued(torch.device(kind)))
+
+
+def autocast_kinds() -> Sequence[str]:
+    """The kinds of devices on which autocast may be enabled: the CPU and the accelerator."""
+    if hasattr(torch, "accelerator"):  # from torch 2.6 on
+        accelerator = torch.accelerator.current_accelerator()
+    else:
+        accelerator = torch._C._get_accelerator()
+    if accelerator is None or accelerator.type == "cpu" or not _has_autocast(accelerator.type):
+        return ("cpu",)
+    return ("cpu", accelerator.type)
+
+
+@functools.cache
+def _has_autocast(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind)
+
+
+def to_device(values: Sequence[Any], device: torch.device) -> Tensor:
+    """Numbers as a tensor of a device; the host does not wait for it.
+
+    >>> to_device([True, False], torch.device("cpu"))
+    tensor([ True, False])
+    """
+    # From pageable memory a copy would begin after all that is queued, and the host wait for it.
+    host = torch.tensor(values, device="cpu", pin_memory=is_queued(device))
+    return host.to(device, non_blocking=True)

@@ -1,0 +1,192 @@
+"""Operators on a pretended device: what they read and write, whether the host waits, on what."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.simulated import tensors
+from tests.simulated.copies import COPIES, copy, is_simulated
+from tests.simulated.generators import is_of_device
+from tests.simulated.order import current_stream, drain
+from tests.simulated.record import DeviceError
+from tests.simulated.tensors import HostTensor, SimTensor
+
+# The size or the choice of what comes next depends on values, or the library checks for errors.
+_WAITING = {
+    *("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2"),
+    *("unique_dim", "unique_consecutive", "repeat_interleave", "bincount", "histc", "_linalg_eigh"),
+    *("_linalg_eigvals", "linalg_eig", "_linalg_svd", "linalg_qr", "linalg_lstsq", "geqrf"),
+    *("_linalg_check_errors",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Signature:
+    """What an operator's schema says.
+
+    Attributes:
+      name: without overload.
+      writes: positions and names of arguments that are written.
+      returned: for each result, the position and name of the argument that it is; None for others.
+      is_view: whether all results share memory with an argument, and nothing is computed.
+    """
+
+    name: str
+    writes: frozenset[int | str]
+    returned: tuple[tuple[int, str] | None, ...]
+    is_view: bool
+
+
+@functools.cache
+def _signature(func: Any) -> _Signature:
+    schema = func._schema
+    writes: list[int | str] = []
+    named: dict[str, tuple[int, str]] = {}
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            writes += [position, argument.name]
+            named.update(dict.fromkeys(argument.alias_info.before_set, (position, argument.name)))
+    returned, views = [], []
+    for result in schema.returns:
+        alias = result.alias_info
+        views.append(alias is not None and not alias.is_write)
+        is_argument = alias is not None and alias.is_write
+        known = [named[name] for name in alias.before_set if name in named] if is_argument else []
+        returned.append(known[0] if known else None)
+    is_view = bool(views) and all(views)
+    return _Signature(schema.name.split("::")[1], frozenset(writes), tuple(returned), is_view)
+
+
+def _leaves(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+
+
+def _map(value: Any, change: Any) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        mapped = [_map(item, change) for item in value]
+        return mapped if isinstance(value, list) else _tuple_like(value, mapped)
+    return value
+
+
+def _tuple_like(value: tuple[Any, ...], items: list[Any]) -> Any:
+    return tuple(items) if type(value) is tuple else type(value)(*items)
+
+
+def _raw(tensor: Tensor) -> Tensor:
+    return tensor.raw if isinstance(tensor, (SimTensor, HostTensor)) else tensor
+
+
+def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Runs one operator as the device would.
+
+    Raises:
+      DeviceError: if its tensors are on two devices.
+      OrderError: if it uses memory that others have not done with.
+    """
+    given = [*enumerate(args), *kwargs.items()]
+    found = [(key, tensor) for key, value in given for tensor in _leaves(value)]
+    target = kwargs.get("device")
+    makes = target is not None and is_simulated(target)
+    pins = bool(kwargs.get("pin_memory"))
+    on_device = any(isinstance(tensor, SimTensor) for _, tensor in found)
+    on_host = any(isinstance(tensor, HostTensor) for _, tensor in found)
+    if not (makes or pins or on_device or on_host):
+        return func(*args, **kwargs)
+    signature = _signature(func)
+    if signature.name in COPIES and (on_device or makes or on_host):
+        copied = copy(signature.name, args, kwargs)
+        if copied is not NotImplemented:
+            return copied
+    if not on_device and not makes:
+        return _run_on_host(func, signature, found, args, kwargs)
+    for _, tensor in found:
+        if not isinstance(tensor, SimTensor):
+            raise DeviceError(f"{func}: a tensor {tuple(tensor.shape)} of the CPU among others")
+
+    generator = kwargs.get("generator")
+    if generator is not None and not is_of_device(generator):
+        raise DeviceError(f"{func}: a generator of the CPU")
+    if signature.is_view:
+        return _returned(func, signature, args, kwargs)
+    if signature.name in _WAITING or _indexes_by_booleans(signature.name, args):
+        drain(str(func))
+    stream = current_stream()
+    stream.enqueue(signature.name)
+    for key, tensor in found:
+        if key in signature.writes:
+            tensor.memory.write(stream, str(func))
+        else:
+            tensor.memory.read(stream, str(func))
+    return _returned(func, signature, args, kwargs)
+
+
+def _returned(func: Any, signature: _Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Runs the operator on the values; its results are of the device."""
+    plain = {name: _map(value, _raw) for name, value in kwargs.items()}
+    if plain.get("device") is not None:
+        plain["device"] = torch.device("cpu")
+    result = func(*[_map(value, _raw) for value in args], **plain)
+    if any(signature.returned):
+        arguments = [
+            pair and (args[pair[0]] if pair[0] < len(args) else kwargs[pair[1]])
+            for pair in signature.returned
+        ]
+        if len(arguments) == 1:
+            return arguments[0]
+        return tuple(
+            _map(one, SimTensor) if same is None else same
+            for one, same in zip(result, arguments, strict=True)
+        )
+    return _map(result, SimTensor)
+
+
+def _run_on_host(
+    func: Any,
+    signature: _Signature,
+    found: list[tuple[int | str, Tensor]],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Runs an operator on pinned memory, or one that makes some."""
+    for key, tensor in found:
+        if isinstance(tensor, HostTensor) and not signature.is_view:
+            if key in signature.writes:
+                tensor.memory.write(str(func))
+            else:
+                tensor.memory.read(str(func))
+    plain = {name: _map(value, _raw) for name, value in kwargs.items()}
+    pins = bool(plain.pop("pin_memory", False))
+    result = func(*[_map(value, _raw) for value in args], **plain)
+    if any(signature.returned):
+        pair = signature.returned[0]
+        assert pair is not None
+        return args[pair[0]] if pair[0] < len(args) else kwargs[pair[1]]
+    return _map(result, HostTensor) if pins or signature.is_view else result
+
+
+def _indexes_by_booleans(name: str, args: Sequence[Any]) -> bool:
+    """Whether the device must count what is True before the host can go on."""
+    if not name.startswith(("index", "_index_put", "_unsafe_index")) or len(args) < 2:
+        return False
+    return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in _leaves(args[1]))
+
+
+class SimMode(TorchDispatchMode):
+    """Brings every operator to `run`, factories among them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run(func, args, kwargs or {})
+
+
+tensors.dispatch.append(run)

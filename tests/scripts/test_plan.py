@@ -7,7 +7,7 @@ import pytest
 
 from common.cli import UserError
 from scripts.local import entries, plan
-from workloads import registry, search_space
+from workloads import search_space
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
 HEADER = "entry,workload,trial,best,hyperparameters\n"
@@ -87,9 +87,7 @@ def test_the_committed_study_is_of_the_points_as_they_are() -> None:
     report = Path(__file__).parents[2] / "results" / "standins" / "report" / "points.csv"
     names = ("shampoo", "adamw", "nadamw")
     points = {name: search_space.points(entries.standin_points_file(name)) for name in names}
-    # A stand-in that has come since has no target and no trials there.
-    standins = [
-        name for name in registry.names("standin") if registry.facts(name).validation_target
-    ]
+    # The stand-ins that have come since have no trials there.
+    standins = ["mnist_vit", "flights_dlrm", "stdlib_lm"]
     best = plan.best_trials(report, {name: points[name] for name in names[:2]}, standins)
     assert set(best) == {(entry, workload) for workload in standins for entry in names[:2]}

@@ -19,6 +19,7 @@ from .averaging import evaluated
 from .options import static_arguments
 from .presets import algoperf_winner, kl_shampoo, soap
 from .shampoo import scale_by_shampoo, shampoo
+from .sharding import state_shardings
 from .states import ShampooState
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "scale_by_shampoo",
     "shampoo",
     "soap",
+    "state_shardings",
     "static_arguments",
 ]

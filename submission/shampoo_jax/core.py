@@ -1,15 +1,16 @@
 """One step of a whole tree: gradients to directions for a learning rate of 1."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from . import diagonal, geometry, stack_step
+from . import diagonal, geometry, sharding, stack_step
 from .geometry import Layout
 from .options import Options
-from .refresh import Lanes, due_blocks
+from .refresh import due_blocks
 from .states import ShampooState
 from .step import Step, begin
 
@@ -19,7 +20,8 @@ def initial_state(layout: Layout, options: Options) -> ShampooState:
     stacks = {}
     for spec in layout.specs:
         block = stack_step.initial_block(spec, options.static, layout.dtype)
-        shape = (geometry.rows_of(spec, options.lanes), options.lanes)
+        lanes = options.division.lanes
+        shape = (geometry.rows_of(spec, lanes), lanes)
         stacks[geometry.stack_name(spec)] = {
             name: jnp.broadcast_to(value, (*shape, *value.shape)) for name, value in block.items()
         }
@@ -33,7 +35,9 @@ def initial_state(layout: Layout, options: Options) -> ShampooState:
         # Arrays of their own: buffers that are shared could not be donated.
         leaves[str(index)] = {name: jnp.zeros(layout.shapes[index], layout.dtype) for name in names}
     zero = jnp.zeros((), jnp.int32)
-    return ShampooState(zero, zero.copy(), zero.copy(), jnp.zeros((), layout.dtype), stacks, leaves)
+    weight = jnp.zeros((), layout.dtype)
+    state = ShampooState(zero, zero.copy(), zero.copy(), weight, stacks, leaves)
+    return sharding.constrained(state, options.division)
 
 
 def directions(
@@ -78,6 +82,7 @@ def directions(
         stacks=stacks,
         leaves=leaves,
     )
+    new = sharding.constrained(new, options.division)
     ordered = [jnp.where(finite, updates[index], 0.0) for index in range(len(grads))]
     return ordered, new, step
 
@@ -104,20 +109,20 @@ def _step_stacks(
     grads: Sequence[Array], state: ShampooState, layout: Layout, step: Step, options: Options
 ) -> tuple[list[Array], dict[str, Any]]:
     """Directions of all stacks, [rows, lanes, m, n], and their new states."""
-    static, lanes = options.static, options.lanes
+    static, lanes = options.static, options.division.lanes
     names = [geometry.stack_name(spec) for spec in layout.specs]
     due = due_blocks(layout.specs, step.calls, static.refresh_interval, static.refresh)
     owners = [jnp.asarray(geometry.leaf_of_block(spec, lanes)) for spec in layout.specs]
-    blocks, states = stack_step.step_stacks(
-        layout.specs,
+    leaves, axes = len(layout.shapes), options.division.axes
+    blocks, states = sharding.divided(
+        functools.partial(
+            stack_step.step_stacks, layout.specs, options=static, leaves=leaves, axes=axes
+        ),
         [state.stacks[name] for name in names],
         [geometry.stacked(grads, layout, spec, lanes) for spec in layout.specs],
         owners,
         due,
-        Lanes(lanes, lanes, 0),
         step,
-        static,
-        len(layout.shapes),
-        None,
+        options.division,
     )
     return blocks, dict(zip(names, states, strict=True))

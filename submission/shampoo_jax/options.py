@@ -61,6 +61,26 @@ class Rates(NamedTuple):
     averaging_beta: Number
 
 
+class Division(NamedTuple):
+    """How state and work are divided among devices.
+
+    Attributes:
+      lanes: second dimension of the stacks' state; block g is at (g // lanes, g % lanes), so that
+        what is refreshed in one step lies on different devices.
+      mesh: the devices; None for no division.
+      axes: names of the mesh's axes along which the lanes are divided.
+    """
+
+    lanes: int
+    mesh: Any
+    axes: tuple[str, ...]
+
+    @property
+    def devices(self) -> int:
+        """Among how many devices the lanes are divided."""
+        return math.prod(self.mesh.shape[name] for name in self.axes) if self.mesh else 1
+
+
 class Options(NamedTuple):
     """Validated arguments.
 
@@ -68,18 +88,14 @@ class Options(NamedTuple):
       static: what is decided when a step is traced.
       rates: what a step reads.
       matricize, batch_dims: see `geometry.matrices_of`.
-      lanes: second dimension of the stacks' state, along which it may be sharded.
-      mesh, axis: devices, and the axis or axes of theirs among which the lanes are divided; None
-        for no division.
+      division: among devices.
     """
 
     static: ShampooOptions
     rates: Rates
     matricize: Callable[[str, tuple[int, ...]], int] | None
     batch_dims: int | Callable[[str, tuple[int, ...]], int]
-    lanes: int
-    mesh: Any
-    axis: Any
+    division: Division
 
 
 def resolve(arguments: Mapping[str, Any]) -> Options:
@@ -115,7 +131,7 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
     static = ShampooOptions(betas=(b1, b2), **given)
     numbers = {name: traced.get(name, getattr(static, name)) for name in _TRACEABLE}
     rates = Rates(own["learning_rate"], *betas, **numbers)
-    return Options(static, rates, *_checked_geometry(own), **_checked_division(own))
+    return Options(static, rates, *_checked_geometry(own), _checked_division(own))
 
 
 def _check_rate(value: Any) -> None:
@@ -155,7 +171,25 @@ def _checked_geometry(own: Mapping[str, Any]) -> tuple[Any, Any]:
     return matricize, batch_dims
 
 
-def _checked_division(own: Mapping[str, Any]) -> dict[str, Any]:
-    lanes = 1 if own["lanes"] is None else own["lanes"]
-    check(is_integer(lanes) and lanes >= 1, "lanes", lanes, "None or an integer >= 1")
-    return {"lanes": lanes, "mesh": None, "axis": None}
+def _checked_division(own: Mapping[str, Any]) -> Division:
+    lanes, mesh, axis = own["lanes"], own["mesh"], own["axis"]
+    is_valid = lanes is None or (is_integer(lanes) and lanes >= 1)
+    check(is_valid, "lanes", lanes, "None or an integer >= 1")
+    if mesh is None:
+        check(axis is None, "axis", axis, "None without a mesh")
+        return Division(lanes or 1, None, ())
+    check(isinstance(mesh, jax.sharding.Mesh), "mesh", mesh, "None or a jax.sharding.Mesh")
+    if axis is None:
+        what = f"one of {mesh.axis_names} or several, since the mesh has more than one"
+        check(len(mesh.axis_names) == 1, "axis", axis, what)
+        axis = mesh.axis_names
+    axes = (axis,) if isinstance(axis, str) else tuple(axis)
+    is_known = len(axes) > 0 and all(name in mesh.axis_names for name in axes)
+    check(is_known, "axis", axis, f"one of the mesh's {mesh.axis_names} or several")
+    # Automatic partitioning fills in the shardings of all that is not divided here.
+    are_automatic = all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
+    check(are_automatic, "mesh", mesh.axis_types, "a mesh whose axis_types are AxisType.Auto")
+    devices = math.prod(mesh.shape[name] for name in axes)
+    lanes = devices if lanes is None else lanes
+    check(lanes % devices == 0, "lanes", lanes, f"a multiple of the {devices} devices along {axes}")
+    return Division(lanes, mesh, axes)

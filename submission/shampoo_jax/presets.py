@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import optax
 
 from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Oversize, Refresh
@@ -40,6 +41,8 @@ def soap(
     averaging_decay: Number = 0.999,
     averaging_beta: Number = 0.9,
     lanes: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SOAP with its authors' EMA weights (Vyas et al. 2024, arXiv:2409.11321, section 6).
 
@@ -88,6 +91,8 @@ def kl_shampoo(
     averaging_decay: Number = 0.999,
     averaging_beta: Number = 0.9,
     lanes: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """KL-Shampoo (Lin et al. 2025, arXiv:2509.03378).
 
@@ -106,14 +111,20 @@ def kl_shampoo(
 
 
 def algoperf_winner(
-    learning_rate: Number | optax.Schedule | None = None, point: int = 1, mask: Any = None
+    learning_rate: Number | optax.Schedule | None = None,
+    point: int = 1,
+    mask: Any = None,
+    *,
+    lanes: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """One of the five points of the Shampoo entry that won AlgoPerf's external track.
 
     Args:
       learning_rate: as for `shampoo`; None for the point's own.
       point: 1 to 5, in the entry's order.
-      mask: which leaves decay, as in `optax.adamw`.
+      mask, lanes, mesh, axis: as for `shampoo`.
 
     Raises:
       ValueError: for another point.
@@ -126,6 +137,6 @@ def algoperf_winner(
     options = winning_point(point)
     rate, (b1, b2) = options.pop("lr"), options.pop("betas")
     rate = rate if learning_rate is None else learning_rate
-    return transformation.complete(
-        resolve({"learning_rate": rate, "b1": b1, "b2": b2, **options}), mask
-    )
+    division = {"lanes": lanes, "mesh": mesh, "axis": axis}
+    arguments = {"learning_rate": rate, "b1": b1, "b2": b2, **options, **division}
+    return transformation.complete(resolve(arguments), mask)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import optax
 
 from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Method, Oversize, Refresh
@@ -38,6 +39,8 @@ def scale_by_shampoo(
     batch_dims: int | Split = 0,
     root_solver: str = "auto",
     lanes: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradients to Shampoo's directions, for a learning rate of 1 and without weight decay.
 
@@ -48,7 +51,12 @@ def scale_by_shampoo(
     Args:
       b1, b2: EMA weights of the first moment, and of factors and second moments; the `betas` of
         `plan.options.ShampooOptions`, which documents all that is not here.
-      lanes: second dimension of the state of stacks, see `ShampooState`; None for 1.
+      mesh, axis: divide state and work among the devices along one or more axes, all there are
+        where there is one; the updates are on every device. For the state to be born divided, and
+        none of it to be on one device at first, `jax.jit` init.
+      lanes: second dimension of the state of stacks, see `ShampooState`, a multiple of those
+        devices; None for as many, or 1 without a mesh. State fits any number of devices that
+        divides it.
       matricize: takes a leaf's path, as in "dense/kernel", and shape and returns how many
         dimensions behind the batch are rows; None for the most nearly square split.
       batch_dims: how many leading dimensions count matrices, as of layers that are scanned over;
@@ -103,6 +111,8 @@ def shampoo(
     averaging_decay: Number = 0.999,
     averaging_beta: Number = 0.9,
     lanes: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Shampoo with its learning rate and decay: what `submission.shampoo.Shampoo` is for PyTorch.
 

@@ -44,11 +44,11 @@ def step_stacks(
     grads: Sequence[Array],
     owners: Sequence[Array],
     due: Sequence[dict[int, Due]],
-    lanes: Lanes,
     step: Step,
+    lanes: Lanes,
     options: ShampooOptions,
     leaves: int,
-    axis: str | tuple[str, ...] | None,
+    axes: tuple[str, ...],
 ) -> tuple[list[Array], list[Blocks]]:
     """Advances all stacks.
 
@@ -58,10 +58,11 @@ def step_stacks(
       grads: gradients [rows, lanes.local, m, n], zero at a skipped step.
       owners: the leaf of each block, int32 [rows, lanes.local].
       due: see `refresh.due_blocks`.
+      step: the step.
       lanes: those of this device.
-      step, options: of the transformation.
+      options: of the transformation.
       leaves: number of leaves of the tree.
-      axis: mesh axes among which the lanes are divided; None for none.
+      axes: of a mesh, along which the lanes are divided; empty without one.
 
     Returns:
       Directions for a learning rate of 1, [rows, lanes.local, m, n], and the new states.
@@ -82,7 +83,7 @@ def step_stacks(
         for direction, magnitude in zip(directions, magnitudes, strict=True)
     ]
     if options.grafting_scope == "layer":
-        norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axis)
+        norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axes)
     for number, (update, magnitude) in enumerate(zip(directions, magnitudes, strict=True)):
         pair = norms[number]
         if magnitude is not None and pair is not None:
@@ -140,7 +141,7 @@ def _over_layers(
     norms: Sequence[tuple[Array, Array] | None],
     owners: Sequence[Array],
     leaves: int,
-    axis: str | tuple[str, ...] | None,
+    axes: tuple[str, ...],
 ) -> list[tuple[Array, Array] | None]:
     """Norms of the leaves that blocks belong to, in place of those of the blocks."""
     totals = None
@@ -151,8 +152,8 @@ def _over_layers(
             totals = totals.at[owner].add(squares)
     if totals is None:
         return list(norms)
-    if axis is not None:
-        totals = lax.psum(totals, axis)
+    if axes:
+        totals = lax.psum(totals, axes)
     totals = jnp.sqrt(totals)
     return [
         None if pair is None else (totals[owner, 0], totals[owner, 1])

@@ -1,0 +1,70 @@
+"""State and work are divided over a mesh, and the trajectory is that of one device."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+
+from submission.shampoo_jax import shampoo
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Of `divided`, in a process of its own, since devices are made once, and in float64."""
+    environment = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": "8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+    }
+    command = [sys.executable, "-m", "tests.submission.shampoo_jax.divided"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_the_same_steps_on_any_number_of_devices(results, devices):
+    """And all state is born where it stays."""
+    figures = results[str(devices)]
+    assert figures["difference"] <= 1e-9
+    assert figures["born divided"]
+    assert figures["bytes"] * devices == results["1"]["bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_all_stacks_share_one_gather(results, devices):
+    """The other is that of the table."""
+    assert results[str(devices)]["collectives"] == ["all-gather"] * 2
+
+
+@pytest.mark.slow
+def test_state_goes_on_on_fewer_devices(results):
+    assert results["after moving"] <= 1e-9
+
+
+@pytest.mark.slow
+def test_norms_of_layers_span_devices(results):
+    assert results["layers"] <= 1e-9
+
+
+def test_what_does_not_fit_a_mesh_is_refused():
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    with pytest.raises(ValueError, match=r"^axis must be one of the mesh's \('data',\)"):
+        shampoo(0.1, mesh=mesh, axis="model")
+    with pytest.raises(ValueError, match=r"^axis must be None without a mesh"):
+        shampoo(0.1, axis="data")
+    with pytest.raises(ValueError, match=r"^mesh must be None or a jax.sharding.Mesh"):
+        shampoo(0.1, mesh=8)
+    explicit = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with pytest.raises(ValueError, match=r"^mesh must be a mesh whose axis_types are"):
+        shampoo(0.1, mesh=explicit)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .config import check_saved, state_dtype
+from .devices import scalar_for
 
 # Of any averager's state.
 STATE_NAMES = ("average", "z", "weight_sum", "remainder", "train_weight")
@@ -265,9 +266,10 @@ class ScheduleFree(Averager):
 
     def _share(self, weights: Sequence[Tensor], finite: Tensor, lr: float | Tensor) -> Tensor:
         """c, a float64 scalar, for weights that have one sum; counts the step into it."""
-        if isinstance(lr, Tensor):
-            lr = lr.to(torch.float64).reshape(())
         old = self._state[weights[0]]["weight_sum"]
+        lr = scalar_for(lr, old.device)
+        if isinstance(lr, Tensor):
+            lr = lr.to(torch.float64)
         term = finite.to(old.device, torch.float64) * (lr * lr)
         new = old + term
         for weight in weights:

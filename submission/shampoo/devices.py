@@ -64,6 +64,20 @@ def _has_autocast(kind: str) -> bool:
     return torch.amp.is_autocast_available(kind)
 
 
+def scalar_for(value: float | Tensor, device: torch.device) -> float | Tensor:
+    """A number as operators of a device take it: a tensor of the CPU as a float, others as scalars.
+
+    Args:
+      value: a number, or a tensor with one element on the CPU or on the device.
+      device: of the operators.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if value.device.type == "cpu" and device.type != "cpu":
+        return float(value)
+    return value.reshape(())
+
+
 def to_device(values: Sequence[Any], device: torch.device) -> Tensor:
     """Numbers as a tensor of a device; the host does not wait for it.
 

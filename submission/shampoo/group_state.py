@@ -20,7 +20,7 @@ from .config import (
     parameter_names,
     state_dtype,
 )
-from .devices import has_addresses, is_queued
+from .devices import has_addresses, is_queued, scalar_for
 from .distributor import decay_fraction
 from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
@@ -298,7 +298,7 @@ def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
 
 def step_options(group: dict[str, Any]) -> StepOptions:
     """The options of a validated parameter group at its next step; notes a higher peak lr."""
-    lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+    lr = scalar_for(group["lr"], group["params"][0].device)
     strength, mode = group["weight_decay"], group["decay_mode"]
     decay: float | Tensor
     l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)

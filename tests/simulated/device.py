@@ -66,7 +66,10 @@ class _Backend:
 
 
 def _tensor(data: Any, *, pin_memory: bool = False, **options: Any) -> Any:
-    """`torch.tensor`, which otherwise asks an allocator of torch for pinned memory."""
+    """`torch.tensor`, which otherwise copies and pins out of reach of a mode."""
+    device = options.get("device")
+    if device is not None and torch.device(device).type == "sim":
+        return _tensor(data, **{**options, "device": "cpu"}).to(device)
     made = _REAL_TENSOR(data, **options)
     return HostTensor(made) if pin_memory else made
 

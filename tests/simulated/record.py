@@ -88,6 +88,7 @@ def place() -> str:
     lines = []
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
-        if path.is_relative_to(_ROOT) and path.parent != _OWN and ".venv" not in path.parts:
+        is_own = path.parent == _OWN and not path.name.startswith("test_")
+        if path.is_relative_to(_ROOT) and not is_own and ".venv" not in path.parts:
             lines.append(f"{path.name}:{frame.lineno}")
     return " < ".join(lines[:2])

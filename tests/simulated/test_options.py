@@ -4,6 +4,8 @@ That no operator gets a tensor of the CPU, and that streams wait for one another
 itself: see `test_device.py`.
 """
 
+from pathlib import Path
+
 import pytest
 
 from submission.shampoo.description import resolved
@@ -11,6 +13,7 @@ from tests.simulated.device import simulated
 from tests.simulated.runs import OPTION_SETS, optimizer_of, run, start
 from tests.simulated.tensors import on_device
 
+TABLE = Path(__file__).parents[2] / "results" / "simulated" / "README.md"
 # Its refreshes are always by a factorisation.
 _NEVER_BY_PRODUCTS = {"eigh", "soap, qr"}
 
@@ -38,3 +41,11 @@ def test_auto_takes_solvers_by_products():
             values = resolved(group, state.config(group))
             solvers = values.get("root_solver"), values.get("basis_solver")
             assert solvers in [("newton_denman_beavers", None), (None, "cholesky_qr")]
+
+
+def test_the_committed_table_has_every_option_set_and_no_wait():
+    lines = TABLE.read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == list(OPTION_SETS)
+    assert {row[2] for row in rows} == {"0"}
+    assert {row[3].split()[0] for row in rows} == {"0"}

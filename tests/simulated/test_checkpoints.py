@@ -1,0 +1,96 @@
+"""Checkpoints from and to a pretended device: training goes on as if nothing had happened."""
+
+import copy
+import io
+
+import pytest
+import torch
+
+from submission.shampoo import Shampoo
+from tests.simulated.device import simulated
+from tests.simulated.runs import OPTION_SETS, difference, optimizer_of, set_gradients, start
+from tests.simulated.tensors import SimTensor, on_device, values_of
+
+CHOSEN = [
+    "shampoo",
+    "soap, cholesky_qr",
+    "kl_shampoo",
+    "adaptive",
+    "overlap soap",
+    "schedule_free",
+    "tensor lr, independent",
+]
+
+
+def _host(value):
+    """A state dict with its tensors on the CPU, as `torch.load(map_location="cpu")` gives it."""
+    if isinstance(value, torch.Tensor):
+        return values_of(value).clone()
+    if isinstance(value, dict):
+        return {key: _host(item) for key, item in value.items()}
+    return [_host(item) for item in value] if isinstance(value, list) else value
+
+
+def _run(optimizer, parameters, seeds, on=lambda x: x):
+    for seed in seeds:
+        set_gradients(parameters, seed, on)
+        optimizer.step()
+
+
+def _resumed(weights, options, state, on=lambda x: x):
+    optimizer, parameters = optimizer_of([values_of(w) for w in weights], options, on)
+    optimizer.load_state_dict(state)
+    return optimizer, parameters
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_training_goes_on_from_a_checkpoint_on_either_device(name):
+    options = OPTION_SETS[name]
+    here, expected = optimizer_of(start(), options)
+    _run(here, expected, range(4))
+    of_host = copy.deepcopy(here.state_dict())
+    middle = [parameter.detach().clone() for parameter in expected]
+    _run(here, expected, range(4, 7))
+    here.finish()
+    final = [parameter.detach() for parameter in expected]
+    with simulated() as record:
+        there, parameters = optimizer_of(start(), options, on_device)
+        _run(there, parameters, range(4), on_device)
+        saved = there.state_dict()
+        kept = [v for entry in saved["state"].values() for v in entry.values()]
+        assert all(type(value) is SimTensor for value in kept)
+        resumed = [
+            _resumed(parameters, options, copy.deepcopy(saved), on_device),
+            _resumed(middle, options, _host(of_host), on_device),
+        ]
+        for optimizer, weights in ((there, parameters), *resumed):
+            _run(optimizer, weights, [4], on_device)
+            record.clear()
+            _run(optimizer, weights, [5], on_device)
+            assert record.waits == []
+            _run(optimizer, weights, [6], on_device)
+            optimizer.finish()
+            assert difference(weights, final) <= 1e-6
+        saved = _host(saved)
+    optimizer, weights = _resumed(middle, options, saved)
+    _run(optimizer, weights, range(4, 7))
+    optimizer.finish()
+    assert difference(weights, final) <= 1e-6
+
+
+def test_a_file_and_a_deep_copy_hold_all_state():
+    with simulated():
+        optimizer, parameters = optimizer_of(start(), {"method": "soap"}, on_device)
+        _run(optimizer, parameters, range(4), on_device)
+        buffer = io.BytesIO()
+        torch.save(optimizer.state_dict(), buffer)
+        buffer.seek(0)
+        loaded = torch.load(buffer, weights_only=False)
+        resumed = _resumed(parameters, {"method": "soap"}, loaded, on_device)
+        twin = copy.deepcopy(optimizer)
+        assert isinstance(twin, Shampoo)
+        copies = (resumed, (twin, twin.param_groups[0]["params"]))
+        _run(optimizer, parameters, range(4, 7), on_device)
+        for other, weights in copies:
+            _run(other, weights, range(4, 7), on_device)
+            assert difference(weights, [values_of(p) for p in parameters]) == 0

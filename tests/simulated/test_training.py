@@ -1,0 +1,173 @@
+"""Training on a pretended device: AlgoPerf, gradient scaling, averages, odd tensors."""
+
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from submission.algoperf_api import pytorch as api
+from submission.shampoo import Shampoo
+from tests.simulated.device import simulated
+from tests.simulated.runs import (
+    SOLVERS,
+    difference,
+    gradients,
+    optimizer_of,
+    set_gradients,
+    start,
+)
+from tests.simulated.tensors import on_device, values_of
+from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch
+
+OPTIONS = {"lr": 0.01, "block_size": 8, "refresh_interval": 3, "distributed": None, **SOLVERS}
+
+
+def _model():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3))
+
+
+def _entry(options):
+    def make_optimizer(parameters, hyperparameters):
+        return Shampoo(parameters, **{**OPTIONS, **options})
+
+    return types.SimpleNamespace(
+        init_optimizer_state=api.initializer(make_optimizer),
+        update_params=api.update_params,
+        prepare_for_eval=api.prepare_for_eval,
+    )
+
+
+def _train(model, options, place, record=None):
+    """Weights after five steps and an evaluation, and the waits of each step and of the latter."""
+    logger, waits = Recorder(), []
+    point = types.SimpleNamespace(warmup_factor=0.0, grad_clip=1.0, label_smoothing=0.1)
+    run = Run(_entry(options), model, point, TinyWorkload(logger))
+    for step in range(6):
+        batch = {name: place(value) for name, value in make_batch(seed=step).items()}
+        if record is not None:
+            record.clear()
+        # Every second step of this workload is logged.
+        run.step(batch, step)
+        waits.append([] if record is None else list(record.waits))
+    if record is not None:
+        record.clear()
+    run.prepare()
+    waits.append([] if record is None else list(record.waits))
+    return run, logger.rows, waits
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "soap"},
+        {"method": "kl_shampoo", "overlap": True},
+        {"averaging": "ema"},
+        {"averaging": "schedule_free", "refresh_tolerance": 0.05},
+    ],
+    ids=str,
+)
+def test_the_training_step_of_algoperf_waits_only_to_log(options):
+    expected, rows, _ = _train(_model(), options, lambda x: x)
+    with simulated() as record:
+        run, there, waits = _train(_model().to("sim:0"), options, on_device, record)
+    assert difference(list(run.model.parameters()), expected.weights) <= 1e-6
+    assert [step for step, _ in there] == [step for step, _ in rows] == [0, 2, 4]
+    for (_, ours), (_, theirs) in zip(there, rows, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    logged = {wait.place.partition(" ")[0].partition(":")[0] for wait in waits[4]}
+    assert logged == {"pytorch.py"}
+    assert len(waits[4]) == 2
+    assert waits[3] == waits[5] == waits[6] == []
+
+
+def test_a_step_with_a_scaled_gradient_that_is_not_finite_is_skipped_without_a_wait():
+    with simulated() as record:
+        optimizer, parameters = optimizer_of(start(), {**SOLVERS, "fused": True}, on_device)
+        for seed in range(4):
+            set_gradients(parameters, seed, on_device)
+            optimizer.step()
+        before = [values_of(parameter).clone() for parameter in parameters]
+        record.clear()
+        for found, scale in ((1.0, 4.0), (0.0, float("inf"))):
+            set_gradients(parameters, 4, on_device)
+            parameters[1].grad *= torch.full((), scale, device="sim:0")
+            optimizer.grad_scale = torch.full((), 4.0, device="sim:0")
+            optimizer.found_inf = torch.full((), found, device="sim:0")
+            optimizer.step()
+        assert record.waits == []
+        assert difference(parameters, before) == 0
+        assert optimizer.diagnostics()["skipped_steps"] == 2
+
+
+@pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
+def test_evaluation_swaps_averages_in_and_out_without_a_wait(averaging):
+    def run(on, record=None):
+        optimizer, parameters = optimizer_of(start(), {**SOLVERS, "averaging": averaging}, on)
+        seen = []
+        for seed in range(4):
+            set_gradients(parameters, seed, on)
+            optimizer.step()
+            if record is not None:
+                record.clear()
+            optimizer.eval()
+            seen += [values_of(parameter).clone() for parameter in parameters]
+            optimizer.train()
+            assert record is None or record.waits == []
+        return seen
+
+    expected = run(lambda x: x)
+    with simulated() as record:
+        averages = run(on_device, record)
+    assert difference(averages, expected) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "options", [{"decay_mode": "independent"}, {"averaging": "schedule_free"}], ids=str
+)
+def test_a_learning_rate_in_a_tensor_of_the_cpu_is_a_number_to_the_device(options):
+    def run(on):
+        optimizer, parameters = optimizer_of(start(), {**SOLVERS, **options}, on)
+        optimizer.param_groups[0]["lr"] = torch.tensor([0.02])
+        for seed in range(4):
+            set_gradients(parameters, seed, on)
+            optimizer.step()
+        return parameters
+
+    expected = [parameter.detach() for parameter in run(lambda x: x)]
+    with simulated():
+        assert difference(run(on_device), expected) <= 1e-6
+
+
+def test_half_precision_weights_and_strided_gradients():
+    def run(on):
+        weights = [weight.bfloat16() for weight in start()]
+        optimizer, parameters = optimizer_of(weights, SOLVERS, on)
+        for seed in range(5):
+            for parameter, grad in zip(parameters, gradients(seed), strict=True):
+                parameter.grad = None
+                if grad is not None:
+                    # In memory the other way round.
+                    turned = grad.bfloat16().T.contiguous() if grad.dim() == 2 else grad.bfloat16()
+                    parameter.grad = on(turned).T if grad.dim() == 2 else on(turned)
+            optimizer.step()
+        return parameters
+
+    expected = [parameter.detach().float() for parameter in run(lambda x: x)]
+    with simulated():
+        assert difference([values_of(p).float() for p in run(on_device)], expected) <= 1e-6
+
+
+def test_a_caller_under_autocast_changes_nothing():
+    with simulated():
+        weights = []
+        for enabled in (False, True):
+            optimizer, parameters = optimizer_of(start(), SOLVERS, on_device)
+            for seed in range(3):
+                set_gradients(parameters, seed, on_device)
+                with torch.autocast("sim", torch.bfloat16, enabled=enabled):
+                    optimizer.step()
+            weights.append([values_of(parameter) for parameter in parameters])
+        assert difference(*weights) == 0

@@ -25,7 +25,7 @@ def test_one_name_and_one_dependency(site: Path) -> None:
 
 
 def test_every_module_is_in_it(site: Path) -> None:
-    for installed, folder in (("torch", "shampoo"), ("plan", "plan")):
+    for installed, folder in (("torch", "shampoo"), ("jax", "shampoo_jax"), ("plan", "plan")):
         modules = {
             path.relative_to(ROOT / "submission" / folder)
             for path in (ROOT / "submission" / folder).rglob("*.py")
@@ -73,6 +73,21 @@ def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site: Path) ->
     assert run(site, f"import stacked_shampoo, stacked_shampoo.plan; {loaded}") == "[]\n"
     frameworks = "print([name for name in ('jax', 'pandas', 'submission') if name in sys.modules])"
     assert run(site, f"from stacked_shampoo import Shampoo; {frameworks}") == "[]\n"
+
+
+def test_jax_needs_no_torch(site: Path) -> None:
+    for name in ("jax", "optax"):
+        pytest.importorskip(name, reason=f"{name} is not installed: requirements-jax.txt")
+    code = """
+import jax
+import jax.numpy as jnp
+from stacked_shampoo.jax import shampoo
+params = {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}
+optimizer = shampoo(1e-3, weight_decay=0.01)
+updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+print(state.count, [name for name in ('torch', 'submission') if name in sys.modules])
+"""
+    assert run(site, code) == "1 []\n"
 
 
 def test_exports_the_names_of_the_repository() -> None:

@@ -1,7 +1,7 @@
 """Distributed Shampoo, SOAP and KL-Shampoo, as they are installed.
 
 `stacked_shampoo.torch` has the optimizer for PyTorch, and its names are here too. They load torch
-when they are asked for, so that another framework's users need no torch.
+when they are asked for: `stacked_shampoo.jax`, with the transformations for JAX, loads none.
 
     from stacked_shampoo import Shampoo
 

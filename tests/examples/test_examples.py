@@ -53,6 +53,13 @@ def requires(*modules: str) -> None:
         pytest.skip(f"no {', '.join(missing)} here; `make test-trainers` installs it")
 
 
+def requires_jax() -> None:
+    """Skips a test unless JAX and optax are installed."""
+    for name in ("jax", "optax"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: requirements-jax.txt")
+
+
 def test_each_is_short_and_in_the_table() -> None:
     lengths = {path.name: path.read_text().count("\n") for path in EXAMPLES}
     assert not {name: length for name, length in lengths.items() if length >= LONGEST}
@@ -64,6 +71,8 @@ def test_each_is_short_and_in_the_table() -> None:
 def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None:
     needed = {"hugging_face": ("transformers", "accelerate"), "lightning_trainer": ("lightning",)}
     requires(*needed.get(path.stem, ()))
+    if path.stem == "jax_network":
+        requires_jax()
     variables = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{ROOT}"}
     printed = run(variables, ROOT, str(path), "--help")
     assert printed.startswith("usage: ")
@@ -76,6 +85,17 @@ def test_own_network_learns_with_either_optimizer(
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
         found = accuracies(run(environment, tmp_path, example("own_network"), *flags))
+        assert len(found) == 3
+        assert found[-1] > 0.8, optimizer
+
+
+def test_jax_network_learns_with_either_optimizer(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    requires_jax()
+    for optimizer in ("shampoo", "adamw"):
+        flags = (f"--optimizer={optimizer}", "--epochs=3")
+        found = accuracies(run(environment, tmp_path, example("jax_network"), *flags))
         assert len(found) == 3
         assert found[-1] > 0.8, optimizer
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .options import Number, Options
+from .options import Number, Options, Rates
 from .states import ShampooState
 
 
@@ -55,7 +55,7 @@ def advanced(
     moves: Sequence[Array],
     finite: Array,
     rate: Number,
-    options: Options,
+    rates: Rates,
 ) -> tuple[list[Array], ExponentialAverage | ScheduleFree]:
     """What is to be added to the weights, and the averages after it.
 
@@ -65,10 +65,10 @@ def advanced(
       moves: what the plain optimizer would add to them, zero at a skipped step.
       finite: whether the step is taken; where not, all stays as it is.
       rate: the learning rate.
-      options: of the transformation.
+      rates: of the transformation.
     """
     if isinstance(state, ExponentialAverage):
-        gain = jnp.where(finite, 1 - options.rates.averaging_decay, 0.0)
+        gain = jnp.where(finite, 1 - rates.averaging_decay, 0.0)
         averages, structure = jax.tree.flatten(state.average)
         averages = [
             average + gain.astype(average.dtype) * (weight + move - average)
@@ -76,7 +76,7 @@ def advanced(
         ]
         return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages))
     dtype = state.weight_sum.dtype
-    beta = jnp.where(finite, options.rates.averaging_beta, state.beta).astype(dtype)
+    beta = jnp.where(finite, rates.averaging_beta, state.beta).astype(dtype)
     term = jnp.where(finite, rate * rate, 0.0).astype(dtype)
     total = state.weight_sum + term
     share = term / jnp.maximum(total, jnp.finfo(dtype).tiny)

@@ -62,7 +62,7 @@ def directions(
         state.calls,
         state.count,
         state.factor_weight,
-        options.rates,
+        options.rates.cast(layout.dtype),
         static.factor_interval,
     )
     grads = [jnp.where(finite, grad, 0.0) for grad in grads]

@@ -60,6 +60,10 @@ class Rates(NamedTuple):
     averaging_decay: Number
     averaging_beta: Number
 
+    def cast(self, dtype: Any) -> "Rates":
+        """With arrays in the state's dtype, which they would else promote."""
+        return Rates(*(x.astype(dtype) if isinstance(x, jax.Array) else x for x in self))
+
 
 class Division(NamedTuple):
     """How state and work are divided among devices.

@@ -44,8 +44,8 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
       mask: as in `optax.adamw`: which leaves decay; a tree of booleans, a prefix of one, or a
         function that makes one of the parameters. None for all.
     """
-    static, rates = options.static, options.rates
-    decays = not (isinstance(rates.weight_decay, (int, float)) and rates.weight_decay == 0)
+    static, strength = options.static, options.rates.weight_decay
+    decays = not (isinstance(strength, (int, float)) and strength == 0)
     needs_params = decays or static.averaging is not None
 
     def init(params: Any) -> ShampooState:
@@ -53,8 +53,8 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
         state = core.initial_state(layout, options)
         state = state._replace(average=averaging.initial(params, options, layout.dtype))
         if static.decay_mode == "independent":
-            rate = _rate(rates.learning_rate, state.count)
-            state = state._replace(peak_rate=jnp.asarray(rate, state.factor_weight.dtype))
+            rate = _rate(options.rates.learning_rate, state.count, layout.dtype)
+            state = state._replace(peak_rate=jnp.asarray(rate, layout.dtype))
         return state
 
     def update(
@@ -66,6 +66,7 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
         grads, structure = jax.tree.flatten(updates)
         tree = updates if params is None else params
         layout, weights = geometry.layout_of(tree, options), jax.tree.leaves(tree)
+        rates = options.rates.cast(layout.dtype)
         wide = [weight.astype(layout.dtype) for weight in weights]
         strengths = _strengths(rates.weight_decay, mask, params) if decays else [0.0] * len(wide)
         if decays and static.decay_mode == "l2":
@@ -73,7 +74,7 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
                 grad + strength * weight
                 for grad, strength, weight in zip(grads, strengths, wide, strict=True)
             ]
-        rate = _rate(rates.learning_rate, state.count)
+        rate = _rate(rates.learning_rate, state.count, layout.dtype)
         directions, state, step = core.directions(grads, state, layout, options)
         moves = [-rate * direction for direction in directions]
         shrink = rate
@@ -86,7 +87,7 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
             moves = _decayed(moves, wide, strengths, shrink, step)
         if state.average is not None:
             moves, average = averaging.advanced(
-                state.average, wide, moves, step.finite, rate, options
+                state.average, wide, moves, step.finite, rate, rates
             )
             state = state._replace(average=average)
         return jax.tree.unflatten(structure, _cast(moves, weights)), state
@@ -94,8 +95,9 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _rate(learning_rate: Any, count: Array) -> Any:
-    return learning_rate(count) if callable(learning_rate) else learning_rate
+def _rate(learning_rate: Any, count: Array, dtype: Any) -> Any:
+    rate = learning_rate(count) if callable(learning_rate) else learning_rate
+    return rate if isinstance(rate, (int, float)) else jnp.asarray(rate, dtype)
 
 
 def _strengths(weight_decay: Any, mask: Any, params: Any) -> list[Any]:

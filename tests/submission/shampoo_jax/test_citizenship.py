@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from submission.shampoo_jax import scale_by_shampoo, shampoo, static_arguments
+from tests.submission.shampoo_jax.streams import double_precision
 
 PARAMS = {"dense": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}}
 
@@ -42,6 +43,23 @@ def test_short_parameters_get_short_updates_from_exact_state():
     updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     assert updates["kernel"].dtype == jnp.bfloat16
     assert state.stacks["4x3"]["left"].dtype == jnp.float32
+
+
+def test_longer_numbers_than_the_state_do_not_lengthen_it():
+    """With x64 a schedule and injected numbers are in float64."""
+    with double_precision():
+        params = {"kernel": jnp.ones((4, 3), jnp.float32)}
+        optimizer = optax.inject_hyperparams(shampoo, static_args=static_arguments(shampoo))(
+            learning_rate=lambda count: 0.1 / (jnp.float64(1) + count),
+            b1=jnp.float64(0.9),
+            weight_decay=jnp.float64(0.1),
+            averaging="schedule_free",
+        )
+        state = optimizer.init(params)
+        updates, after = jax.jit(optimizer.update)(params, state, params)
+    assert updates["kernel"].dtype == jnp.float32
+    inner = jax.tree.map(lambda leaf: leaf.dtype, (state.inner_state, after.inner_state))
+    assert inner[0] == inner[1]
 
 
 def test_hyperparameters_can_be_injected():

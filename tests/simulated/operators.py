@@ -30,12 +30,14 @@ class _Signature:
     """What an operator's schema says.
 
     Attributes:
-      name: without overload.
+      full: the name with its overload.
+      name: without that.
       writes: positions and names of arguments that are written.
       returned: for each result, the position and name of the argument that it is; None for others.
       is_view: whether all results share memory with an argument, and nothing is computed.
     """
 
+    full: str
     name: str
     writes: frozenset[int | str]
     returned: tuple[tuple[int, str] | None, ...]
@@ -47,8 +49,11 @@ def _signature(func: Any) -> _Signature:
     schema = func._schema
     writes: list[int | str] = []
     named: dict[str, tuple[int, str]] = {}
+    is_collective = schema.name.startswith("c10d::")  # which do not say what they write
     for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
+        if is_collective:
+            writes += [position, argument.name]
+        elif argument.alias_info is not None and argument.alias_info.is_write:
             writes += [position, argument.name]
             named.update(dict.fromkeys(argument.alias_info.before_set, (position, argument.name)))
     returned, views = [], []
@@ -59,7 +64,21 @@ def _signature(func: Any) -> _Signature:
         known = [named[name] for name in alias.before_set if name in named] if is_argument else []
         returned.append(known[0] if known else None)
     is_view = bool(views) and all(views)
-    return _Signature(schema.name.split("::")[1], frozenset(writes), tuple(returned), is_view)
+    name = schema.name.split("::")[1]
+    return _Signature(str(func), name, frozenset(writes), tuple(returned), is_view)
+
+
+def _tensors(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, Tensor]]:
+    """Every tensor, with the position or name of its argument."""
+    for position, value in enumerate(args):
+        if isinstance(value, Tensor):
+            yield position, value
+        elif isinstance(value, (list, tuple)):
+            for tensor in _leaves(value):
+                yield position, tensor
+    for name, value in kwargs.items():
+        for tensor in _leaves(value):
+            yield name, tensor
 
 
 def _leaves(value: Any) -> Iterator[Tensor]:
@@ -73,6 +92,8 @@ def _leaves(value: Any) -> Iterator[Tensor]:
 def _map(value: Any, change: Any) -> Any:
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, (int, float, str)):
+        return value
     if isinstance(value, (list, tuple)):
         mapped = [_map(item, change) for item in value]
         return mapped if isinstance(value, list) else _tuple_like(value, mapped)
@@ -94,13 +115,12 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
       DeviceError: if its tensors are on two devices.
       OrderError: if it uses memory that others have not done with.
     """
-    given = [*enumerate(args), *kwargs.items()]
-    found = [(key, tensor) for key, value in given for tensor in _leaves(value)]
+    found = list(_tensors(args, kwargs))
     target = kwargs.get("device")
     makes = target is not None and is_simulated(target)
     pins = bool(kwargs.get("pin_memory"))
-    on_device = any(isinstance(tensor, SimTensor) for _, tensor in found)
-    on_host = any(isinstance(tensor, HostTensor) for _, tensor in found)
+    kinds = {type(tensor) for _, tensor in found}
+    on_device, on_host = SimTensor in kinds, HostTensor in kinds
     if not (makes or pins or on_device or on_host):
         return func(*args, **kwargs)
     signature = _signature(func)
@@ -110,24 +130,23 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             return copied
     if not on_device and not makes:
         return _run_on_host(func, signature, found, args, kwargs)
-    for _, tensor in found:
-        if not isinstance(tensor, SimTensor):
-            raise DeviceError(f"{func}: a tensor {tuple(tensor.shape)} of the CPU among others")
-
+    if kinds - {SimTensor}:
+        shapes = [tuple(t.shape) for _, t in found if not isinstance(t, SimTensor)]
+        raise DeviceError(f"{func}: tensors of the CPU among others, of shapes {shapes}")
     generator = kwargs.get("generator")
     if generator is not None and not is_of_device(generator):
         raise DeviceError(f"{func}: a generator of the CPU")
     if signature.is_view:
         return _returned(func, signature, args, kwargs)
     if signature.name in _WAITING or _indexes_by_booleans(signature.name, args):
-        drain(str(func))
+        drain(signature.full)
     stream = current_stream()
     stream.enqueue(signature.name)
     for key, tensor in found:
         if key in signature.writes:
-            tensor.memory.write(stream, str(func))
+            tensor.memory.write(stream, signature.full)
         else:
-            tensor.memory.read(stream, str(func))
+            tensor.memory.read(stream, signature.full)
     return _returned(func, signature, args, kwargs)
 
 
@@ -162,9 +181,9 @@ def _run_on_host(
     for key, tensor in found:
         if isinstance(tensor, HostTensor) and not signature.is_view:
             if key in signature.writes:
-                tensor.memory.write(str(func))
+                tensor.memory.write(signature.full)
             else:
-                tensor.memory.read(str(func))
+                tensor.memory.read(signature.full)
     plain = {name: _map(value, _raw) for name, value in kwargs.items()}
     pins = bool(plain.pop("pin_memory", False))
     result = func(*[_map(value, _raw) for value in args], **plain)

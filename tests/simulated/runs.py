@@ -14,7 +14,8 @@ from tests.simulated.record import Wait
 from tests.simulated.tensors import on_device, values_of
 from tests.submission.shampoo.streams import OPTIONS, VARIANTS
 
-SHAPES = [(7,), (12, 8), (3, 2, 2, 2), (40, 3)]
+# The second and the third have blocks of one shape, in one stack.
+SHAPES = [(7,), (12, 8), (6, 2, 2, 2), (40, 3)]
 STEPS = 9
 # On a CPU "auto" is eigh: the same solvers on both, so that values can be compared.
 SOLVERS = {"root_solver": "newton_denman_beavers", "basis_solver": "cholesky_qr"}

@@ -13,9 +13,7 @@ from tests.simulated.tensors import SimTensor, on_device, values_of
 
 CHOSEN = [
     "shampoo",
-    "soap, cholesky_qr",
     "kl_shampoo",
-    "adaptive",
     "overlap soap",
     "schedule_free",
     "tensor lr, independent",

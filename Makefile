@@ -8,7 +8,7 @@ TRAINERS := .venv-trainers
 TRAINERS_STAMP := $(TRAINERS)/.installed
 JOBS ?=
 RUNS ?= runs
-FULL := results/standins
+FULL := results/league
 # For `make score`: where the report goes unless one says so.
 OUTPUT ?= $(or $(RUNS),runs)/score
 
@@ -28,12 +28,16 @@ quote = '$(subst ','\'',$(1))'
 flag = $(if $(2),--$(1)=$(call quote,$(2)))
 runs = $(call quote,$(or $(RUNS),runs)/$(1))
 
-WORKLOADS := mnist_vit,flights_dlrm,stdlib_lm
-ENTRIES := shampoo,adamw,nadamw
+RIVALS := scripts/league/entries
+LEAGUE := shampoo,$(RIVALS)/soap,$(RIVALS)/kl_shampoo,$(RIVALS)/published_winner,adamw,nadamw,nesterov,$(RIVALS)/muon_adamw,$(RIVALS)/schedule_free_adamw,$(RIVALS)/adamw_ema
+# For `make league`. Those of an installed package of somebody else's can be added: $(RIVALS)/meta_shampoo, …
+ENTRIES ?= $(LEAGUE)
+SPACES := workloads/standin/entry_search_spaces.json
+POINTS := workloads/standin/points
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-trainers reproduce reproduce-full score figures notebooks targets points benchmark algoperf data official package reference-tests imagenet docs clean
+.PHONY: help setup lint format test test-trainers reproduce league score figures notebooks targets benchmark algoperf data official package reference-tests imagenet docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,36 +73,36 @@ $(TRAINERS_STAMP): requirements-trainers.txt requirements.txt
 	$(TRAINERS)/bin/python -m pip install --quiet --no-deps $(TORCHTITAN)
 	@touch $@
 
-reproduce: $(STAMP)  ## Shampoo against AdamW on three stand-ins, best points, 3 studies, plots (minutes)
-	$(BIN)/python -m scripts.study --workloads=$(call quote,$(WORKLOADS)) --entries=shampoo,adamw --studies=3 \
-	  --first_study=3 --trials=best --best_from=$(FULL)/report/points.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
+reproduce: $(STAMP)  ## Shampoo against AdamW on nine stand-ins, best points, 3 studies, report and web page (minutes) [WORKLOADS=…]
+	$(BIN)/python -m scripts.study $(call flag,workloads,$(WORKLOADS)) --entries=shampoo,adamw --studies=3 \
+	  --first_study=1 --trials=best --best_from=$(POINTS)/best.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
 	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce) --output=$(call runs,reproduce/report)
 
-reproduce-full: $(STAMP)  ## all five points of all entries (about 45 minutes on 2 cores)
-	$(BIN)/python -m scripts.study --workloads=$(call quote,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --studies=3 \
-	  --trials=all $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce-full)
-	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce-full) --output=$(call runs,reproduce-full/report)
+league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=…]
+	$(BIN)/python -m scripts.tune --mode=search $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=8 \
+	  --ranges=$(SPACES) $(call flag,jobs,$(JOBS)) --logs=$(call runs,league_search) --output=$(call runs,league)
+	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,league/search.csv) \
+	  --ranges=$(SPACES) --output=$(POINTS)
+	$(BIN)/python -m scripts.league.held_out --search=$(call runs,league/search.csv) --output=$(call runs,league)
+	$(BIN)/python -m scripts.study $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --studies=3 \
+	  --first_study=1 --trials=all $(call flag,jobs,$(JOBS)) --output=$(call runs,league)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.league.cost $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --output=$(call runs,league)
+	$(BIN)/python -m analysis.report --logs=$(call runs,league) --output=$(call runs,league/report)
 
 score: $(STAMP)  ## judge logs: LOGS=DIR_OR_TABLE [OUTPUT=DIR VERSION=v0.6 RULESET=external BASELINE=nadamw PUBLISHED=1]
 	@test -n $(call quote,$(LOGS)) || { echo "error: say which logs: make score LOGS=path/to/logs" >&2; exit 2; }
 	$(BIN)/python -m analysis.report --logs=$(call quote,$(LOGS)) --output=$(call quote,$(OUTPUT)) \
 	  $(call flag,version,$(VERSION)) $(call flag,ruleset,$(RULESET)) $(call flag,baseline,$(BASELINE)) $(if $(PUBLISHED),--compare_published)
 
-figures: $(STAMP)  ## draw the committed full study's report anew, in results/standins/report
+figures: $(STAMP)  ## draw the league's committed report anew, in results/league/report
 	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
 
 notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
 	$(BIN)/python -m analysis.notebook
 
-targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 35 minutes)
-	$(BIN)/python -m scripts.tune --mode=targets --trials=10 --seeds=5 \
+targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 2 hours) [WORKLOADS=…]
+	$(BIN)/python -m scripts.tune --mode=targets $(call flag,workloads,$(WORKLOADS)) --trials=10 --seeds=5 \
 	  --output=results/targets --targets_file=workloads/standin/targets.json $(call flag,jobs,$(JOBS))
-
-points: $(STAMP)  ## choose each entry's five points anew by quasi-random search (about 30 minutes)
-	$(BIN)/python -m scripts.tune --mode=search --workloads=$(call quote,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=8 \
-	  --ranges=workloads/standin/entry_search_spaces.json $(call flag,jobs,$(JOBS)) --output=$(call runs,search)
-	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,search/search.csv) \
-	  --ranges=workloads/standin/entry_search_spaces.json --output=workloads/standin/points
 
 benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \

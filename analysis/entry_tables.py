@@ -6,7 +6,6 @@ python -m analysis.entry_tables
 import functools
 import importlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import entry_evidence, entry_plans, published, style
+from analysis import entry_evidence, entry_plans, league_tables, published
 from analysis.texts import met_text
 from common import cli, documents, files
 from workloads import registry
@@ -23,8 +22,6 @@ from workloads.rulesets import ruleset
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
 OTHERS = (ROOT / "docs" / "official.md", ROOT / "README.md")
-_FOR_EXPERTS = ("trials", "best point per study")
-_CROWD, _KNOWN = 4, tuple(map(style.label, ("shampoo", "nadamw", "adamw")))
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
 
@@ -56,43 +53,9 @@ def filled(document: Path) -> str:
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
-        "study": study_table,
+        **league_tables.TABLES,
     }
     return documents.filled(document.read_text("utf-8"), tables)
-
-
-def study_table() -> str:
-    """Of the table in the committed study's report, what a reader of the README asks first."""
-    report = (ROOT / "results" / "standins" / "report" / "report.md").read_text("utf-8")
-    return documents.table(times_of_report(report), left=3, fmt="pipe")
-
-
-def times_of_report(report: str) -> list[dict[str, str]]:
-    """The rows of a report's times to target, without the columns that are for experts.
-
-    Of more than _CROWD entries, those alone that most readers know.
-
-    Args:
-      report: its Markdown, where the times are one table, or one folded per workload.
-    """
-    section = report.split("\n## Time to target\n")[1].split("\n## ")[0]
-    rows: list[dict[str, str]] = []
-    names: list[str] = []
-    workload = ""
-    for line in section.splitlines():
-        if summary := re.search(r"<summary>([^:]*):", line):
-            workload = summary[1]
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|"):
-            names = []
-        elif not names:
-            names = cells
-        elif not line.startswith("|:"):
-            row = {"workload": workload} | dict(zip(names, cells, strict=True))
-            rows.append({name: text for name, text in row.items() if name not in _FOR_EXPERTS})
-    if len({row["entry"] for row in rows}) > _CROWD:
-        rows = [row for row in rows if row["entry"] in _KNOWN]
-    return rows
 
 
 def points_table(entry: str) -> str:

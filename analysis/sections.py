@@ -52,7 +52,8 @@ Numbers are medians over studies, and a study that misses the target counts as i
 step, and the cost ratio of them, are medians over all trials in their whole length, from the first
 evaluation on; the seconds ratio is therefore only about steps ratio x cost ratio. Ratios to the
 baseline are in parentheses, their intervals in brackets; a ratio below 1 is in the entry's favour.
-Trials are points x studies."""
+An interval begins at 0 where the baseline's median misses the target in more than one of 40
+resamples. Trials are points x studies."""
 _ONE_RATE = """\
 Points differ in dropout, which makes a step dearer, so the cost ratio is formed at one dropout
 rate: within each rate that both have run, and the median over these rates; a dash where they have

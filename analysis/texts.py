@@ -95,11 +95,14 @@ def interval_text(value: float, low: float, high: float, digits: int = 2) -> str
     ('0.50 [0.25, ∞]', '0.50')
     >>> interval_text(math.inf, 1.5, math.inf), interval_text(math.nan, math.nan, math.nan)
     ('∞ [1.50, ∞]', '–')
+    >>> interval_text(0.71, 0.0, 0.81)  # in some resamples the baseline takes forever
+    '0.71 [0, 0.81]'
     """
     if math.isnan(value):
         return UNKNOWN
     numbers = (value, low, high)
-    texts = ["∞" if math.isinf(number) else f"{number:.{digits}f}" for number in numbers]
+    ends = {0.0: "0", math.inf: "∞"}
+    texts = [ends.get(number, f"{number:.{digits}f}") for number in numbers]
     return texts[0] if math.isnan(low) else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 

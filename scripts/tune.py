@@ -138,6 +138,7 @@ def _search() -> int:
         return 0
     if not planned:
         return 0
+    files.make_directory(output)
     code = run(planned, drawn(ranges, FLAGS.trials), logs, studies.machine_from_flags())
     rows, problems = rows_of(planned, logs)
     for problem in problems:

@@ -49,8 +49,10 @@ def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[s
     [
         ("reproduce", {"RUNS": ODD}, {"--output": f"{ODD}/reproduce"}),
         ("reproduce", {"JOBS": ODD}, {"--jobs": ODD}),
-        ("reproduce-full", {"RUNS": ODD}, {"--output": f"{ODD}/reproduce-full"}),
-        ("points", {"RUNS": ODD}, {"--output": f"{ODD}/search"}),
+        ("reproduce", {"WORKLOADS": ODD}, {"--workloads": ODD}),
+        ("league", {"RUNS": ODD}, {"--output": f"{ODD}/league", "--logs": f"{ODD}/league_search"}),
+        ("league", {"ENTRIES": ODD, "WORKLOADS": ODD}, {"--entries": ODD, "--workloads": ODD}),
+        ("targets", {"WORKLOADS": ODD}, {"--workloads": ODD}),
         ("benchmark", {"RUNS": ODD}, {"--output": f"{ODD}/step_cost"}),
         ("score", {"LOGS": ODD, "RUNS": ODD}, {"--logs": ODD, "--output": f"{ODD}/score"}),
         (

@@ -11,15 +11,15 @@
 # %% [markdown]
 # # Hyperparameters: which points win where, and how much they matter
 #
-# Three sources: the quasi-random search on the stand-ins (`results/search/search.csv`), in which
-# every entry ran the same points; the full study of each entry's own points (`results/standins/`);
+# Three sources: the quasi-random search on the stand-ins (`results/league/search.csv`), in which
+# every entry ran the same points; the full study of each entry's own points (`results/league/`);
 # and the points of the leaderboard's submissions (`results/published/`).
 #
 # All numbers below are made from these when the notebook runs (`make notebooks`); none is typed.
 
 # %% tags=["parameters"]
-SEARCH = None  # a search's table; None means results/search/search.csv
-LOGS = None  # a folder of logs; None means results/standins
+SEARCH = None  # a search's table; None means results/league/search.csv
+LOGS = None  # a folder of logs; None means results/league
 PUBLISHED = None  # a folder like results/published; None means that
 
 # %%
@@ -38,7 +38,7 @@ from analysis.logs import read_logs
 from analysis.notebook import bullets, say, show, table
 
 search = sensitivity.read_search(
-    Path(SEARCH) if SEARCH else ROOT / "results" / "search" / "search.csv"
+    Path(SEARCH) if SEARCH else ROOT / "results" / "league" / "search.csv"
 )
 styles = style.entry_styles(sorted(set(search["entry"])))
 
@@ -98,7 +98,7 @@ else:
 # of studies it meets the target.
 
 # %%
-logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
+logs_path = Path(LOGS) if LOGS else ROOT / "results" / "league"
 frame = read_logs(logs_path, ignore=logs_path / "report").frame
 trials = scoring.score_trials(frame)
 won = sensitivity.points_won(trials)

@@ -17,7 +17,7 @@
 # All numbers below are made from the logs when the notebook runs (`make notebooks`); none is typed.
 
 # %% tags=["parameters"]
-LOGS = None  # a folder of logs; None means results/standins
+LOGS = None  # a folder of logs; None means results/league
 RESAMPLES = 1000
 
 # %%
@@ -34,7 +34,7 @@ from analysis.logs import read_logs
 from analysis.notebook import bullets, say, show
 from analysis.texts import count_text
 
-logs_path = Path(LOGS) if LOGS else ROOT / "results" / "standins"
+logs_path = Path(LOGS) if LOGS else ROOT / "results" / "league"
 logs = read_logs(logs_path, ignore=logs_path / "report")
 rules, _ = choose_rules(logs, "standin")
 judged = judge(logs, rules, "adamw", where=logs_path, resamples=RESAMPLES)

@@ -5,7 +5,9 @@
 The five points of an entry are chosen on the workloads that they are then judged on. This repeats
 the choice for every workload on the others alone, by the same rule, and compares what the workload
 costs then: the steps of the best of the five, as a share of the step hint, 2 if all miss the
-target. Writes held_out.csv, a row per entry and workload, and held_out.md.
+target. It also tells where the best of all points searched has the lowest or the highest learning
+rate of them, so that a better one may lie outside the ranges. Writes held_out.csv, a row per entry
+and workload, and held_out.md.
 """
 
 import statistics
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from absl import flags
 
 from common import cli, documents, files
@@ -23,14 +26,18 @@ from scripts.local.search_table import COLUMNS as SEARCHED
 from scripts.local.search_table import MISS, choose, costs_and_ranks
 
 FLAGS = flags.FLAGS
-COLUMNS = ("entry", "workload", "cost", "cost_held_out", "points_held_out")
+COLUMNS = ("entry", "workload", "cost", "cost_held_out", "points_held_out", "best_rate")
+INNER = "inner"
 
 
 def rows_of(search: Path, count: int) -> list[dict[str, Any]]:
     """A row per entry and workload of a search; UserError if one was searched on less than two."""
     rows = []
-    for entry in dict.fromkeys(row["entry"] for row in read_csv(search, SEARCHED)):
+    searched = read_csv(search, (*SEARCHED, "learning_rate"))
+    for entry in dict.fromkeys(row["entry"] for row in searched):
         costs, ranks = costs_and_ranks(search, entry)
+        of_entry = [row for row in searched if row["entry"] == entry]
+        rates = {int(row["trial"]): float(row["learning_rate"]) for row in of_entry}
         if len(costs.columns) < 2:
             raise UserError(f"{search} has {entry!r} on one workload; two are needed to leave one")
         chosen = choose(costs, ranks, count)
@@ -44,9 +51,22 @@ def rows_of(search: Path, count: int) -> list[dict[str, Any]]:
                     "cost": costs.loc[chosen, workload].min(),
                     "cost_held_out": costs.loc[without, workload].min(),
                     "points_held_out": " ".join(map(str, without)),
+                    "best_rate": best_rate(costs[workload], ranks[workload], rates),
                 }
             )
     return rows
+
+
+def best_rate(costs: pd.Series, ranks: pd.Series, rates: Mapping[int, float]) -> str:
+    """Whether the best point has the `lowest` or `highest` rate of all, or an `inner` one.
+
+    Args:
+      costs, ranks: by the number of the point, on one workload.
+      rates: learning rates by the number of the point.
+    """
+    best = min(costs.index, key=lambda number: (costs[number], ranks[number], number))
+    ends = {min(rates.values()): "lowest", max(rates.values()): "highest"}
+    return ends.get(rates[best], INNER)
 
 
 def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
@@ -59,6 +79,9 @@ def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
     def misses(entry: str, column: str) -> int:
         return sum(row[column] == MISS for row in rows if row["entry"] == entry)
 
+    def at_edge(entry: str) -> int:
+        return sum(row["best_rate"] != INNER for row in rows if row["entry"] == entry)
+
     lines = [
         {
             "entry": entry,
@@ -66,6 +89,7 @@ def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
             "targets missed": misses(entry, "cost"),
             "mean cost, held out": f"{mean(entry, 'cost_held_out'):.3f}",
             "targets missed, held out": misses(entry, "cost_held_out"),
+            "best rate at an edge": at_edge(entry),
         }
         for entry in sorted(names, key=lambda name: mean(name, "cost_held_out"))
     ]
@@ -73,8 +97,9 @@ def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
         "# Points chosen without the workload that they are judged on\n\n"
         f"Best of {count} points in the search: steps to the target as a share of the step hint, "
         f"{MISS:g} where all miss; means over the workloads. Left: the points chosen on all "
-        "workloads. Right: for every workload those chosen on the others. One seed. By `python -m "
-        "scripts.league.held_out`. Stand-ins, not AlgoPerf.\n\n"
+        "workloads. Right: for every workload those chosen on the others. One seed. Last column: "
+        "workloads on which the best of all points searched has the lowest or the highest learning "
+        "rate of them. By `python -m scripts.league.held_out`. Stand-ins, not AlgoPerf.\n\n"
         f"{documents.table(lines)}\n"
     )
 

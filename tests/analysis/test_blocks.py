@@ -7,8 +7,8 @@ import pytest
 
 from analysis import blocks, sections
 from analysis.blocks import WIDEST, rendered_width
-from analysis.entry_tables import times_of_report
 from analysis.judgement import Judgement
+from analysis.league_tables import times_of_report
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.made_up import write_study, write_trial
 

@@ -20,10 +20,10 @@ NAMES = ["hyperparameters", "leaderboard", "step_cost", "time_to_target"]
 
 def _logs(folder: Path) -> Path:
     """Two studies of a workload, from the committed full study: real targets, real numbers."""
-    for entry in ("shampoo", "adamw", "nadamw"):
-        for study in (0, 1):
+    for entry in ("shampoo", "adamw"):
+        for study in (1, 2):
             place = Path(entry, f"study_{study}", "stdlib_lm_pytorch")
-            shutil.copytree(ROOT / "results" / "standins" / place, folder / place)
+            shutil.copytree(ROOT / "results" / "league" / place, folder / place)
     return folder
 
 
@@ -38,7 +38,7 @@ def _published(folder: Path) -> Path:
 
 
 def _search(path: Path) -> Path:
-    table = pd.read_csv(ROOT / "results" / "search" / "search.csv")
+    table = pd.read_csv(ROOT / "results" / "league" / "search.csv")
     table[table["trial"] <= 4].to_csv(path, index=False)
     return path
 

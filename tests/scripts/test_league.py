@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ LEAGUE = ROOT / "scripts" / "league" / "entries"
 RIVALS = sorted(path.parent.name for path in LEAGUE.glob("*/submission.py"))
 PACKAGED = {"meta_shampoo", "meta_soap", "meta_kl_shampoo", "po_soap", "hb_soap"}
 OWN = ("shampoo", "adamw", "nadamw", "nesterov")
-SPACES = entries.STANDIN_POINTS.with_name("league_search_spaces.json")
+SPACES = entries.STANDIN_POINTS.with_name("entry_search_spaces.json")
 
 
 def entry(name: str) -> Any:
@@ -220,6 +221,7 @@ def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: 
     rows = [
         {"workload": w, "entry": "adamw", "trial": trial, "best_validation": 0.5}
         | {"best_step": 1, "steps_to_target": value, "steps": 1, "seconds": 1}
+        | {"learning_rate": trial / 10}
         for w, values in steps.items()
         for trial, value in enumerate(values, start=1)
     ]
@@ -232,12 +234,25 @@ def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: 
     (line,) = (
         row for row in held_out.page(list(judged.values()), 1).splitlines() if "adamw" in row
     )
-    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["adamw", "0.167", "0", "0.800", "1"]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        *("adamw", "0.167", "0", "0.800", "1", "3"),
+    ]
+
+
+def test_a_best_rate_at_an_edge_is_told() -> None:
+    costs = pd.Series({1: 0.5, 2: 0.4, 3: 0.4})
+    ranks = pd.Series({1: 0.0, 2: 0.2, 3: 0.1})
+    for rates, expected in (
+        ({1: 0.1, 2: 0.3, 3: 0.2}, held_out.INNER),
+        ({1: 0.1, 2: 0.2, 3: 0.3}, "highest"),
+        ({1: 0.3, 2: 0.2, 3: 0.1}, "lowest"),
+    ):
+        assert held_out.best_rate(costs, ranks, rates) == expected
 
 
 def test_one_workload_cannot_be_held_out(tmp_path: Path) -> None:
     row = {"workload": "mnist_vit", "entry": "adamw", "trial": 1, "best_validation": 0.5}
-    row |= {"best_step": 1, "steps_to_target": 20, "steps": 20, "seconds": 1}
+    row |= {"best_step": 1, "steps_to_target": 20, "steps": 20, "seconds": 1, "learning_rate": 1}
     search_table.write_table(tmp_path / "search.csv", [row])
     with pytest.raises(UserError, match="two are needed"):
         held_out.rows_of(tmp_path / "search.csv", 1)

@@ -7,7 +7,7 @@ import pytest
 
 from common.cli import UserError
 from scripts.local import entries, plan
-from workloads import search_space
+from workloads import registry, search_space
 
 POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
 HEADER = "entry,workload,trial,best,hyperparameters\n"
@@ -84,10 +84,9 @@ def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) ->
 
 
 def test_the_committed_study_is_of_the_points_as_they_are() -> None:
-    report = Path(__file__).parents[2] / "results" / "standins" / "report" / "points.csv"
-    names = ("shampoo", "adamw", "nadamw")
+    report = Path(__file__).parents[2] / "results" / "league" / "report" / "points.csv"
+    names = ("shampoo", "adamw")
     points = {name: search_space.points(entries.standin_points_file(name)) for name in names}
-    # The stand-ins that have come since have no trials there.
-    standins = ["mnist_vit", "flights_dlrm", "stdlib_lm"]
-    best = plan.best_trials(report, {name: points[name] for name in names[:2]}, standins)
-    assert set(best) == {(entry, workload) for workload in standins for entry in names[:2]}
+    standins = registry.names("standin")
+    best = plan.best_trials(report, points, standins)
+    assert set(best) == {(entry, workload) for workload in standins for entry in names}

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scripts.local.environment import ROOT
 from scripts.local.search_table import MISS
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial
+from tests.scripts.commands import finish_fake
 from workloads import registry, search_space
 
 Write = Callable[[str, Any], Path]
@@ -110,6 +112,24 @@ def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machin
     assert problem == f"{damaged.parent}: the trial has not finished"
 
 
+def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(
+    tmp_path: Path, write_json: Write
+) -> None:
+    ranges = write_json("ranges.json", {"fake_sgd": RANGES})
+    flags = [
+        *("--mode=search", "--workloads=fake", "--entries=fake_sgd", "--trials=2"),
+        *(f"--ranges={ranges}", f"--logs={tmp_path / 'logs'}", f"--output={tmp_path / 'new'}"),
+    ]
+    done = finish_fake("tune", *flags)
+    assert done.returncode == 0, done.stderr
+    assert len(table_of(tmp_path / "new" / "search.csv")) == 2
+    assert not (tmp_path / "new" / "fake_sgd").exists()
+    shutil.rmtree(tmp_path / "logs")
+    again = finish_fake("tune", *flags)
+    assert again.stdout.startswith("2 trials are in ") and again.returncode == 0
+    assert not (tmp_path / "logs").exists()
+
+
 def test_what_the_table_holds_is_not_searched_again(tmp_path: Path, machine: Machine) -> None:
     planned, points = small_search(2)
     path = tmp_path / "search.csv"
@@ -189,15 +209,21 @@ def test_the_best_of_a_list_is_the_cheapest_and_among_misses_the_nearest(tmp_pat
 
 
 def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None:
-    table = ROOT / "results" / "search" / "search.csv"
-    for entry in ("shampoo", "adamw", "nadamw"):
+    table = ROOT / "results" / "league" / "search.csv"
+    committed = RANGES_FILE.parent / "points"
+    searched = dict.fromkeys(row["entry"] for row in table_of(table))
+    assert {"shampoo", "adamw"} <= searched.keys()
+    for entry in searched:
         costs, ranks = search_table.costs_and_ranks(table, entry)
         chosen = search_table.choose(costs, ranks, 5)
         ranges = search_space.ranges_by_entry(RANGES_FILE, [entry])[entry]
         points = search_space.draw(ranges, 8)
         search_table.check_points(table, entry, points)
-        committed = json.loads((RANGES_FILE.parent / "points" / f"{entry}.json").read_text())
-        assert [points[number - 1] for number in chosen] == committed
+        listed = json.loads((committed / f"{entry}.json").read_text())
+        assert [points[number - 1] for number in chosen] == listed
+        best = tmp_path / "best.csv"
+        search_table.write_best(best, entry, costs.loc[chosen], ranks.loc[chosen], points)
+    assert table_of(best) == table_of(committed / "best.csv")
 
 
 def test_targets_are_medians_over_seeds_of_the_best_point(

@@ -222,6 +222,7 @@ def test_flags_that_are_read_without_their_event_are_seen(record):
         flags.read()
 
 
+@pytest.mark.usefixtures("autograd_engine")
 def test_autograd_runs_on_the_device(record):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))

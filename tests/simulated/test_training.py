@@ -69,6 +69,7 @@ def _train(model, options, place, record=None):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("autograd_engine")
 def test_the_training_step_of_algoperf_waits_only_to_log(options):
     expected, rows, _ = _train(_model(), options, lambda x: x)
     with simulated() as record:

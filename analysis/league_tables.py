@@ -1,0 +1,148 @@
+"""Sentences and tables of documents about the league's committed logs, so that they stay true."""
+
+import functools
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import style
+from analysis.choice import choose_rules
+from analysis.headline import finding
+from analysis.judgement import Judgement, judge
+from analysis.layout import REPORT
+from analysis.logs import read_logs
+from common import documents
+from common.cli import UserError
+from scripts.league import cost
+from scripts.local.metrics_log import read_csv
+
+LEAGUE = Path(__file__).parents[1] / "results" / "league"
+HERO, BASELINE = "shampoo", "adamw"
+_FOR_EXPERTS = ("trials", "best point per study")
+_CROWD, _KNOWN = 4, tuple(map(style.label, ("shampoo", "nadamw", "adamw")))
+
+
+@functools.cache
+def judged(folder: Path = LEAGUE) -> Judgement:
+    """The judgement of a folder of logs of the stand-ins."""
+    logs = read_logs(folder)
+    rules, _ = choose_rules(logs, None, None)
+    return judge(logs, rules, BASELINE, where=folder)
+
+
+def study_table() -> str:
+    """Of the table in the committed study's report, what a reader of the README asks first."""
+    report = (LEAGUE / "report" / REPORT).read_text("utf-8")
+    return documents.table(times_of_report(report), left=3, fmt="pipe")
+
+
+def times_of_report(report: str) -> list[dict[str, str]]:
+    """The rows of a report's times to target, without the columns that are for experts.
+
+    Of more than _CROWD entries, those alone that most readers know.
+
+    Args:
+      report: its Markdown, where the times are one table, or one folded per workload.
+    """
+    section = report.split("\n## Time to target\n")[1].split("\n## ")[0]
+    rows: list[dict[str, str]] = []
+    names: list[str] = []
+    workload = ""
+    for line in section.splitlines():
+        if summary := re.search(r"<summary>([^:]*):", line):
+            workload = summary[1]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            names = []
+        elif not names:
+            names = cells
+        elif not line.startswith("|:"):
+            row = {"workload": workload} | dict(zip(names, cells, strict=True))
+            rows.append({name: text for name, text in row.items() if name not in _FOR_EXPERTS})
+    if len({row["entry"] for row in rows}) > _CROWD:
+        rows = [row for row in rows if row["entry"] in _KNOWN]
+    return rows
+
+
+def finding_text() -> str:
+    """What the headlines of the committed study say, in seconds and in steps."""
+    texts = (finding(judged(), HERO, column).replace("\n", " ") for column in ("seconds", "steps"))
+    return "\n".join(f"- {text}." for text in texts)
+
+
+def losses_text(cells: pd.DataFrame | None = None) -> str:
+    """Where the baseline is ahead: it alone reaches the target, or in fewer seconds or steps.
+
+    Args:
+      cells: as of a Judgement; those of the committed study by default.
+    """
+    table = (judged().cells if cells is None else cells).set_index(["submission", "workload"])
+    own, theirs = (table.loc[name] for name in (HERO, BASELINE))
+    said = {
+        column: [
+            f"`{workload}`{_factor(own.at[workload, name], theirs.at[workload, name])}"
+            for workload in own.index.intersection(theirs.index)
+            if theirs.at[workload, name] < own.at[workload, name]
+        ]
+        for column, name in (("seconds", "median_seconds"), ("steps", "median_steps"))
+    }
+    return "; ".join(
+        f"in {column} {style.label(BASELINE)} is ahead on {_listed(names)}"
+        for column, names in said.items()
+    )
+
+
+def _factor(own: float, theirs: float) -> str:
+    return f" ({own / theirs:.2f})" if math.isfinite(own) else " (Shampoo misses)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def costs_text(path: Path = LEAGUE / "step_cost.csv") -> str:
+    """What a training step costs, from the interleaved measurement; UserError without one."""
+    rows = [row for row in read_csv(path, cost.COLUMNS) if row["entry"] == HERO]
+    if not rows:
+        raise UserError(f"{path} has no rows of {HERO}")
+    ratios = [float(row["ratio"]) for row in rows]
+    mean = statistics.geometric_mean(ratios)
+    return f"{min(ratios):.2f} to {max(ratios):.2f} times, geometric mean {mean:.2f},"
+
+
+def cost_range() -> str:
+    """The least and the largest ratio of costs."""
+    return costs_text().split(" times")[0]
+
+
+def gain_text() -> str:
+    """Targets that both reach and the mean ratios there, in one line."""
+    cells = judged().cells.set_index(["submission", "workload"])
+    own, theirs = cells.loc[HERO], cells.loc[BASELINE].reindex(cells.loc[HERO].index)
+    reached = [frame["median_steps"].map(math.isfinite) for frame in (own, theirs)]
+    both = own.index[reached[0] & reached[1]]
+    counts = f"{reached[0].sum()} of {len(own)} targets reached, by AdamW {reached[1].sum()}"
+    if both.empty:
+        return counts
+    ratios = {
+        name: statistics.geometric_mean(own.loc[both, name] / theirs.loc[both, name])
+        for name in ("median_steps", "median_seconds")
+    }
+    return (
+        f"{counts}; on the {len(both)} that both reach {ratios['median_steps']:.2f} of AdamW's "
+        f"steps, {ratios['median_seconds']:.2f} of its time"
+    )
+
+
+TABLES = {
+    "gain": gain_text,
+    "cost-range": cost_range,
+    "study": study_table,
+    "finding": finding_text,
+    "losses": losses_text,
+    "step-cost": costs_text,
+}

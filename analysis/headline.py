@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import panels, style
 from analysis.bars import relative
-from analysis.judgement import Judgement
+from analysis.judgement import Judgement, medians_of, where_both_reach
 from analysis.style import FAINT, INK, MUTED, EntryStyle
 from analysis.svg import tip
 from analysis.texts import CUT, count_text, seconds_text, steps_text
@@ -176,19 +176,17 @@ def finding(judged: Judgement, hero: str, column: str) -> str:
       column: `steps` or `seconds`.
     """
     assert judged.baseline is not None
-    medians = judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
-    medians = medians.reindex(columns=[hero, judged.baseline]).dropna()
+    medians = medians_of(judged, hero, column)
     reached = np.isfinite(medians)
-    both = medians[reached.all(axis=1)]
+    both, ratio = where_both_reach(medians)
     names = style.label(hero), style.label(judged.baseline)
     cut = judged.cells.pivot(index="workload", columns="submission", values="cut")
     short = (cut.loc[medians.index, medians.columns].gt(0) & ~reached).sum()
     said = {name: f" ({count} {CUT} short)" if count else "" for name, count in short.items()}
     text = f"{names[0]} reaches {reached[hero].sum()} of {len(medians)} targets{said[hero]}, "
     text += f"{names[1]} {reached[judged.baseline].sum()}{said[judged.baseline]}"
-    if len(both) and not (column == "steps" and hero in judged.other_steps):
-        ratio = float(np.exp(np.log(both[hero] / both[judged.baseline]).mean()))
-        which = "one" if len(both) == 1 else str(len(both))
+    if both and not (column == "steps" and hero in judged.other_steps):
+        which = "one" if both == 1 else str(both)
         text += f";\non the {which} that both reach, it takes {ratio:.2f} × the {column}"
     return text
 

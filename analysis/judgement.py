@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import checks, cuts, dropout, published, run_checks, scoring, statistics, style
@@ -204,3 +205,25 @@ def _facts(names: set[str], rules: Ruleset, version: str | None) -> dict[str, Wo
         return bases.index(base) if base in bases else len(bases), bool(known[name].base), name
 
     return {name: known[name] for name in sorted(names, key=place)}
+
+
+def medians_of(judged: Judgement, hero: str, column: str) -> pd.DataFrame:
+    """Medians of an entry and of the baseline by workload, of those that both ran.
+
+    Args:
+      judged: the logs' judgement, with a baseline.
+      hero: another entry.
+      column: `steps` or `seconds`.
+
+    Returns:
+      a column for the entry, then one for the baseline; infinite where a median misses the target.
+    """
+    medians = judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
+    return medians.reindex(columns=[hero, judged.baseline]).dropna()
+
+
+def where_both_reach(medians: pd.DataFrame) -> tuple[int, float]:
+    """On how many workloads both of `medians_of` are finite, and their mean ratio; NaN on none."""
+    both = medians[np.isfinite(medians).all(axis=1)]
+    ratios = np.log(both.iloc[:, 0] / both.iloc[:, 1])
+    return len(both), float(np.exp(ratios.mean()))

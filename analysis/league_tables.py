@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis import style
 from analysis.choice import choose_rules
 from analysis.headline import finding
-from analysis.judgement import Judgement, judge
+from analysis.judgement import Judgement, judge, medians_of, where_both_reach
 from analysis.layout import REPORT
 from analysis.logs import read_logs
 from common import documents
@@ -104,45 +105,56 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def costs_text(path: Path = LEAGUE / "step_cost.csv") -> str:
-    """What a training step costs, from the interleaved measurement; UserError without one."""
+def cost_ratios(path: Path = LEAGUE / "step_cost.csv") -> list[float]:
+    """What a training step costs by workload, relative to the baseline, measured interleaved.
+
+    UserError if the table has no rows of the entry.
+    """
     rows = [row for row in read_csv(path, cost.COLUMNS) if row["entry"] == HERO]
     if not rows:
         raise UserError(f"{path} has no rows of {HERO}")
-    ratios = [float(row["ratio"]) for row in rows]
+    return [float(row["ratio"]) for row in rows]
+
+
+def costs_range(ratios: Sequence[float]) -> str:
+    """The least and the largest.
+
+    >>> costs_range([1.0, 4.0, 2.0])
+    '1.00 to 4.00'
+    """
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def costs_text(ratios: Sequence[float]) -> str:
+    """The range and the mean, as a part of a sentence.
+
+    >>> costs_text([1.0, 4.0])
+    '1.00 to 4.00 times, geometric mean 2.00,'
+    """
     mean = statistics.geometric_mean(ratios)
-    return f"{min(ratios):.2f} to {max(ratios):.2f} times, geometric mean {mean:.2f},"
-
-
-def cost_range() -> str:
-    """The least and the largest ratio of costs."""
-    return costs_text().split(" times")[0]
+    return f"{costs_range(ratios)} times, geometric mean {mean:.2f},"
 
 
 def gain_text() -> str:
-    """Targets that both reach and the mean ratios there, in one line."""
-    cells = judged().cells.set_index(["submission", "workload"])
-    own, theirs = cells.loc[HERO], cells.loc[BASELINE].reindex(cells.loc[HERO].index)
-    reached = [frame["median_steps"].map(math.isfinite) for frame in (own, theirs)]
-    both = own.index[reached[0] & reached[1]]
-    counts = f"{reached[0].sum()} of {len(own)} targets reached, by AdamW {reached[1].sum()}"
-    if both.empty:
+    """Targets reached, and the mean ratios where both reach them, in one line."""
+    steps, seconds = (medians_of(judged(), HERO, column) for column in ("steps", "seconds"))
+    own, theirs = np.isfinite(steps).sum()
+    counts = f"{own} of {len(steps)} targets reached, by {style.label(BASELINE)} {theirs}"
+    both, of_steps = where_both_reach(steps)
+    if not both:
         return counts
-    ratios = {
-        name: statistics.geometric_mean(own.loc[both, name] / theirs.loc[both, name])
-        for name in ("median_steps", "median_seconds")
-    }
+    _, of_seconds = where_both_reach(seconds)
     return (
-        f"{counts}; on the {len(both)} that both reach {ratios['median_steps']:.2f} of AdamW's "
-        f"steps, {ratios['median_seconds']:.2f} of its time"
+        f"{counts}; on the {both} that both reach {of_steps:.2f} of {style.label(BASELINE)}'s "
+        f"steps, {of_seconds:.2f} of its time"
     )
 
 
 TABLES = {
     "gain": gain_text,
-    "cost-range": cost_range,
+    "cost-range": lambda: costs_range(cost_ratios()),
     "study": study_table,
     "finding": finding_text,
     "losses": losses_text,
-    "step-cost": costs_text,
+    "step-cost": lambda: costs_text(cost_ratios()),
 }

@@ -26,7 +26,7 @@ from scripts.local import entries, manifest, studies, trial_state
 from scripts.local.metrics_log import MetricsLog, write_csv
 from scripts.local.trial import Trial
 from scripts.local.trial_state import TrialState
-from workloads import prng, registry
+from workloads import registry
 
 FLAGS = flags.FLAGS
 BASELINE = "adamw"
@@ -60,28 +60,16 @@ def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> li
 def _started(workload: str, entry: str) -> TrialState:
     point = entries.points(entry)[0] | {"dropout_rate": 0.0}
     trial = Trial(workload, entry, study=0, trial=1, hyperparameters=point, ignore_targets=True)
-    return trial_state.start(trial, MetricsLog(Path()))
+    state = trial_state.start(trial, MetricsLog(Path()))
+    # At the first step of a period entries also log, which is no part of the optimizer.
+    state.global_step = 1
+    return state
 
 
 def _step(state: TrialState) -> None:
     """What a runner's step consists of, without its evaluations and logs."""
-    keys = prng.split(prng.fold_in(state.loop_rng, state.global_step), 2)
     batch = next(state.input_queue)
-    state.optimizer_state, state.model, state.model_state = state.submission.update_params(
-        workload=state.workload,
-        current_param_container=state.model,
-        current_params_types=state.workload.model_params_types,
-        model_state=state.model_state,
-        hyperparameters=state.hyperparameters,
-        batch=batch,
-        loss_type=state.workload.loss_type,
-        optimizer_state=state.optimizer_state,
-        eval_results=[],
-        # The first step of a period also logs, which is no part of the optimizer.
-        global_step=1,
-        rng=keys[0],
-    )
-    state.global_step += 1
+    state.call(state.submission.update_params, batch=batch, rng=state.loop_rng)
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from common.cli import UserError
 from scripts.local import manifest
 from scripts.local.metrics_log import read_csv, write_csv
 from scripts.local.search_table import COLUMNS as SEARCHED
-from scripts.local.search_table import MISS, choose, costs_and_ranks
+from scripts.local.search_table import MISS, best_of, choose, costs_and_ranks
 
 FLAGS = flags.FLAGS
 COLUMNS = ("entry", "workload", "cost", "cost_held_out", "points_held_out", "best_rate")
@@ -64,9 +64,8 @@ def best_rate(costs: pd.Series, ranks: pd.Series, rates: Mapping[int, float]) ->
       costs, ranks: by the number of the point, on one workload.
       rates: learning rates by the number of the point.
     """
-    best = min(costs.index, key=lambda number: (costs[number], ranks[number], number))
     ends = {min(rates.values()): "lowest", max(rates.values()): "highest"}
-    return ends.get(rates[best], INNER)
+    return ends.get(rates[best_of(costs, ranks)], INNER)
 
 
 def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:

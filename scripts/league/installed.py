@@ -7,6 +7,7 @@ import torch
 
 from common.cli import UserError
 from scripts.local import rivals
+from submission.algoperf_api import pytorch as api
 
 # Of the entries of this project that they are set beside.
 _INTERVAL = 10
@@ -24,9 +25,7 @@ def maker(name: str) -> Callable[[Any, Any], torch.optim.Optimizer]:
         if rival is None:
             raise UserError(f"entry {name!r} needs its package; {rivals.absent()[name]}")
         options = rivals.RivalOptions(
-            lr=hyperparameters.learning_rate,
-            betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-            weight_decay=hyperparameters.weight_decay,
+            **api.adam_arguments(hyperparameters),
             interval=_INTERVAL,
         )
         return rival.make(list(parameters), options)

@@ -214,7 +214,7 @@ class _Run:
                 data_rng,
             )
             try:
-                self.call(submission.update_params, batch=batch, rng=update_rng, **optional)
+                state.call(submission.update_params, batch=batch, rng=update_rng, **optional)
             except spec.TrainingCompleteError:
                 complete = True
         state.global_step += 1
@@ -230,25 +230,9 @@ class _Run:
         if not hasattr(state.submission, "prepare_for_eval"):
             return
         with state.clock.running():
-            self.call(state.submission.prepare_for_eval, rng=rng)
+            state.call(state.submission.prepare_for_eval, rng=rng)
         state.clock.add_slowest()
         state.train_state["accumulated_submission_time"] = state.clock.wall
-
-    def call(self, function: Callable[..., Any], **more: Any) -> None:
-        """Calls a function of the API with what all get, and takes over what it returns."""
-        state = self.state
-        state.optimizer_state, state.model, state.model_state = function(
-            workload=state.workload,
-            current_param_container=state.model,
-            current_params_types=state.workload.model_params_types,
-            model_state=state.model_state,
-            hyperparameters=state.hyperparameters,
-            loss_type=state.workload.loss_type,
-            optimizer_state=state.optimizer_state,
-            eval_results=state.eval_results,
-            global_step=state.global_step,
-            **more,
-        )
 
     def evaluate(self, rng: prng.Key) -> None:
         """Evaluates all splits on rank 0, tells the others, and writes the logs; off the clock."""

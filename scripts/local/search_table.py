@@ -136,6 +136,11 @@ def choose(costs: pd.DataFrame, ranks: pd.DataFrame, count: int) -> list[int]:
     return [int(number) for number in chosen]
 
 
+def best_of(costs: pd.Series, ranks: pd.Series) -> int:
+    """The number of the point that did best on a workload: the cheapest, of these the nearest."""
+    return int(min(costs.index, key=lambda number: (costs[number], ranks[number])))
+
+
 def write_best(
     path: Path, entry: str, costs: pd.DataFrame, ranks: pd.DataFrame, searched: Sequence[Point]
 ) -> None:
@@ -150,11 +155,11 @@ def write_best(
     present = read_csv(path, columns) if path.exists() else []
     rows: list[dict[str, Any]] = [dict(row) for row in present if row["entry"] != entry]
     for workload in costs.columns:
-        keys = list(zip(costs[workload], ranks[workload], strict=True))
-        place = keys.index(min(keys))
-        point = searched[int(costs.index[place]) - 1]
-        row = {"entry": entry, "workload": workload, "trial": place + 1, "best": True}
-        rows.append(row | {"hyperparameters": json.dumps(point, sort_keys=True)})
+        number = best_of(costs[workload], ranks[workload])
+        place = costs.index.get_loc(number) + 1
+        row = {"entry": entry, "workload": workload, "trial": place, "best": True}
+        point = json.dumps(searched[number - 1], sort_keys=True)
+        rows.append(row | {"hyperparameters": point})
     write_csv(path, rows, columns)
 
 

@@ -47,6 +47,21 @@ class TrialState:
     preemption_count: int = 0
     earlier_seconds: float = 0.0
 
+    def call(self, function: Callable[..., Any], **more: Any) -> None:
+        """Calls a function of the API with what all get, and takes over what it returns."""
+        self.optimizer_state, self.model, self.model_state = function(
+            workload=self.workload,
+            current_param_container=self.model,
+            current_params_types=self.workload.model_params_types,
+            model_state=self.model_state,
+            hyperparameters=self.hyperparameters,
+            loss_type=self.workload.loss_type,
+            optimizer_state=self.optimizer_state,
+            eval_results=self.eval_results,
+            global_step=self.global_step,
+            **more,
+        )
+
     def snapshot(self, seconds: float) -> dict[str, Any] | None:
         """On rank 0 what `restore` needs on every rank, elsewhere None; a collective.
 

@@ -43,6 +43,15 @@ def initializer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> Callabl
     return init_optimizer_state
 
 
+def adam_arguments(hyperparameters: Any) -> dict[str, Any]:
+    """`lr`, `betas` and `weight_decay`, as torch calls them, of a tuning point."""
+    return {
+        "lr": hyperparameters.learning_rate,
+        "betas": (1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
+        "weight_decay": hyperparameters.weight_decay,
+    }
+
+
 def optimizer_state(
     workload: spec.Workload, optimizer: torch.optim.Optimizer, hyperparameters: Any
 ) -> dict[str, Any]:

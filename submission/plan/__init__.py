@@ -8,6 +8,7 @@ the algorithm, written for one block at a time.
 - `ownership`: which rank owns which blocks.
 - `refresh`: which factors are refreshed at which step.
 - `presets`: options of proven points.
+- `trust`: when a decomposition of a factor is trusted.
 - `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
 - `reference_blocks`: its cut of parameters into blocks.
 """

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..plan import trust
 from ..plan.options import BASIS_SOLVERS
+from ..plan.trust import MAX_RESIDUAL, PROBES
 from .devices import is_queued
 
-# Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
-MAX_RESIDUAL = 1e-2
-# Of V^T V - I, entrywise. Solvers in full precision err by 1e-6 in float32 and 1e-14 in float64;
-# products in TF32, where a user allows them, by up to 5e-3.
-MAX_NON_ORTHONORMALITY = {torch.float32: 1e-2, torch.float64: 1e-10}
-_PROBES = 4
+MAX_NON_ORTHONORMALITY = {
+    dtype: trust.MAX_NON_ORTHONORMALITY[torch.finfo(dtype).bits]
+    for dtype in (torch.float32, torch.float64)
+}
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**26
 # In units of the root of rounding, since a Gram matrix squares condition numbers. Added before a
@@ -110,14 +110,14 @@ def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
     turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
     error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
     norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
-    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(_PROBES))
+    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(PROBES))
     sound = residual <= MAX_RESIDUAL
     sound &= non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
     return Eigendecomposition(values, vectors, residual), sound
 
 
 def sign_probes(matrices: Tensor) -> Tensor:
-    """Signs [_PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
+    """Signs [PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
 
     Not cached: cached ones might be read on one stream before another has made them.
 
@@ -125,9 +125,9 @@ def sign_probes(matrices: Tensor) -> Tensor:
       matrices: [N, d, d], whose dtype and device the signs have.
     """
     size = matrices.shape[-1]
-    index = torch.arange(1, size * _PROBES + 1, dtype=torch.float64, device=matrices.device)
+    index = torch.arange(1, size * PROBES + 1, dtype=torch.float64, device=matrices.device)
     signs = index.square().mul_(math.pi * (math.sqrt(5) - 1)).cos_().sign_()
-    return signs.to(matrices.dtype).view(_PROBES, size)
+    return signs.to(matrices.dtype).view(PROBES, size)
 
 
 class Bases(NamedTuple):

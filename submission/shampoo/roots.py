@@ -30,7 +30,7 @@ class InverseRoots(NamedTuple):
       roots: [N, d, d], exactly symmetric.
       trusted: [N] booleans: whether the root is finite and its residual small.
       residual: [N], NaN where nothing could be computed. Of an eigendecomposition: how well it
-        reproduces A, see `eigenbasis.decompose`; not trusted above `eigenbasis.MAX_RESIDUAL`. Of an
+        reproduces A, see `eigenbasis.decompose`; not trusted above `trust.MAX_RESIDUAL`. Of an
         iteration: see `newton.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
       condition: [N], the largest damped eigenvalue over the smallest; estimated from below where
         an iteration found the root, from the norm of the root.

@@ -8,10 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-# As in `submission.shampoo.eigenbasis`, so that both frameworks trust the same results.
-MAX_RESIDUAL = 1e-2
-_MAX_NON_ORTHONORMALITY = {4: 1e-2, 8: 1e-10}
-_PROBES = 4
+from ..plan.trust import MAX_NON_ORTHONORMALITY, MAX_RESIDUAL, PROBES
 
 
 def product(left: Array, right: Array) -> Array:
@@ -26,9 +23,9 @@ def transposed(matrices: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _signs(size: int) -> np.ndarray:
-    """Signs [_PROBES, size] of a quadratic phase: as good as random, and alike on all devices."""
-    index = np.arange(1, size * _PROBES + 1, dtype=np.float64)
-    return np.sign(np.cos(index**2 * (math.pi * (math.sqrt(5) - 1)))).reshape(_PROBES, size)
+    """Signs [PROBES, size] of a quadratic phase: as good as random, and alike on all devices."""
+    index = np.arange(1, size * PROBES + 1, dtype=np.float64)
+    return np.sign(np.cos(index**2 * (math.pi * (math.sqrt(5) - 1)))).reshape(PROBES, size)
 
 
 def scale_to_unit(matrix: Array) -> tuple[Array, Array]:
@@ -59,9 +56,9 @@ def decompose(matrix: Array) -> Decomposition:
     turned = product(probes, vectors)
     error = product(turned * values, transposed(vectors)) - product(probes, matrix)
     norm = jnp.maximum(frobenius(matrix), jnp.finfo(matrix.dtype).tiny)
-    residual = frobenius(error) / (norm * math.sqrt(_PROBES))
+    residual = frobenius(error) / (norm * math.sqrt(PROBES))
     skew = product(product(probes, transposed(vectors)), vectors) - probes
-    limit = _MAX_NON_ORTHONORMALITY[matrix.dtype.itemsize]
+    limit = MAX_NON_ORTHONORMALITY[jnp.finfo(matrix.dtype).bits]
     # Comparisons with NaN are false.
     sound = (residual <= MAX_RESIDUAL) & (jnp.abs(skew).max() <= limit)
     return Decomposition(values, vectors, sound)

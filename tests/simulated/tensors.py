@@ -17,6 +17,19 @@ class _Wrapped(Tensor):
     """A tensor around another one, which has the values."""
 
     raw: Tensor
+    # What `device` says.
+    _place: str
+
+    @staticmethod
+    def __new__(cls, raw: Tensor) -> Any:
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            raw.size(),
+            strides=raw.stride(),
+            storage_offset=raw.storage_offset(),
+            dtype=raw.dtype,
+            device=torch.device(cls._place),
+        )
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -34,16 +47,7 @@ class SimTensor(_Wrapped):
       raw: its values, on the CPU; not copied.
     """
 
-    @staticmethod
-    def __new__(cls, raw: Tensor) -> "SimTensor":
-        return torch.Tensor._make_wrapper_subclass(
-            cls,
-            raw.size(),
-            strides=raw.stride(),
-            storage_offset=raw.storage_offset(),
-            dtype=raw.dtype,
-            device=torch.device("sim:0"),
-        )
+    _place = "sim:0"
 
     def __init__(self, raw: Tensor) -> None:
         self.raw = raw
@@ -81,16 +85,7 @@ class HostTensor(_Wrapped):
       raw: its values; not copied.
     """
 
-    @staticmethod
-    def __new__(cls, raw: Tensor) -> "HostTensor":
-        return torch.Tensor._make_wrapper_subclass(
-            cls,
-            raw.size(),
-            strides=raw.stride(),
-            storage_offset=raw.storage_offset(),
-            dtype=raw.dtype,
-            device=torch.device("cpu"),
-        )
+    _place = "cpu"
 
     def __init__(self, raw: Tensor) -> None:
         self.raw = raw

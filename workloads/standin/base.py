@@ -212,7 +212,10 @@ class StandinWorkload(spec.Workload, abc.ABC):
             torch.manual_seed(prng.seed(rng))
         with (
             contextlib.nullcontext() if training else torch.no_grad(),
-            contextlib.nullcontext() if update_batch_norm else frozen_statistics(params),
+            # Evaluation changes none anyway.
+            contextlib.nullcontext()
+            if update_batch_norm or not training
+            else frozen_statistics(params),
         ):
             return self.forward(params, augmented_and_preprocessed_input_batch, dropout_rate), None
 
@@ -228,27 +231,35 @@ class StandinWorkload(spec.Workload, abc.ABC):
         mask_batch: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> dict[str, torch.Tensor]:
-        """Cross-entropy of integer classes [...] against [..., classes], or of 0/1 against logits.
+        """The losses of a batch, of which the mask says which count.
 
-        Returns `per_example` losses in the labels' shape, zero where the mask is; their sum
-        `summed`; and `n_valid_examples`, the sum of the mask. Differentiable.
+        Returns `per_example`, what `losses` gives, zero where the mask is; their sum `summed`; and
+        `n_valid_examples`, the sum of the mask. Differentiable.
         """
-        if self.loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
-            soft = label_batch * (1 - label_smoothing) + label_smoothing / 2
-            losses = F.binary_cross_entropy_with_logits(logits_batch, soft, reduction="none")
-        else:
-            losses = F.cross_entropy(
-                logits_batch.flatten(0, -2),
-                label_batch.flatten().long(),
-                reduction="none",
-                label_smoothing=label_smoothing,
-            ).view(label_batch.shape)
+        losses = self.losses(label_batch, logits_batch, label_smoothing)
         if mask_batch is None:
             valid = torch.tensor(float(losses.numel()), device=losses.device)
         else:
             losses = losses * mask_batch
             valid = mask_batch.sum()
         return {"summed": losses.sum(), "n_valid_examples": valid, "per_example": losses}
+
+    def losses(
+        self, label_batch: torch.Tensor, logits_batch: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        """Cross-entropy of integer classes [...] against [..., classes], or of 0/1 against logits.
+
+        In the labels' shape; a workload with another loss overrides it.
+        """
+        if self.loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+            soft = label_batch * (1 - label_smoothing) + label_smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits_batch, soft, reduction="none")
+        return F.cross_entropy(
+            logits_batch.flatten(0, -2),
+            label_batch.flatten().long(),
+            reduction="none",
+            label_smoothing=label_smoothing,
+        ).view(label_batch.shape)
 
     def _eval_model_on_split(
         self,

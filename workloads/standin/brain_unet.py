@@ -161,27 +161,12 @@ class BrainUnetWorkload(StandinWorkload):
     def build_model(self) -> UNet:
         return UNet()
 
-    def loss_fn(
-        self,
-        label_batch: torch.Tensor,
-        logits_batch: torch.Tensor,
-        mask_batch: torch.Tensor | None = None,
-        label_smoothing: float = 0.0,
-    ) -> dict[str, torch.Tensor]:
-        """Mean absolute differences of images [rows, 40, 40], the mask and `per_example` [rows].
-
-        Labels are images and are not smoothed.
-        """
+    def losses(
+        self, label_batch: torch.Tensor, logits_batch: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        """Mean absolute differences [rows] of images [rows, 40, 40], which are not smoothed."""
         del label_smoothing
-        losses = (logits_batch - label_batch).abs().mean((1, 2))
-        if mask_batch is None:
-            mask_batch = torch.ones_like(losses)
-        losses = losses * mask_batch
-        return {
-            "summed": losses.sum(),
-            "n_valid_examples": mask_batch.sum(),
-            "per_example": losses,
-        }
+        return (logits_batch - label_batch).abs().mean((1, 2))
 
     def summed_metrics(self, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         mean, std = batch["mean"][:, None, None], batch["std"][:, None, None]

@@ -1,11 +1,10 @@
 """Messages and their translations from the gettext catalogues that packages ship as text."""
 
-import importlib.util
 import os
 import re
 from pathlib import Path
 
-from common.cli import UserError
+from workloads.standin.packaged_data import folders, missing
 
 _ENTRY = re.compile(r'^msgid ((?:".*"\n)+)msgstr ((?:".*"(?:\n|\Z))+)', re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)")
@@ -16,19 +15,15 @@ _SKIPPED = frozenset({"static", "static_src", "templates", "jinja2", "tests", "_
 
 def locale_folders(package: str) -> list[Path]:
     """The folders named `locale` inside a package; UserError if there are none."""
-    spec = importlib.util.find_spec(package)
-    folders = []
-    for root in (spec.submodule_search_locations or []) if spec else []:
+    locales = []
+    for root in folders(package):
         for path, inner, _ in os.walk(root):
             if "locale" in inner:
-                folders.append(Path(path) / "locale")
+                locales.append(Path(path) / "locale")
             inner[:] = sorted(name for name in inner if name not in _SKIPPED | {"locale"})
-    if not folders:
-        raise UserError(
-            f"package {package!r} with its catalogues of translations is not installed; "
-            "`make setup` installs it (requirements-data.txt)"
-        )
-    return folders
+    if not locales:
+        raise missing(package, "catalogues of translations")
+    return locales
 
 
 def catalogue(text: str) -> dict[str, str]:

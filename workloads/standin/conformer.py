@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from workloads.standin import replicas
+from workloads.standin.transformer import SelfAttention
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -47,26 +48,6 @@ class FeedForward(nn.Module):
         return hidden
 
 
-class MaskedAttention(nn.Module):
-    """Multi-head self-attention of [batch, frames, width] to frames that are real."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        batch, frames, width = x.shape
-        qkv = self.in_proj(self.norm(x)).view(batch, frames, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mask = (real > 0).view(batch, 1, 1, frames)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        projected: torch.Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, frames, width))
-        return projected
-
-
 class Convolution(nn.Module):
     """A gated projection, a depthwise convolution over time, batch norm, SiLU, a projection."""
 
@@ -93,7 +74,8 @@ class ConformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, kernel: int) -> None:
         super().__init__()
         self.mlp_before = FeedForward(width, hidden)
-        self.attention = MaskedAttention(width, heads)
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads, causal=False)
         self.conv = Convolution(width, kernel)
         self.mlp_after = FeedForward(width, hidden)
         self.norm = nn.LayerNorm(width)
@@ -103,7 +85,8 @@ class ConformerBlock(nn.Module):
             return replicas.dropout(out, dropout_rate, self.training)
 
         x = x + 0.5 * drop(self.mlp_before(x))
-        x = x + drop(self.attention(x, real))
+        visible = (real > 0).view(len(x), 1, 1, -1)
+        x = x + drop(self.attention(self.norm_attention(x), visible))
         x = x + drop(self.conv(x, real))
         x = x + 0.5 * drop(self.mlp_after(x))
         out: torch.Tensor = self.norm(x)

@@ -107,20 +107,27 @@ class CtcWorkload(StandinWorkload, abc.ABC):
         mask_batch: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
     ) -> dict[str, torch.Tensor]:
-        """CTC losses of targets [batch, symbols] against logits [batch, frames, symbols].
+        """As of the base, but for `n_valid_examples`.
 
-        Returns `per_example` losses [batch], zero where the mask [batch] is; their sum `summed`;
-        and `n_valid_examples`, the number of target symbols in rows of the mask, at least 1. By
-        that the official workloads divide in training, where their batches have no mask. Label
-        smoothing has no meaning and is ignored, as there. Differentiable.
+        That is the number of target symbols in rows of the mask [batch], at least 1: by it the
+        official workloads divide in training, where their batches have no mask.
         """
-        del label_smoothing
-        losses = ctc_losses(logits_batch, label_batch)
         symbols = (label_batch != BLANK).sum(1)
         if mask_batch is not None:
-            losses, symbols = losses * mask_batch, symbols * mask_batch
-        valid = symbols.sum().to(losses.dtype).clamp(min=1)
-        return {"summed": losses.sum(), "n_valid_examples": valid, "per_example": losses}
+            symbols = symbols * mask_batch
+        result = super().loss_fn(label_batch, logits_batch, mask_batch, label_smoothing)
+        valid = symbols.sum().to(result["summed"].dtype).clamp(min=1)
+        return result | {"n_valid_examples": valid}
+
+    def losses(
+        self, label_batch: torch.Tensor, logits_batch: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        """CTC losses [batch] of targets [batch, symbols] against logits [batch, frames, symbols].
+
+        Label smoothing has no meaning and is ignored, as in the official workloads.
+        """
+        del label_smoothing
+        return ctc_losses(logits_batch, label_batch)
 
     def summed_metrics(self, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         targets, weights = batch["targets"], batch["weights"]

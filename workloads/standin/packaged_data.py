@@ -9,14 +9,23 @@ from pathlib import Path
 from common.cli import UserError
 
 
-def locate(package: str, relative_path: str) -> Path:
-    """The path of a file inside a package; UserError if package or file is missing."""
+def folders(package: str) -> list[Path]:
+    """The folders of a package, none if it is not installed."""
     spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / relative_path
-        if path.is_file():
-            return path
-    raise UserError(
-        f"package {package!r} with its data file {relative_path} is not installed; "
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+
+
+def missing(package: str, what: str) -> UserError:
+    """The error of a package that is not installed, or not with what is needed of it."""
+    return UserError(
+        f"package {package!r} with its {what} is not installed; "
         "`make setup` installs it (requirements.txt, requirements-data.txt)"
     )
+
+
+def locate(package: str, relative_path: str) -> Path:
+    """The path of a file inside a package; UserError if package or file is missing."""
+    for folder in folders(package):
+        if (path := folder / relative_path).is_file():
+            return path
+    raise missing(package, f"data file {relative_path}")

@@ -11,9 +11,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> torch.optim.Optimiz
     """torch's fused AdamW with a tuning point's learning rate, betas and weight decay."""
     return torch.optim.AdamW(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
         fused=True,
     )
 

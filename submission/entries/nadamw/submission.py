@@ -10,9 +10,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> NAdamW:
     """NAdamW with a tuning point's learning rate, betas and weight decay."""
     return NAdamW(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
     )
 
 

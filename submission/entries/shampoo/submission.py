@@ -19,9 +19,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     damping = getattr(hyperparameters, "damping", None)
     return Shampoo(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
         nesterov=hyperparameters.nesterov,
         momentum=getattr(hyperparameters, "momentum", 0.0),
         exponent=getattr(hyperparameters, "exponent", None),

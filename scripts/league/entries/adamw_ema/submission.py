@@ -13,9 +13,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     """
     return Shampoo(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
         table=True,
         averaging="ema",
         averaging_decay=hyperparameters.averaging_decay,

@@ -11,9 +11,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     """KL-Shampoo with a tuning point's learning rate, betas, weight decay and refresh interval."""
     return kl_shampoo(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
         refresh_interval=hyperparameters.refresh_interval,
     )
 

@@ -86,9 +86,7 @@ def init_optimizer_state(
     optimizer = MuonWithAdamW(
         matrices,
         others,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
     )
     return api.optimizer_state(workload, optimizer, hyperparameters)
 

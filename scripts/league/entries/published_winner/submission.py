@@ -15,9 +15,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     """
     return algoperf_winner(
         parameters,
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
     )
 
 

@@ -20,9 +20,7 @@ def init_optimizer_state(
     """
     optimizer = AdamWScheduleFree(
         model_params.parameters(),
-        lr=hyperparameters.learning_rate,
-        betas=(1 - hyperparameters.one_minus_beta1, 1 - hyperparameters.one_minus_beta2),
-        weight_decay=hyperparameters.weight_decay,
+        **api.adam_arguments(hyperparameters),
         warmup_steps=int(hyperparameters.warmup_factor * workload.step_hint),
     )
     return {"optimizer": optimizer, "scheduler": ConstantLR(optimizer, factor=1, total_iters=0)}

@@ -1,0 +1,9 @@
+"""When a decomposition of a factor is trusted; both frameworks judge alike."""
+
+# Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
+MAX_RESIDUAL = 1e-2
+# Of V^T V - I, entrywise, by the bits of a number. Solvers in full precision err by 1e-6 in float32
+# and 1e-14 in float64; products in TF32, where a user allows them, by up to 5e-3.
+MAX_NON_ORTHONORMALITY = {32: 1e-2, 64: 1e-10}
+# Vectors that a decomposition is checked on.
+PROBES = 4

@@ -29,7 +29,7 @@ flag = $(if $(2),--$(1)=$(call quote,$(2)))
 runs = $(call quote,$(or $(RUNS),runs)/$(1))
 
 RIVALS := scripts/league/entries
-LEAGUE := shampoo,$(RIVALS)/soap,$(RIVALS)/kl_shampoo,$(RIVALS)/published_winner,adamw,nadamw,nesterov,$(RIVALS)/muon_adamw,$(RIVALS)/schedule_free_adamw,$(RIVALS)/adamw_ema
+LEAGUE := shampoo,$(RIVALS)/shampoo_ema,$(RIVALS)/soap,$(RIVALS)/kl_shampoo,$(RIVALS)/published_winner,adamw,nadamw,nesterov,$(RIVALS)/muon_adamw,$(RIVALS)/schedule_free_adamw,$(RIVALS)/adamw_ema
 # For `make league`. Those of an installed package of somebody else's can be added: $(RIVALS)/meta_shampoo, …
 ENTRIES ?= $(LEAGUE)
 SPACES := workloads/standin/entry_search_spaces.json

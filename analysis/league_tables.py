@@ -15,6 +15,7 @@ from analysis.choice import choose_rules
 from analysis.headline import finding
 from analysis.judgement import Judgement, judge, medians_of, where_both_reach
 from analysis.layout import REPORT
+from analysis.league_standings import beside_best_rival, standings
 from analysis.logs import read_logs
 from common import documents
 from common.cli import UserError
@@ -154,6 +155,8 @@ TABLES = {
     "gain": gain_text,
     "cost-range": lambda: costs_range(cost_ratios()),
     "study": study_table,
+    "standings": lambda: standings(judged(), HERO),
+    "best-rival": lambda: beside_best_rival(judged(), HERO),
     "finding": finding_text,
     "losses": losses_text,
     "step-cost": lambda: costs_text(cost_ratios()),

@@ -29,6 +29,7 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "adamw_jax": ("AdamW (JAX)", "#56B4E9", "--", "P"),
     "shampoo_self_tuning": ("Shampoo (self-tuning)", "#0072B2", "-", "X"),
     # The league's other entries, and rivals' implementations.
+    "shampoo_ema": ("Shampoo + EMA", "#D55E00", "--", "X"),
     "soap": ("SOAP", "#E69F00", "--", "D"),
     "kl_shampoo": ("KL-Shampoo", "#882255", "-", "p"),
     "published_winner": ("Shampoo (2024 winner's settings)", "#D55E00", ":", "P"),

@@ -169,6 +169,22 @@ def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
 
 
+def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average() -> None:
+    model, optimizer = start("shampoo_ema", averaging_decay=0.5, warmup_factor=0.0)
+    workload = registry.load("mnist_vit")
+    twin = copy.deepcopy(model)
+    values = types.SimpleNamespace(**point("shampoo_ema", warmup_factor=0.0))
+    own = entries.load(entries.named("shampoo"))
+    base = own.init_optimizer_state(workload, twin, None, values, None)["optimizer"]
+    move(model, optimizer, 25)
+    move(twin, base, 25)
+    trained = [p.detach().clone() for p in model.parameters()]
+    for weights, expected in zip(trained, twin.parameters(), strict=True):
+        torch.testing.assert_close(weights, expected)
+    optimizer.eval()  # type: ignore[attr-defined]
+    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+
+
 def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average() -> None:
     workload = registry.load("mnist_vit")
     model, _ = workload.init_model_fn([0, 1])

@@ -1,0 +1,28 @@
+"""This project's Shampoo, evaluated at an exponential moving average of its weights."""
+
+from typing import Any
+
+from submission.algoperf_api import pytorch as api
+from submission.entries.shampoo.submission import MAX_DIM
+from submission.shampoo import Shampoo
+
+
+def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
+    """The entry's Shampoo with a tuning point's values and an average by `averaging_decay`."""
+    return Shampoo(
+        parameters,
+        **api.adam_arguments(hyperparameters),
+        nesterov=hyperparameters.nesterov,
+        exponent=hyperparameters.exponent,
+        refresh_interval=hyperparameters.refresh_interval,
+        max_dim=MAX_DIM,
+        averaging="ema",
+        averaging_decay=hyperparameters.averaging_decay,
+    )
+
+
+get_batch_size = api.get_shampoo_batch_size
+init_optimizer_state = api.initializer(make_optimizer)
+data_selection = api.data_selection
+update_params = api.update_params
+prepare_for_eval = api.prepare_for_eval

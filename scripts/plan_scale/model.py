@@ -177,7 +177,7 @@ def _refresh(
             for due in of_owner.due(interval + phase, interval, config.refresh):
                 spec, factors = owned[due.stack], due.stop - due.start
                 dimension = (spec.height, spec.width)[due.side]
-                exponent = config.exponent or 1 / (2 * sum(spec.sides))
+                exponent = config.inverse_power or 1 / (2 * sum(spec.sides))
                 if dimension not in work:
                     work[dimension] = _factor_work(question, dimension, exponent)
                 flops += factors * work[dimension][0]

@@ -208,8 +208,8 @@ class ReferenceShampoo:
         return of_left / shift, of_right * shift
 
     def _exponent(self, block: Block) -> float:
-        if self.config.exponent is not None:
-            return self.config.exponent
+        if self.config.inverse_power is not None:
+            return self.config.inverse_power
         if self.config.method == "kl_shampoo":
             return 1 / 2
         return 1 / (2 * sum(side.exists for side in block.sides))

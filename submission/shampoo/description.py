@@ -12,7 +12,7 @@ import torch
 from ..plan.blocking import ParameterPlan, parts_of, plan_parameter, stack_specs
 from ..plan.ownership import block_cost
 from . import averaging, eigenbasis, roots
-from .config import FIXED, OPTIONS, StateConfig, parameter_names, state_dtype
+from .config import FIXED, OPTIONS, ShampooConfig, StateConfig, parameter_names, state_dtype
 from .devices import is_queued
 from .stack_group import block_bytes
 
@@ -62,7 +62,8 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
 
     Those that are decided for each parameter show in its blocks.
     """
-    method, exponent, table = config.method, group["exponent"], config.table
+    full = ShampooConfig(**{name: group[name] for name in OPTIONS if name != "lr"})
+    method, exponent, table = config.method, full.inverse_power, config.table
     exponents = [exponent or 0.5]
     if exponent is None and method == "shampoo":
         exponents = [0.25, 0.5]
@@ -81,7 +82,7 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "basis_solver": " or ".join(sorted(basis_solvers)),
     }
     if len(exponents) > 1:
-        values["exponent"] += f" ({exponents[1]:g} with one factor)"
+        values["exponent"] += f" ({exponents[1]:g} with one factor{_reason(full)})"
     has_no_meaning = {
         "maximize": not group["maximize"],
         "fused": group["fused"] is None,
@@ -100,6 +101,12 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "averaging_beta": config.averaging != "schedule_free",
     }
     return {n: str(value) for n, value in values.items() if not has_no_meaning.get(n, False)}
+
+
+def _reason(config: ShampooConfig) -> str:
+    """Why the exponent is not 1/2, if it was left to "auto"."""
+    automatic = config.exponent == "auto" and config.exponent_obstacle
+    return f"; not 0.5 because of {config.exponent_obstacle}" if automatic else ""
 
 
 def _counted(sizes: Sequence[int]) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _TAKEN = tuple(
     field.name
     for field in dataclasses.fields(StepOptions)
-    if field.name not in ("lr", "l2", "decay", "refresh_step")
+    if field.name not in ("lr", "l2", "decay", "exponent", "refresh_step")
 )
 _COMPARED = tuple(name for name in OPTIONS if name != "lr")
 
@@ -66,6 +66,7 @@ class GroupState:
         self._lr: Any = None
         self._validated: list[Any] = []
         self._config: StateConfig | None = None
+        self._exponent: float | None = None
         self._group: dict[str, Any] = {}
         self._shards: list[Tensor] = []
         self._moved: Sequence[Tensor] = []
@@ -109,7 +110,8 @@ class GroupState:
             len(values) == len(last) and all(map(operator.is_, values, last))
         ):
             # The lr is checked above, where the host does not read it from a device.
-            ShampooConfig(**{name: group[name] for name in _COMPARED})
+            config = ShampooConfig(**{name: group[name] for name in _COMPARED})
+            self._exponent = config.inverse_power
             self._config = StateConfig(**{name: group[name] for name in FIXED})
             self._validated = values
         return self._config
@@ -215,7 +217,7 @@ class GroupState:
     def gather(self) -> list[Tensor]:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
         assert self.stacks is not None
-        self._options = step_options(self._group)
+        self._options = step_options(self._group, self._exponent)
         self._group["refresh_step"] += 1
         weights, options = self.stacks.weights, self._options
         return [stacks.gather(self._grads, weights, options) for stacks in self.stacks.stack_groups]
@@ -296,8 +298,12 @@ def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
         torch._foreach_mul_(grads, inverse)
 
 
-def step_options(group: dict[str, Any]) -> StepOptions:
-    """The options of a validated parameter group at its next step; notes a higher peak lr."""
+def step_options(group: dict[str, Any], exponent: float | None) -> StepOptions:
+    """The options of a validated parameter group at its next step; notes a higher peak lr.
+
+    Args:
+      exponent: `ShampooConfig.inverse_power`.
+    """
     lr = scalar_for(group["lr"], group["params"][0].device)
     strength, mode = group["weight_decay"], group["decay_mode"]
     decay: float | Tensor
@@ -306,7 +312,7 @@ def step_options(group: dict[str, Any]) -> StepOptions:
         decay = _independent_decay(group, lr, strength)
     chosen = {name: group[name] for name in _TAKEN}
     step = group["refresh_step"] + 1
-    return StepOptions(lr=lr, l2=l2, decay=decay, refresh_step=step, **chosen)
+    return StepOptions(lr=lr, l2=l2, decay=decay, exponent=exponent, refresh_step=step, **chosen)
 
 
 def _independent_decay(

@@ -102,7 +102,7 @@ class Shampoo(torch.optim.Optimizer):
         refresh_tolerance: float = ShampooConfig.refresh_tolerance,
         overlap: bool = ShampooConfig.overlap,
         factor_interval: int = ShampooConfig.factor_interval,
-        exponent: float | None = ShampooConfig.exponent,
+        exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
         root_solver: Literal[
             "auto", "eigh", "coupled_newton", "newton_denman_beavers"

@@ -14,18 +14,13 @@ from .optimizer import Shampoo
 
 
 def shampoo(params: ParamsT, **options: Any) -> Shampoo:
-    """Shampoo as it measures best here: Adam's step length on full whitening, exponent 1/2.
-
-    (Morwani et al. 2024, arXiv:2406.17748; fewer steps than 1/4 on all stand-ins, see
-    results/peers/compare.md.) It is no default since it forgives less: without Adam's grafting,
-    with heavy ball, schedule-free or bfloat16 factors it does not converge on problems of
-    tests/submission/shampoo/zoo.py on which 1/4 does.
+    """Shampoo as it was measured in results/league: the default, look-ahead, rarer refreshes.
 
     Args:
       params: as for `Shampoo`.
       options: those of `Shampoo`, in place of the preset's.
     """
-    return Shampoo(params, **{"method": "shampoo", "exponent": 0.5, **options})
+    return Shampoo(params, **{"nesterov": True, "refresh_interval": 20, **options})
 
 
 def soap(params: ParamsT, **options: Any) -> Shampoo:

@@ -13,7 +13,7 @@
 
 Options, blocks and the order of refreshes are those of `plan`, so that the PyTorch version with the
 same arguments takes the same steps on the same matrices. `shampoo` is its class `Shampoo`; its
-preset of that name is `exponent=0.5` here. What only one of them has:
+preset of that name is `nesterov=True, refresh_interval=20` here. What only one of them has:
 
 - only JAX: `mask`; `matricize` and `batch_dims`, for `matrix_dims` and `split`; `lanes`, `mesh` and
   `axis`, for process groups; learning rates that are schedules, and numbers that are traced;

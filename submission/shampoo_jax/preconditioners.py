@@ -105,7 +105,7 @@ class Preconditioner(abc.ABC):
     @property
     def exponent(self) -> float:
         """The inverse power."""
-        given = self.options.exponent
+        given = self.options.inverse_power
         return self.default_exponent if given is None else given
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from analysis import league_tables
 from common.cli import UserError
+from submission.shampoo.presets import shampoo
 from workloads import registry
 
 ROOT = Path(__file__).parents[2]
@@ -92,5 +94,8 @@ def test_the_readme_s_code_is_the_first_point_of_the_shampoo_entry() -> None:
     assert given["lr"] == pytest.approx(point["learning_rate"], rel=0.01)
     assert given["betas"] == pytest.approx(betas, abs=5e-5)
     assert given["weight_decay"] == pytest.approx(point["weight_decay"], rel=0.01)
+    optimizer = shampoo([torch.nn.Parameter(torch.eye(4))], **given)
+    (group,) = optimizer.param_groups
     for name in ("nesterov", "refresh_interval"):
-        assert given[name] == point[name]
+        assert group[name] == point[name]
+    assert f"exponent={point['exponent']}," in repr(optimizer)

@@ -40,7 +40,7 @@ def common_options(**more):
 SHAMPOO = st.fixed_dictionaries(
     common_options(
         grafting=st.sampled_from(["auto", "sgd", "adagrad", "rmsprop", "adam", None]),
-        exponent=st.sampled_from([None, 0.25, 0.5, 1 / 3]),
+        exponent=st.sampled_from(["auto", None, 0.25, 0.5, 1 / 3]),
         max_dim=st.integers(2, 80),
         oversize=st.sampled_from(["diagonal", "one_sided"]),
         max_aspect=st.sampled_from([1.0, 2.0, 16.0]),

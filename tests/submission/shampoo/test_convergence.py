@@ -1,9 +1,9 @@
 """Every variant of the optimizer on every problem of the zoo.
 
 Each bound is one that broken optimizers miss. On all problems: SGD at the same learning rate and
-momentum (but for two points of the winning entry), and directions that are rotated back the wrong
-way. On the quadratic also: the diagonal method alone, roots of the wrong sign or none, and bases
-that are wrong, none, or turn without the first moment.
+momentum (but for two points of the winning entry, and the preset on the factorisation), and
+directions that are rotated back the wrong way. On the quadratic also: the diagonal method alone,
+roots of the wrong sign or none, and bases that are wrong, none, or turn without the first moment.
 
 Rounding differs between instruction sets, and what is left of a loss with it: by 5 % mostly, by a
 factor of 5 on the factorisation. Bounds are at least 1.4 times what AVX-512, AVX2 and SSE leave.
@@ -29,6 +29,9 @@ PRESETS = {
 }
 MOMENTUM = {"momentum": 0.9, "betas": (0.0, 0.9)}
 SCHEDULE_FREE = {"averaging": "schedule_free", "betas": (0.0, 0.9), "lr": 0.5}
+# Exponent 1/2, the default, is slower on problems without noise, but faster than AdamW, which
+# leaves 1.6e-4 of the quadratic.
+HALF = (1.4e-4, 1e-3, 6e-2, 2e-2)
 SHORT_STATE = {"factor_dtype": torch.bfloat16, "root_dtype": torch.bfloat16}
 
 
@@ -60,8 +63,9 @@ class Variant:
 
 
 VARIANTS = [
-    Variant("shampoo"),
-    Variant("shampoo preset", bounds=(1e-4, 5e-4, 6e-2, 2e-2)),
+    Variant("shampoo", bounds=HALF),
+    Variant("shampoo", {"exponent": None}),
+    Variant("shampoo preset", bounds=(1e-4, 1e-2, 6e-2, 2e-2)),
     Variant("soap preset"),
     Variant("kl_shampoo preset"),
     Variant("soap", {"nesterov": True}),
@@ -79,7 +83,7 @@ VARIANTS = [
     Variant("shampoo", {"grafting": "rmsprop", "lr": 0.1, "nesterov": True}),
     Variant("shampoo", {"grafting": None, "lr": 0.5}),
     Variant("shampoo", {"grafting": "adagrad", "lr": 0.5}, bounds=(1e-3, 5e-4, 6e-2, 4e-2)),
-    Variant("shampoo", {"grafting_scope": "layer", "block_size": 8}),
+    Variant("shampoo", {"grafting_scope": "layer", "block_size": 8}, bounds=HALF),
     Variant("soap", {"grafting": "adam", "grafting_scope": "layer", "block_size": 8}),
     Variant(
         "algoperf_winner",
@@ -95,26 +99,26 @@ VARIANTS = [
     # Solvers.
     Variant("shampoo", {"exponent": 0.4}),
     Variant("shampoo", {"root_solver": "coupled_newton", "exponent": 1 / 3}),
-    Variant("shampoo", {"root_solver": "newton_denman_beavers"}),
+    Variant("shampoo", {"root_solver": "newton_denman_beavers"}, bounds=HALF),
     Variant("shampoo", {"root_solver": "newton_denman_beavers", "exponent": 0.5, "damping": 1e-4}),
     Variant("soap", {"basis_solver": "qr"}),
     Variant("soap", {"basis_solver": "cholesky_qr"}),
     Variant("kl_shampoo", {"basis_solver": "qr"}),
     # Refreshes.
-    Variant("shampoo", {"refresh": "together"}),
-    Variant("shampoo", {"refresh_interval": 1}),
+    Variant("shampoo", {"refresh": "together"}, bounds=HALF),
+    Variant("shampoo", {"refresh_interval": 1, "exponent": None}),
     Variant("soap", {"refresh_interval": 20}),
-    Variant("shampoo", {"refresh_tolerance": 0.1}),
+    Variant("shampoo", {"refresh_tolerance": 0.1}, bounds=HALF),
     Variant("soap", {"refresh_tolerance": 0.1}),
     Variant("kl_shampoo", {"refresh_tolerance": 0.1}),
-    Variant("shampoo", {"overlap": True}),
+    Variant("shampoo", {"overlap": True}, bounds=HALF),
     Variant("soap", {"overlap": True}),
     Variant("kl_shampoo", {"factor_interval": 3}),
     # Decay, averages, precision.
     Variant("kl_shampoo", {"weight_decay": 1e-3}),
     Variant("soap", {"weight_decay": 1e-3, "decay_mode": "independent"}),
-    Variant("shampoo", {"weight_decay": 1e-5, "decay_mode": "l2"}),
-    Variant("shampoo", {"averaging": "ema", "averaging_decay": 0.8}),
+    Variant("shampoo", {"weight_decay": 1e-5, "decay_mode": "l2"}, bounds=HALF),
+    Variant("shampoo", {"averaging": "ema", "averaging_decay": 0.8}, bounds=HALF),
     Variant("shampoo", SCHEDULE_FREE, bounds=(1e-4, 2e-4, 6e-2, 2e-2)),
     Variant("soap", SCHEDULE_FREE, bounds=(1e-3, 2e-4, 8e-2, 2e-2)),
     Variant("shampoo", SHORT_STATE),

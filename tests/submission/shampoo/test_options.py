@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from submission.shampoo import Shampoo
+from submission.shampoo import Shampoo, ShampooConfig
 from tests.submission.shampoo.streams import (
     OPTIONS,
+    assert_equal,
     parameters,
     run,
     set_grads,
@@ -22,6 +23,55 @@ def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
     optimizer.param_groups[0][name] = value
     with pytest.raises(ValueError, match=f"{name} must stay as at the first step"):
         run(optimizer, weights, 1)
+
+
+# What keeps "auto" from the exponent 1/2.
+OBSTACLES = [
+    ({"grafting": None}, "grafting"),
+    ({"grafting": "sgd"}, "grafting"),
+    ({"grafting": "rmsprop"}, "grafting"),
+    ({"momentum": 0.9}, "momentum"),
+    ({"averaging": "schedule_free"}, "averaging"),
+    ({"factor_dtype": torch.bfloat16}, "factor_dtype"),
+]
+
+
+def ends(dtype=torch.float32, **options):
+    weights = parameters([(9, 7), (5, 30)], dtype)
+    optimizer = Shampoo(weights, **{**OPTIONS, **options})
+    run(optimizer, weights, 8)
+    return weights, repr(optimizer)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"root_dtype": torch.bfloat16}, {"averaging": "ema"}], ids=str
+)
+def test_the_exponent_is_one_half_by_default(options):
+    automatic, text = ends(exponent=ShampooConfig.exponent, **options)
+    assert_equal(automatic, ends(exponent=0.5, **options)[0])
+    assert "exponent=0.5," in text
+
+
+@pytest.mark.parametrize(("options", "name"), OBSTACLES, ids=str)
+def test_and_that_of_the_paper_where_one_half_is_not_safe(options, name):
+    automatic, text = ends(exponent="auto", **options)
+    assert_equal(automatic, ends(exponent=None, **options)[0])
+    shown = " ".join(text.split())
+    assert f"exponent=0.25 (0.5 with one factor; not 0.5 because of {name})" in shown
+
+
+def test_the_exponent_follows_options_that_change_between_steps():
+    changing, constant = parameters([(9, 7)]), parameters([(9, 7)])
+    optimizer = Shampoo(changing, **{**OPTIONS, "refresh_interval": 1, "exponent": "auto"})
+    other = Shampoo(constant, **{**OPTIONS, "refresh_interval": 1, "exponent": 0.5})
+    run(optimizer, changing, 3)
+    run(other, constant, 3)
+    assert_equal(changing, constant)
+    optimizer.param_groups[0]["momentum"] = 0.5
+    other.param_groups[0].update(momentum=0.5, exponent=None)
+    run(optimizer, changing, 3, first_seed=3)
+    run(other, constant, 3, first_seed=3)
+    assert_equal(changing, constant)
 
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])

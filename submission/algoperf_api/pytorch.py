@@ -21,6 +21,7 @@ from . import spec
 from .batch_sizes import get_batch_size as get_batch_size
 from .batch_sizes import get_shampoo_batch_size as get_shampoo_batch_size
 from .schedules import WarmupCosineLR
+from .statistics import LatestBatch
 
 # The benchmark's logger rewrites its whole file within the timed step.
 _LOGGED_STEPS_PER_RUN = 40
@@ -57,6 +58,8 @@ def optimizer_state(
 ) -> dict[str, Any]:
     """An optimizer and its warm-up and cosine schedule, under "optimizer" and "scheduler".
 
+    With an optimizer that averages its iterates also "latest", see `statistics`.
+
     Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule;
     `step_hint_factor`, the schedule's length as a fraction of the workload's step hint (1 if
     absent); and `budget_factor`, the part of the external ruleset's time budget after which the
@@ -67,7 +70,9 @@ def optimizer_state(
     # The budget is read only for a bound; without one, 0 times infinity would be no number.
     seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
     scheduler = WarmupCosineLR(optimizer, steps, hyperparameters.warmup_factor, seconds)
-    return {"optimizer": optimizer, "scheduler": scheduler}
+    state = {"optimizer": optimizer, "scheduler": scheduler}
+    averages = any(group.get("averaging") for group in optimizer.param_groups)
+    return state | {"latest": LatestBatch()} if averages else state
 
 
 def data_selection(
@@ -117,18 +122,9 @@ def update_params(
     _call_if_present(optimizer_state["optimizer"], "train")
     optimizer_state["optimizer"].zero_grad(set_to_none=True)
 
-    dropout = {}
-    if hasattr(hyperparameters, "dropout_rate"):
-        dropout["dropout_rate"] = hyperparameters.dropout_rate
-    logits, model_state = workload.model_fn(
-        params=model,
-        augmented_and_preprocessed_input_batch=batch,
-        model_state=model_state,
-        mode=spec.ForwardPassMode.TRAIN,
-        rng=rng,
-        update_batch_norm=True,
-        **dropout,
-    )
+    logits, model_state = _forward(workload, model, batch, model_state, hyperparameters, rng)
+    if "latest" in optimizer_state:
+        optimizer_state["latest"].batch = batch
     losses = workload.loss_fn(
         label_batch=batch["targets"],
         logits_batch=logits,
@@ -156,6 +152,25 @@ def update_params(
         if workload.metrics_logger is not None:
             workload.metrics_logger.append_scalar_metrics(metrics, global_step)
     return optimizer_state, model, model_state
+
+
+def _forward(
+    workload: Any, model: nn.Module, batch: Any, model_state: Any, hyperparameters: Any, rng: Any
+) -> tuple[Tensor, Any]:
+    """Logits in training, which update statistics of batch normalisation, and the new state."""
+    dropout = {}
+    if hasattr(hyperparameters, "dropout_rate"):
+        dropout["dropout_rate"] = hyperparameters.dropout_rate
+    logits, model_state = workload.model_fn(
+        params=model,
+        augmented_and_preprocessed_input_batch=batch,
+        model_state=model_state,
+        mode=spec.ForwardPassMode.TRAIN,
+        rng=rng,
+        update_batch_norm=True,
+        **dropout,
+    )
+    return logits, model_state
 
 
 def with_hyperparameters(function: Callable[..., Any], point: Any) -> Callable[..., Any]:
@@ -214,12 +229,21 @@ def prepare_for_eval(
 ) -> tuple[dict[str, Any], nn.Module, Any]:
     """Waits for the optimizer's side work and puts averages, if it keeps any, into the model.
 
-    Nothing may run beside the untimed evaluation. The next `update_params` restores the weights.
+    Running statistics of batch normalisation become those of the averages on the latest batch; the
+    rules let a submission change model state here, and time it. Nothing may run beside the untimed
+    evaluation. The next `update_params` restores the weights; statistics take no part in training.
     The runner saves a checkpoint after the evaluation, on rank 0 alone, so all state is brought to
     rank 0 first; not if the runner saves none, because this is on the clock.
     """
     _call_if_present(optimizer_state["optimizer"], "finish")
     _call_if_present(optimizer_state["optimizer"], "eval")
+    if "latest" in optimizer_state:
+        model = current_param_container
+        optimizer_state["latest"].update_statistics(
+            model,
+            lambda batch: _forward(workload, model, batch, model_state, hyperparameters, rng),
+            _mean_over_ranks,
+        )
     # `--nosave_checkpoints`, as in the organisers' runs, is a flag of the official runner alone.
     flags = absl.flags.FLAGS
     if not flags.is_parsed() or "save_checkpoints" not in flags or flags.save_checkpoints:

@@ -203,7 +203,12 @@ class ShampooOptions(StateOptions):
       overlap: use the result of a refresh from the next step on; on a device with streams
         it is computed beside training.
       factor_interval: factors average every so many gradients.
-      averaging_decay: EMA weight of iterates.
+      averaging_share: "ema" averages the weights over this share of the steps so far, their mean
+        age, whatever the length of the schedule; at most 0.5, which weighs all steps alike.
+      averaging_decay: in place of `averaging_share`, an EMA weight per step; for a mean age of a
+        fixed number of steps.
+      averaging_start: steps before the average begins; until then it is the weights themselves.
+      averaging_blend: what evaluation reads is the average by this part, else the weights.
       averaging_beta: schedule-free interpolation between the average and the fast iterate.
 
     Raises:
@@ -230,7 +235,10 @@ class ShampooOptions(StateOptions):
     refresh_tolerance: float = 0.0
     overlap: bool = False
     factor_interval: int = 1
-    averaging_decay: float = 0.999
+    averaging_share: float = 0.05
+    averaging_decay: float | None = None
+    averaging_start: int = 0
+    averaging_blend: float = 1.0
     averaging_beta: float = 0.9
 
     def __post_init__(self) -> None:
@@ -244,9 +252,12 @@ class ShampooOptions(StateOptions):
         for name in ("weight_decay", "refresh_tolerance"):
             value = getattr(self, name)
             check(_is_finite(value) and value >= 0, name, value, "a finite number >= 0")
-        for name in ("momentum", "averaging_decay"):
-            value = getattr(self, name)
-            check(_is_finite(value) and 0 <= value < 1, name, value, "a number in [0, 1)")
+        check(
+            _is_finite(self.momentum) and 0 <= self.momentum < 1,
+            "momentum",
+            self.momentum,
+            "a number in [0, 1)",
+        )
         for name in ("damping", "averaging_beta"):
             value = getattr(self, name)
             check(_is_finite(value) and 0 < value < 1, name, value, "a number in (0, 1)")
@@ -261,6 +272,7 @@ class ShampooOptions(StateOptions):
         check_choice("root_solver", self.root_solver, ROOT_SOLVERS)
         check_choice("basis_solver", self.basis_solver, BASIS_SOLVERS)
         self._check_exponent()
+        self._check_averaging()
 
     @property
     def inverse_power(self) -> float | None:
@@ -286,6 +298,17 @@ class ShampooOptions(StateOptions):
 
     def _check_lr(self) -> None:
         check_lr(self.lr)
+
+    def _check_averaging(self) -> None:
+        share, decay = self.averaging_share, self.averaging_decay
+        is_valid = _is_finite(share) and 0 < share <= 0.5
+        check(is_valid, "averaging_share", share, "a number in (0, 0.5]")
+        is_valid = decay is None or (_is_finite(decay) and 0 <= decay < 1)
+        check(is_valid, "averaging_decay", decay, "None or a number in [0, 1)")
+        start, blend = self.averaging_start, self.averaging_blend
+        check(is_integer(start) and start >= 0, "averaging_start", start, "an integer >= 0")
+        is_valid = _is_finite(blend) and 0 <= blend <= 1
+        check(is_valid, "averaging_blend", blend, "a number in [0, 1]")
 
     def _check_exponent(self) -> None:
         exponent = self.exponent

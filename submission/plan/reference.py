@@ -304,7 +304,7 @@ class ReferenceShampoo:
         displacement = -lr * update - shrink[config.decay_mode] * config.weight_decay * old
         self.weight = old + displacement
         if config.averaging == "ema":
-            d = config.averaging_decay
+            d = self._averaging_decay()
             self.average = d * self.average + (1 - d) * self.weight
         elif config.averaging == "schedule_free":
             self.weight_sum += lr**2
@@ -313,13 +313,21 @@ class ReferenceShampoo:
             self.weight = (1 - c) * old + c * self.average + gain * displacement
             self.average = self.average + displacement
 
+    def _averaging_decay(self) -> float:
+        """The k-th step's part of the old average, for a mean age of k share (arXiv:2312.02696)."""
+        config, k = self.config, self.steps - self.config.averaging_start
+        if config.averaging_decay is None:
+            return (1 - 1 / max(k, 1)) ** (1 / config.averaging_share - 1)
+        return config.averaging_decay if k > 0 else 0.0
+
     def evaluated(self) -> Matrix:
         """The weight that evaluation reads: the EMA, schedule-free's x, or the weight itself.
 
         (Defazio et al. 2024, arXiv:2405.15682: x from y = (1 - beta) z + beta x.)
         """
         if self.config.averaging == "ema":
-            return self.average
+            blend = self.config.averaging_blend
+            return blend * self.average + (1 - blend) * self.weight
         if self.config.averaging == "schedule_free":
             beta = self.config.averaging_beta
             return (self.weight - (1 - beta) * self.average) / beta

@@ -19,6 +19,7 @@ Shampoo (
 
 from ..plan.options import BlockingConfig
 from .config import DistributedConfig, ShampooConfig, StateConfig
+from .evaluation import evaluation
 from .modules import parameter_groups
 from .optimizer import Shampoo
 from .presets import algoperf_winner, kl_shampoo, shampoo, soap
@@ -30,6 +31,7 @@ __all__ = [
     "ShampooConfig",
     "StateConfig",
     "algoperf_winner",
+    "evaluation",
     "kl_shampoo",
     "parameter_groups",
     "shampoo",

@@ -83,6 +83,7 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
     }
     if len(exponents) > 1:
         values["exponent"] += f" ({exponents[1]:g} with one factor{_reason(full)})"
+    is_ema = config.averaging == "ema"
     has_no_meaning = {
         "maximize": not group["maximize"],
         "fused": group["fused"] is None,
@@ -97,7 +98,10 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "damping": method == "soap",
         "root_solver": method != "shampoo",
         "basis_solver": method == "shampoo",
-        "averaging_decay": config.averaging != "ema",
+        "averaging_share": not is_ema or group["averaging_decay"] is not None,
+        "averaging_decay": not is_ema or group["averaging_decay"] is None,
+        "averaging_start": not is_ema or not group["averaging_start"],
+        "averaging_blend": not is_ema or group["averaging_blend"] == 1,
         "averaging_beta": config.averaging != "schedule_free",
     }
     return {n: str(value) for n, value in values.items() if not has_no_meaning.get(n, False)}

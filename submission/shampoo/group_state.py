@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .averaging import Averager
+from .averager import Averager
 from .config import (
     DTYPES,
     FIXED,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
-from .averaging import Averager
+from .averager import Averager
 from .config import StateConfig, check_saved
 from .placement import local
 from .preconditioners import SIDES

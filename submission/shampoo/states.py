@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..plan.options import BlockingConfig
 from . import averaging, checkpoint
-from .averaging import Averager
+from .averager import Averager
 from .config import StateConfig
 from .group_stacks import GroupStacks
 from .group_state import GroupState

@@ -7,18 +7,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .options import Number, Options, Rates
+from .options import Number, Options
 from .states import ShampooState
+from .step import Step
 
 
 class ExponentialAverage(NamedTuple):
-    """x <- d x + (1 - d) W after each step.
+    """x <- d x + (1 - d) W after each step, read as blend x + (1 - blend) W.
+
+    At the k-th step after the first "averaging_start", before which x is W, d is
+
+        (1 - 1/k)^(1/share - 1),
+
+    for a mean age of share k (Karras et al. 2024, arXiv:2312.02696), or "averaging_decay".
 
     Attributes:
       average: x, a tree like the parameters in the state's dtype; at first the parameters.
+      blend: the last step's `averaging_blend`.
     """
 
     average: Any
+    blend: Array
 
 
 class ScheduleFree(NamedTuple):
@@ -44,7 +53,7 @@ def initial(params: Any, options: Options, dtype: Any) -> ExponentialAverage | S
     # Copies, since parameters may be donated to a step together with the state.
     copies = jax.tree.map(lambda leaf: jnp.array(leaf, dtype, copy=True), params)
     if options.static.averaging == "ema":
-        return ExponentialAverage(copies)
+        return ExponentialAverage(copies, jnp.asarray(options.rates.averaging_blend, dtype))
     beta = jnp.asarray(options.rates.averaging_beta, dtype)
     return ScheduleFree(copies, jnp.zeros((), dtype), beta)
 
@@ -53,9 +62,9 @@ def advanced(
     state: ExponentialAverage | ScheduleFree,
     weights: Sequence[Array],
     moves: Sequence[Array],
-    finite: Array,
+    step: Step,
     rate: Number,
-    rates: Rates,
+    options: Options,
 ) -> tuple[list[Array], ExponentialAverage | ScheduleFree]:
     """What is to be added to the weights, and the averages after it.
 
@@ -63,18 +72,21 @@ def advanced(
       state: before the step.
       weights: leaves before the step, in the state's dtype.
       moves: what the plain optimizer would add to them, zero at a skipped step.
-      finite: whether the step is taken; where not, all stays as it is.
+      step: the step; where its gradients are not finite, all stays as it is.
       rate: the learning rate.
-      rates: of the transformation.
+      options: of the transformation.
     """
+    rates, finite = options.rates, step.finite
     if isinstance(state, ExponentialAverage):
-        gain = jnp.where(finite, 1 - rates.averaging_decay, 0.0)
+        dtype = state.blend.dtype
+        gain = jnp.where(finite, _gain(step.count, options, dtype), 0.0)
+        blend = jnp.where(finite, rates.averaging_blend, state.blend).astype(dtype)
         averages, structure = jax.tree.flatten(state.average)
         averages = [
             average + gain.astype(average.dtype) * (weight + move - average)
             for average, weight, move in zip(averages, weights, moves, strict=True)
         ]
-        return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages))
+        return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages), blend)
     dtype = state.weight_sum.dtype
     beta = jnp.where(finite, rates.averaging_beta, state.beta).astype(dtype)
     term = jnp.where(finite, rate * rate, 0.0).astype(dtype)
@@ -87,6 +99,16 @@ def advanced(
     ]
     iterates = [z + move for z, move in zip(iterates, moves, strict=True)]
     return updates, ScheduleFree(jax.tree.unflatten(structure, iterates), total, beta)
+
+
+def _gain(count: Array, options: Options, dtype: Any) -> Array:
+    """1 - d after the step that brought the number of finite gradients to `count`."""
+    rates, k = options.rates, (count - options.static.averaging_start).astype(dtype)
+    if rates.averaging_decay is not None:
+        return jnp.where(k > 0, 1 - rates.averaging_decay, 1.0)
+    # In float32 the powers of 1 - 1/k would lose what makes the difference to 1.
+    log = jnp.log1p(-1 / jnp.maximum(k, 1))
+    return -jnp.expm1((1 / rates.averaging_share - 1) * log)
 
 
 def evaluated(state: Any, params: Any) -> Any:
@@ -117,8 +139,11 @@ def evaluated(state: Any, params: Any) -> Any:
     # Leaves of other groups are no leaves of a masked tree.
     for one in found:
         if isinstance(one.average, ExponentialAverage):
-            averages = jax.tree_util.tree_leaves_with_path(one.average.average)
-            weights.update((path, x.astype(weights[path].dtype)) for path, x in averages)
+            blend = one.average.blend
+            for path, x in jax.tree_util.tree_leaves_with_path(one.average.average):
+                weight = weights[path].astype(x.dtype)
+                mixed = jnp.where(blend == 1, x, weight + blend * (x - weight))
+                weights[path] = mixed.astype(weights[path].dtype)
         elif isinstance(one.average, ScheduleFree):
             gain = 1 - 1 / one.average.beta
             for path, z in jax.tree_util.tree_leaves_with_path(one.average.z):

@@ -12,7 +12,8 @@ from ..plan.options import ShampooOptions, check, check_choice, is_integer
 Number = Any  # a Python number or a scalar `jax.Array`, traced or not
 
 # Numbers that may be traced and change between steps; `ShampooOptions` sees its defaults instead.
-_TRACEABLE = ("eps", "weight_decay", "damping", "averaging_decay", "averaging_beta")
+_AVERAGING = ("averaging_share", "averaging_decay", "averaging_blend", "averaging_beta")
+_TRACEABLE = ("eps", "weight_decay", "damping", *_AVERAGING)
 # Names that are no fields of `ShampooOptions`.
 _OWN = ("learning_rate", "b1", "b2", "mask", "matricize", "batch_dims", "lanes", "mesh", "axis")
 ROOT_SOLVERS = ("auto", "eigh")
@@ -20,6 +21,7 @@ ROOT_SOLVERS = ("auto", "eigh")
 _STATIC = (
     *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
     *("factor_interval", "grafting", "grafting_scope", "nesterov", "momentum", "averaging"),
+    "averaging_start",
     *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
     *("matricize", "batch_dims", "root_solver", "lanes", "mesh", "axis"),
 )
@@ -47,8 +49,8 @@ class Rates(NamedTuple):
 
     Attributes:
       learning_rate: a number, or a schedule that takes the number of steps before this one.
-      b1, b2, eps, weight_decay, damping, averaging_decay, averaging_beta: see `ShampooOptions`,
-        the first two being its `betas`.
+      b1, b2, eps, weight_decay, damping, averaging_share, averaging_decay, averaging_blend,
+      averaging_beta: see `ShampooOptions`, the first two being its `betas`.
     """
 
     learning_rate: Any
@@ -57,7 +59,9 @@ class Rates(NamedTuple):
     eps: Number
     weight_decay: Number
     damping: Number
-    averaging_decay: Number
+    averaging_share: Number
+    averaging_decay: Number | None
+    averaging_blend: Number
     averaging_beta: Number
 
     def cast(self, dtype: Any) -> "Rates":

@@ -108,7 +108,10 @@ def shampoo(
     batch_dims: int | Split = 0,
     root_solver: str = "auto",
     averaging: Averaging | None = None,
-    averaging_decay: Number = 0.999,
+    averaging_share: Number = 0.05,
+    averaging_decay: Number | None = None,
+    averaging_start: int = 0,
+    averaging_blend: Number = 1.0,
     averaging_beta: Number = 0.9,
     lanes: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
@@ -125,7 +128,7 @@ def shampoo(
       learning_rate: a number, or a schedule of the finite gradients before the step.
       weight_decay: its strength, see `decay_mode`; 0, not AdamW's.
       mask: which leaves decay, as in `optax.adamw`.
-      averaging, averaging_decay, averaging_beta: what `evaluated` reads.
+      averaging and its options: what `evaluated` reads.
       b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
 
     Raises:

@@ -86,9 +86,7 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
         if decays and static.decay_mode != "l2":
             moves = _decayed(moves, wide, strengths, shrink, step)
         if state.average is not None:
-            moves, average = averaging.advanced(
-                state.average, wide, moves, step.finite, rate, rates
-            )
+            moves, average = averaging.advanced(state.average, wide, moves, step, rate, options)
             state = state._replace(average=average)
         return jax.tree.unflatten(structure, _cast(moves, weights)), state
 

@@ -116,6 +116,71 @@ def test_evaluation_reads_averages_and_training_goes_on_from_the_weights():
     assert torch.equal(averaged.model.weight, plain.model.weight)
 
 
+def normalising_model():
+    torch.manual_seed(1)
+    return torch.nn.Sequential(
+        torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3)
+    )
+
+
+def trained_for_evaluation(model, batches, prepares, **options):
+    options = {"lr": 0.1, "averaging": "ema", "averaging_share": 0.4, **options}
+    run = run_of(model, Shampoo, options=options)
+    for step, batch in enumerate(batches):
+        run.step(batch, step)
+        if step in prepares:
+            run.prepare()
+    return run
+
+
+def test_averages_get_statistics_of_batch_normalisation_from_the_latest_batch():
+    batches = [make_batch(seed=step) for step in range(5)]
+    run = trained_for_evaluation(normalising_model(), batches, {2, 4})
+    hidden = run.model[0](batches[-1]["inputs"])  # of the averages, which the model has now
+    torch.testing.assert_close(run.model[1].running_mean, hidden.mean(0))
+    torch.testing.assert_close(run.model[1].running_var, hidden.var(0))
+    other = trained_for_evaluation(normalising_model(), batches, set())
+    for one in (run, other):
+        one.step(make_batch(seed=9), 5)
+    assert same(list(run.model.parameters()), list(other.model.parameters()))
+
+
+def test_without_averages_statistics_stay_those_of_training():
+    batches = [make_batch(seed=step) for step in range(3)]
+    runs = [
+        trained_for_evaluation(normalising_model(), batches, prepares, averaging=None)
+        for prepares in (set(), {2})
+    ]
+    assert [sorted(run.state) for run in runs] == [["optimizer", "scheduler"]] * 2
+    assert same(*(list(run.model.buffers()) for run in runs))
+
+
+def test_a_run_that_averages_is_saved_without_its_batch():
+    run = trained_for_evaluation(normalising_model(), [make_batch()], {0})
+    saved = {name: part.state_dict() for name, part in run.state.items()}
+    assert saved["latest"] == {}
+    again = run_of(normalising_model(), Shampoo, options={"averaging": "ema"})
+    for name, part in again.state.items():
+        part.load_state_dict(saved[name])
+    again.prepare()  # before the next batch there is nothing to take statistics from
+    assert torch.equal(again.model[1].running_mean, torch.zeros(4))
+
+
+def statistics_of_ranks(rank, world):
+    model = DistributedDataParallel(normalising_model())
+    batches = [make_batch(seed=step, rows=slice(rank, None, world)) for step in range(3)]
+    run = trained_for_evaluation(model, batches, {2})
+    hidden = run.model.module[0](batches[-1]["inputs"])
+    return run.model.module[1].running_mean, hidden.mean(0).detach()
+
+
+def test_statistics_of_averages_are_the_mean_over_ranks():
+    results = training_ranks.run(2, statistics_of_ranks, 2)
+    expected = sum(mean for _, mean in results) / 2
+    for statistic, _ in results:
+        torch.testing.assert_close(statistic, expected)
+
+
 def ddp_step(rank, world):
     """The gradient of a rank's rows, and what rank 0, which has the logger, logs of the step."""
     logger = Recorder() if rank == 0 else None

@@ -51,7 +51,7 @@ def test_totals_are_those_of_the_state_and_of_the_cost_model(name):
     size = optimizer.diagnostics()["state_bytes"]
     if options.get("averaging"):
         size += sum(weight.nbytes for weight in weights)
-        size += 8 * (options["averaging"] == "schedule_free") * len(weights) // 2
+        size += 8 * len(weights)  # of the steps that are averaged, or the sum of their weights
     assert text(optimizer.param_groups)[-1] == before
     shown = float(before.split("ranks: ")[1].split(" kB")[0])
     assert shown == pytest.approx(size / 1000, rel=0.01)

@@ -84,11 +84,20 @@ def test_basis_solvers_differ(method):
 
 
 @pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
-@pytest.mark.parametrize("name", ["averaging_decay", "averaging_beta"])
-def test_averages_are_read_in_eval_mode_and_weights_come_back_bitwise(averaging, name):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("averaging_share", 0.3),
+        ("averaging_decay", 0.7),
+        ("averaging_start", 2),
+        ("averaging_blend", 0.5),
+        ("averaging_beta", 0.7),
+    ],
+)
+def test_averages_are_read_in_eval_mode_and_weights_come_back_bitwise(averaging, name, value):
     weights, others = parameters(), parameters()
     optimizer = Shampoo(weights, **OPTIONS, averaging=averaging)
-    other = Shampoo(others, **OPTIONS, averaging=averaging, **{name: 0.7})
+    other = Shampoo(others, **OPTIONS, averaging=averaging, **{name: value})
     run(optimizer, weights, 4)
     run(other, others, 4)
     trained = [weight.detach().clone() for weight in weights]
@@ -97,8 +106,21 @@ def test_averages_are_read_in_eval_mode_and_weights_come_back_bitwise(averaging,
     with pytest.raises(RuntimeError, match=r"train\(\)"):
         run(optimizer, weights, 1)
     assert not any(torch.equal(a, b) for a, b in zip(trained, weights, strict=True))
-    matters = (averaging == "ema") == (name == "averaging_decay")
+    matters = (averaging == "ema") == (name != "averaging_beta")
     assert torch.equal(weights[2], others[2]) != matters
+    optimizer.train()
+    assert_equal(trained, weights)
+
+
+def test_a_group_without_averaging_is_evaluated_as_it_is_trained():
+    weights = parameters([(6, 5), (8, 3)])
+    groups = [{"params": weights[:1]}, {"params": weights[1:], "averaging": None}]
+    optimizer = Shampoo(groups, **OPTIONS, averaging="ema", averaging_share=0.3)
+    run(optimizer, weights, 4)
+    trained = [weight.detach().clone() for weight in weights]
+    optimizer.eval()
+    assert not torch.equal(weights[0], trained[0])
+    assert torch.equal(weights[1], trained[1])
     optimizer.train()
     assert_equal(trained, weights)
 

@@ -236,6 +236,35 @@ def test_counts_survive_checkpoints():
     assert other.diagnostics()["skipped_steps"] == 1
 
 
+@pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
+def test_averages_go_on_after_a_checkpoint_as_if_there_had_been_none(averaging):
+    weights = parameters()
+    optimizer = Shampoo(weights, **OPTIONS, averaging=averaging, averaging_share=0.2)
+    run(optimizer, weights, 3)
+    other, copies = _through_torch_save(optimizer, weights)
+    for one, row in ((optimizer, weights), (other, copies)):
+        run(one, row, 4)
+        one.eval()
+    assert_equal(weights, copies)
+
+
+def test_averages_of_a_version_without_shares_keep_their_decay():
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS, averaging="ema", averaging_decay=0.7)
+    run(optimizer, weights, 3)
+    saved = optimizer.state_dict()
+    for name in ("averaging_share", "averaging_start", "averaging_blend"):
+        del saved["param_groups"][0][name]
+    del saved["state"][0]["average_steps"]
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    other = Shampoo(copies)
+    other.load_state_dict(saved)
+    for one, row in ((optimizer, weights), (other, copies)):
+        run(one, row, 2)
+        one.eval()
+    assert_equal(weights, copies)
+
+
 def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
     weights = parameters()
     optimizer = Shampoo(weights, **OPTIONS, averaging="schedule_free")

@@ -20,6 +20,8 @@ CASES = {
         "decay_mode": "independent",
     },
     "no grafting, ema": {"grafting": None, "averaging": "ema", "averaging_decay": 0.8},
+    "ema over a share": {"averaging": "ema", "averaging_share": 0.2, "averaging_blend": 0.6},
+    "ema from step 4": {"averaging": "ema", "averaging_share": 0.5, "averaging_start": 4},
     "schedule-free": {"averaging": "schedule_free"},
     "soap": {"method": "soap", "refresh_interval": 7},
     "soap, grafted, together": {

@@ -43,6 +43,10 @@ from submission.shampoo_jax.options import resolve
         ("decay_mode", "none"),
         ("averaging", "mean"),
         ("averaging_beta", 0.0),
+        ("averaging_share", 0.6),
+        ("averaging_decay", 1.0),
+        ("averaging_start", 0.5),
+        ("averaging_blend", 1.5),
     ],
 )
 def test_messages_name_the_argument(name, value):
@@ -52,7 +56,7 @@ def test_messages_name_the_argument(name, value):
 
 def test_every_argument_that_shapes_the_state_is_static():
     arrays = {"b1", "b2", "eps", "weight_decay", "damping", "learning_rate"}
-    arrays |= {"averaging_decay", "averaging_beta"}
+    arrays |= {"averaging_share", "averaging_decay", "averaging_blend", "averaging_beta"}
     names = set(inspect.signature(shampoo).parameters)
     assert names - arrays == set(static_arguments(shampoo))
 

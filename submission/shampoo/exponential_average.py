@@ -1,0 +1,81 @@
+"""An exponential average of the iterates, over a share of training or a number of steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .averager import Averager, copies, copy_of
+
+
+class ExponentialAverage(Averager):
+    """x <- d x + (1 - d) W after each step, read as blend x + (1 - blend) W.
+
+    At the k-th step after the first "averaging_start", before which x is W,
+
+        d = (1 - 1/k)^(1/share - 1),
+
+    so that k = 1 forgets the initial weights, and W of step i has a part in x that grows with
+    i^(1/share - 2): a mean age of share k (Karras et al. 2024, arXiv:2312.02696, section 3.1). The
+    horizon grows with training and is the same share of any schedule at its end. With the option
+    "averaging_decay" d is that (Polyak averaging with exponential weights), and x is W before the
+    first of those steps.
+
+    State: "average"; "average_steps", a float64 scalar.
+    """
+
+    _main = "average"
+    _counter = "average_steps"
+
+    def _initial(self, weight: Tensor) -> dict[str, Tensor]:
+        return {"average": copy_of(weight), "average_steps": self._count(weight.device, 0.0)}
+
+    def load(self, weight: Tensor, saved: Mapping[str, Tensor]) -> None:
+        # Earlier versions saved none.
+        steps = {"average_steps": torch.zeros((), dtype=torch.float64)}
+        super().load(weight, {**steps, **saved} if self._main in saved else saved)
+
+    def _begin(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        return list(weights)
+
+    def finish(
+        self,
+        weights: Sequence[Tensor],
+        moving: Sequence[Tensor],
+        finite: Tensor,
+        options: Mapping[str, Any],
+    ) -> None:
+        for group in self._by_count(weights):
+            averages = self._column(group, "average")
+            gain = self._gain(group, finite, options).to(averages[0].dtype)
+            same_dtype = group[0].dtype == averages[0].dtype
+            targets = group if same_dtype else copies(group, averages)
+            if gain.device.type == "cpu":  # in one pass; elsewhere that is a kernel for each weight
+                torch._foreach_lerp_(averages, targets, [gain] * len(group))
+                continue
+            change = torch._foreach_sub(targets, averages)
+            torch._foreach_mul_(change, gain)
+            torch._foreach_add_(averages, change)
+
+    def _gain(
+        self, weights: Sequence[Tensor], finite: Tensor, options: Mapping[str, Any]
+    ) -> Tensor:
+        """1 - d, 0 in a skipped step, for weights that have one counter; counts the step."""
+        old, start = self._state[weights[0]]["average_steps"], options["averaging_start"]
+        taken = finite.to(old.device, torch.float64)
+        steps = old + taken
+        self._advance(weights, steps)
+        decay = options["averaging_decay"]
+        if decay is None:
+            share = 1 / (steps - start).clamp_min(1)
+            return taken * (1 - (1 - share) ** (1 / options["averaging_share"] - 1))
+        return taken * torch.where(steps > start, 1 - decay, 1.0)
+
+    def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
+        averages = self._column(weights, "average")
+        if options["averaging_blend"] == 1:
+            return averages
+        blends = copies(weights, averages)
+        torch._foreach_lerp_(blends, averages, options["averaging_blend"])
+        return blends

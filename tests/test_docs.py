@@ -99,7 +99,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_code_runs(tmp_path: Path) -> None:
-    names = ("docs/guide.md", "docs/recipes.md", "README.md")
+    names = ("docs/guide.md", "docs/recipes.md", "README.md", "docs/jax.md")
     pages = [(ROOT / name).read_text() for name in names]
     blocks = re.findall(r"```python\n(.*?)```", "\n".join(pages), re.DOTALL)
     if not all(map(importlib.util.find_spec, ("jax", "optax"))):

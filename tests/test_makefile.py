@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make he
 def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[str]]:
     """The arguments of each Python that a target runs in a folder with an environment."""
     shutil.copy(MAKEFILE, folder)
-    for name in ("requirements.txt", "requirements-data.txt", "requirements-algoperf.txt"):
-        (folder / name).touch()
+    for name in ("", "-jax", "-data", "-algoperf"):
+        (folder / f"requirements{name}.txt").touch()
     for name in (".venv", ".venv-algoperf"):
         (folder / name / "bin").mkdir(parents=True)
         python = folder / name / "bin" / "python"

@@ -20,6 +20,9 @@ def test_one_name_and_one_dependency(site: Path) -> None:
     fields = Parser().parsestr(metadata.read_text())
     requirements = fields.get_all("Requires-Dist")
     assert [text for text in requirements if "extra" not in text] == ["torch>=2.5"]
+    # Ours alone are pinned.
+    for_jax = [text.partition(";")[0] for text in requirements if 'extra == "jax"' in text]
+    assert len(for_jax) == 2 and not any("==" in text for text in for_jax)
     assert set(fields.get_all("Provides-Extra")) == {"harness", "jax"}
     assert (site / "stacked_shampoo" / "py.typed").exists()
 

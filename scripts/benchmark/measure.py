@@ -63,7 +63,7 @@ class Plan:
 
     def groups(self, parameters: int) -> list[list[str]]:
         """Optimizers to interleave, each group with the ones that ratios are taken to."""
-        anchors = [n for n in (rivals.BASELINE, rivals.REFERENCE) if n in self.optimizers]
+        anchors = [name for name in report.BASES if name in self.optimizers]
         compared = [name for name in self.optimizers if name not in anchors]
         room = max(1, int(self.memory / (4 * parameters) / _COPIES) - len(anchors))
         return [anchors + compared[i : i + room] for i in range(0, max(1, len(compared)), room)]
@@ -131,7 +131,7 @@ def _measure_group(
         bar.set_postfix_str(f"({name}, first steps)")
         with _recorded_failure(rows[name], plan):
             stepped = SteppedOptimizer(rival, shapes, gradient_sets, plan.options)
-            rows[name] |= _first_steps(stepped, plan, bar)
+            rows[name] |= stepped.preparation() | _first_steps(stepped, plan, bar)
             running[name] = stepped
     samples: dict[str, dict[str, list[Sample]]] = {n: {"plain": [], "refresh": []} for n in names}
     load = LoadMeter()

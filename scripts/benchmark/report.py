@@ -4,7 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from common.documents import UNKNOWN, number, ratio, table
+from scripts.benchmark import compiled
 from scripts.local import rivals
+
+# Optimizers that ratios are taken to.
+BASES = (rivals.BASELINE, rivals.REFERENCE, compiled.BASELINE)
 
 Row = dict[str, Any]
 # The key of a number, nested keys joined by dots, or what makes the text of a cell.
@@ -47,7 +51,7 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
     for row in rows.values():
         row["ratio_to"] = {
             other: _ratios(row["milliseconds"], rows[other]["milliseconds"])
-            for other in (rivals.BASELINE, rivals.REFERENCE)
+            for other in BASES
             if "milliseconds" in row and "milliseconds" in rows.get(other, {})
         }
 
@@ -93,7 +97,7 @@ def _network(result: Row) -> list[str]:
         "refresh, wall": "refresh/wall/median",
     }
     ratios = []
-    for other in (rivals.BASELINE, rivals.REFERENCE):
+    for other in BASES:
         if not any(other in row["ratio_to"] for row in rows):
             continue
         kinds = ("plain", "refresh", "refresh_part") if other == rivals.REFERENCE else ()
@@ -128,6 +132,7 @@ def _network(result: Row) -> list[str]:
         *(f"{_load(group, ', '.join(group['optimizers']))}." for group in result["groups"]),
         *("", "Milliseconds:", "", columns(rows, times), ""),
         *ratios,
+        *_compilation(rows),
         "Memory beside weights and gradients, and what a step dispatches:",
         *("", columns(rows, memory)),
         *(
@@ -136,6 +141,18 @@ def _network(result: Row) -> list[str]:
             if row["failure"] or row.get("absent")
         ),
     ]
+
+
+def _compilation(rows: Sequence[Row]) -> list[str]:
+    """What is compiled before the first step, and how long that takes."""
+    key = "compile_milliseconds"
+    compiling = [row for row in rows if key in row]
+    base = next((row[key] for row in compiling if row["optimizer"] == compiled.BASELINE), None)
+    cells: dict[str, Column] = {"optimizer": "optimizer", "ms": key}
+    if base is not None:
+        cells[f"to {compiled.BASELINE}"] = lambda row: number(ratio(row[key], base))
+    title = "Tracing and compiling a step, CPU time:"
+    return [title, "", columns(compiling, cells), ""] if compiling else []
 
 
 def _quartiles(row: Row) -> str:

@@ -13,6 +13,7 @@ shared; wall times stand beside them.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts.benchmark import machine, measure, model_shapes, report
+from scripts.benchmark import compiled, machine, measure, model_shapes, report
 from scripts.benchmark.measure import Plan
 from scripts.local import environment, rivals
 from scripts.local.rivals import RivalOptions
@@ -34,7 +35,9 @@ def define_flags() -> None:
     """Declares the command line."""
     known = ", ".join(model_shapes.NETWORKS)
     flags.DEFINE_list("networks", list(model_shapes.NETWORKS), f"of {known}")
-    flags.DEFINE_list("optimizers", None, "of scripts/local/rivals.py; default: all found here")
+    flags.DEFINE_list(
+        "optimizers", None, "of scripts/local/rivals.py and compiled.py; default: all found here"
+    )
     flags.DEFINE_list("intervals", ["1", "10", "100"], "refresh intervals to amortise over")
     flags.DEFINE_integer("block_size", 1024, "longest edge of a block", lower_bound=2)
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to step")
@@ -58,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
     """Measures what the flags describe; 1 if an optimizer failed."""
     del argv
     device = machine.device(FLAGS.device)
-    torch.set_num_threads(FLAGS.threads or len(environment.available_cores()))
+    threads = FLAGS.threads or len(environment.available_cores())
+    torch.set_num_threads(threads)
+    os.environ["NPROC"] = str(threads)  # JAX's, read when it first computes
     output = files.make_directory(Path(FLAGS.output))
     time_limit = FLAGS.time_limit or math.inf
     failed = False
@@ -93,7 +98,8 @@ def _earlier(path: Path) -> dict[str, Any]:
 
 def _plan(device: torch.device, time_limit: float) -> Plan:
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
-    available, absent = rivals.available(), rivals.absent()
+    for_jax = compiled.survey(device)
+    available, absent = rivals.available() | for_jax[0], rivals.absent() | for_jax[1]
     names = [rivals.BASELINE, *(FLAGS.optimizers or [*available, *absent])]
     names = list(dict.fromkeys(names))
     if unknown := [name for name in names if name not in available and name not in absent]:

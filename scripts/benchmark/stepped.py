@@ -74,6 +74,11 @@ class SteppedOptimizer:
         """Takes the step that was prepared."""
         self.optimizer.step()
 
+    def preparation(self) -> dict[str, float]:
+        """What it took before the first step, where that is much: `compile_milliseconds`."""
+        taken = getattr(self.optimizer, "compile_milliseconds", None)
+        return {} if taken is None else {"compile_milliseconds": taken}
+
     def memory(self) -> dict[str, int]:
         """Bytes, each storage counted once, weights and gradients not counted.
 

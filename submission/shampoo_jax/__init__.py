@@ -13,14 +13,8 @@
 
 Options, blocks and the order of refreshes are those of `plan`, so that the PyTorch version with the
 same arguments takes the same steps on the same matrices. `shampoo` is its class `Shampoo`; its
-preset of that name is `nesterov=True, refresh_interval=20` here. What only one of them has:
-
-- only JAX: `mask`; `matricize` and `batch_dims`, for `matrix_dims` and `split`; `lanes`, `mesh` and
-  `axis`, for process groups; learning rates that are schedules, and numbers that are traced;
-- only PyTorch: `overlap`, `refresh_tolerance`, `maximize`; roots and bases by products, with
-  `root_solver` and `basis_solver`, and their repetition in float64; `factor_dtype`, `root_dtype`;
-  remainders that keep schedule-free's weights exact in bfloat16; counters for each block, since
-  parameters may join late there.
+preset of that name is `nesterov=True, refresh_interval=20` here. docs/jax.md lists what only one of
+them has.
 """
 
 from .averaging import evaluated

@@ -14,6 +14,9 @@ from .refresh import due_blocks
 from .states import ShampooState
 from .step import Step, begin
 
+# Of leaves without factors: joining longer ones would cost more than it saves.
+_SHORT = 1 << 16
+
 
 def initial_state(layout: Layout, options: Options) -> ShampooState:
     """State before the first step."""
@@ -53,10 +56,8 @@ def directions(
     """
     static = options.static
     grads = [grad.astype(layout.dtype) for grad in grads]
-    # A gradient whose squares leave the dtype's range counts as not finite: its factors would.
-    finite = jnp.array(True)
-    for grad in grads:
-        finite &= jnp.isfinite(jnp.square(grad).sum())
+    stacks = [geometry.stacked(grads, layout, s, options.division.lanes) for s in layout.specs]
+    finite = _are_finite([*stacks, *_joined([grads[index] for index in layout.diagonal])])
     step = begin(
         finite,
         state.calls,
@@ -65,26 +66,38 @@ def directions(
         options.rates.cast(layout.dtype),
         static.factor_interval,
     )
-    grads = [jnp.where(finite, grad, 0.0) for grad in grads]
-    updates = dict(enumerate(grads))
+    blocks, states = _step_stacks(stacks, state, layout, step, options)
+    updates = geometry.unstacked(blocks, layout)
     leaves = {}
     for index in layout.diagonal:
-        updates[index], leaves[str(index)] = _step_leaf(
-            grads[index], state.leaves[str(index)], step, options
-        )
-    blocks, stacks = _step_stacks(grads, state, layout, step, options)
-    updates.update(geometry.unstacked(blocks, layout))
+        grad = jnp.where(finite, grads[index], 0.0)
+        update, leaves[str(index)] = _step_leaf(grad, state.leaves[str(index)], step, options)
+        updates[index] = jnp.where(finite, update, 0.0)
     new = state._replace(
         count=step.count,
         calls=step.calls,
         skipped=state.skipped + ~finite,
         factor_weight=step.factor_weight,
-        stacks=stacks,
+        stacks=states,
         leaves=leaves,
     )
     new = sharding.constrained(new, options.division)
-    ordered = [jnp.where(finite, updates[index], 0.0) for index in range(len(grads))]
-    return ordered, new, step
+    return [updates[index] for index in range(len(grads))], new, step
+
+
+def _are_finite(arrays: Sequence[Array]) -> Array:
+    """Whether all are; what squares out of the dtype's range is not: its factors would."""
+    finite = jnp.array(True)
+    for array in arrays:
+        finite &= jnp.isfinite(jnp.square(array).sum())
+    return finite
+
+
+def _joined(leaves: Sequence[Array]) -> list[Array]:
+    """The short ones as a single vector, since a kernel for each takes longer to compile."""
+    short = [leaf.reshape(-1) for leaf in leaves if leaf.size < _SHORT]
+    long = [leaf for leaf in leaves if leaf.size >= _SHORT]
+    return [*long, jnp.concatenate(short)] if short else long
 
 
 def _step_leaf(
@@ -106,9 +119,17 @@ def _step_leaf(
 
 
 def _step_stacks(
-    grads: Sequence[Array], state: ShampooState, layout: Layout, step: Step, options: Options
+    stacks: Sequence[Array], state: ShampooState, layout: Layout, step: Step, options: Options
 ) -> tuple[list[Array], dict[str, Any]]:
-    """Directions of all stacks, [rows, lanes, m, n], and their new states."""
+    """Directions of all stacks, zero at a skipped step, and their new states.
+
+    Args:
+      stacks: gradients, [rows, lanes, m, n].
+      state: before the step.
+      layout: of the leaves.
+      step: the step.
+      options: of the transformation.
+    """
     static, lanes = options.static, options.division.lanes
     names = [geometry.stack_name(spec) for spec in layout.specs]
     due = due_blocks(layout.specs, step.calls, static.refresh_interval, static.refresh)
@@ -119,7 +140,7 @@ def _step_stacks(
             stack_step.step_stacks, layout.specs, options=static, leaves=leaves, axes=axes
         ),
         [state.stacks[name] for name in names],
-        [geometry.stacked(grads, layout, spec, lanes) for spec in layout.specs],
+        [jnp.where(step.finite, stack, 0.0) for stack in stacks],
         owners,
         due,
         step,

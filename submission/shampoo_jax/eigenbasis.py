@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from .linalg import decompose, product, scale_to_unit, transposed
+from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit, transposed
+from .power_step import power_step, rayleigh
 from .preconditioners import SIDES, Preconditioner
-from .refresh import Blocks, Due, Lanes, refresh_blocks
+from .refresh import Blocks
 from .step import Step
 
 
@@ -27,20 +28,44 @@ class Basis(NamedTuple):
     exists: Array
 
 
-def eigenbasis(matrix: Array, previous: Array) -> Basis:
-    """By an eigendecomposition of A, symmetric up to rounding and of any scale.
+def eigenbasis(matrix: Array, previous: Array, solver: str = "auto") -> Basis:
+    """The eigenbasis of A, symmetric up to rounding and of any scale.
+
+    Args:
+      matrix: A, [d, d].
+      previous: [d, d], orthonormal columns; the identity where there is none yet, which is a poor
+        start of a power step, so that the first is exact.
+      solver: "eigh" or "auto", which are the same; "qr" or "cholesky_qr", see `power_step`.
 
     >>> basis = eigenbasis(jnp.diag(jnp.array([1.0, 4.0])), jnp.eye(2))
     >>> abs(basis.vectors).tolist(), basis.values.tolist()
     ([[0.0, 1.0], [1.0, 0.0]], [4.0, 1.0])
     """
     scaled, bound = scale_to_unit(matrix)
-    # Of -A, since eigenvalues come ascending.
-    values, vectors, sound = decompose(-scaled)
+    if solver in ("auto", "eigh"):
+        vectors, values, sound = _exact(scaled)
+    else:
+
+        def step(scaled: Array, previous: Array) -> tuple[Array, Array, Array]:
+            vectors, values = power_step(scaled, previous, solver)
+            sound = jnp.isfinite(frobenius(scaled)) & is_orthonormal(vectors)
+            return vectors, values, sound
+
+        is_first = (previous == jnp.eye(len(matrix), dtype=matrix.dtype)).all()
+        vectors, values, sound = lax.cond(
+            is_first, lambda scaled, _: _exact(scaled), step, scaled, previous
+        )
     is_zero = (matrix == 0).all()
     exists = sound & ~is_zero
     vectors = jnp.where(exists, vectors, previous)
-    return Basis(vectors, -values * bound, sound | is_zero, exists)
+    return Basis(vectors, values * bound, sound | is_zero, exists)
+
+
+def _exact(matrix: Array) -> tuple[Array, Array, Array]:
+    """Vectors and values, by descending values, and whether they are sound."""
+    # Of -A, since eigenvalues come ascending.
+    values, vectors, sound = decompose(-matrix)
+    return vectors, -values, sound
 
 
 class Eigenbasis(Preconditioner):
@@ -50,6 +75,8 @@ class Eigenbasis(Preconditioner):
     moments nearly everywhere, and rounding errors would be steps of full length.
     """
 
+    refreshes_at_first = False
+
     @property
     def default_exponent(self) -> float:
         """1/2."""
@@ -57,7 +84,8 @@ class Eigenbasis(Preconditioner):
 
     def initial(self, dtype: Any) -> Blocks:
         """See `Preconditioner`; bases are the identity."""
-        bases = {f"{SIDES[side]}_basis": jnp.eye(size, dtype=dtype) for side, size in self.present}
+        short = self.root_dtype(dtype)
+        bases = {f"{SIDES[side]}_basis": jnp.eye(size, dtype=short) for side, size in self.present}
         return {**self.factors(dtype), **bases}
 
     def to_basis(self, state: Blocks, matrices: Array) -> Array:
@@ -78,31 +106,30 @@ class Eigenbasis(Preconditioner):
             )
         return matrices
 
-    def refresh(self, state: Blocks, due: dict[int, Due], lanes: Lanes, step: Step) -> Blocks:
-        """New bases, in which moments are expressed anew; untrusted ones change nothing."""
-        live = step.finite & (step.count > 1)
-        for side, _ in self.present:
-            basis, failures = (SIDES[side] + end for end in ("_basis", "_failures"))
-            names = (basis, failures, "first", *self.moved(side))
+    def derived(self, side: int) -> tuple[str, ...]:
+        """The basis, and moments, which are expressed anew in it."""
+        return (f"{SIDES[side]}_basis", "first", *self.moved(side))
 
-            def refreshed(
-                block: Blocks, side: int = side, basis: str = basis, failures: str = failures
-            ) -> Blocks:
-                new = eigenbasis(block[SIDES[side]], block[basis])
-                where = new.exists & self.is_ready(block)
-                change = product(transposed(new.vectors), block[basis])
-                moved = {
-                    basis: new.vectors,
-                    "first": _turned(change, block["first"], side),
-                    **self.turned(block, side, change, new, step),
-                }
-                kept = {name: jnp.where(where, moved[name], block[name]) for name in moved}
-                return {**kept, failures: block[failures] + ~new.trusted}
+    def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
+        """See `Preconditioner`; an untrusted basis changes nothing."""
+        basis = f"{SIDES[side]}_basis"
+        new = eigenbasis(block[SIDES[side]], block[basis], self.options.basis_solver)
+        stored = new.vectors.astype(self.root_dtype(new.vectors.dtype))
+        new = new._replace(vectors=stored.astype(new.vectors.dtype))
+        where = new.exists & self.is_ready(block)
+        change = product(transposed(new.vectors), block[basis])
+        moved = {
+            basis: new.vectors,
+            "first": _turned(change, block["first"], side),
+            **self.turned(block, side, change, new, step),
+        }
+        return {name: jnp.where(where, moved[name], block[name]) for name in moved}, new.trusted
 
-            stop = jnp.where(live, due[side].stop, due[side].start)
-            own = Due(due[side].start, stop)
-            state = refresh_blocks(state, names, own, lanes, refreshed)
-        return state
+    def drift(self, block: Blocks, side: int, step: Step) -> Array:
+        """The off-diagonal part of Q^T A Q, see `rayleigh`."""
+        del step
+        scaled, _ = scale_to_unit(block[SIDES[side]])
+        return rayleigh(scaled, block[f"{SIDES[side]}_basis"])[1]
 
     def is_ready(self, block: Blocks) -> Array:
         """Whether a block may be refreshed."""

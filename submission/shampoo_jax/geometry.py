@@ -23,6 +23,8 @@ class Layout(NamedTuple):
       paths: the names of the leaves, as in "dense/kernel".
       shapes: their shapes.
       plans: one per leaf.
+      turned: for the leaves whose matrices are planned as their transposes, how many these are,
+        and their rows and columns; None for the others.
       specs: the stacks of blocks with factors; a part's index is its leaf's.
       diagonal: the leaves without factors.
       dtype: of all state: float64 where a leaf is, else float32.
@@ -31,6 +33,7 @@ class Layout(NamedTuple):
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     plans: tuple[ParameterPlan, ...]
+    turned: tuple[tuple[int, int, int] | None, ...]
     specs: tuple[StackSpec, ...]
     diagonal: tuple[int, ...]
     dtype: Any
@@ -40,22 +43,24 @@ def layout_of(tree: Any, options: Options) -> Layout:
     """The layout of the leaves of a tree of arrays.
 
     Raises:
-      ValueError: if a leaf is not of a real floating dtype, or `matricize` or `batch_dims` does
-        not fit one.
+      ValueError: if a leaf is not of a real floating dtype, or `matricize`, `batch_dims` or
+        `split` does not fit one.
     """
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     paths = tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
     shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in pairs)
-    plans, parts, diagonal = [], [], []
+    plans, turned, parts, diagonal = [], [], [], []
     for index, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
-        plan = plan_leaf(path, shape, options)
+        plan, turning = plan_leaf(path, shape, options)
         plans.append(plan)
+        turned.append(turning)
         if any(any(grid.sides) for grid in plan.grids):
             parts.extend(parts_of(index, plan))
         else:
             diagonal.append(index)
     dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
-    return Layout(paths, shapes, tuple(plans), tuple(stack_specs(parts)), tuple(diagonal), dtype)
+    specs = tuple(stack_specs(parts))
+    return Layout(paths, shapes, tuple(plans), tuple(turned), specs, tuple(diagonal), dtype)
 
 
 def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
@@ -69,18 +74,28 @@ def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
     return jnp.result_type(jnp.float32, *dtypes)
 
 
-def plan_leaf(path: str, shape: tuple[int, ...], options: Options) -> ParameterPlan:
-    """How a leaf is matricised and cut.
+def plan_leaf(
+    path: str, shape: tuple[int, ...], options: Options
+) -> tuple[ParameterPlan, tuple[int, int, int] | None]:
+    """How a leaf is matricised and cut, and `Layout.turned`.
+
+    The sizes of `split` are rows of the parts of a fused matrix, each with blocks of its own, or,
+    where they do not add up to the rows, columns: a kernel [in, 3 * size] is cut into queries, keys
+    and values by (size, size, size). Such a leaf is planned as the transposes of its matrices.
 
     Raises:
-      ValueError: if `matricize` or `batch_dims` does not fit the leaf.
+      ValueError: if `matricize`, `batch_dims` or `split` does not fit the leaf.
     """
     batch, rows, columns = matrices_of(path, shape, options)
-    config = options.static
     if min(rows, columns) <= 1:
-        return plan_parameter((batch * rows * columns,), config)
-    config = dataclasses.replace(config, matrix_dims="stack")
-    return plan_parameter((batch, rows, columns), config)
+        return plan_parameter((batch * rows * columns,), options.static), None
+    split = options.split(path, shape) if callable(options.split) else options.split
+    config = dataclasses.replace(options.static, matrix_dims="stack", split=split)
+    if split is None or sum(split) == rows:
+        return plan_parameter((batch, rows, columns), config), None
+    what = f"sizes that add up to the {rows} rows or {columns} columns of {path!r}"
+    check(sum(split) == columns, "split", split, what)
+    return plan_parameter((batch, columns, rows), config), (batch, rows, columns)
 
 
 def matrices_of(path: str, shape: tuple[int, ...], options: Options) -> tuple[int, int, int]:
@@ -146,7 +161,7 @@ def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int
 
     Block g of the stack is at (g // lanes, g % lanes).
     """
-    blocks = [_blocks(leaves[part.index], part) for part in spec.parts]
+    blocks = [_blocks(leaves[p.index], p, layout.turned[p.index]) for p in spec.parts]
     rows = rows_of(spec, lanes)
     padding = rows * lanes - spec.blocks
     if padding:
@@ -155,8 +170,10 @@ def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int
     return whole.reshape(rows, lanes, spec.height, spec.width)
 
 
-def _blocks(leaf: Array, part: Part) -> Array:
+def _blocks(leaf: Array, part: Part, turned: tuple[int, int, int] | None) -> Array:
     grid = part.grid
+    if turned is not None:
+        leaf = leaf.reshape(turned).swapaxes(1, 2)
     matrix = leaf.reshape(part.matrix_shape)
     height, width = grid.rows * grid.height, grid.columns * grid.width
     region = matrix[grid.row : grid.row + height, grid.column : grid.column + width]
@@ -180,7 +197,10 @@ def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
     for index, parts in regions.items():
         bands = itertools.groupby(sorted(parts), key=lambda at: at[0])
         rows = [jnp.concatenate([parts[at] for at in band], axis=1) for _, band in bands]
-        leaves[index] = jnp.concatenate(rows).reshape(layout.shapes[index])
+        whole, turned = jnp.concatenate(rows), layout.turned[index]
+        if turned is not None:
+            whole = whole.reshape(turned[0], turned[2], turned[1]).swapaxes(1, 2)
+        leaves[index] = whole.reshape(layout.shapes[index])
     return leaves
 
 

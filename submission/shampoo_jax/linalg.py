@@ -1,4 +1,4 @@
-"""Inverse roots of one symmetric matrix, and their checks; all of it traceable, nothing raises."""
+"""Inverse roots of one symmetric matrix, and their checks; all traceable, nothing raises."""
 
 import functools
 import math
@@ -12,8 +12,32 @@ from ..plan.trust import MAX_NON_ORTHONORMALITY, MAX_RESIDUAL, PROBES
 
 
 def product(left: Array, right: Array) -> Array:
-    """Left @ right, in full precision where the default is TF32 or bfloat16."""
-    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
+    """Left @ right, in full precision where the default is TF32 or bfloat16.
+
+    Where one is in bfloat16 the other is rounded to it; sums and the result are in the longer one.
+    """
+    longer = jnp.promote_types(left.dtype, right.dtype)
+    if left.dtype != right.dtype:
+        shorter = left.dtype if right.dtype == longer else right.dtype
+        left, right = left.astype(shorter), right.astype(shorter)
+    precision = lax.Precision.HIGHEST
+    return jnp.matmul(left, right, precision=precision, preferred_element_type=longer)
+
+
+# From here on halving a symmetric product pays on a CPU.
+_HALVED_FROM = 256
+
+
+def gram(vectors: Array) -> Array:
+    """X X^T for X [K, d, k], without most of the upper half's work, which mirrors the lower's."""
+    size = vectors.shape[-2]
+    if size < _HALVED_FROM:
+        return product(vectors, transposed(vectors))
+    half = (size + 1) // 2
+    upper, lower = vectors[..., :half, :], vectors[..., half:, :]
+    corner = product(lower, transposed(upper))
+    rows = [gram(upper), transposed(corner)], [corner, gram(lower)]
+    return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
 
 
 def transposed(matrices: Array) -> Array:
@@ -57,11 +81,16 @@ def decompose(matrix: Array) -> Decomposition:
     error = product(turned * values, transposed(vectors)) - product(probes, matrix)
     norm = jnp.maximum(frobenius(matrix), jnp.finfo(matrix.dtype).tiny)
     residual = frobenius(error) / (norm * math.sqrt(PROBES))
-    skew = product(product(probes, transposed(vectors)), vectors) - probes
-    limit = MAX_NON_ORTHONORMALITY[jnp.finfo(matrix.dtype).bits]
     # Comparisons with NaN are false.
-    sound = (residual <= MAX_RESIDUAL) & (jnp.abs(skew).max() <= limit)
+    sound = (residual <= MAX_RESIDUAL) & is_orthonormal(vectors)
     return Decomposition(values, vectors, sound)
+
+
+def is_orthonormal(vectors: Array) -> Array:
+    """Whether the columns of V [d, d] are, measured on a few vectors."""
+    probes = jnp.asarray(_signs(vectors.shape[-1]), vectors.dtype)
+    skew = product(product(probes, transposed(vectors)), vectors) - probes
+    return jnp.abs(skew).max() <= MAX_NON_ORTHONORMALITY[jnp.finfo(vectors.dtype).bits]
 
 
 def frobenius(matrices: Array) -> Array:
@@ -92,3 +121,37 @@ def inverse_root(matrix: Array, exponent: float, damping: Array | float) -> tupl
     root = (root + transposed(root)) / 2 * bound**-exponent
     root = jnp.where(empty, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), root)
     return root, sound & jnp.isfinite(root).all()
+
+
+def drift(factor: Array, root: Array, exponent: float, damping: Array | float) -> Array:
+    """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e.
+
+    A is damped as it was for the root: in its null space X^p A would be 0.
+
+    Args:
+      factor: A, [d, d], of any scale.
+      root: X, [d, d], of what A was.
+      exponent, damping: of the root; p is an integer.
+    """
+    tiny = jnp.finfo(factor.dtype).tiny
+    probes = jnp.asarray(_signs(factor.shape[-1]), factor.dtype)
+    image = product(probes, factor)
+    image = image + damping * _largest_eigenvalue(factor, image) * probes
+    for _ in range(round(1 / exponent)):
+        image = product(image, root)
+        image = image / jnp.maximum(frobenius(image), tiny)
+    scale = (image * probes).sum() / jnp.maximum(jnp.square(image).sum(), tiny)
+    return frobenius(image * scale - probes) / frobenius(probes)
+
+
+def _largest_eigenvalue(matrix: Array, rows: Array) -> Array:
+    """Of a matrix [d, d], to a few per cent, by power iteration from rows [k, d]."""
+    tiny = jnp.finfo(rows.dtype).tiny
+
+    def lengths(rows: Array) -> Array:
+        return jnp.sqrt(jnp.square(rows).sum(-1, keepdims=True))
+
+    def multiply(_: int, rows: Array) -> Array:
+        return product(rows / jnp.maximum(lengths(rows), tiny), matrix)
+
+    return lengths(lax.fori_loop(0, 8, multiply, rows)).max()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..plan.options import ShampooOptions, check, check_choice, is_integer
 
@@ -15,15 +16,19 @@ Number = Any  # a Python number or a scalar `jax.Array`, traced or not
 _AVERAGING = ("averaging_share", "averaging_decay", "averaging_blend", "averaging_beta")
 _TRACEABLE = ("eps", "weight_decay", "damping", *_AVERAGING)
 # Names that are no fields of `ShampooOptions`.
-_OWN = ("learning_rate", "b1", "b2", "mask", "matricize", "batch_dims", "lanes", "mesh", "axis")
+_OWN = (
+    *("learning_rate", "b1", "b2", "mask", "maximize"),
+    *("matricize", "batch_dims", "lanes", "mesh", "axis"),
+)
+_DTYPES = ("factor_dtype", "root_dtype")
 ROOT_SOLVERS = ("auto", "eigh")
 
 _STATIC = (
     *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
-    *("factor_interval", "grafting", "grafting_scope", "nesterov", "momentum", "averaging"),
-    "averaging_start",
+    *("refresh_tolerance", "factor_interval", "grafting", "grafting_scope", "nesterov", "momentum"),
     *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
-    *("matricize", "batch_dims", "root_solver", "lanes", "mesh", "axis"),
+    *("matricize", "batch_dims", "split", "root_solver", "basis_solver", *_DTYPES, "maximize"),
+    *("averaging", "averaging_start", "lanes", "mesh", "axis"),
 )
 
 
@@ -96,6 +101,8 @@ class Options(NamedTuple):
       static: what is decided when a step is traced.
       rates: what a step reads.
       matricize, batch_dims: see `geometry.matrices_of`.
+      split: see `geometry.plan_leaf`.
+      maximize: whether to ascend.
       division: among devices.
     """
 
@@ -103,6 +110,8 @@ class Options(NamedTuple):
     rates: Rates
     matricize: Callable[[str, tuple[int, ...]], int] | None
     batch_dims: int | Callable[[str, tuple[int, ...]], int]
+    split: tuple[int, ...] | Callable[[str, tuple[int, ...]], tuple[int, ...] | None] | None
+    maximize: bool
     division: Division
 
 
@@ -135,11 +144,26 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
         for name, default in zip(("b1", "b2"), ShampooOptions.betas, strict=True)
     )
     check_choice("root_solver", given.get("root_solver", "auto"), ROOT_SOLVERS)
+    for name in _DTYPES:
+        if name in given:
+            given[name] = _dtype_name(given[name])
+    split = given.pop("split", None) if callable(given.get("split")) else given.get("split")
     b1, b2 = (0.5 if isinstance(beta, jax.Array) else beta for beta in betas)
     static = ShampooOptions(betas=(b1, b2), **given)
     numbers = {name: traced.get(name, getattr(static, name)) for name in _TRACEABLE}
     rates = Rates(own["learning_rate"], *betas, **numbers)
-    return Options(static, rates, *_checked_geometry(own), _checked_division(own))
+    maximize = own["maximize"] or False
+    check(isinstance(maximize, bool), "maximize", maximize, "a boolean")
+    geometry = _checked_geometry(own)
+    return Options(static, rates, *geometry, split, maximize, _checked_division(own))
+
+
+def _dtype_name(value: Any) -> Any:
+    """The name of a dtype; what is none is returned for `ShampooOptions` to refuse."""
+    try:
+        return jnp.dtype(value).name
+    except TypeError:
+        return value
 
 
 def _check_rate(value: Any) -> None:

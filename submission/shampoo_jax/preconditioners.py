@@ -4,6 +4,7 @@ State is a dict of arrays [K, ...], a row for every block that a device holds.
 """
 
 import abc
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from jax import Array, lax
 
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
-from .linalg import inverse_root, product, transposed
-from .refresh import Blocks, Due, Lanes, refresh_blocks
+from .linalg import drift, gram, inverse_root, product, transposed
+from .refresh import Blocks, Due, Lanes, block_numbers, refresh_blocks, refresh_flagged
+from .rounding import shortened
 from .step import Step
 
 SIDES = ("left", "right")
@@ -27,7 +29,13 @@ class Preconditioner(abc.ABC):
     Args:
       spec: the blocks, at least one of whose sides has a factor.
       options: of the transformation.
+
+    Attributes:
+      refreshes_at_first: whether all are refreshed at the first step, or none is before the second
+        finite gradient.
     """
+
+    refreshes_at_first: bool
 
     def __init__(self, spec: StackSpec, options: ShampooOptions) -> None:
         self.spec, self.options = spec, options
@@ -39,12 +47,22 @@ class Preconditioner(abc.ABC):
         """The state of one block, without the leading dimension."""
 
     def factors(self, dtype: Any) -> Blocks:
-        """Factors of zeros, and counters of refreshes that could not be trusted, of one block."""
+        """Factors of zeros, and counters of refreshes that could not be trusted, of one block.
+
+        With a tolerance also whether a refresh is pending.
+        """
+        short = jnp.dtype(dtype if dtype == jnp.float64 else self.options.factor_dtype)
         state = {}
         for side, size in self.present:
-            state[SIDES[side]] = jnp.zeros((size, size), dtype)
+            state[SIDES[side]] = jnp.zeros((size, size), short)
             state[f"{SIDES[side]}_failures"] = jnp.zeros((), jnp.int32)
+            if self.options.refresh_tolerance > 0:
+                state[f"{SIDES[side]}_pending"] = jnp.zeros((), bool)
         return state
+
+    def root_dtype(self, dtype: Any) -> Any:
+        """Of what is derived from factors, in a state of a dtype."""
+        return jnp.dtype(dtype if dtype == jnp.float64 else self.options.root_dtype)
 
     def update_factors(self, state: Blocks, grad: Array, step: Step) -> Blocks:
         """L <- b L + (1 - b) G G^T and R <- b R + (1 - b) G^T G, for G [K, m, n].
@@ -58,12 +76,12 @@ class Preconditioner(abc.ABC):
         """The factors once they have averaged X X^T, X [K, d, k] by side; zero X where skipped."""
 
         def average(factors: list[Array]) -> list[Array]:
-            pairs = zip(self.present, factors, strict=True)
-            return [
-                step.factor_decay * factor
-                + step.factor_share * product(vectors[side], transposed(vectors[side]))
-                for (side, _), factor in pairs
-            ]
+            averages = []
+            for (side, _), factor in zip(self.present, factors, strict=True):
+                outer = gram(vectors[side])
+                exact = step.factor_decay * factor.astype(outer.dtype) + step.factor_share * outer
+                averages.append(shortened(exact, factor.dtype, step.calls))
+            return averages
 
         factors = [state[SIDES[side]] for side, _ in self.present]
         if self.options.factor_interval == 1:
@@ -74,9 +92,53 @@ class Preconditioner(abc.ABC):
             SIDES[side]: factor for (side, _), factor in zip(self.present, factors, strict=True)
         }
 
-    @abc.abstractmethod
     def refresh(self, state: Blocks, due: dict[int, Due], lanes: Lanes, step: Step) -> Blocks:
-        """Replaces what is derived from the factors of the blocks that are due, by side."""
+        """Replaces what is derived from the factors of the blocks that are due, by side.
+
+        With a tolerance those that are due are checked, and refreshed at the next step if they have
+        moved by more.
+        """
+        live = step.finite if self.refreshes_at_first else step.finite & (step.count > 1)
+        for side, _ in self.present:
+            own = due[side].where(live)
+            failures = f"{SIDES[side]}_failures"
+            names = (*self.derived(side), failures)
+
+            def renewed(block: Blocks, side: int = side, failures: str = failures) -> Blocks:
+                new, trusted = self.refreshed(block, side, step)
+                return {**new, failures: block[failures] + ~trusted}
+
+            if self.options.refresh_tolerance == 0:
+                state = refresh_blocks(state, names, own, lanes, renewed)
+                continue
+            pending = f"{SIDES[side]}_pending"
+            flags = state[pending] & live
+            if self.refreshes_at_first:
+                is_first = step.calls == 1
+                exist = block_numbers(len(flags), lanes) < self.spec.blocks
+                flags |= is_first & live & exist
+                own = own.where(~is_first)
+            state = refresh_flagged(state, names, flags, renewed)
+            state = {**state, pending: state[pending] & ~live}
+            check = functools.partial(self._checked, side=side, step=step)
+            state = refresh_blocks(state, (pending,), own, lanes, check)
+        return state
+
+    def _checked(self, block: Blocks, side: int, step: Step) -> Blocks:
+        moved = self.drift(block, side, step) > self.options.refresh_tolerance
+        return {f"{SIDES[side]}_pending": moved}
+
+    @abc.abstractmethod
+    def derived(self, side: int) -> tuple[str, ...]:
+        """Names of what a refresh of a side changes."""
+
+    @abc.abstractmethod
+    def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
+        """What `derived` names, of one block, and whether the refresh is trusted."""
+
+    @abc.abstractmethod
+    def drift(self, block: Blocks, side: int, step: Step) -> Array:
+        """How far the factor of one block has moved since its refresh."""
 
     def to_basis(self, state: Blocks, matrices: Array) -> Array:
         """Matrices [K, m, n] in the coordinates of the first moment."""
@@ -116,6 +178,8 @@ class InverseRoot(Preconditioner):
     which makes the direction zero, and grafting fall back to the diagonal method.
     """
 
+    refreshes_at_first = True
+
     @property
     def default_exponent(self) -> float:
         """1/4 for two factors, 1/2 for one."""
@@ -123,32 +187,29 @@ class InverseRoot(Preconditioner):
 
     def initial(self, dtype: Any) -> Blocks:
         """See `Preconditioner`."""
+        short = self.root_dtype(dtype)
         roots = {
-            f"{SIDES[side]}_root": jnp.zeros((size, size), dtype) for side, size in self.present
+            f"{SIDES[side]}_root": jnp.zeros((size, size), short) for side, size in self.present
         }
         return {**self.factors(dtype), **roots}
 
-    def refresh(self, state: Blocks, due: dict[int, Due], lanes: Lanes, step: Step) -> Blocks:
-        """Inverse roots of the averages; one that cannot be trusted keeps its predecessor."""
-        weight = jnp.where(step.factor_weight > 0, step.factor_weight, 1.0)
-        for side, _ in self.present:
-            factor, root, failures = (SIDES[side] + end for end in ("", "_root", "_failures"))
+    def derived(self, side: int) -> tuple[str, ...]:
+        """The root."""
+        return (f"{SIDES[side]}_root",)
 
-            def refreshed(
-                block: Blocks, factor: str = factor, root: str = root, failures: str = failures
-            ) -> Blocks:
-                new, trusted = inverse_root(block[factor] / weight, self.exponent, step.damping)
-                return {
-                    root: jnp.where(trusted, new, block[root]),
-                    failures: block[failures] + ~trusted,
-                }
+    def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
+        """The inverse root of the average; one that cannot be trusted keeps its predecessor."""
+        factor, root = SIDES[side], f"{SIDES[side]}_root"
+        # Without any average there is nothing to take a root of.
+        exists = step.factor_weight > 0
+        weight = jnp.where(exists, step.factor_weight, 1.0)
+        new, trusted = inverse_root(block[factor] / weight, self.exponent, step.damping)
+        return {root: jnp.where(trusted & exists, new, block[root])}, trusted
 
-            # Without any average there is nothing to take a root of.
-            live = step.finite & (step.factor_weight > 0)
-            stop = jnp.where(live, due[side].stop, due[side].start)
-            own = Due(due[side].start, stop)
-            state = refresh_blocks(state, (root, failures), own, lanes, refreshed)
-        return state
+    def drift(self, block: Blocks, side: int, step: Step) -> Array:
+        """How far the root is from that of the factor, see `linalg.drift`."""
+        factor, root = block[SIDES[side]], block[f"{SIDES[side]}_root"]
+        return drift(factor, root, self.exponent, step.damping)
 
     def direction(self, state: Blocks, average: Array, step: Step) -> Array:
         """S for the averaged gradients M, [K, m, n]."""

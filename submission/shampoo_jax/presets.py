@@ -5,11 +5,19 @@ from typing import Any, Literal
 import jax
 import optax
 
-from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Oversize, Refresh
+from ..plan.options import (
+    Averaging,
+    BasisSolver,
+    DecayMode,
+    Grafting,
+    GraftingScope,
+    Oversize,
+    Refresh,
+)
 from ..plan.presets import winning_point
 from . import transformation
 from .options import Number, resolve
-from .shampoo import Split
+from .shampoo import Parts, Split
 
 
 def soap(
@@ -23,6 +31,7 @@ def soap(
     decay_mode: DecayMode = "decoupled",
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
+    refresh_tolerance: float = 0.0,
     factor_interval: int = 1,
     grafting: Grafting | Literal["auto"] | None = "auto",
     grafting_scope: GraftingScope = "block",
@@ -37,6 +46,11 @@ def soap(
     max_aspect: float = 32.0,
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
+    split: Parts = None,
+    basis_solver: BasisSolver = "auto",
+    factor_dtype: Any = "float32",
+    root_dtype: Any = "float32",
+    maximize: bool = False,
     averaging: Averaging | None = None,
     averaging_share: Number = 0.05,
     averaging_decay: Number | None = None,
@@ -76,6 +90,7 @@ def kl_shampoo(
     damping: Number = 1e-6,
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
+    refresh_tolerance: float = 0.0,
     factor_interval: int = 1,
     grafting: Grafting | Literal["auto"] | None = "auto",
     grafting_scope: GraftingScope = "block",
@@ -90,6 +105,11 @@ def kl_shampoo(
     max_aspect: float = 32.0,
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
+    split: Parts = None,
+    basis_solver: BasisSolver = "auto",
+    factor_dtype: Any = "float32",
+    root_dtype: Any = "float32",
+    maximize: bool = False,
     averaging: Averaging | None = None,
     averaging_share: Number = 0.05,
     averaging_decay: Number | None = None,

@@ -24,6 +24,10 @@ class Due(NamedTuple):
     start: Array
     stop: Array
 
+    def where(self, condition: Array) -> "Due":
+        """These if the condition holds, else none."""
+        return Due(self.start, jnp.where(condition, self.stop, self.start))
+
 
 class Lanes(NamedTuple):
     """Which part of a stack's lanes a device holds: `local` of `total`, from `first` on."""
@@ -106,24 +110,60 @@ def refresh_blocks(
         row, lane = number // lanes.total, number % lanes.total - lanes.first
         is_own = (lane >= 0) & (lane < lanes.local)
         index = (row * lanes.local + jnp.clip(lane, 0, lanes.local - 1)).astype(jnp.int32)
-        whole = {**state, **changed}
-        block = {
-            name: lax.dynamic_index_in_dim(array, index, keepdims=False)
-            for name, array in whole.items()
-        }
-
-        def work(block: Blocks) -> Blocks:
-            new = body(block)
-            return {name: new[name].astype(block[name].dtype) for name in names}
-
-        if lanes.local < lanes.total:
-            new = lax.cond(is_own, work, lambda block: {n: block[n] for n in names}, block)
-        else:
-            new = work(block)
-        return {
-            name: lax.dynamic_update_index_in_dim(array, new[name], index, 0)
-            for name, array in changed.items()
-        }
+        condition = is_own if lanes.local < lanes.total else None
+        return _replaced(state, changed, index, body, condition)
 
     changed: Any = lax.fori_loop(due.start, due.stop, trip, {name: state[name] for name in names})
     return {**state, **changed}
+
+
+def refresh_flagged(
+    state: Blocks, names: Sequence[str], flags: Array, body: Callable[[Blocks], Blocks]
+) -> Blocks:
+    """As `refresh_blocks`, of this device's blocks whose flag [rows * lanes.local] is set."""
+    indices = jnp.nonzero(flags, size=len(flags), fill_value=0)[0].astype(jnp.int32)
+
+    def trip(number: Array, changed: Blocks) -> Blocks:
+        index = lax.dynamic_index_in_dim(indices, number, keepdims=False)
+        return _replaced(state, changed, index, body, None)
+
+    bounds = jnp.int32(0), flags.sum(dtype=jnp.int32)
+    changed: Any = lax.fori_loop(*bounds, trip, {name: state[name] for name in names})
+    return {**state, **changed}
+
+
+def block_numbers(count: int, lanes: Lanes) -> Array:
+    """The numbers in their stack of a device's `count` blocks, int32."""
+    index = jnp.arange(count, dtype=jnp.int32)
+    return index // lanes.local * lanes.total + index % lanes.local + lanes.first
+
+
+def _replaced(
+    state: Blocks,
+    changed: Blocks,
+    index: Array,
+    body: Callable[[Blocks], Blocks],
+    condition: Array | None,
+) -> Blocks:
+    """`changed`, a part of the state, with the body's result at an index if the condition holds."""
+    block = {
+        name: lax.dynamic_index_in_dim(array, index, keepdims=False)
+        for name, array in {**state, **changed}.items()
+    }
+
+    def work(block: Blocks) -> Blocks:
+        new = body({name: _lengthened(array) for name, array in block.items()})
+        return {name: new[name].astype(block[name].dtype) for name in changed}
+
+    def rest(block: Blocks) -> Blocks:
+        return {name: block[name] for name in changed}
+
+    new: Any = work(block) if condition is None else lax.cond(condition, work, rest, block)
+    return {
+        name: lax.dynamic_update_index_in_dim(array, new[name], index, 0)
+        for name, array in changed.items()
+    }
+
+
+def _lengthened(array: Array) -> Array:
+    return array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array

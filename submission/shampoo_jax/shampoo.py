@@ -6,11 +6,21 @@ from typing import Any, Literal
 import jax
 import optax
 
-from ..plan.options import Averaging, DecayMode, Grafting, GraftingScope, Method, Oversize, Refresh
+from ..plan.options import (
+    Averaging,
+    BasisSolver,
+    DecayMode,
+    Grafting,
+    GraftingScope,
+    Method,
+    Oversize,
+    Refresh,
+)
 from . import transformation
 from .options import Number, resolve
 
 Split = Callable[[str, tuple[int, ...]], int]
+Parts = tuple[int, ...] | Callable[[str, tuple[int, ...]], tuple[int, ...] | None] | None
 
 
 def scale_by_shampoo(
@@ -23,6 +33,7 @@ def scale_by_shampoo(
     damping: Number = 1e-6,
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
+    refresh_tolerance: float = 0.0,
     factor_interval: int = 1,
     grafting: Grafting | Literal["auto"] | None = "auto",
     grafting_scope: GraftingScope = "block",
@@ -37,7 +48,11 @@ def scale_by_shampoo(
     max_aspect: float = 32.0,
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
+    split: Parts = None,
     root_solver: str = "auto",
+    basis_solver: BasisSolver = "auto",
+    factor_dtype: Any = "float32",
+    root_dtype: Any = "float32",
     lanes: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     axis: str | tuple[str, ...] | None = None,
@@ -61,7 +76,12 @@ def scale_by_shampoo(
         dimensions behind the batch are rows; None for the most nearly square split.
       batch_dims: how many leading dimensions count matrices, as of layers that are scanned over;
         an integer for all leaves, or a function as for `matricize`.
+      split: sizes of the parts of a fused matrix, of its rows or, where they do not add up to
+        these, of its columns; for all matrices, or from a function as for `matricize`, None for
+        one part.
       root_solver: "eigh" or "auto", which is the same.
+      basis_solver: "eigh" or "auto", which is the same; "qr" or "cholesky_qr", one power step.
+      factor_dtype, root_dtype: dtypes or their names.
 
     Raises:
       ValueError: if a value is out of range; the message names it.
@@ -92,6 +112,7 @@ def shampoo(
     damping: Number = 1e-6,
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
+    refresh_tolerance: float = 0.0,
     factor_interval: int = 1,
     grafting: Grafting | Literal["auto"] | None = "auto",
     grafting_scope: GraftingScope = "block",
@@ -106,7 +127,12 @@ def shampoo(
     max_aspect: float = 32.0,
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
+    split: Parts = None,
     root_solver: str = "auto",
+    basis_solver: BasisSolver = "auto",
+    factor_dtype: Any = "float32",
+    root_dtype: Any = "float32",
+    maximize: bool = False,
     averaging: Averaging | None = None,
     averaging_share: Number = 0.05,
     averaging_decay: Number | None = None,
@@ -128,6 +154,7 @@ def shampoo(
       learning_rate: a number, or a schedule of the finite gradients before the step.
       weight_decay: its strength, see `decay_mode`; 0, not AdamW's.
       mask: which leaves decay, as in `optax.adamw`.
+      maximize: ascends.
       averaging and its options: what `evaluated` reads.
       b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
 

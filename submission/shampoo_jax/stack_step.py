@@ -1,6 +1,7 @@
 """One step of the blocks that a device holds: gradients in, directions out."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -65,10 +66,11 @@ def step_stacks(
       axes: of a mesh, along which the lanes are divided; empty without one.
 
     Returns:
-      Directions for a learning rate of 1, [rows, lanes.local, m, n], and the new states.
+      Directions for a learning rate of 1, [rows, lanes.local, m, n], zero at a skipped step, and
+      the new states.
     """
     directions: list[Array] = []
-    magnitudes: list[Array | None] = []
+    magnitudes: list[Callable[[], Array] | None] = []
     news: list[Blocks] = []
     for spec, state, grad, ranges in zip(specs, states, grads, due, strict=True):
         flat = {name: _merged(array) for name, array in state.items()}
@@ -79,29 +81,53 @@ def step_stacks(
         magnitudes.append(magnitude)
         news.append(new)
     norms = [
-        None if magnitude is None else (frobenius(direction), frobenius(magnitude))
+        None if magnitude is None else (frobenius(direction), frobenius(magnitude()))
         for direction, magnitude in zip(directions, magnitudes, strict=True)
     ]
     if options.grafting_scope == "layer":
         norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axes)
-    for number, (update, magnitude) in enumerate(zip(directions, magnitudes, strict=True)):
-        pair = norms[number]
-        if magnitude is not None and pair is not None:
-            update = diagonal.grafted(update, magnitude, pair)
-        else:
-            is_finite = jnp.isfinite(frobenius(update))[:, None, None]
-            update = jnp.where(is_finite, update / step.correction1, 0.0)
-        if options.momentum > 0:
-            news[number]["velocity"], update = diagonal.with_momentum(
-                news[number]["velocity"], update, step, options.momentum, options.nesterov
-            )
-        directions[number] = update
+    velocities = [new["velocity"] for new in news if "velocity" in new]
+
+    def finish() -> tuple[list[Array], list[Array]]:
+        updates = [
+            _finished(direction, magnitude, pair, step)
+            for direction, magnitude, pair in zip(directions, magnitudes, norms, strict=True)
+        ]
+        if options.momentum == 0:
+            return updates, []
+        pairs = [
+            diagonal.with_momentum(velocity, update, step, options.momentum, options.nesterov)
+            for velocity, update in zip(velocities, updates, strict=True)
+        ]
+        return [update for _, update in pairs], [velocity for velocity, _ in pairs]
+
+    def rest() -> tuple[list[Array], list[Array]]:
+        return [jnp.zeros_like(direction) for direction in directions], velocities
+
+    # Also a boundary for the compiler, which might compute all of this anew for every leaf that is
+    # cut out of the result.
+    updates, velocities = lax.cond(step.finite, finish, rest)
+    for number, velocity in enumerate(velocities):
+        news[number]["velocity"] = velocity
     shape = (-1, lanes.local)
     states = [
         {name: array.reshape(*shape, *array.shape[1:]) for name, array in new.items()}
         for new in news
     ]
-    return [update.reshape(*shape, *update.shape[1:]) for update in directions], states
+    return [update.reshape(*shape, *update.shape[1:]) for update in updates], states
+
+
+def _finished(
+    direction: Array,
+    magnitude: Callable[[], Array] | None,
+    norms: tuple[Array, Array] | None,
+    step: Step,
+) -> Array:
+    """The direction S [K, m, n] with the magnitude's norm, or corrected for its start."""
+    if magnitude is not None and norms is not None:
+        return diagonal.grafted(direction, magnitude(), norms)
+    is_finite = jnp.isfinite(frobenius(direction))[:, None, None]
+    return jnp.where(is_finite, direction / step.correction1, 0.0)
 
 
 def _merged(array: Array) -> Array:
@@ -117,8 +143,8 @@ def _direction(
     lanes: Lanes,
     step: Step,
     options: ShampooOptions,
-) -> tuple[Array, Array | None, Blocks]:
-    """S, the grafted method's D or None, and the new state; arrays [K, ...]."""
+) -> tuple[Array, Callable[[], Array] | None, Blocks]:
+    """S, what computes the grafted method's D or None, and the new state; arrays [K, ...]."""
     method = preconditioner(spec, options)
     state = method.update_factors(state, grad, step)
     state = method.refresh(state, due, lanes, step)
@@ -126,14 +152,17 @@ def _direction(
     state = method.update_moments(state, rotated, step)
     first, average = diagonal.first_moment(state["first"], rotated, step, options.nesterov)
     state = {**state, "first": first}
-    magnitude = None
+    magnitude: Callable[[], Array] | None = None
     if options.graft is not None:
         second = None
         if "second" in state:
             second = diagonal.update_second(options.graft, state["second"], grad, step)
             state["second"] = second
         in_parameter_basis = method.from_basis(state, average)
-        magnitude = diagonal.direction(options.graft, in_parameter_basis, second, step)
+        # Not its result: to compute it twice costs less than to store it.
+        magnitude = functools.partial(
+            diagonal.direction, options.graft, in_parameter_basis, second, step
+        )
     return method.direction(state, average, step), magnitude, state
 
 

@@ -67,6 +67,8 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
         tree = updates if params is None else params
         layout, weights = geometry.layout_of(tree, options), jax.tree.leaves(tree)
         rates = options.rates.cast(layout.dtype)
+        if options.maximize:
+            grads = [-grad for grad in grads]
         wide = [weight.astype(layout.dtype) for weight in weights]
         strengths = _strengths(rates.weight_decay, mask, params) if decays else [0.0] * len(wide)
         if decays and static.decay_mode == "l2":

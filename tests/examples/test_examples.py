@@ -53,11 +53,11 @@ def requires(*modules: str) -> None:
         pytest.skip(f"no {', '.join(missing)} here; `make test-trainers` installs it")
 
 
-def requires_jax() -> None:
-    """Skips a test unless JAX and optax are installed."""
-    for name in ("jax", "optax"):
+def requires_jax(*others: str) -> None:
+    """Skips a test unless JAX and optax are installed, and others that nothing else needs."""
+    for name in ("jax", "optax", *others):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed: requirements-jax.txt")
+            pytest.skip(f"{name} is not installed")
 
 
 def test_each_is_short_and_in_the_table() -> None:
@@ -71,8 +71,8 @@ def test_each_is_short_and_in_the_table() -> None:
 def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None:
     needed = {"hugging_face": ("transformers", "accelerate"), "lightning_trainer": ("lightning",)}
     requires(*needed.get(path.stem, ()))
-    if path.stem == "jax_network":
-        requires_jax()
+    if path.stem in ("jax_network", "flax_network"):
+        requires_jax(*(("flax",) if path.stem == "flax_network" else ()))
     variables = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{ROOT}"}
     printed = run(variables, ROOT, str(path), "--help")
     assert printed.startswith("usage: ")
@@ -98,6 +98,16 @@ def test_jax_network_learns_with_either_optimizer(
         found = accuracies(run(environment, tmp_path, example("jax_network"), *flags))
         assert len(found) == 3
         assert found[-1] > 0.8, optimizer
+
+
+def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+    requires_jax("flax")
+    program = example("flax_network")
+    first = run(environment, tmp_path, program, "--epochs=2", "--save=state")
+    resumed = run(environment, tmp_path, program, "--epochs=3", "--resume=state")
+    whole = run(environment, tmp_path, program, "--epochs=3")
+    assert losses(resumed)[-1] == losses(whole)[-1] < losses(first)[0]
+    assert accuracies(resumed)[-1] > 0.8
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "hsdp"])

@@ -24,6 +24,8 @@ from submission.shampoo_jax.options import resolve
 
 # A vector, a scalar, a matrix of several blocks, a convolution's kernel, a table.
 SHAPES = ((7,), (), (9, 4), (1, 2, 2, 8), (70, 3))
+# With blocks of one shape alone, which compile in half the time.
+EVEN = ((7,), (), (8, 4), (1, 2, 2, 8), (70, 3))
 OPTIONS = {
     "block_size": 5,
     "max_dim": 64,
@@ -67,35 +69,34 @@ def worst_difference(
     steps: int = 60,
     shapes: Any = SHAPES,
     spoilt: Collection[int] = (5, 20),
-    make: Any = shampoo,
-    **only_jax: Any,
+    has_oracle: bool = True,
 ) -> float:
     """The largest difference to a weight of PyTorch or of the oracle over all steps, in float64.
 
     Args:
       options: of both, besides `OPTIONS`, with "lr" and "betas" as in PyTorch.
       spoilt: steps whose gradients have a NaN.
-      make: JAX's function.
-      only_jax: further arguments of it.
+      has_oracle: whether the oracle has these options.
     """
     options = {**OPTIONS, **(options or {})}
     lr, betas = options.pop("lr", LR), options.pop("betas", BETAS)
     with double_precision():
-        transformation = make(lr, *betas, **options, **only_jax)
-        return _worst(
-            transformation, Shampoo, {"lr": lr, "betas": betas, **options}, steps, shapes, spoilt
-        )
+        transformation = shampoo(lr, *betas, **options)
+        peer_options = {"lr": lr, "betas": betas, **options}
+        return _worst(transformation, peer_options, steps, shapes, spoilt, has_oracle)
 
 
 def _worst(
-    transformation: Any, peer: Any, peer_options: Any, steps: int, shapes: Any, spoilt: Any
+    transformation: Any, options: Any, steps: int, shapes: Any, spoilt: Any, has_oracle: bool
 ) -> float:
     start = draw(0, shapes)
     weights = [jnp.asarray(value) for value in start]
-    state, step = transformation.init(weights), stepping(transformation)
+    state, step = jax.jit(transformation.init)(weights), stepping(transformation)
     twins = [torch.nn.Parameter(torch.as_tensor(as_matrix(value))) for value in start]
-    optimizer = peer(twins, **peer_options)
-    oracle = ReferenceGroup([as_matrix(value) for value in start], ShampooOptions(**peer_options))
+    optimizer = Shampoo(twins, **options)
+    oracle = None
+    if has_oracle:
+        oracle = ReferenceGroup([as_matrix(value) for value in start], ShampooOptions(**options))
     worst = 0.0
     for number in range(steps):
         grads = draw(number + 1, shapes)
@@ -104,14 +105,16 @@ def _worst(
         for twin, grad in zip(twins, grads, strict=True):
             twin.grad = torch.as_tensor(as_matrix(grad))
         optimizer.step()
-        oracle.step([as_matrix(grad) for grad in grads])
         weights, state = step(weights, state, [jnp.asarray(grad) for grad in grads])
         worst = max(worst, difference(weights, [twin.detach().numpy() for twin in twins]))
-        worst = max(worst, difference(weights, [peer.weight for peer in oracle.parameters]))
+        if oracle is not None:
+            oracle.step([as_matrix(grad) for grad in grads])
+            worst = max(worst, difference(weights, [peer.weight for peer in oracle.parameters]))
     optimizer.eval()
     weights = evaluated(state, weights)
     worst = max(worst, difference(weights, [twin.detach().numpy() for twin in twins]))
-    worst = max(worst, difference(weights, [peer.evaluated() for peer in oracle.parameters]))
+    if oracle is not None:
+        worst = max(worst, difference(weights, [peer.evaluated() for peer in oracle.parameters]))
     assert state.skipped == len(spoilt)
     return worst
 

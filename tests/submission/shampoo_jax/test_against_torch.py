@@ -4,43 +4,95 @@ import pytest
 
 pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
 
-from tests.submission.shampoo_jax.streams import worst_difference
+from tests.submission.shampoo_jax.streams import EVEN, worst_difference
 
+# Every value of every option is in one of them at least; each compiles for seconds.
 CASES = {
-    "two sides, 1/4": {},
-    "1/2, together": {"exponent": 0.5, "refresh": "together"},
-    "look-ahead, uncut": {"nesterov": True, "block_size": 64, "refresh_interval": 7},
-    "one side": {"max_aspect": 1.0, "betas": (0.0, 0.9), "factor_interval": 3},
-    "sgd, momentum": {"grafting": "sgd", "momentum": 0.5, "betas": (0.0, 0.99)},
-    "adagrad, layer, l2": {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
-    "rmsprop, look-ahead, independent": {
+    "1/2, together, schedule-free": {
+        "exponent": 0.5,
+        "refresh": "together",
+        "averaging": "schedule_free",
+    },
+    "one side, sgd, momentum": {
+        "max_aspect": 1.0,
+        "betas": (0.0, 0.9),
+        "factor_interval": 3,
+        "grafting": "sgd",
+        "momentum": 0.5,
+    },
+    "adagrad, layer, l2, uncut": {
+        "grafting": "adagrad",
+        "grafting_scope": "layer",
+        "decay_mode": "l2",
+        "block_size": 64,
+        "refresh_interval": 7,
+    },
+    "rmsprop, look-ahead, independent, long side alone": {
         "grafting": "rmsprop",
         "nesterov": True,
         "momentum": 0.5,
         "decay_mode": "independent",
+        "oversize": "one_sided",
+        "table_aspect": 1.0,
+        "max_dim": 8,
     },
     "no grafting, ema": {"grafting": None, "averaging": "ema", "averaging_decay": 0.8},
-    "ema over a share": {"averaging": "ema", "averaging_share": 0.2, "averaging_blend": 0.6},
-    "ema from step 4": {"averaging": "ema", "averaging_share": 0.5, "averaging_start": 4},
-    "schedule-free": {"averaging": "schedule_free"},
-    "soap": {"method": "soap", "refresh_interval": 7},
+    "soap, ema over a share": {
+        "method": "soap",
+        "refresh_interval": 7,
+        "averaging": "ema",
+        "averaging_share": 0.2,
+        "averaging_blend": 0.6,
+    },
     "soap, grafted, together": {
         "method": "soap",
         "grafting": "adam",
         "refresh": "together",
         "max_aspect": 1.0,
     },
-    "kl_shampoo": {"method": "kl_shampoo", "betas": (0.9, 0.9)},
+    "kl_shampoo, ema from step 4": {
+        "method": "kl_shampoo",
+        "betas": (0.9, 0.9),
+        "averaging": "ema",
+        "averaging_share": 0.5,
+        "averaging_start": 4,
+    },
     "kl_shampoo, every second": {
         "method": "kl_shampoo",
         "factor_interval": 2,
         "max_aspect": 1.0,
         "nesterov": True,
     },
-    "long side alone": {"oversize": "one_sided", "table_aspect": 1.0, "max_dim": 8},
+}
+
+
+# Options that the oracle does not have.
+WITHOUT_ORACLE = {
+    "tolerance": {"refresh_tolerance": 0.1, "maximize": True, "decay_mode": "l2"},
+    "soap, tolerance": {"method": "soap", "refresh_tolerance": 0.2, "refresh_interval": 2},
+    "soap, qr": {"method": "soap", "basis_solver": "qr"},
+    "kl_shampoo, cholesky_qr": {
+        "method": "kl_shampoo",
+        "basis_solver": "cholesky_qr",
+        "betas": (0.9, 0.9),
+    },
 }
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_takes_the_same_steps(options):
-    assert worst_difference(options) <= 1e-9
+    assert worst_difference(options, shapes=EVEN) <= 1e-9
+
+
+def test_takes_the_same_steps_with_blocks_of_several_shapes():
+    assert worst_difference() <= 1e-9
+
+
+@pytest.mark.parametrize("options", WITHOUT_ORACLE.values(), ids=WITHOUT_ORACLE)
+def test_takes_the_same_steps_where_there_is_no_oracle(options):
+    assert worst_difference(options, shapes=EVEN, has_oracle=False) <= 1e-9
+
+
+def test_parts_of_fused_matrices_have_blocks_of_their_own():
+    shapes = ((7,), (9, 4), (9, 6))
+    assert worst_difference({"split": (4, 5)}, shapes=shapes, spoilt=(0, 1, 2, 20)) <= 1e-9

@@ -12,6 +12,7 @@ import numpy as np
 from submission.shampoo_jax import algoperf_winner, kl_shampoo, shampoo, soap, static_arguments
 from submission.shampoo_jax.geometry import layout_of, matrices_of, stacked, unstacked
 from submission.shampoo_jax.options import resolve
+from submission.shampoo_jax.rounding import shortened
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,12 @@ from submission.shampoo_jax.options import resolve
         ("block_size", 1),
         ("max_dim", 0),
         ("matricize", 1),
+        ("split", (3, 0)),
+        ("basis_solver", "guess"),
+        ("refresh_tolerance", -1.0),
+        ("factor_dtype", "float16"),
+        ("root_dtype", "short"),
+        ("maximize", 1),
         ("batch_dims", -1),
         ("root_solver", "guess"),
         ("lanes", 0),
@@ -129,3 +136,53 @@ def test_presets_are_what_they_are_called():
         algoperf_winner(point=6)
     with pytest.raises(ValueError, match=r"^b1 must be"):
         soap(0.1, b1=1)
+
+
+def test_parts_of_rows_and_of_columns_are_the_same_transposed():
+    """And only matrices that they fit are cut into them."""
+    draw = np.random.default_rng(0).normal
+    rows = {"fused": jnp.asarray(draw(size=(2, 9, 4))), "bias": jnp.ones(4)}
+    columns = {**rows, "fused": rows["fused"].swapaxes(1, 2)}
+    updates = []
+    for params in (rows, columns):
+        optimizer = shampoo(0.1, batch_dims=1, split=lambda path, shape: (3, 6))
+        state = jax.jit(optimizer.init)(params)
+        assert sorted(state.stacks) == ["3x4", "6x4"]
+        updates.append(jax.jit(optimizer.update)(params, state, params)[0]["fused"])
+    np.testing.assert_allclose(updates[0], updates[1].swapaxes(1, 2), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^split must be sizes that add up to the 9 rows or 4"):
+        shampoo(0.1, batch_dims=1, split=(4, 4)).init(rows)
+
+
+def test_short_dtypes_are_those_of_factors_and_roots_alone():
+    options = {"factor_dtype": jnp.bfloat16, "root_dtype": "bfloat16", "refresh_interval": 1}
+    draw = np.random.default_rng(0).normal
+    params = {"kernel": jnp.asarray(draw(size=(6, 4)), jnp.float32)}
+    for method, derived in (("shampoo", "root"), ("kl_shampoo", "basis")):
+        updates = []
+        for short in ({}, options):
+            optimizer = shampoo(0.1, method=method, **short)
+            state = jax.jit(optimizer.init)(params)
+            update = jax.jit(optimizer.update)
+            for _ in range(3):
+                found, state = update(params, state, params)
+            updates.append(found["kernel"])
+        stack = state.stacks["6x4"]
+        dtypes = {name for name, array in stack.items() if array.dtype == jnp.bfloat16}
+        assert dtypes == {
+            f"{side}{end}" for side in ("left", "right") for end in ("", f"_{derived}")
+        }
+        error = np.linalg.norm(updates[0] - updates[1]) / np.linalg.norm(updates[0])
+        assert 0 < error < 0.05
+
+
+def test_short_averages_keep_their_expectation_and_their_symmetry():
+    """To 4.5 standard deviations of their mean, and where rounding to nearest moves none."""
+    exact = 1 + jnp.asarray(np.random.default_rng(0).random((1, 8, 8)) * 2**-9, jnp.float32)
+    exact = (exact + exact.swapaxes(1, 2)) / 2
+    rounded = np.stack([shortened(exact, jnp.bfloat16, jnp.array(s)) for s in range(1024)])
+    rounded = rounded.astype(np.float32)
+    assert np.array_equal(rounded, rounded.swapaxes(-1, -2))
+    assert set(np.unique(rounded)) == {1.0, 1 + 2**-7}
+    assert np.abs(rounded.mean(0) - exact).max() < 4.5 * 2**-7 * 0.45 / 32
+    assert np.all(exact.astype(jnp.bfloat16) == 1)

@@ -70,7 +70,7 @@ class ExponentialAverage(Averager):
         if decay is None:
             share = 1 / (steps - start).clamp_min(1)
             return taken * (1 - (1 - share) ** (1 / options["averaging_share"] - 1))
-        return taken * torch.where(steps > start, 1 - decay, 1.0)
+        return taken * (1 - decay * (steps > start).to(steps.dtype))
 
     def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
         averages = self._column(weights, "average")

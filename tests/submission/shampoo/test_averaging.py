@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -80,6 +80,7 @@ def assert_equal(left, right):
         assert torch.equal(a, b)
 
 
+PLAIN = {**OPTIONS, "averaging_decay": 0.9}
 STREAM = st.lists(
     st.tuples(st.sampled_from([0.0, 1e-3, 0.1, 2.0]), st.booleans(), st.sets(st.integers(0, 3))),
     max_size=8,
@@ -87,6 +88,9 @@ STREAM = st.lists(
 
 
 @settings(max_examples=60)
+@example("ema", [(0.1, True, set())] * 3, PLAIN)
+@example("ema", [(0.1, True, set())] * 5, {**PLAIN, "averaging_start": 2})
+@example("ema", [(0.1, True, set())] * 3, OPTIONS)
 @given(
     st.sampled_from(MODES),
     STREAM,

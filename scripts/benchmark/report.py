@@ -213,6 +213,8 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
         f"torch {settings['packages']['torch']}, {machine}.",
         f"Damping is {settings['damping']:g} of the largest eigenvalue unless a table says more.",
         "",
+        f"Trained factors are those of {settings['workload']} after {settings['steps']} steps.",
+        "",
         "Errors are relative, in the Frobenius norm and against float64. In a cell: of the root /",
         "of the root times a gradient with covariance A. Matrices are handed over in float32, and",
         f'"eigh, float64" shows what that costs. "TF32": float32 with products in TF32, {where}.',
@@ -222,6 +224,7 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
     for exponent in dict.fromkeys(row["exponent"] for row in results["times"]):
         sections: list[tuple[str, str, str, str, Callable[[Row], str]]] = [
             ("log-uniform spectra, d and condition number", "graded", "input", "input", _errors),
+            ("factors of a stand-in in training", "trained", "input", "input", _errors),
             (
                 f"damping, at d = {results['dampings'][0]['size']}",
                 *("dampings", "damping", "damping", _errors),
@@ -229,7 +232,7 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
             ("inputs known to break solvers", "failures", "input", "input", _repeated),
             (
                 f"{clock} ms per matrix",
-                *("times", "size", "d", lambda row: f"{row['milliseconds']['median']:.3g}"),
+                *("times", "shape", "stack", lambda row: f"{row['milliseconds']['median']:.3g}"),
             ),
         ]
         for title, name, key, header, cell in sections:
@@ -245,14 +248,25 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
                     value = f"{row[key]:g}" if isinstance(row[key], float) else row[key]
                     rows.setdefault(value, {header: value})[_title(row["method"])] = cell(row)
             lines.append(table(rows.values()))
+    counted = [
+        {
+            "root": f"A^(-1/{round(1 / row['exponent'])})",
+            "damping": f"{row['damping']:g}",
+            **{_title(name): row[name] or "–" for name in ("products", *_SOLVERS)},
+        }
+        for row in results["products"]
+    ]
+    lines += ["", "## Matrix products of an iteration", "", table(counted)]
     return "\n".join(lines) + "\n"
+
+
+_SOLVERS = {"newton_denman_beavers": "Newton-Denman-Beavers", "coupled_newton": "coupled Newton"}
 
 
 def _title(method: str) -> str:
     """A solver's name in words, which may break where a column is narrow."""
-    words = {"newton_denman_beavers": "Newton-Denman-Beavers", "coupled_newton": "coupled Newton"}
     solver, comma, rest = method.partition(",")
-    return words.get(solver, solver) + comma + rest
+    return _SOLVERS.get(solver, solver) + comma + rest
 
 
 def _errors(row: Row) -> str:

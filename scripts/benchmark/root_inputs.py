@@ -78,10 +78,11 @@ def failures(size: int) -> list[RootInput]:
         "NaN": spoiled,
         "infinity": overflowed,
     }
-    return [_decomposed(name, matrix.float()) for name, matrix in matrices.items()]
+    return [decomposed(name, matrix.float()) for name, matrix in matrices.items()]
 
 
-def _decomposed(name: str, matrix: Tensor) -> RootInput:
+def decomposed(name: str, matrix: Tensor) -> RootInput:
+    """An input with the eigenvalues and vectors that float64 finds; NaN if it is not finite."""
     wide = matrix.double()
     if not wide.isfinite().all():
         values = torch.full_like(wide[0], torch.nan)

@@ -2,10 +2,11 @@
 
     python -m scripts.benchmark.roots --sizes=32,256,1024 --output=results/numerics
 
-Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots`, of graded spectra and
-of inputs that are known to break solvers, and compares with float64. Writes roots.json, one row per
-input, exponent, damping and method, and roots.md (on a GPU roots_cuda.json and roots_cuda.md).
-Times on a CPU are the process's CPU time.
+Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots` and with those that it
+has had, of graded spectra, of factors of a stand-in in training and of inputs that are known to
+break solvers, and compares with float64. Writes roots.json, one row per input, exponent, damping
+and method, and roots.md (on a GPU roots_cuda.json and roots_cuda.md). Times on a CPU are the
+process's CPU time, taken in rotation.
 """
 
 import contextlib
@@ -13,22 +14,26 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from absl import flags
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common import cli, files, progress
 from scripts.benchmark import machine, report, root_inputs
 from scripts.benchmark.clock import summary, timed
+from scripts.benchmark.former_roots import FORMER, by_former
 from scripts.benchmark.machine import LoadMeter
+from scripts.benchmark.real_factors import real_factors
 from scripts.benchmark.report import Row
 from scripts.benchmark.root_inputs import RootInput
 from scripts.benchmark.tensor_float32 import TensorFloat32
-from submission.shampoo import roots
+from submission.plan import minimax
+from submission.shampoo import iteration, roots
 from submission.shampoo.roots import InverseRoots
 
 FLAGS = flags.FLAGS
@@ -36,7 +41,11 @@ EXPONENTS = (0.25, 0.5)
 # A size from which on only --large_conditions are measured, and the size of what is not swept.
 LARGE, MIDDLE = 1024, 256
 _CONDITIONS = ("conditions", "large_conditions")
+_STACKS = (1, 64)
+TOLERANCE = iteration.TOLERANCES[torch.float32]
 SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+# What products are counted for.
+POWERS, DAMPINGS = (1, 2, 3, 4), (1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +66,13 @@ class Method:
         if self.precision == "float64":
             matrices = matrices.double()
         # On CUDA it is for the caller to repeat.
-        solver = "eigh" if repeat and matrices.is_cuda else self.solver
+        solver = "eigh" if repeat and (matrices.is_cuda or self.solver in FORMER) else self.solver
         with self._products(matrices.device):
             if solver == "eigh" or repeat:
                 return roots.inverse_root(matrices, exponent, damping, solver)
-            return roots.by_products(matrices, exponent, damping, solver)
+            if solver == "products":
+                return roots.by_products(matrices, exponent, damping)
+            return by_former(matrices, exponent, damping, solver)
 
     def _products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision != "TF32":
@@ -72,10 +83,12 @@ class Method:
 METHODS = (
     Method("eigh", "float32"),
     Method("eigh", "float64"),
-    Method("coupled_newton", "float32"),
+    Method("products", "float32"),
     Method("newton_denman_beavers", "float32"),
-    Method("coupled_newton", "TF32"),
+    Method("coupled_newton", "float32"),
+    Method("products", "TF32"),
     Method("newton_denman_beavers", "TF32"),
+    Method("coupled_newton", "TF32"),
 )
 
 
@@ -98,6 +111,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
     flags.DEFINE_integer("threads", 1, "torch's threads", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
+    flags.DEFINE_string("workload", "mnist_vit", "the stand-in whose factors are measured")
+    flags.DEFINE_integer("steps", 20, "for which it is trained before", lower_bound=1)
     flags.DEFINE_string("output", "runs/numerics", "folder for the tables")
 
 
@@ -115,11 +130,13 @@ def main(argv: Sequence[str]) -> None:
         for condition in conditions[_CONDITIONS[size >= LARGE]]
     ]
     middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
+    trained = real_factors(FLAGS.workload, FLAGS.steps)
     swept = root_inputs.log_uniform(middle, 1e8)
     failures = root_inputs.failures(max(8, min(64, middle)))
     load = LoadMeter()
     pairs = list(itertools.product(EXPONENTS, METHODS))
-    total = len(pairs) * (len(graded) + len(SWEEP) + len(failures) + len(sizes))
+    inputs = len(graded) + len(trained) + len(SWEEP) + len(failures)
+    total = len(pairs) * (inputs + len(sizes) * len(_STACKS))
     with progress.bar(total, "roots", "root") as bar:
 
         def measured(inputs: Sequence[RootInput], damping: float, repeat: bool) -> list[Row]:
@@ -131,15 +148,19 @@ def main(argv: Sequence[str]) -> None:
 
         results = {
             "graded": measured(graded, FLAGS.damping, repeat=False),
+            "trained": measured(trained, FLAGS.damping, repeat=False),
             "dampings": [row for d in SWEEP for row in measured([swept], d, repeat=False)],
             "failures": measured(failures, FLAGS.damping, repeat=True),
             "times": [
                 row
                 for size in sizes
-                for row in _times(size, FLAGS.damping, device, FLAGS.repeats, bar)
+                for most in _STACKS
+                for row in _times(size, most, FLAGS.damping, device, FLAGS.repeats, bar)
             ],
+            "products": _counts(),
         }
-    settings = {"damping": FLAGS.damping, **machine.conditions(device), **load.report()}
+    training = {"workload": FLAGS.workload, "steps": FLAGS.steps}
+    settings = {"damping": FLAGS.damping, **training, **machine.conditions(device), **load.report()}
     path = output / ("roots.json" if device.type == "cpu" else f"roots_{device.type}.json")
     files.write_json(path, {"settings": settings, **results})
     files.write_text(path.with_suffix(".md"), report.roots(settings, results))
@@ -197,9 +218,59 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _times(size: int, damping: float, device: torch.device, repeats: int, bar: Any) -> list[Row]:
-    """Milliseconds per matrix of a stack; the methods run in rotation."""
-    stack = min(64, max(1, 2**20 // size**2))
+def _counts() -> list[Row]:
+    """Matrix products of each iteration, estimates of bounds and checks left out."""
+    return [
+        {
+            "exponent": 1 / power,
+            "damping": damping,
+            "products": minimax.products(power, minimax.steps(power, damping, TOLERANCE)),
+            **{solver: _former_count(solver, power, damping) for solver in FORMER},
+        }
+        for power in POWERS
+        for damping in DAMPINGS
+    ]
+
+
+def _former_count(solver: str, power: int, damping: float) -> int | None:
+    """Of a former iteration; None where it knows no such root."""
+    if solver == "newton_denman_beavers" and power not in (2, 4):
+        return None
+    with ProductCount() as count:
+        FORMER[solver](torch.eye(2)[None], power, damping / 2, 1 + damping)
+    return count.products
+
+
+class ProductCount(TorchDispatchMode):
+    """Counts matrix products.
+
+    >>> with ProductCount() as count:
+    ...     _ = torch.eye(2) @ torch.eye(2) + torch.eye(2)
+    >>> count.products
+    1
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name: str = getattr(func, "overloadpacket", func).__name__
+        self.products += name in ("mm", "bmm", "baddbmm")
+        return func(*args, **(kwargs or {}))
+
+
+def _times(
+    size: int, most: int, damping: float, device: torch.device, repeats: int, bar: Any
+) -> list[Row]:
+    """Milliseconds per matrix of a stack of at most `most`; the methods run in rotation."""
+    stack = min(most, max(1, 2**20 // size**2))
     matrices = root_inputs.log_uniform(size, 1e6).matrix.repeat(stack, 1, 1).to(device)
     # What TF32 costs is not what its emulation costs.
     methods = [m for m in METHODS if m.precision != "TF32" or device.type == "cuda"]
@@ -216,6 +287,7 @@ def _times(size: int, damping: float, device: torch.device, repeats: int, bar: A
         {
             "size": size,
             "stack": stack,
+            "shape": f"{stack} x {size}²",
             "exponent": exponent,
             "method": method.name,
             # The first call has caches to fill, which is little at a large size.

@@ -1,6 +1,6 @@
 """What both frameworks share: options, blocking, ownership, refresh schedule and a NumPy reference.
 
-Nothing here imports torch or JAX, and only `reference` needs NumPy. Read `reference` first: it is
+Nothing here imports torch or JAX, and only the references need NumPy. Read `reference` first: it is
 the algorithm, written for one block at a time.
 
 - `options`: every hyperparameter that is a plain value, validated.
@@ -11,4 +11,6 @@ the algorithm, written for one block at a time.
 - `trust`: when a decomposition of a factor is trusted.
 - `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
 - `reference_blocks`: its cut of parameters into blocks.
+- `minimax`: polynomials by which matrix products alone take inverse roots.
+- `reference_roots`: those steps for one matrix.
 """

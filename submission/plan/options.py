@@ -14,7 +14,7 @@ Averaging = Literal["ema", "schedule_free"]
 Oversize = Literal["diagonal", "one_sided"]
 MatrixDims = Literal["auto", "convolution", "stack"]
 Refresh = Literal["staggered", "together"]
-RootSolver = Literal["auto", "eigh", "coupled_newton", "newton_denman_beavers"]
+RootSolver = Literal["auto", "eigh", "products"]
 BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
 GraftingScope = Literal["block", "layer"]
 DecayMode = Literal["decoupled", "l2", "independent"]
@@ -22,7 +22,9 @@ DecayMode = Literal["decoupled", "l2", "independent"]
 MATRIX_DIMS = ("auto", "convolution", "stack")
 METHODS = ("shampoo", "soap", "kl_shampoo")
 GRAFTINGS = ("sgd", "adagrad", "rmsprop", "adam")
-ROOT_SOLVERS = ("auto", "eigh", "coupled_newton", "newton_denman_beavers")
+ROOT_SOLVERS = ("auto", "eigh", "products")
+# What "products" has replaced.
+FORMER_SOLVERS = ("coupled_newton", "newton_denman_beavers")
 BASIS_SOLVERS = ("auto", "eigh", "qr", "cholesky_qr")
 REFRESHES = ("staggered", "together")
 
@@ -36,6 +38,15 @@ def check(condition: bool, name: str, value: Any, allowed: str) -> None:
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Raises ValueError unless `value` is one of `allowed`."""
     check(value in allowed, name, value, "one of " + ", ".join(map(repr, allowed)))
+
+
+def check_root_solver(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a root solver; of a former one it says what to take."""
+    if value in FORMER_SOLVERS:
+        raise ValueError(
+            f"{name} {value!r} is gone: 'products' takes its place, in fewer products."
+        )
+    check_choice(name, value, ROOT_SOLVERS)
 
 
 def is_integer(value: Any) -> bool:
@@ -269,7 +280,7 @@ class ShampooOptions(StateOptions):
         check_choice("decay_mode", self.decay_mode, ("decoupled", "l2", "independent"))
         check_choice("grafting_scope", self.grafting_scope, ("block", "layer"))
         check_choice("refresh", self.refresh, REFRESHES)
-        check_choice("root_solver", self.root_solver, ROOT_SOLVERS)
+        check_root_solver("root_solver", self.root_solver)
         check_choice("basis_solver", self.basis_solver, BASIS_SOLVERS)
         self._check_exponent()
         self._check_averaging()
@@ -324,10 +335,8 @@ class ShampooOptions(StateOptions):
         if self.method != "shampoo":
             return
         power = round(1 / exponent)
-        if self.root_solver == "newton_denman_beavers":
-            check(exponent in (0.25, 0.5), "exponent", exponent, "1/4 or 1/2 for this root_solver")
-        elif self.root_solver == "coupled_newton" or self.refresh_tolerance > 0:
-            what = "root_solver" if self.root_solver == "coupled_newton" else "refresh_tolerance"
+        if self.root_solver == "products" or self.refresh_tolerance > 0:
+            what = "root_solver" if self.root_solver == "products" else "refresh_tolerance"
             check(
                 math.isclose(exponent * power, 1),
                 "exponent",

@@ -11,6 +11,7 @@ from ..plan import trust
 from ..plan.options import BASIS_SOLVERS
 from ..plan.trust import MAX_RESIDUAL, PROBES
 from .devices import is_queued
+from .products import at_least
 
 MAX_NON_ORTHONORMALITY = {
     dtype: trust.MAX_NON_ORTHONORMALITY[torch.finfo(dtype).bits]
@@ -148,6 +149,7 @@ class Bases(NamedTuple):
     residual: Tensor
 
 
+@at_least("ieee")
 def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Bases:
     """Orthonormal eigenvectors of each matrix, by descending eigenvalue.
 
@@ -207,6 +209,7 @@ def condition(values: Tensor, damping: float) -> Tensor:
     return torch.where(largest > 0, largest / (smallest + damping * largest), 1.0)
 
 
+@at_least("ieee")
 def off_diagonal(matrices: Tensor, basis: Tensor) -> Tensor:
     """||offdiag(Q^T A Q)||_F / ||Q^T A Q||_F, [N]: how far Q is from an eigenbasis of A.
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from .devices import is_queued, stream_module, to_device
+from .products import LEAF, add_symmetric, pieces
 from .step import StepInfo, StepOptions
 
 Blocks = slice | Tensor
 
-# Halving pays on a CPU while a half is at least this long.
-_LEAF = 128
 # Columns of `KroneckerFactor.health`.
 RESIDUAL, CONDITION, REFRESHES, FAILURES, _MOVED, _FAILED = range(6)
 _MEASURES, _COUNTS = slice(RESIDUAL, CONDITION + 1), slice(REFRESHES, FAILURES + 1)
@@ -41,7 +40,7 @@ class KroneckerFactor:
         self.dimension = dimension
         self.dtype = weight.dtype
         self.weight = weight
-        self.matrix = SymmetricStack(blocks, dimension, _LEAF, dtype, device)
+        self.matrix = SymmetricStack(blocks, dimension, LEAF, dtype, device)
         self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
         self._moved, self._failed = AsyncFlags(), AsyncFlags()
         self._due: dict[int, list[int]] = {}
@@ -228,28 +227,6 @@ class AsyncFlags:
         return list(itertools.compress(range(len(flags)), flags))
 
 
-def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:
-    """Row and column ranges of what is stored: first the diagonal, then what is below it.
-
-    Args:
-      dimension: d of the matrix.
-      leaf: a part is halved while both halves have at least this many rows.
-      start: the first row and column.
-
-    >>> pieces(5, leaf=2)
-    [(slice(0, 3, None), slice(0, 3, None)), (slice(3, 5, None), slice(3, 5, None)), \
-(slice(3, 5, None), slice(0, 3, None))]
-    """
-    stop = start + dimension
-    if dimension < 2 * leaf:
-        return [(slice(start, stop), slice(start, stop))]
-    middle = start + (dimension + 1) // 2
-    halves = [*pieces(middle - start, leaf, start), *pieces(stop - middle, leaf, middle)]
-    diagonal = [piece for piece in halves if piece[0] == piece[1]]
-    below = [piece for piece in halves if piece[0] != piece[1]]
-    return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]
-
-
 class SymmetricStack:
     """N symmetric matrices [d, d], zero at first.
 
@@ -313,8 +290,7 @@ class SymmetricStack:
         short = self.storage.dtype != vectors.dtype
         exact = self.storage.to(vectors.dtype) if short else self.storage
         exact.mul_(decay.flatten(1) if decay.dim() else decay)
-        for rows, columns, part in self._views(exact):
-            part.baddbmm_(vectors[:, rows], vectors[:, columns].mT, alpha=weight)
+        add_symmetric(self._views(exact), vectors, vectors.mT, alpha=weight)
         if short:
             self.storage.copy_(_rounded_to_bfloat16(exact, seed))
 

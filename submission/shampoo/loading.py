@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan.options import check, is_integer
+from ..plan.options import FORMER_SOLVERS, check, is_integer
 from .averaging import STATE_NAMES
 from .config import OPTIONS, check_adamw_arguments
 from .factor import REFRESHES
@@ -30,6 +30,7 @@ def with_options(
     """A state dict whose groups are of this optimizer; those of AdamW or Adam get the live options.
 
     They keep what both have: lr, betas, eps, weight_decay and maximize. Adam's decay becomes "l2".
+    A root solver that is gone becomes the one that has replaced it.
 
     Args:
       state_dict: as `load_state_dict` takes it.
@@ -39,10 +40,18 @@ def with_options(
       ValueError: if a group has options that this optimizer cannot follow.
     """
     saved = [
-        group if "method" in group else _from_adamw(group, live)
+        _renamed(group) if "method" in group else _from_adamw(group, live)
         for group, live in zip(state_dict["param_groups"], groups, strict=False)
     ]
     return {**state_dict, "param_groups": saved + state_dict["param_groups"][len(saved) :]}
+
+
+def _renamed(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (
+        {**saved, "root_solver": "products"}
+        if saved.get("root_solver") in FORMER_SOLVERS
+        else saved
+    )
 
 
 def _from_adamw(saved: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,9 +104,7 @@ class Shampoo(torch.optim.Optimizer):
         factor_interval: int = ShampooConfig.factor_interval,
         exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
-        root_solver: Literal[
-            "auto", "eigh", "coupled_newton", "newton_denman_beavers"
-        ] = ShampooConfig.root_solver,
+        root_solver: Literal["auto", "eigh", "products"] = ShampooConfig.root_solver,
         basis_solver: Literal["auto", "eigh", "qr", "cholesky_qr"] = ShampooConfig.basis_solver,
         grafting: Grafting | Literal["auto"] | None = ShampooConfig.grafting,
         grafting_scope: Literal["block", "layer"] = ShampooConfig.grafting_scope,

@@ -6,21 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..plan.options import ROOT_SOLVERS
-from . import newton
+from ..plan import minimax
+from ..plan.options import check_root_solver
+from ..plan.trust import TF32_DAMPING
+from . import iteration
 from .devices import is_queued
 from .eigenbasis import decompose, scale_to_unit, sign_probes
+from .products import at_least
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**25
-# Of roots by iteration. In float32 they reach 0.02 at a damping of 1e-6; with products in TF32 0.06
-# at 1e-5, and at 1e-6 on some inputs more than this.
+# Of roots by products. In float32 they reach 0.02 at a damping of 1e-6, in TF32 0.03 at 1e-5.
 MAX_ITERATION_RESIDUAL = 0.1
-
-_ITERATIONS = {
-    "coupled_newton": newton.coupled_newton,
-    "newton_denman_beavers": newton.newton_denman_beavers,
-}
 
 
 class InverseRoots(NamedTuple):
@@ -47,14 +44,13 @@ def inverse_root(
 ) -> InverseRoots:
     """The inverse power of each matrix, with damping relative to its largest eigenvalue.
 
-    "eigh" can do all matrices; a decomposition that fails is repeated alone in float64. The
-    iterations take only products, in a number that follows from `damping`: about 70 for A^(-1/4)
-    at 1e-6. In float32 they are the more exact, with a relative error of the root of 1e-8 times
-    the condition number, but they diverge where an eigenvalue is more negative than the damping
-    makes up for. On an accelerator the host does not wait: what failed is reported as untrusted,
-    for the caller to repeat with "eigh" when it learns of it. Elsewhere it is repeated at once,
-    alone and in float64. They run in the float32 matmul precision that the user has set, TF32
-    included, where damping of 1e-5 or more is advisable.
+    "eigh" can do all matrices; a decomposition that fails is repeated alone in float64.
+    "products" takes nothing but matrix products, in a number that follows from `damping`: 30 for
+    A^(-1/4) at 1e-6. In float32 it is the more exact, with a relative error of the root of 1e-8
+    times the condition number, but it diverges where an eigenvalue is more negative than the
+    damping makes up for. On an accelerator the host does not wait: what failed is reported as
+    untrusted, for the caller to repeat with "eigh" when it learns of it. Elsewhere it is repeated
+    at once, alone and in float64. For the precision of products see `products`.
 
     Args:
       matrices: A, [N, d, d], float32 or float64, symmetric and positive semi-definite, both up to
@@ -63,9 +59,8 @@ def inverse_root(
         neighbour.
       exponent: the inverse power, for instance 1/4.
       damping: added to the eigenvalues, as a fraction of the largest.
-      solver: "eigh"; "coupled_newton", for exponents 1/p with an integer p;
-        "newton_denman_beavers", for 1/2 and 1/4; or "auto": "eigh" on a CPU; elsewhere
-        "newton_denman_beavers" where it can, "coupled_newton" up to p = 8, else "eigh".
+      solver: "eigh"; "products", for exponents 1/p with an integer p; or "auto": "eigh" on a CPU;
+        elsewhere "products" up to p = 8, else "eigh".
 
     Raises:
       ValueError: if there is no such solver, or not for this exponent.
@@ -88,18 +83,12 @@ def resolve(solver: str, exponent: float, queued: bool) -> str:
       solver, exponent: as in `inverse_root`.
       queued: whether the matrices are on a device that works beside the host.
     """
-    if solver not in ROOT_SOLVERS:
-        allowed = ", ".join(map(repr, ROOT_SOLVERS))
-        raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
+    check_root_solver("solver", solver)
     power = round(1 / exponent)
     is_root = math.isclose(exponent * power, 1)
     if solver == "auto":
-        if not queued or not is_root or power > 8:
-            return "eigh"
-        return "newton_denman_beavers" if power in (2, 4) else "coupled_newton"
-    if solver == "newton_denman_beavers" and not (is_root and power in (2, 4)):
-        raise ValueError(f"exponent must be 1/2 or 1/4 for solver {solver!r}, got {exponent!r}.")
-    if solver == "coupled_newton" and not is_root:
+        return "products" if queued and is_root and power <= 8 else "eigh"
+    if solver == "products" and not is_root:
         raise ValueError(
             f"exponent must be 1 over an integer for solver {solver!r}, got {exponent!r}."
         )
@@ -109,7 +98,7 @@ def resolve(solver: str, exponent: float, queued: bool) -> str:
 def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:
     if solver == "eigh":
         return _by_eigh(matrices, exponent, damping)
-    result = by_products(matrices, exponent, damping, solver)
+    result = by_products(matrices, exponent, damping)
     if not is_queued(matrices.device):
         failed = (~result.trusted).nonzero().squeeze(-1)
         if len(failed):
@@ -120,6 +109,7 @@ def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> In
     return result
 
 
+@at_least("ieee")
 def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     scaled, bounds = scale_to_unit(matrices)
     values, vectors, residual = decompose(scaled)
@@ -133,24 +123,29 @@ def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     return InverseRoots(roots, _is_finite(roots), residual, damped[:, -1] / damped[:, 0])
 
 
-def by_products(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:
-    """What `inverse_root` finds with an iteration alone, repeating nothing and waiting for nothing.
-
-    Args:
-      solver: "coupled_newton" or "newton_denman_beavers"; the rest is as in `inverse_root`.
-    """
+def by_products(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
+    """What `inverse_root` finds by products alone, repeating nothing and waiting for nothing."""
     power = round(1 / exponent)
+    # An odd number of factors cannot stand on both sides of a matrix alike, see `iteration`.
+    rounds = damping >= TF32_DAMPING and power % 2 == 0
+    with at_least("tf32" if rounds else "ieee"):
+        return _by_products(matrices, exponent, power, damping)
+
+
+def _by_products(matrices: Tensor, exponent: float, power: int, damping: float) -> InverseRoots:
+    dtype, dimension = matrices.dtype, matrices.shape[-1]
     scaled, bounds = scale_to_unit(matrices)
     empty = scaled.abs().amax(dim=(-2, -1), keepdim=True) == 0
-    largest = newton.largest_eigenvalue(scaled, newton.SQUARINGS[scaled.dtype])
+    largest = iteration.largest_eigenvalue(scaled, iteration.SQUARINGS[dtype])
     damped = scaled / torch.where(empty, 1.0, largest)
     damped.diagonal(dim1=-2, dim2=-1).add_(damping)
-    # Rounding may have made an eigenvalue a little negative, or hidden a smaller damping.
-    lowest = max(damping, torch.finfo(scaled.dtype).eps) / 2
-    highest = newton.overshoot(scaled.shape[-1], scaled.dtype) + damping
-    roots = _ITERATIONS[solver](damped, power, lowest, highest)
-    residual = newton.residual(damped, roots, power).masked_fill(empty.flatten(), 0.0)
-    norms = newton.largest_eigenvalue(roots, squarings=0)
+    highest = iteration.overshoot(dimension, dtype) + damping
+    # Below the damping there are only eigenvalues that rounding has made wrong by as much.
+    lowest = max(damping, torch.finfo(dtype).eps)
+    steps = minimax.steps(power, lowest / highest, iteration.TOLERANCES[dtype])
+    roots = iteration.inverse_root(damped / highest, power, steps) * highest**-exponent
+    residual = iteration.residual(damped, roots, power).masked_fill(empty.flatten(), 0.0)
+    norms = iteration.largest_eigenvalue(roots, squarings=0)
     condition = torch.where(empty, 1.0, (1 + damping) * norms.pow(power)).flatten()
     # Factor by factor, since their product may leave the range of the dtype.
     roots = _identity_where(empty, roots * largest.pow(-exponent) * bounds.pow(-exponent))
@@ -158,6 +153,7 @@ def by_products(matrices: Tensor, exponent: float, damping: float, solver: str) 
     return InverseRoots(roots, trusted, residual, condition)
 
 
+@at_least("ieee")
 def drift(factors: Tensor, roots: Tensor, exponent: float, damping: float) -> Tensor:
     """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e, [N].
 

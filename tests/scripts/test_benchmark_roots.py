@@ -11,7 +11,8 @@ import torch
 from common import cli
 from common.cli import UserError
 from scripts.benchmark import report, root_inputs
-from scripts.benchmark.roots import EXPONENTS, METHODS, SWEEP
+from scripts.benchmark.former_roots import FORMER, by_former
+from scripts.benchmark.roots import DAMPINGS, EXPONENTS, METHODS, POWERS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.plan import reference
 from tests.scripts.commands import finish
@@ -19,7 +20,8 @@ from tests.scripts.commands import finish
 
 @pytest.mark.slow
 def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
-    arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", f"--output={tmp_path}"]
+    arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", "--steps=2"]
+    arguments.append(f"--output={tmp_path}")
     done = finish("-m", "scripts.benchmark.roots", *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "roots.json").read_text())
@@ -30,9 +32,11 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     failures = root_inputs.failures(8)
     assert {name: len(rows) for name, rows in results.items()} == {
         "graded": 4 * each,
+        "trained": 6 * each,
         "dampings": len(SWEEP) * each,
         "failures": len(failures) * each,
-        "times": 2 * len(EXPONENTS) * sum(method.precision != "TF32" for method in METHODS),
+        "times": 4 * len(EXPONENTS) * sum(method.precision != "TF32" for method in METHODS),
+        "products": len(POWERS) * len(DAMPINGS),
     }
     for row in results["graded"]:
         assert row["trusted"]
@@ -46,9 +50,14 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
         if row["input"] == "one eigenvalue -1e-4 lmax":
             assert row["trusted"] == ("eigh" in row["method"])
     assert all(row["milliseconds"]["median"] > 0 for row in results["times"])
+    for row in results["products"]:
+        assert row["products"] < row["coupled_newton"]
+        assert (
+            row["newton_denman_beavers"] is None or row["products"] < row["newton_denman_beavers"]
+        )
     text = (tmp_path / "roots.md").read_text()
     assert text == report.roots(settings, results)
-    assert text.count("\n## ") == 4 * len(EXPONENTS)
+    assert text.count("\n## ") == 5 * len(EXPONENTS) + 1
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,7 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
     row: dict[str, Any] = {
         "exponent": 0.5,
         "size": 4,
+        "shape": "1 x 4²",
         "damping": 1e-6,
         "input": "one",
         "method": "some",
@@ -100,14 +110,26 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
         "cpu_model_name": "a machine",
         "threads": 1,
         "damping": 1e-6,
+        "workload": "mnist_vit",
+        "steps": 1,
         "packages": {"torch": "2"},
     }
-    results = {name: [row] for name in ("graded", "dampings", "failures", "times")}
+    results = {name: [row] for name in ("graded", "trained", "dampings", "failures", "times")}
+    counts = {"products": 3, "newton_denman_beavers": None, "coupled_newton": 5}
+    results["products"] = [{"exponent": 0.5, "damping": 1e-6, **counts}]
     text = report.roots(settings, results)
     assert "| ✗ 1e-02 / – |" in text
     assert "| ✗ → 3e-05 |" in text
     final = {"repeated_trusted": False, "repeated_error": None}
     assert "| ✗ → ✗ " in report.roots(settings, results | {"failures": [row | final]})
+
+
+@pytest.mark.parametrize("solver", FORMER)
+def test_former_iterations_still_take_roots(solver: str) -> None:
+    given = root_inputs.log_uniform(12, 1e3)
+    found = by_former(given.matrix[None].double(), 0.25, 1e-4, solver)
+    assert found.trusted.all()
+    np.testing.assert_allclose(found.roots[0], given.power(-0.25, 1e-4), rtol=0, atol=1e-4)
 
 
 def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:

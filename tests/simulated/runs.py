@@ -18,7 +18,7 @@ from tests.submission.shampoo.streams import OPTIONS, VARIANTS
 SHAPES = [(7,), (12, 8), (6, 2, 2, 2), (40, 3)]
 STEPS = 9
 # On a CPU "auto" is eigh: the same solvers on both, so that values can be compared.
-SOLVERS = {"root_solver": "newton_denman_beavers", "basis_solver": "cholesky_qr"}
+SOLVERS = {"root_solver": "products", "basis_solver": "cholesky_qr"}
 # What no recorded trajectory needs, but a device may stumble over.
 _MORE: dict[str, dict[str, Any]] = {
     "eigh": {"root_solver": "eigh"},

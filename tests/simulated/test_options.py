@@ -40,7 +40,7 @@ def test_auto_takes_solvers_by_products():
             (group,), (state,) = optimizer.param_groups, optimizer._group_states()
             values = resolved(group, state.config(group))
             solvers = values.get("root_solver"), values.get("basis_solver")
-            assert solvers in [("newton_denman_beavers", None), (None, "cholesky_qr")]
+            assert solvers in [("products", None), (None, "cholesky_qr")]
 
 
 def test_the_committed_table_has_every_option_set_and_no_wait():

@@ -98,9 +98,9 @@ VARIANTS = [
     Variant("soap", {"table": True, "oversize": "one_sided"}),
     # Solvers.
     Variant("shampoo", {"exponent": 0.4}),
-    Variant("shampoo", {"root_solver": "coupled_newton", "exponent": 1 / 3}),
-    Variant("shampoo", {"root_solver": "newton_denman_beavers"}, bounds=HALF),
-    Variant("shampoo", {"root_solver": "newton_denman_beavers", "exponent": 0.5, "damping": 1e-4}),
+    Variant("shampoo", {"root_solver": "products", "exponent": 1 / 3}),
+    Variant("shampoo", {"root_solver": "products"}, bounds=HALF),
+    Variant("shampoo", {"root_solver": "products", "exponent": 0.5, "damping": 1e-4}),
     Variant("soap", {"basis_solver": "qr"}),
     Variant("soap", {"basis_solver": "cholesky_qr"}),
     Variant("kl_shampoo", {"basis_solver": "qr"}),

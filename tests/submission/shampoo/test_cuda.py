@@ -70,8 +70,8 @@ def test_a_plain_step_never_waits_for_the_device(variant):
 @pytest.mark.parametrize(
     "options",
     [
-        {"root_solver": "newton_denman_beavers"},
-        {"root_solver": "coupled_newton"},
+        {"root_solver": "products"},
+        {"root_solver": "products", "exponent": 1 / 3},
         {"method": "soap", "basis_solver": "cholesky_qr"},
         {"method": "kl_shampoo", "basis_solver": "cholesky_qr"},
     ],

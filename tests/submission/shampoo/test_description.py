@@ -89,7 +89,7 @@ def test_scalars_are_flat_and_floats():
 
 
 @pytest.mark.parametrize(
-    ("method", "solver"), [("shampoo", "eigh"), ("shampoo", "coupled_newton"), ("soap", "auto")]
+    ("method", "solver"), [("shampoo", "eigh"), ("shampoo", "products"), ("soap", "auto")]
 )
 @pytest.mark.parametrize("smallest", [1.0, 0.1, 0.0])
 def test_condition_is_that_of_the_damped_factor(method, solver, smallest):

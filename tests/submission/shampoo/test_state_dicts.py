@@ -225,6 +225,19 @@ def test_options_that_a_checkpoint_does_not_know_have_their_defaults():
     assert other.param_groups[0]["peak_lr"] == OPTIONS["lr"]
 
 
+@pytest.mark.parametrize("solver", ["coupled_newton", "newton_denman_beavers"])
+def test_checkpoints_with_a_root_solver_that_is_gone_go_on_with_its_successor(solver):
+    weights = parameters([(6, 5)])
+    optimizer = Shampoo(weights, **OPTIONS)
+    run(optimizer, weights, 2)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["root_solver"] = solver
+    other = Shampoo(weights, **OPTIONS)
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["root_solver"] == "products"
+    run(other, weights, 2)
+
+
 def test_counts_survive_checkpoints():
     weights = parameters([(6, 5)])
     optimizer = Shampoo(weights, **OPTIONS)

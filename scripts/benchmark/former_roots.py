@@ -1,13 +1,4 @@
-"""Inverse p-th roots by matrix products alone, for devices where eigendecompositions are slow.
-
-Nothing here waits for a device or chooses by what a matrix holds: the number of steps follows from
-bounds of the spectrum that the host knows, and what goes wrong shows in `residual`.
-
-In every product with a previous iterate the iterate itself is added outside of the product, by
-baddbmm: a step is X <- a X - b P X, never (a I - b P) X. Small eigenvalues need that where products
-round their inputs to TF32: rounding a I - b P perturbs them by a fraction of a, rounding P by a
-fraction of themselves.
-"""
+"""The iterations that `submission.shampoo.iteration` has replaced, to be measured beside it."""
 
 import functools
 import math
@@ -15,58 +6,48 @@ import math
 import torch
 from torch import Tensor
 
-# Squarings before an estimate of a largest eigenvalue. In float32 it is then low by 2e-3 on spectra
-# crowded at their upper end and by rounding on others, and so is the damping; in float64 by 2e-7 at
-# worst.
-SQUARINGS = {torch.float32: 6, torch.float64: 24}
-_POWER_STEPS = 8
-_PROBES = 8
+from submission.shampoo import iteration, roots
+from submission.shampoo.eigenbasis import scale_to_unit
+from submission.shampoo.roots import InverseRoots
+
 # Of eigenvalues, relative: by how much rounding, in TF32 at worst, may take them out of bounds.
 _ROUNDING = 1.01
-# Steps to a square root are optimal for singular values above this fraction of the largest. With
-# less there are fewer steps, but the largest come closer to 0 in each, and the error in TF32 grows:
-# at 0.3 it is a quarter larger, on some inputs much more.
+# Steps to a square root are optimal for singular values above this fraction of the largest.
 _CUSHION = 0.5
 # How close to 1 scaled steps take singular values before plain ones do the rest.
 _NEAR = 0.01
 
 
-def largest_eigenvalue(matrices: Tensor, squarings: int) -> Tensor:
-    """A Rayleigh quotient close to the largest eigenvalue, and never above it, [N, 1, 1].
-
-    At a column of A^q, q = 2**squarings, after further steps x <- A^q x. The column is the longest:
-    then the quotient is at least the largest eigenvalue times d**(-1/(2 q)), even before them.
+def by_former(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:
+    """What `roots.by_products` finds, by a former iteration; without condition numbers.
 
     Args:
-      matrices: A, [N, d, d], symmetric, positive semi-definite up to rounding, not zero.
-      squarings: products of whole matrices to be spent.
+      matrices, exponent, damping: as in `roots.inverse_root`.
+      solver: "coupled_newton", or for exponents 1/2 and 1/4 "newton_denman_beavers".
     """
-    powers = matrices
-    for _ in range(squarings):
-        powers = powers / torch.linalg.matrix_norm(powers, keepdim=True)
-        powers = torch.bmm(powers, powers)
-    longest = torch.linalg.vector_norm(powers, dim=-2).argmax(dim=-1)
-    index = longest[:, None, None].expand(-1, matrices.shape[-1], 1)
-    vectors = powers.gather(-1, index)
-    for _ in range(_POWER_STEPS):
-        vectors = torch.bmm(powers, vectors)
-        vectors = vectors / torch.linalg.vector_norm(vectors, dim=-2, keepdim=True)
-    products = torch.bmm(matrices, vectors)
-    lengths = vectors.square().sum(dim=-2, keepdim=True)
-    return (vectors * products).sum(dim=-2, keepdim=True) / lengths
-
-
-def overshoot(dimension: int, dtype: torch.dtype) -> float:
-    """By which factor a largest eigenvalue may exceed the estimate with `SQUARINGS`."""
-    return _ROUNDING * dimension ** (0.5 ** (SQUARINGS[dtype] + 1))
+    power = round(1 / exponent)
+    scaled, bounds = scale_to_unit(matrices)
+    empty = scaled.abs().amax(dim=(-2, -1), keepdim=True) == 0
+    largest = iteration.largest_eigenvalue(scaled, iteration.SQUARINGS[scaled.dtype])
+    damped = scaled / torch.where(empty, 1.0, largest)
+    damped.diagonal(dim1=-2, dim2=-1).add_(damping)
+    lowest = max(damping, torch.finfo(scaled.dtype).eps) / 2
+    highest = iteration.overshoot(scaled.shape[-1], scaled.dtype) + damping
+    root = FORMER[solver](damped, power, lowest, highest)
+    residual = iteration.residual(damped, root, power).masked_fill(empty.flatten(), 0.0)
+    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    root = root * largest.pow(-exponent) * bounds.pow(-exponent)
+    root = torch.where(empty, identity, root)
+    trusted = residual <= roots.MAX_ITERATION_RESIDUAL
+    trusted &= root.isfinite().flatten(1).all(dim=1)
+    return InverseRoots(root, trusted, residual, torch.full_like(residual, torch.nan))
 
 
 def coupled_newton(matrices: Tensor, power: int, lowest: float, highest: float) -> Tensor:
     """A^(-1/p) by the coupled Newton iteration (Iannazzo 2006; Higham 2008, equation 7.18).
 
     X <- X N and M <- N^p M with N = ((p + 1) I - M) / p, from M = z A and X = z^(1/p) I: M tends to
-    the identity. N^p M is taken factor by factor, see above: N^2 and N^4 would be one product
-    fewer for p = 4, and not a number in TF32 at a condition of 1e5.
+    the identity.
 
     Args:
       matrices: A, [N, d, d], symmetric.
@@ -105,37 +86,6 @@ def newton_denman_beavers(matrices: Tensor, power: int, lowest: float, highest: 
         matrices = _square_root(matrices, lowest, highest, inverse=False)
         lowest, highest = math.sqrt(lowest) / _ROUNDING, math.sqrt(highest) * _ROUNDING
     return _square_root(matrices, lowest, highest, inverse=True)
-
-
-def residual(matrices: Tensor, roots: Tensor, power: int) -> Tensor:
-    """An estimate of ||X^(p/2) A X^(p/2) - I||_F / sqrt(d), [N]: how far X is from A^(-1/p).
-
-    That is, by what fraction a random vector changes that should be left as it is. For odd p the
-    powers are (p-1)/2 and (p+1)/2. A direction whose own residual is r shows as r/sqrt(d), whether
-    or not the eigenvectors are spread over the coordinates: where the residual is below 0.1, no
-    eigenvalue of X^p A exceeds 1 + 0.1 sqrt(d).
-
-    Measured on a few fixed vectors, in float64: float32 products at a condition of 1e6 would
-    mistake their own rounding for an error, the more so where they run in TF32.
-
-    Args:
-      matrices: A, [N, d, d].
-      roots: X, [N, d, d].
-      power: p.
-    """
-    wide = roots.double()
-    generator = torch.Generator(matrices.device).manual_seed(0)
-    probes = torch.randn(
-        (wide.shape[-1], _PROBES), dtype=wide.dtype, device=wide.device, generator=generator
-    )
-    image = probes.expand(len(matrices), -1, -1)
-    for _ in range(power // 2):
-        image = torch.bmm(wide, image)
-    image = torch.bmm(matrices.double(), image)
-    for _ in range(power - power // 2):
-        image = torch.bmm(wide, image)
-    error = torch.linalg.matrix_norm(image - probes) / torch.linalg.matrix_norm(probes)
-    return error.to(matrices.dtype)
 
 
 def _square_root(matrices: Tensor, lowest: float, highest: float, inverse: bool) -> Tensor:
@@ -208,3 +158,6 @@ def _newton_steps(power: int, lowest: float, precision: float) -> int:
 
 def _symmetric_part(matrices: Tensor) -> Tensor:
     return (matrices + matrices.mT).mul_(0.5)
+
+
+FORMER = {"coupled_newton": coupled_newton, "newton_denman_beavers": newton_denman_beavers}

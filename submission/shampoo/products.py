@@ -1,0 +1,131 @@
+"""Matrix products of the optimizer: symmetric ones once, and in the precision that they need.
+
+- Averages of outer products, and products of gradients with roots and bases: any. Rounding a
+  gradient to TF32 or bfloat16 leaves G G^T the positive semi-definite matrix of a gradient that is
+  off by 2^-11 or 2^-9, and no direction is known that well.
+- Iterations to A^(-1/p), p even: TF32 from a damping of `plan.trust.TF32_DAMPING` on, else, and
+  with an odd p, all of float32.
+- Eigenbases, and what checks a root, a basis or a factor's drift: all of float32, since small
+  differences are what they are about.
+
+The first follow the user's setting; for the others it is raised where it is too low, and set back.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["tf32", "ieee"]
+# "none" follows a setting that in the end is "ieee".
+_EXACTNESS = {"bf16": 0, "tf32": 1, "ieee": 2, "none": 2}
+# As `torch.set_float32_matmul_precision` has it.
+_LEGACY = {"medium": "bf16", "high": "tf32", "highest": "ieee"}
+# Halving pays on a CPU while a half is at least this long. Not elsewhere: torch has no kernel for
+# half of a product, and three smaller products in turn leave more of a GPU idle than they save.
+LEAF = 128
+
+
+@contextlib.contextmanager
+def at_least(precision: Precision) -> Iterator[None]:
+    """Within it, float32 matrix products are as exact as this, whatever the user's setting.
+
+    A setting that is as exact already stays. For the whole process, like the setting itself.
+
+    >>> torch.set_float32_matmul_precision("high")
+    >>> with at_least("ieee"):
+    ...     torch.backends.mkldnn.matmul.fp32_precision
+    'ieee'
+    >>> torch.get_float32_matmul_precision()
+    'high'
+    >>> torch.set_float32_matmul_precision("highest")
+    """
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # until torch 2.8
+        before = torch.get_float32_matmul_precision()
+        raised = _is_below(_LEGACY[before], precision)
+        if raised:
+            torch.set_float32_matmul_precision({"tf32": "high", "ieee": "highest"}[precision])
+        try:
+            yield
+        finally:
+            if raised:
+                torch.set_float32_matmul_precision(before)
+        return
+    cpu: Any = torch.backends.mkldnn  # and Intel's GPUs
+    backends = (torch.backends.cuda.matmul, cpu.matmul)
+    lower = [(at, at.fp32_precision) for at in backends if _is_below(at.fp32_precision, precision)]
+    for backend, _ in lower:
+        backend.fp32_precision = precision
+    try:
+        yield
+    finally:
+        for backend, before in lower:
+            _restore(backend, before)
+
+
+def _is_below(given: str, wanted: str) -> bool:
+    return _EXACTNESS[given] < _EXACTNESS[wanted]
+
+
+def _restore(backend: Any, before: str) -> None:
+    # What had followed a setting for all backends is to follow it again.
+    backend.fp32_precision = "none"
+    if backend.fp32_precision != before:
+        backend.fp32_precision = before
+
+
+def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:
+    """Row and column ranges that hold a symmetric matrix: the diagonal, then what is below it.
+
+    Args:
+      dimension: d of the matrix.
+      leaf: a part is halved while both halves have at least this many rows.
+      start: the first row and column.
+
+    >>> pieces(5, leaf=2)
+    [(slice(0, 3, None), slice(0, 3, None)), (slice(3, 5, None), slice(3, 5, None)), \
+(slice(3, 5, None), slice(0, 3, None))]
+    """
+    stop = start + dimension
+    if dimension < 2 * leaf:
+        return [(slice(start, stop), slice(start, stop))]
+    middle = start + (dimension + 1) // 2
+    halves = [*pieces(middle - start, leaf, start), *pieces(stop - middle, leaf, middle)]
+    diagonal = [piece for piece in halves if piece[0] == piece[1]]
+    below = [piece for piece in halves if piece[0] != piece[1]]
+    return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]
+
+
+def add_symmetric(
+    parts: Sequence[tuple[slice, slice, Tensor]], left: Tensor, right: Tensor, alpha: float
+) -> None:
+    """S <- S + alpha X Y in place, for X Y that is symmetric, on the pieces of S alone.
+
+    Args:
+      parts: `pieces` with the tensors [N, rows, columns] that hold them.
+      left, right: X, [N, d, k], and Y, [N, k, d].
+      alpha: a factor.
+    """
+    for rows, columns, part in parts:
+        part.baddbmm_(left[:, rows], right[:, :, columns], alpha=alpha)
+
+
+def symmetric(added: Tensor, left: Tensor, right: Tensor, beta: float, alpha: float = 1) -> Tensor:
+    """beta S + alpha X Y for symmetric S and X Y; symmetric but for rounding.
+
+    Args:
+      added, left, right: S, X and Y, [N, d, d].
+      beta, alpha: factors.
+    """
+    ranges = pieces(added.shape[-1], LEAF) if added.device.type == "cpu" else []
+    if len(ranges) <= 1:
+        return torch.baddbmm(added, left, right, beta=beta, alpha=alpha)
+    result = added * beta
+    parts = [(rows, columns, result[:, rows, columns]) for rows, columns in ranges]
+    add_symmetric(parts, left, right, alpha)
+    for rows, columns, part in parts:
+        if rows != columns:
+            result[:, columns, rows] = part.mT
+    return result

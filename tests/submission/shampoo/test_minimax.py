@@ -1,0 +1,80 @@
+"""The polynomials behind roots by products: optimal, as exact as asked, and few."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from submission.plan import minimax
+
+POWERS = (1, 2, 3, 4, 6, 8)
+DAMPINGS = (1e-3, 1e-4, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("power", "low", "high"), [*itertools.product(POWERS, [0.03, 0.5], [1.0, 1.2]), (4, 0.97, 1.03)]
+)
+def test_the_error_of_a_step_alternates_at_four_points(power, low, high):
+    """By Chebyshev's theorem no quadratic h then has a smaller one."""
+    coefficients, error = minimax.closest_to_one(power, low, high)
+    x = np.linspace(low, high, 20001)
+    signed = 1 - x * np.polynomial.polynomial.polyval(x**power, coefficients)
+    assert np.abs(signed).max() == pytest.approx(error, rel=1e-5)
+    extreme = signed[np.abs(signed) > (1 - 1e-5) * error]
+    assert 1 + np.count_nonzero(np.diff(np.sign(extreme))) == 4
+
+
+@pytest.mark.parametrize("low", [0.1, 0.4])
+def test_for_p_1_it_is_the_polynomial_of_chebyshev(low):
+    """1 - x h(x) is the cubic that is 1 at 0 and smallest on the interval, T_3 scaled."""
+    error = minimax.closest_to_one(1, low, 1.0)[1]
+    outside = (1 + low) / (1 - low)
+    assert error == pytest.approx(1 / np.cosh(3 * np.arccosh(outside)), rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.floats(-7, -0.1), st.sampled_from([1e-3, 1e-7, 1e-14]))
+def test_steps_take_every_eigenvalue_to_its_root(power, exponent, tolerance):
+    lowest = 10**exponent
+    steps = minimax.steps(power, lowest, tolerance)
+    for value in np.geomspace(lowest, 1, 500):
+        relative = minimax.apply(power, steps, value) * value ** (1 / power)
+        assert relative == pytest.approx(1, abs=1.5 * tolerance + 1e-13)
+
+
+@pytest.mark.parametrize(("power", "damping"), [*itertools.product(POWERS, DAMPINGS)])
+def test_what_rounding_took_below_the_damping_errs_by_less_than_that(power, damping):
+    steps = minimax.steps(power, damping, 1e-7)
+    for share in (0.9, 0.5, 0.1):
+        relative = minimax.apply(power, steps, share * damping) * (share * damping) ** (1 / power)
+        assert share ** (1 / power) < relative < 1 + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("power", "former"), [(4, {1e-4: 48, 1e-5: 54, 1e-6: 63}), (2, {1e-4: 30, 1e-5: 33, 1e-6: 39})]
+)
+def test_products_are_fewer_than_those_of_newton_denman_beavers(power, former):
+    """Half of them for p = 4; the numbers are those of `scripts.benchmark.former_roots`."""
+    for damping, count in former.items():
+        products = minimax.products(power, minimax.steps(power, damping, 1e-7))
+        assert products <= (0.56 if power == 4 else 0.8) * count
+
+
+@pytest.mark.parametrize(("power", "damping"), [*itertools.product((1, 2, 3, 4), DAMPINGS)])
+def test_a_larger_cushion_would_take_more_steps(power, damping, monkeypatch):
+    steps = minimax.steps(power, damping, 1e-7)
+    monkeypatch.setattr(minimax, "LEAST_CUSHION", 0.75)
+    minimax.steps.cache_clear()
+    more = minimax.steps(power, damping, 1e-7)
+    minimax.steps.cache_clear()
+    assert len(more) > len(steps)
+
+
+def test_nothing_but_the_standard_library_is_loaded():
+    code = "import sys, submission.plan.minimax; print({'numpy', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,225 @@
+"""Products: their precision whatever the user's setting is, and symmetric ones by halves."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scripts.benchmark.tensor_float32 import TensorFloat32
+from submission.shampoo import Shampoo, eigenbasis, products, roots
+from submission.shampoo.factor import SymmetricStack
+
+BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"),
+    reason="the settings that these tests read are torch's from 2.9 on",
+)
+PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "addmm_", "baddbmm_"}
+
+
+def settings():
+    return tuple(backend.fp32_precision for backend in BACKENDS)
+
+
+def use(setting):
+    """Makes it the process's: of v1.0's function, of all backends, or of none."""
+    torch.set_float32_matmul_precision("highest")
+    for backend in BACKENDS:
+        backend.fp32_precision = "none"
+    if setting in ("high", "medium", "highest"):
+        torch.set_float32_matmul_precision(setting)
+    elif setting is not None:
+        torch.backends.fp32_precision = setting
+
+
+@pytest.fixture(autouse=True)
+def _settings_as_they_were():
+    before = [torch.backends.fp32_precision, *settings()]
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = before[0]
+    for backend, setting in zip(BACKENDS, before[1:], strict=True):
+        backend.fp32_precision = setting
+
+
+class Precisions(TorchDispatchMode):
+    """Collects the settings of GPUs and CPUs at every float32 product."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in PRODUCTS and args[-1].dtype == torch.float32:
+            self.seen.add(settings())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("setting", [None, "highest", "high", "medium", "ieee", "tf32"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_a_lower_setting_is_raised_and_set_back_and_a_higher_one_stays(setting, precision):
+    use(setting)
+    before = settings()
+    with products.at_least(precision):
+        for given, now in zip(before, settings(), strict=True):
+            exact = given in ("ieee", "none") or (given == "tf32" and precision == "tf32")
+            assert now == (given if exact else precision)
+        with contextlib.suppress(ZeroDivisionError), products.at_least("ieee"):
+            1 / 0  # noqa: B018
+    assert settings() == before
+
+
+def test_what_followed_the_setting_for_all_follows_it_again():
+    use("tf32")
+    with products.at_least("ieee"):
+        pass
+    torch.backends.fp32_precision = "ieee"
+    assert settings() == ("ieee", "ieee")
+
+
+def matrices(size, columns, stack=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    gradient = torch.randn(stack, size, columns, generator=generator)
+    return gradient @ gradient.mT / columns
+
+
+@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
+def test_iterations_take_the_precision_that_their_damping_needs(setting):
+    use(setting)
+    cases = [(0.25, 1e-6, "ieee"), (0.25, 1e-5, "tf32"), (0.5, 1e-5, "tf32"), (1 / 3, 1e-3, "ieee")]
+    given = matrices(8, 20)
+    for exponent, damping, lower in cases:
+        with Precisions() as precisions:
+            roots.inverse_root(given, exponent, damping, "products")
+        allowed = "ieee" if setting == "highest" else lower
+        assert precisions.seen == {(allowed, allowed)}
+
+
+@pytest.mark.parametrize("setting", ["high", "medium"])
+def test_bases_and_checks_take_all_of_float32(setting):
+    use(setting)
+    given = matrices(8, 20)
+    with Precisions() as precisions:
+        basis = torch.eye(8).repeat(3, 1, 1)
+        for solver in ("eigh", "qr", "cholesky_qr"):
+            basis = eigenbasis.eigenbasis(given, basis, solver).vectors
+        eigenbasis.off_diagonal(given, basis)
+        root = roots.inverse_root(given, 0.25, 1e-5, "eigh").roots
+        roots.drift(given, root, 0.25, 1e-5)
+    assert precisions.seen == {("ieee", "ieee")}
+
+
+def test_a_users_tf32_does_not_reach_roots_at_a_small_damping():
+    given = matrices(24, 4)
+    exact = roots.inverse_root(given, 0.25, 1e-6, "products")
+    use("high")
+    with TensorFloat32(always=False):
+        found = roots.inverse_root(given, 0.25, 1e-6, "products")
+        rounded = roots.inverse_root(given, 0.25, 1e-5, "products")
+    for tensor, other in zip(exact, found, strict=True):
+        assert torch.equal(tensor, other)
+    assert (rounded.residual > exact.residual).all()
+
+
+@pytest.mark.parametrize(("bits", "limit"), [(10, 2**-11), (7, 2**-8)])
+def test_factors_of_rounded_gradients_are_those_of_gradients_nearby(bits, limit):
+    """So they are positive semi-definite, however small an eigenvalue is."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(1, 300, 5, generator=generator)
+    stacks = [SymmetricStack(1, 300, 128, torch.float32, torch.device("cpu")) for _ in range(2)]
+    with TensorFloat32(bits):
+        stacks[0].average(gradient, torch.tensor(0.0), 1.0, seed=0)
+    scale = 2.0 ** (bits + 1)
+    exponent = torch.floor(torch.log2(gradient.abs()))
+    nearby = torch.round(gradient * scale / 2 ** (exponent + 1)) * 2 ** (exponent + 1) / scale
+    assert (nearby - gradient).abs().max() <= limit * gradient.abs().max()
+    stacks[1].average(nearby, torch.tensor(0.0), 1.0, seed=0)
+    found, expected = (stack.dense(slice(None), torch.float32) for stack in stacks)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
+    smallest = torch.linalg.eigvalsh(found.double()).min()
+    assert smallest > -1e-6 * torch.linalg.matrix_norm(found, 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"root_solver": "products"},
+        {"root_solver": "products", "damping": 1e-5},
+        {"method": "soap", "basis_solver": "cholesky_qr"},
+        {"method": "kl_shampoo", "basis_solver": "qr"},
+    ],
+)
+def test_training_in_tf32_ends_where_it_does_in_float32(options):
+    losses = []
+    for setting in ("highest", "high"):
+        use(setting)
+        generator = torch.Generator().manual_seed(0)
+        target = torch.randn(12, 16, generator=generator)
+        inputs = torch.randn(64, 16, generator=generator) * torch.logspace(0, -2, 16)
+        weight = torch.nn.Parameter(torch.zeros(12, 16))
+        optimizer = Shampoo([weight], lr=0.05, refresh_interval=2, **options)
+        with TensorFloat32(always=False):
+            for _ in range(30):
+                optimizer.zero_grad()
+                loss = (inputs @ (weight - target).mT).square().mean()
+                loss.backward()
+                optimizer.step()
+        assert optimizer.diagnostics()["failed_roots"] == 0
+        losses.append(loss.item())
+    assert losses[1] != losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("size", [5, 255, 256, 301, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_symmetric_product_is_the_product(size, dtype):
+    given = matrices(size, 2 * size, stack=2).to(dtype)
+    other = given @ given
+    found = products.symmetric(other, given, other, beta=0.5, alpha=2)
+    expected = torch.baddbmm(other, given, other, beta=0.5, alpha=2)
+    limit = 1e-5 if dtype == torch.float32 else 1e-13
+    assert (found - expected).abs().max() <= limit * expected.abs().max()
+    if size >= 2 * products.LEAF:
+        assert torch.equal(
+            found[:, : size // 4, size // 2 + 1 :], found[:, size // 2 + 1 :, : size // 4].mT
+        )
+
+
+class Multiplications(TorchDispatchMode):
+    """Counts the multiplications of products."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in PRODUCTS:
+            left, right = args[-2:]
+            self.count += left.numel() * right.shape[-1]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("size", "share"), [(100, 1.0), (256, 0.75), (512, 0.625)])
+def test_halves_are_not_multiplied_twice(size, share):
+    given = matrices(size, 3, stack=2)
+    with Multiplications() as counted:
+        products.symmetric(given, given, given, beta=1)
+    assert counted.count == pytest.approx(2 * size**3 * share)
+
+
+def test_on_an_accelerator_it_is_one_product():
+    meta = torch.empty(2, 512, 512, device="meta")
+    with Multiplications() as counted:
+        products.symmetric(meta, meta, meta, beta=1)
+    assert counted.count == 2 * 512**3
+
+
+def test_roots_of_matrices_in_pieces_are_as_exact(monkeypatch):
+    given = matrices(90, 30, stack=1).double()
+    whole = roots.by_products(given, 0.25, 1e-4).roots
+    monkeypatch.setattr(products, "LEAF", 8)
+    pieces = roots.by_products(given, 0.25, 1e-4).roots
+    assert not torch.equal(whole, pieces)
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-9 * whole.abs().max().item())

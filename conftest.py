@@ -11,5 +11,13 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 collect_ignore_glob = (
     []
     if find_spec("jax") and find_spec("optax")
-    else ["submission/shampoo_jax/*", "tests/submission/shampoo_jax/divided.py"]
+    else [
+        *(
+            "submission/shampoo_jax/*",
+            "submission/algoperf_api/jax.py",
+            "submission/entries/*_jax*",
+        ),
+        *("tests/submission/shampoo_jax/divided.py", "tests/submission/tiny_jax_training.py"),
+        "tests/submission/algoperf_api/divided_training.py",
+    ]
 )

@@ -9,6 +9,9 @@ import psutil
 
 from scripts.benchmark import model_shapes
 from scripts.official.trial import OfficialTrial
+from submission.entries.shampoo.options import MAX_DIM
+from submission.plan.blocking import plan_parameter
+from submission.plan.options import BlockingConfig
 from workloads import registry
 
 _V1, _V2 = "memory.limit_in_bytes", "memory.max"
@@ -39,11 +42,6 @@ def checkpoint_gb(workload: str, momentum: bool) -> float:
 
 def _factor_numbers(shapes: Iterable[tuple[int, ...]]) -> int:
     """Elements of all factors and of their roots, as the entry cuts parameters into blocks."""
-    # PyTorch takes seconds to import, which a dry run does not need.
-    from submission.entries.shampoo.submission import MAX_DIM
-    from submission.plan.blocking import plan_parameter
-    from submission.plan.options import BlockingConfig
-
     config, count = BlockingConfig(max_dim=MAX_DIM), 0
     for grid in (grid for shape in shapes for grid in plan_parameter(shape, config).grids):
         left, right = grid.sides

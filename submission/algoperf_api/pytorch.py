@@ -5,10 +5,7 @@ benchmark's (v0.6). `hyperparameters` is a namedtuple of one tuning point, or in
 ruleset None, which an entry replaces by numbers of its own (`with_hyperparameters`).
 """
 
-import functools
-import inspect
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import absl.flags
@@ -20,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from . import spec
 from .batch_sizes import get_batch_size as get_batch_size
 from .batch_sizes import get_shampoo_batch_size as get_shampoo_batch_size
-from .schedules import WarmupCosineLR
+from .functions import data_selection as data_selection
+from .functions import is_logged
+from .functions import with_hyperparameters as with_hyperparameters
+from .pytorch_schedules import WarmupCosineLR
+from .schedules import lengths
 from .statistics import LatestBatch
-
-# The benchmark's logger rewrites its whole file within the timed step.
-_LOGGED_STEPS_PER_RUN = 40
 
 
 def initializer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., Any]:
@@ -58,35 +56,13 @@ def optimizer_state(
 ) -> dict[str, Any]:
     """An optimizer and its warm-up and cosine schedule, under "optimizer" and "scheduler".
 
-    With an optimizer that averages its iterates also "latest", see `statistics`.
-
-    Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule;
-    `step_hint_factor`, the schedule's length as a fraction of the workload's step hint (1 if
-    absent); and `budget_factor`, the part of the external ruleset's time budget after which the
-    schedule has ended even on machines that are slower than the hint supposes (no bound if absent).
+    With an optimizer that averages its iterates also "latest", see `statistics`. Reads from
+    `hyperparameters` what `schedules.lengths` reads.
     """
-    steps = int(getattr(hyperparameters, "step_hint_factor", 1.0) * workload.step_hint)
-    budget = getattr(hyperparameters, "budget_factor", math.inf)
-    # The budget is read only for a bound; without one, 0 times infinity would be no number.
-    seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
-    scheduler = WarmupCosineLR(optimizer, steps, hyperparameters.warmup_factor, seconds)
+    scheduler = WarmupCosineLR(optimizer, *lengths(workload, hyperparameters))
     state = {"optimizer": optimizer, "scheduler": scheduler}
     averages = any(group.get("averaging") for group in optimizer.param_groups)
     return state | {"latest": LatestBatch()} if averages else state
-
-
-def data_selection(
-    workload: spec.Workload,
-    input_queue: Iterator[dict[str, Any]],
-    optimizer_state: dict[str, Any],
-    current_param_container: nn.Module,
-    model_state: Any,
-    hyperparameters: Any,
-    global_step: int,
-    rng: Any,
-) -> dict[str, Any]:
-    """The next batch of the queue."""
-    return next(input_queue)
 
 
 def update_params(
@@ -136,8 +112,7 @@ def update_params(
     loss = losses["summed"] / _mean_over_ranks(losses["n_valid_examples"])
     loss.backward()
 
-    period = max(workload.step_hint // _LOGGED_STEPS_PER_RUN, 1)
-    logged = global_step % period == 0  # on every rank, since the mean loss is a collective
+    logged = is_logged(workload, global_step)  # on every rank: the mean loss is a collective
     grad_clip = getattr(hyperparameters, "grad_clip", None)
     if grad_clip is not None or logged:
         max_norm = float("inf") if grad_clip is None else grad_clip
@@ -171,22 +146,6 @@ def _forward(
         **dropout,
     )
     return logits, model_state
-
-
-def with_hyperparameters(function: Callable[..., Any], point: Any) -> Callable[..., Any]:
-    """`function` of the API with `point` in place of the `hyperparameters` of each call.
-
-    The signature stays the same: the runner inspects it.
-    """
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def with_point(*args: Any, **kwargs: Any) -> Any:
-        call = signature.bind(*args, **kwargs)
-        call.arguments["hyperparameters"] = point
-        return function(*call.args, **call.kwargs)
-
-    return with_point
 
 
 def _with_averaged_gradients(model: nn.Module) -> nn.Module:

@@ -1,11 +1,10 @@
-"""Learning-rate schedules in steps, with an eye on the clock."""
+"""Learning-rate schedules in steps, with an eye on the clock; the same for every framework."""
 
 import dataclasses
 import math
-from typing import cast
+from typing import Any, NamedTuple
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from . import spec
 
 
 @dataclasses.dataclass
@@ -39,36 +38,47 @@ class WarmupCosine:
         return 0.5 * (1 + math.cos(math.pi * min(decayed, 1.0)))
 
 
-class WarmupCosineLR(LambdaLR):
-    """`WarmupCosine` as a torch scheduler, to be stepped after every optimizer step.
+class Lengths(NamedTuple):
+    """How long a schedule is.
 
-    Args:
-      optimizer: its groups' learning rates are the peaks.
+    Attributes:
       total_steps: steps until the rate is 0, at least 1.
       warmup_fraction: part of `total_steps` spent warming up, in [0, 1).
       seconds: time until the rate is 0, if that comes before `total_steps`.
-
-    Raises:
-      ValueError: if an argument is out of range.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int,
-        warmup_fraction: float,
-        seconds: float = math.inf,
-    ) -> None:
-        if total_steps < 1:
-            raise ValueError(f"total_steps must be at least 1, got {total_steps}.")
-        if not 0 <= warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction must be in [0, 1), got {warmup_fraction}.")
-        if not seconds > 0:
-            raise ValueError(f"seconds must be positive, got {seconds}.")
-        self.seconds = seconds
-        super().__init__(optimizer, WarmupCosine(int(warmup_fraction * total_steps), total_steps))
+    total_steps: int
+    warmup_fraction: float
+    seconds: float = math.inf
 
-    def observe(self, seconds: float) -> None:
-        """Tells how much time is spent, the same on all ranks; the next `step` takes account."""
-        for schedule in cast(list[WarmupCosine], self.lr_lambdas):
-            schedule.spent = max(schedule.spent, seconds / self.seconds)
+    def schedule(self) -> WarmupCosine:
+        """The schedule at its start.
+
+        Raises:
+          ValueError: if a length is out of range.
+
+        >>> Lengths(6, 0.5).schedule().warmup_steps
+        3
+        """
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, got {self.total_steps}.")
+        if not 0 <= self.warmup_fraction < 1:
+            raise ValueError(f"warmup_fraction must be in [0, 1), got {self.warmup_fraction}.")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds must be positive, got {self.seconds}.")
+        return WarmupCosine(int(self.warmup_fraction * self.total_steps), self.total_steps)
+
+
+def lengths(workload: spec.Workload, hyperparameters: Any) -> Lengths:
+    """The lengths of a point's schedule on a workload.
+
+    Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule;
+    `step_hint_factor`, the schedule's length as a fraction of the workload's step hint (1 if
+    absent); and `budget_factor`, the part of the external ruleset's time budget after which the
+    schedule has ended even on machines that are slower than the hint supposes (no bound if absent).
+    """
+    steps = int(getattr(hyperparameters, "step_hint_factor", 1.0) * workload.step_hint)
+    budget = getattr(hyperparameters, "budget_factor", math.inf)
+    # The budget is read only for a bound; without one, 0 times infinity would be no number.
+    seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
+    return Lengths(steps, hyperparameters.warmup_factor, seconds)

@@ -8,7 +8,7 @@ import torch
 
 from analysis import entry_evidence, entry_plans, published, run_checks
 from scripts.benchmark import model_shapes
-from submission.algoperf_api.schedules import WarmupCosineLR
+from submission.algoperf_api.pytorch_schedules import WarmupCosineLR
 from submission.entries.shampoo_self_tuning.submission import POINT
 from workloads import registry
 from workloads.rulesets import ruleset

@@ -24,7 +24,7 @@ from scripts.local import trial as trials
 from scripts.local.curve import Curve
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.trial import Trial
-from submission.algoperf_api.schedules import WarmupCosineLR
+from submission.algoperf_api.pytorch_schedules import WarmupCosineLR
 from tests.scripts.commands import finish
 from tests.scripts.tiny_comparison import (
     GOOD,

@@ -46,10 +46,11 @@ def dist(packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory)
 
 
 def steps(
-    folder: Path, paths: list[Path], modules: dict[str, str], points: dict[str, Any]
+    folder: Path, paths: list[Path], modules: dict[str, str], points: dict[str, Any], in_jax: bool
 ) -> tuple[dict[str, list[torch.Tensor]], list[str]]:
     """Weights of each entry after some steps in a process of its own, and the files it loaded."""
     task = {"paths": [str(path) for path in paths], "modules": modules, "points": points}
+    task["in_jax"] = in_jax
     done = subprocess.run(
         [sys.executable, "-I", str(STEPS), json.dumps(task), "weights.pt"],
         cwd=folder,
@@ -62,27 +63,40 @@ def steps(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("framework", ["PyTorch", "JAX"])
 def test_packages_take_the_same_steps_far_from_this_repository(
-    packages: dict[str, Package], dist: Path, tmp_path: Path
+    packages: dict[str, Package], dist: Path, tmp_path: Path, framework: str
 ) -> None:
+    in_jax = framework == "JAX"
+    if in_jax:
+        pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
+    infos = {entry: package.contents["submission_info.yml"] for entry, package in packages.items()}
+    packages = {
+        entry: package
+        for entry, package in packages.items()
+        if yaml.safe_load(infos[entry])["framework"] == framework
+    }
     points = {
         entry: json.loads(package.contents[SPACE])[0] if SPACE in package.contents else None
         for entry, package in packages.items()
     }
-    expected, _ = steps(tmp_path, [ROOT], {entry: module_of(entry) for entry in packages}, points)
+    expected, _ = steps(
+        tmp_path, [ROOT], {entry: module_of(entry) for entry in packages}, points, in_jax
+    )
     # As the official runner makes it of --submission_path, and as `make official ENTRY=path` does.
     names = {
         **{entry: f"{packages[entry].home}/submission".replace("/", ".") for entry in packages},
-        "alone": "stacked_shampoo.submission",
+        "alone": "stacked_shampoo_jax.submission" if in_jax else "stacked_shampoo.submission",
     }
-    points["alone"], expected["alone"] = points["shampoo"], expected["shampoo"]
+    alone = "shampoo_jax" if in_jax else "shampoo"
+    points["alone"], expected["alone"] = points[alone], expected[alone]
     paths = [dist, dist / "submissions/external_tuning"]
     if find_spec("algoperf") is None:  # has the same names
         (tmp_path / "benchmark/algoperf").mkdir(parents=True)
         fallback = (ROOT / "submission/algoperf_api/spec_fallback.py").read_text()
         (tmp_path / "benchmark/algoperf/spec.py").write_text(fallback)
         paths.append(tmp_path / "benchmark")
-    packaged, loaded = steps(tmp_path, paths, names, points)
+    packaged, loaded = steps(tmp_path, paths, names, points, in_jax)
     repository = [path for path in loaded if Path(path).is_relative_to(ROOT)]
     # The environment may lie within the repository.
     assert {path for path in repository if not Path(path).is_relative_to(sys.prefix)} == {
@@ -131,7 +145,7 @@ def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Pac
     published = set(pd.read_csv(ROOT / "results/published/medians.csv")["submission"])
     assert {"shampoo", "shampoo_submission", "schedule_free_adamw_v2"} < published
     ours = {Path(packages[entry].home).name for entry in ENTRIES if "shampoo" in entry}
-    assert len(ours) == 2
+    assert len(ours) == 4
     assert not ours & published
     assert {find_entry(entry).name for entry in ENTRIES if "shampoo" in entry} == ours
 
@@ -147,6 +161,13 @@ def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None
     assert f"{COPY}/entries/nadamw/nadamw.py" in packages["nadamw"].contents
     assert f"{COPY}/entries/shampoo/submission.py" in packages["shampoo_self_tuning"].contents
     assert not [path for path in packages["shampoo"].contents if "nadamw" in path]
+    for entry, of_torch in (("shampoo_jax", "shampoo"), ("adamw_jax", None)):
+        assert (
+            of_torch is None or f"{COPY}/entries/{of_torch}/options.py" in packages[entry].contents
+        )
+        assert not [path for path in packages[entry].contents if "pytorch" in path]
+    assert rooms["adamw_jax"] == {"__init__.py", "algoperf_api", "entries"}
+    assert {"plan", "shampoo_jax"} < rooms["shampoo_jax_self_tuning"]
 
 
 def test_the_same_code_gives_the_same_bytes(dist: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scripts.benchmark import model_shapes
 from scripts.local.trial import Trial
 from scripts.official.resources import available_gb, checkpoint_gb, trial_gb
 from scripts.official.trial import OfficialTrial
-from submission.entries.shampoo.submission import MAX_DIM
+from submission.entries.shampoo.options import MAX_DIM
 from submission.shampoo import Shampoo
 from tests.scripts.official.fakes import GOOD, make_entry, make_trial
 from workloads import registry

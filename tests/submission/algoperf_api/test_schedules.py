@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from submission.algoperf_api.schedules import WarmupCosineLR
+from submission.algoperf_api.pytorch_schedules import WarmupCosineLR
 
 
 def make(*arguments):

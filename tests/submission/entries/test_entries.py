@@ -14,7 +14,7 @@ import submission
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
 from submission.entries.nadamw.nadamw import NAdamW
-from submission.entries.shampoo.submission import MAX_DIM
+from submission.entries.shampoo.options import MAX_DIM
 from submission.plan.options import ShampooOptions
 from submission.shampoo import parameter_groups
 from tests import training_ranks

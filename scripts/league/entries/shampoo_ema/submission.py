@@ -3,7 +3,7 @@
 from typing import Any
 
 from submission.algoperf_api import pytorch as api
-from submission.entries.shampoo.submission import MAX_DIM
+from submission.entries.shampoo.options import MAX_DIM
 from submission.shampoo import Shampoo
 
 

@@ -1,0 +1,36 @@
+"""What a tuning point says of Shampoo, by names that its versions for both frameworks share."""
+
+from typing import Any
+
+# A vocabulary's embedding is preconditioned, a table of a million rows takes AdamW's step.
+MAX_DIM = 2**17
+
+
+def options(hyperparameters: Any) -> dict[str, Any]:
+    """Shampoo's arguments besides AdamW's.
+
+    Reads from `hyperparameters` `nesterov`, `refresh_interval` and, where present, `exponent` (1/4
+    per side if absent), `momentum` (none if absent), `damping` (the optimizer's own if absent),
+    `averaging_share` (evaluation at an average of the weights over this share of the steps so far;
+    none if absent) and `averaging_blend` (the average's part in what is evaluated; 1 if absent).
+    """
+    damping = getattr(hyperparameters, "damping", None)
+    averaging = {
+        "averaging": "ema",
+        "averaging_share": getattr(hyperparameters, "averaging_share", None),
+        "averaging_blend": getattr(hyperparameters, "averaging_blend", 1.0),
+    }
+    return {
+        "nesterov": hyperparameters.nesterov,
+        "momentum": getattr(hyperparameters, "momentum", 0.0),
+        "exponent": getattr(hyperparameters, "exponent", None),
+        "refresh_interval": hyperparameters.refresh_interval,
+        "max_dim": MAX_DIM,
+        **({} if damping is None else {"damping": damping}),
+        **(averaging if averages(hyperparameters) else {}),
+    }
+
+
+def averages(hyperparameters: Any) -> bool:
+    """Whether evaluation reads an average of the weights."""
+    return getattr(hyperparameters, "averaging_share", None) is not None

@@ -1,0 +1,100 @@
+"""Entries in JAX: the API, their twins' points and steps, and what they may look at."""
+
+import importlib
+import inspect
+import json
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
+
+from tests.submission import tiny_jax_training as in_jax
+from tests.submission import tiny_training as in_torch
+from tests.submission.shampoo_jax.streams import double_precision
+from tests.submission.tiny_training import make_batch
+
+TWINS = {
+    "shampoo_jax": "shampoo",
+    "shampoo_jax_self_tuning": "shampoo_self_tuning",
+    "adamw_jax": "adamw",
+    "nadamw_jax": "nadamw",
+}
+SPACE = "tuning_search_space.json"
+ALLOWED = {"model_fn", "loss_fn", "step_hint", "max_allowed_runtime_sec", "metrics_logger"}
+
+
+def module_of(entry):
+    return importlib.import_module(f"submission.entries.{entry}.submission")
+
+
+def space_of(entry):
+    return Path(module_of(entry).__file__).with_name(SPACE)
+
+
+def point_of(entry):
+    path = space_of(entry)
+    return types.SimpleNamespace(**json.loads(path.read_text())[0]) if path.exists() else None
+
+
+def make_model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
+
+
+def run_of(entry):
+    params = in_jax.arrays(dict(make_model().named_parameters()))
+    return in_jax.Run(module_of(entry), params, point_of(entry))
+
+
+@pytest.mark.parametrize(("entry", "twin"), TWINS.items())
+def test_has_the_functions_and_the_points_of_its_twin(entry, twin):
+    module, other = module_of(entry), module_of(twin)
+    for name in ("init_optimizer_state", "update_params", "data_selection", "prepare_for_eval"):
+        expected = list(inspect.signature(getattr(other, name)).parameters)
+        assert list(inspect.signature(getattr(module, name)).parameters) == expected
+    assert module.get_batch_size is other.get_batch_size
+    assert space_of(entry).exists() == space_of(twin).exists()
+    if space_of(twin).exists():
+        assert space_of(entry).read_bytes() == space_of(twin).read_bytes()
+
+
+@pytest.mark.parametrize(("entry", "twin"), TWINS.items())
+def test_takes_the_steps_of_its_twin(entry, twin):
+    """In float64: in float32 roots of factors with few gradients are rounding for the most part."""
+    model = make_model().double()
+    start = in_jax.arrays(dict(model.named_parameters()))
+    peer = in_torch.Run(module_of(twin), model, point_of(twin))
+    with double_precision():
+        run = in_jax.Run(module_of(entry), start, point_of(entry))
+        for step in range(6):
+            batch = make_batch(step, dtype=torch.float64)
+            run.step(in_jax.arrays(batch), step)
+            peer.step(batch, step)
+        weights = {name: np.array(value) for name, value in run.prepare().items()}
+    peer.prepare()
+    for name, weight in peer.model.named_parameters():
+        moved = np.abs(weights[name] - start[name]).max()
+        assert moved > 1e-3
+        # The learning rate is in float32.
+        assert np.allclose(weights[name], weight.detach(), rtol=0, atol=1e-6 * moved), name
+
+
+@pytest.mark.parametrize("entry", ["adamw_jax", "shampoo_jax"])
+def test_looks_at_nothing_of_the_workload_but_its_budgets(entry):
+    run = run_of(entry)
+    run.step(in_jax.arrays(make_batch()), 0)
+    run.prepare()
+    assert {"model_fn", "loss_fn", "step_hint"} <= run.workload.read <= ALLOWED
+
+
+def test_self_tuning_ignores_whatever_hyperparameters_it_is_given():
+    module = module_of("shampoo_jax_self_tuning")
+    params = in_jax.arrays(dict(make_model().named_parameters()))
+    for given in (None, types.SimpleNamespace(learning_rate=7.0)):
+        run = in_jax.Run(module, params, given)
+        assert run.state[1].rate(0) == module.POINT.learning_rate

@@ -19,6 +19,8 @@ _RESERVED = (
     *("overwrite", "append_timestamp", "save_checkpoints", "save_intermediate_checkpoints"),
     "skip_evals",
 )
+# What the runner is run through under JAX, for its restore.
+MENDED_RUNNER = Path(__file__).with_name("launcher") / "mended_runner.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,9 @@ def command(trial: OfficialTrial, node: Node) -> Command:
         "--resume_last_run",
         *node.runner_flags,
     ]
+    mended = (str(MENDED_RUNNER),) if trial.entry.framework == "jax" else ()
     return Command(
-        (*_launcher(node, trial.entry.framework), str(node.checkout / RUNNER), *flags),
+        (*_launcher(node, trial.entry.framework), *mended, str(node.checkout / RUNNER), *flags),
         workdir.directory(trial.directory(node.output)),
         variables(trial.entry.import_paths, node) | trial.entry.variables,
         makes_directory=True,

@@ -136,13 +136,13 @@ def prepare(trial: OfficialTrial, directory: Path) -> int:
 
     A checkpoint that the runner could not finish is set aside, and rows of its tables that are
     later than the checkpoint are removed, for they will come again. A table that the runner left
-    damaged is taken from its backup. Without a checkpoint, and under JAX, the trial starts anew,
-    and what there is moves into `attempt_N`. Nothing is deleted.
+    damaged is taken from its backup. Without a checkpoint the trial starts anew, and what there is
+    moves into `attempt_N`. Nothing is deleted.
 
     Raises:
       UserError: a table is damaged and has no backup; or as `finished`.
     """
-    for checkpoint in reversed(checkpoints(directory)) if trial.resumes else ():
+    for checkpoint in reversed(checkpoints(directory)):
         if is_intact(checkpoint):
             for name in (EVALUATIONS, MEASUREMENTS):
                 _cut(directory, name, _step(checkpoint))

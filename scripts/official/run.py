@@ -110,5 +110,5 @@ def describe(trial: OfficialTrial, node: Node) -> str:
     directory = trial.directory(node.output)
     if logs.finished(trial, directory) is not None:
         return "complete"
-    checkpoints = logs.checkpoints(directory) if trial.resumes else []
+    checkpoints = logs.checkpoints(directory)
     return f"resumes from {checkpoints[-1].name}" if checkpoints else "to run"

@@ -50,11 +50,6 @@ class OfficialTrial:
         """The value of `--rng_seed`, from 1 to 2**31 - 2; equal for all entries and points."""
         return self.trial.rng_seed % _SEEDS + 1
 
-    @property
-    def resumes(self) -> bool:
-        """Whether the runner can go on from a checkpoint, which fails under JAX in itself."""
-        return self.entry.framework == "pytorch"
-
     def directory(self, output: Path) -> Path:
         """The folder of the trial's files, if the runner's --experiment_dir is `output`."""
         of_pytorch = self.trial.directory(output)
@@ -96,8 +91,6 @@ class OfficialTrial:
             "rng_seed": self.rng_seed,
             "torch_compile": self.torch_compile,
         }
-        if not self.resumes:
-            chosen["save_checkpoints"] = False
         if self.trial.max_steps is not None:
             chosen["max_global_steps"] = self.trial.max_steps
         return chosen

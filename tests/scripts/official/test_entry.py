@@ -187,23 +187,22 @@ def test_jax_has_one_process_for_all_gpus_and_folders_of_its_own(tmp_path: Path)
     (folder / "submission.py").write_text("import jax\n")
     trial, node = make_trial(folder), Place(tmp_path).node(4)
     made = command(trial, node)
-    assert made.arguments[1] == str(node.checkout / "submission_runner.py")
+    assert made.arguments[1].endswith("/launcher/mended_runner.py")
+    assert made.arguments[2] == str(node.checkout / "submission_runner.py")
     assert "--framework=jax" in made.arguments
     assert made.variables["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
     assert trial.directory(tmp_path) == tmp_path / "toy/study_0/mnist_jax/trial_1"
     assert trial.recorded()["framework"] == "jax"
-    assert "--nosave_checkpoints" in made.arguments
 
 
-def test_killed_trials_of_jax_start_anew(tmp_path: Path) -> None:
+def test_killed_trials_of_jax_go_on(tmp_path: Path) -> None:
     folder = make_entry(tmp_path / "toy", [GOOD])
     (folder / "submission.py").write_text("import jax\n")
     trial, node = make_trial(folder), Place(tmp_path).node()
     logged = trial.directory(node.output)
     (logged / "checkpoint_10").mkdir(parents=True)
-    assert run.describe(trial, node) == "to run"
-    assert logs.prepare(trial, logged) == 0
-    assert (logged / "attempt_0/checkpoint_10").is_dir() and not logs.checkpoints(logged)
+    assert run.describe(trial, node) == "resumes from checkpoint_10"
+    assert logs.prepare(trial, logged) == 10
 
 
 def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path) -> None:

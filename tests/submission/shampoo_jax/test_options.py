@@ -155,33 +155,35 @@ def test_parts_of_rows_and_of_columns_are_the_same_transposed():
 
 
 def test_short_dtypes_are_those_of_factors_and_roots_alone():
-    options = {"factor_dtype": jnp.bfloat16, "root_dtype": "bfloat16", "refresh_interval": 1}
+    # Damped, since what rounding does to small eigenvalues is large.
+    options = {"exponent": 0.25, "damping": 0.1, "refresh_interval": 1}
+    dtypes = {"factor_dtype": jnp.bfloat16, "root_dtype": "bfloat16"}
     draw = np.random.default_rng(0).normal
     params = {"kernel": jnp.asarray(draw(size=(6, 4)), jnp.float32)}
     for method, derived in (("shampoo", "root"), ("kl_shampoo", "basis")):
         updates = []
-        for short in ({}, options):
-            optimizer = shampoo(0.1, method=method, **short)
+        for short in ({}, dtypes):
+            optimizer = shampoo(0.1, method=method, **options, **short)
             state = jax.jit(optimizer.init)(params)
             update = jax.jit(optimizer.update)
             for _ in range(3):
                 found, state = update(params, state, params)
             updates.append(found["kernel"])
         stack = state.stacks["6x4"]
-        dtypes = {name for name, array in stack.items() if array.dtype == jnp.bfloat16}
-        assert dtypes == {
+        found = {name for name, array in stack.items() if array.dtype == jnp.bfloat16}
+        assert found == {
             f"{side}{end}" for side in ("left", "right") for end in ("", f"_{derived}")
         }
         error = np.linalg.norm(updates[0] - updates[1]) / np.linalg.norm(updates[0])
-        assert 0 < error < 0.05
+        assert 0 < error < 0.1
 
 
 def test_short_averages_keep_their_expectation_and_their_symmetry():
     """To 4.5 standard deviations of their mean, and where rounding to nearest moves none."""
     exact = 1 + jnp.asarray(np.random.default_rng(0).random((1, 8, 8)) * 2**-9, jnp.float32)
     exact = (exact + exact.swapaxes(1, 2)) / 2
-    rounded = np.stack([shortened(exact, jnp.bfloat16, jnp.array(s)) for s in range(1024)])
-    rounded = rounded.astype(np.float32)
+    many = jax.jit(jax.vmap(lambda seed: shortened(exact, jnp.bfloat16, seed)))
+    rounded = np.asarray(many(jnp.arange(1024)), np.float32)
     assert np.array_equal(rounded, rounded.swapaxes(-1, -2))
     assert set(np.unique(rounded)) == {1.0, 1 + 2**-7}
     assert np.abs(rounded.mean(0) - exact).max() < 4.5 * 2**-7 * 0.45 / 32

@@ -114,6 +114,9 @@ def _gain(count: Array, options: Options, dtype: Any) -> Array:
 def evaluated(state: Any, params: Any) -> Any:
     """The weights to evaluate: averages where there are some, else `params` themselves.
 
+    Running statistics of batch normalisation are the model's, and those of training are of
+    `params`: before an evaluation take them anew, by passes in train mode with these weights.
+
     Args:
       state: of `shampoo` or of anything around it, as `optax.chain` or `optax.multi_transform`.
       params: as in training.

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,7 +15,7 @@ from scripts.plan_scale.ranks import Rank, World, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
-from submission.shampoo import products, roots
+from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
 from submission.shampoo.stack_group import block_bytes
 
@@ -203,10 +202,8 @@ def _factor_work(question: Question, dimension: int, exponent: float) -> tuple[f
     config = question.config
     solver = config.root_solver
     if config.method == "shampoo" and roots.resolve(solver, exponent, queued=True) == "products":
-        # Not of the meta device, on which there are no random numbers; and whole products, as a
-        # GPU takes them.
-        whole = mock.patch.object(products, "LEAF", dimension)
-        with whole, FakeTensorMode(), WorkCount() as count:
+        # Not of the meta device, on which there are no random numbers.
+        with FakeTensorMode(), WorkCount() as count:
             factor = torch.empty(1, dimension, dimension)
             roots.by_products(factor, exponent, config.damping)
         kernels, flops = count.kernels, float(count.flops)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..plan import minimax
 from ..plan.minimax import Step
-from .products import symmetric
 
 # Squarings before an estimate of a largest eigenvalue. In float32 it is then low by 2e-3 on spectra
 # crowded at their upper end and by rounding on others, and so is the damping; in float64 by 2e-7 at
@@ -79,7 +78,7 @@ def inverse_root(matrices: Tensor, power: int, steps: Sequence[Step]) -> Tensor:
         if root is None:
             root = keep * identity + rest
         else:
-            root = symmetric(root, root, rest, beta=keep)
+            root = torch.baddbmm(root, root, rest, beta=keep)
         if number < len(steps) - 1:
             ratio = _renewed(ratio, power, keep, rest, minimax.saves(power, step))
     assert root is not None
@@ -90,24 +89,22 @@ def _factor(variable: Tensor, step: Step) -> tuple[float, Tensor]:
     """h as a multiple of the identity and the rest, R = h - c_0 I."""
     first, linear, quadratic, *higher = step.coefficients
     if not higher:
-        return first, symmetric(variable, variable, variable, beta=linear, alpha=quadratic)
-    square = symmetric(variable, variable, variable, beta=0)
+        rest = torch.baddbmm(variable, variable, variable, beta=linear, alpha=quadratic)
+        return first, rest
+    square = torch.bmm(variable, variable)
     low = linear * variable + quadratic * square
-    return first, symmetric(low, square, higher[0] * variable + higher[1] * square, beta=1)
+    return first, torch.baddbmm(low, square, higher[0] * variable + higher[1] * square)
 
 
 def _renewed(ratio: Tensor, power: int, keep: float, rest: Tensor, squares: bool) -> Tensor:
     """h^p P, for h = keep I + rest."""
     factors = [(keep, rest)] * power
     if squares:
-        square = symmetric(rest, rest, rest, beta=2 * keep)
+        square = torch.baddbmm(rest, rest, rest, beta=2 * keep)
         factors = [(keep**2, square)] * (power // 2) + [(keep, rest)] * (power % 2)
     for number, (scale, factor) in enumerate(factors):
-        if number % 2 == 0 and number < len(factors) - 1:
-            ratio = torch.baddbmm(ratio, factor, ratio, beta=scale)
-        else:
-            left, right = (factor, ratio) if number % 2 == 0 else (ratio, factor)
-            ratio = symmetric(ratio, left, right, beta=scale)
+        left, right = (factor, ratio) if number % 2 == 0 else (ratio, factor)
+        ratio = torch.baddbmm(ratio, left, right, beta=scale)
     return _symmetric_part(ratio)
 
 

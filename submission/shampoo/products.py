@@ -1,4 +1,4 @@
-"""Matrix products of the optimizer: symmetric ones once, and in the precision that they need.
+"""Matrix products of the optimizer: Gram matrices by halves, and the precision that products need.
 
 - Averages of outer products, and products of gradients with roots and bases: any. Rounding a
   gradient to TF32 or bfloat16 leaves G G^T the positive semi-definite matrix of a gradient that is
@@ -23,8 +23,7 @@ Precision = Literal["tf32", "ieee"]
 _EXACTNESS = {"bf16": 0, "tf32": 1, "ieee": 2, "none": 2}
 # As `torch.set_float32_matmul_precision` has it.
 _LEGACY = {"medium": "bf16", "high": "tf32", "highest": "ieee"}
-# Halving pays on a CPU while a half is at least this long. Not elsewhere: torch has no kernel for
-# half of a product, and three smaller products in turn leave more of a GPU idle than they save.
+# Halving pays on a CPU while a half is at least this long.
 LEAF = 128
 
 
@@ -103,6 +102,9 @@ def add_symmetric(
 ) -> None:
     """S <- S + alpha X Y in place, for X Y that is symmetric, on the pieces of S alone.
 
+    For Gram matrices. An iteration to a root needs both halves, and their mean: with one half
+    alone, its first errors do not cancel, and in TF32 it diverged at d = 256.
+
     Args:
       parts: `pieces` with the tensors [N, rows, columns] that hold them.
       left, right: X, [N, d, k], and Y, [N, k, d].
@@ -110,22 +112,3 @@ def add_symmetric(
     """
     for rows, columns, part in parts:
         part.baddbmm_(left[:, rows], right[:, :, columns], alpha=alpha)
-
-
-def symmetric(added: Tensor, left: Tensor, right: Tensor, beta: float, alpha: float = 1) -> Tensor:
-    """beta S + alpha X Y for symmetric S and X Y; symmetric but for rounding.
-
-    Args:
-      added, left, right: S, X and Y, [N, d, d].
-      beta, alpha: factors.
-    """
-    ranges = pieces(added.shape[-1], LEAF) if added.device.type == "cpu" else []
-    if len(ranges) <= 1:
-        return torch.baddbmm(added, left, right, beta=beta, alpha=alpha)
-    result = added * beta
-    parts = [(rows, columns, result[:, rows, columns]) for rows, columns in ranges]
-    add_symmetric(parts, left, right, alpha)
-    for rows, columns, part in parts:
-        if rows != columns:
-            result[:, columns, rows] = part.mT
-    return result

@@ -1,8 +1,7 @@
-"""Products: their precision whatever the user's setting is, and symmetric ones by halves."""
+"""Products: their precision whatever the user's setting is, and Gram matrices by halves."""
 
 import contextlib
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -172,21 +171,6 @@ def test_training_in_tf32_ends_where_it_does_in_float32(options):
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-@pytest.mark.parametrize("size", [5, 255, 256, 301, 600])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_symmetric_product_is_the_product(size, dtype):
-    given = matrices(size, 2 * size, stack=2).to(dtype)
-    other = given @ given
-    found = products.symmetric(other, given, other, beta=0.5, alpha=2)
-    expected = torch.baddbmm(other, given, other, beta=0.5, alpha=2)
-    limit = 1e-5 if dtype == torch.float32 else 1e-13
-    assert (found - expected).abs().max() <= limit * expected.abs().max()
-    if size >= 2 * products.LEAF:
-        assert torch.equal(
-            found[:, : size // 4, size // 2 + 1 :], found[:, size // 2 + 1 :, : size // 4].mT
-        )
-
-
 class Multiplications(TorchDispatchMode):
     """Counts the multiplications of products."""
 
@@ -202,24 +186,8 @@ class Multiplications(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("size", "share"), [(100, 1.0), (256, 0.75), (512, 0.625)])
-def test_halves_are_not_multiplied_twice(size, share):
-    given = matrices(size, 3, stack=2)
+def test_halves_of_factors_are_not_multiplied_twice(size, share):
+    stack = SymmetricStack(2, size, products.LEAF, torch.float32, torch.device("cpu"))
     with Multiplications() as counted:
-        products.symmetric(given, given, given, beta=1)
-    assert counted.count == pytest.approx(2 * size**3 * share)
-
-
-def test_on_an_accelerator_it_is_one_product():
-    meta = torch.empty(2, 512, 512, device="meta")
-    with Multiplications() as counted:
-        products.symmetric(meta, meta, meta, beta=1)
-    assert counted.count == 2 * 512**3
-
-
-def test_roots_of_matrices_in_pieces_are_as_exact(monkeypatch):
-    given = matrices(90, 30, stack=1).double()
-    whole = roots.by_products(given, 0.25, 1e-4).roots
-    monkeypatch.setattr(products, "LEAF", 8)
-    pieces = roots.by_products(given, 0.25, 1e-4).roots
-    assert not torch.equal(whole, pieces)
-    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-9 * whole.abs().max().item())
+        stack.average(torch.ones(2, size, 3), torch.tensor(0.0), 1.0, seed=0)
+    assert counted.count == pytest.approx(2 * size**2 * 3 * share)

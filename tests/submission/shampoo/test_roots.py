@@ -279,6 +279,9 @@ def test_iterations_survive_products_in_tf32(exponent):
     with TensorFloat32():
         found = roots.by_products(matrices, exponent, 1e-5)
     assert (found.residual < 0.05).all()
+    large = log_uniform(256, 1e8, 0, torch.float32)[None]
+    with TensorFloat32():
+        assert (roots.by_products(large, exponent, 1e-5).residual < 0.05).all()
     assert (errors(found, expected(matrices, exponent, 1e-5)) < 2e-3).all()
 
 

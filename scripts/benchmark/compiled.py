@@ -39,7 +39,7 @@ def _shampoo(optax: Any, options: RivalOptions) -> Any:
         refresh_interval=options.interval,
         nesterov=options.nesterov,
         matricize=lambda path, shape: 1,
-        **options.ours,
+        **{"exponent": None, **options.ours},  # as torch's row
     )
 
 

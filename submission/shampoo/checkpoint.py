@@ -92,6 +92,8 @@ def load(
             mark(part)
     for preconditioner in restored:
         preconditioner.restore()
+    for group in stack_groups if state else ():
+        group.counters.compare()
 
 
 def _has_begun(stack: Stack, part: Part) -> bool:

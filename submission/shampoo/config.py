@@ -38,10 +38,43 @@ def check_lr(lr: Any, waits: bool = True) -> None:
 
 # Of torch's AdamW, with the reason why they cannot be True.
 _ADAMW_ARGUMENTS = {
-    "capturable": "the host decides which factors a step refreshes",
     "differentiable": "a step works in place and without gradients",
     "amsgrad": "factors are averages and have no running maximum",
 }
+
+
+# What a captured step cannot have, with the reason.
+_CAPTURABLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "overlap": ((False,), "refresh() is outside of the step already"),
+    "factor_interval": ((1,), "the host decides which gradients count"),
+    "factor_dtype": ((torch.float32,), "rounding takes its seed from the host"),
+    "averaging": ((None,), "averages have counters in new memory at every step"),
+    "decay_mode": (("decoupled", "l2"), "the host keeps the highest lr"),
+}
+
+
+def check_capturable(options: Mapping[str, Any]) -> None:
+    """Checks the options that `capturable=True` goes together with.
+
+    Raises:
+      ValueError: for a value that a captured step cannot have, with the reason.
+    """
+    for name, (allowed, reason) in _CAPTURABLE.items():
+        if options[name] not in allowed:
+            raise ValueError(
+                f"capturable=True needs {name}={' or '.join(map(repr, allowed))}, "
+                f"got {options[name]!r}: {reason}."
+            )
+
+
+def check_captured_lr(lr: Any, device: torch.device) -> None:
+    """Raises ValueError for an lr whose value a captured step would keep for ever."""
+    if not isinstance(lr, Tensor) or lr.device != device:
+        place = f"a tensor on {lr.device}" if isinstance(lr, Tensor) else repr(lr)
+        raise ValueError(
+            f"capturable=True needs an lr that is a tensor on {device}, where its parameters are, "
+            f"got {place}: a captured step would keep its value for ever."
+        )
 
 
 def check_adamw_arguments(arguments: Mapping[str, Any]) -> None:
@@ -81,6 +114,8 @@ class ShampooConfig(StateConfig, ShampooOptions):
         with False. With True a `torch.amp.GradScaler` also leaves it to the step to unscale
         gradients and to skip, for which the host needs not wait; trainers refuse to clip gradients
         then, as with torch's fused AdamW.
+      capturable: whether `step` may be captured in a graph: it then runs the same kernels on the
+        same memory every time, and `Shampoo.refresh` does what the host decides.
 
     Raises:
       ValueError: if a value is out of range; the message names it.
@@ -92,11 +127,15 @@ class ShampooConfig(StateConfig, ShampooOptions):
     lr: float | Tensor = 1e-3
     maximize: bool = False
     fused: bool | None = None
+    capturable: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(isinstance(self.maximize, bool), "maximize", self.maximize, "a boolean")
         check_choice("fused", self.fused, (None, True, False))
+        check(isinstance(self.capturable, bool), "capturable", self.capturable, "a boolean")
+        if self.capturable:
+            check_capturable(vars(self))
 
     def _check_lr(self) -> None:
         check_lr(self.lr)

@@ -36,6 +36,12 @@ def is_queued(device: torch.device) -> bool:
     return _module_of(device.type) is not None
 
 
+def is_capturing(device: torch.device) -> bool:
+    """Whether what is called now is recorded to be replayed, not run."""
+    query = getattr(_module_of(device.type), "is_current_stream_capturing", None)
+    return query is not None and bool(query())
+
+
 def has_addresses(device: torch.device) -> bool:
     """Whether the tensors of a device have addresses, by which they can be told apart."""
     return device.type == "cpu" or is_queued(device)
@@ -78,12 +84,19 @@ def scalar_for(value: float | Tensor, device: torch.device) -> float | Tensor:
     return value.reshape(())
 
 
-def to_device(values: Sequence[Any], device: torch.device) -> Tensor:
+def to_device(
+    values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
     """Numbers as a tensor of a device; the host does not wait for it.
+
+    Args:
+      values: numbers, or rows of numbers.
+      device: where they go.
+      dtype: None for the one of such numbers in torch.
 
     >>> to_device([True, False], torch.device("cpu"))
     tensor([ True, False])
     """
     # From pageable memory a copy would begin after all that is queued, and the host wait for it.
-    host = torch.tensor(values, device="cpu", pin_memory=is_queued(device))
+    host = torch.tensor(values, dtype=dtype, device="cpu", pin_memory=is_queued(device))
     return host.to(device, non_blocking=True)

@@ -8,54 +8,23 @@ from torch import Tensor
 
 from ..plan.options import Grafting
 from .devices import has_fused_adam
-from .step import StepInfo, StepOptions
+from .step import Number, Rates, StepOptions
 
 # First moments, second moments and step counts.
 AdamState = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 class Diagonal:
-    """SGD, AdaGrad, RMSprop or Adam for N blocks [m, n].
+    """SGD, AdaGrad, RMSprop or Adam for blocks, whatever the shape of their tensors.
 
     Attributes:
       kind: which of them.
       second: v, the sum or average of squared gradients, [N, m, n]; None for SGD.
     """
 
-    def __init__(self, kind: Grafting, shape: tuple[int, ...], **placement: object) -> None:
+    def __init__(self, kind: Grafting, second: Tensor | None) -> None:
         self.kind = kind
-        self.second: Tensor | None = None
-        if kind != "sgd":
-            self.second = torch.zeros(shape, **placement)  # type: ignore[call-overload]
-
-    def update(self, grad: Tensor, info: StepInfo, beta: float) -> None:
-        """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; grad is zero where v must stay."""
-        if self.second is None:
-            return
-        if self.kind == "adagrad":
-            self.second.addcmul_(grad, grad)
-        else:
-            self.second.mul_(info.decays[1]).addcmul_(grad, grad, value=1 - beta)
-
-    def direction(self, average: Tensor, info: StepInfo, eps: float) -> Tensor:
-        """The method's step for a learning rate of 1, in a new tensor.
-
-        SGD: M / c1; AdaGrad (Duchi et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) +
-        eps); Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1): (M / c1) / (sqrt(v / c2) +
-        eps).
-
-        Args:
-          average: M, the first moment or its look-ahead, [N, m, n].
-          info: the step.
-          eps: keeps the quotient finite.
-        """
-        correction = info.corrections[0]
-        if self.second is None:
-            return average / correction
-        root = self.second.sqrt()
-        scale = info.adam_scale if self.kind == "adam" else correction
-        root.mul_(scale).add_(correction * eps)
-        return torch.div(average, root, out=root)
+        self.second = second
 
     def is_fusable(self, options: StepOptions) -> bool:
         """Whether torch's fused AdamW takes the same step.
@@ -63,23 +32,104 @@ class Diagonal:
         It knows Adam without look-ahead or momentum, with decoupled decay.
         """
         return (
+            self.has_fused_direction(options)
+            and options.momentum == 0
+            and options.l2 == 0
+            and not isinstance(options.decay, Tensor)
+        )
+
+    def has_fused_direction(self, options: StepOptions) -> bool:
+        """Whether torch's fused Adam has the method's direction, see `fused_direction`."""
+        return (
             self.kind == "adam"
             and options.fused is not False
             and self.second is not None
             and has_fused_adam(self.second.device.type)
             and not options.nesterov
-            and options.momentum == 0
             and options.betas[0] > 0
-            and options.l2 == 0
-            and not isinstance(options.decay, Tensor)
         )
+
+
+def update_second(kind: Grafting, second: Tensor, grad: Tensor, rates: Rates, beta: float) -> None:
+    """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; grad is zero where v must stay."""
+    if kind == "adagrad":
+        second.addcmul_(grad, grad)
+    else:
+        second.mul_(rates.decays[1]).addcmul_(grad, grad, value=1 - beta)
+
+
+def direction(
+    kind: Grafting, second: Tensor | None, average: Tensor, rates: Rates, eps: float
+) -> tuple[Tensor, Number]:
+    """The method's step for a learning rate of 1, as a tensor and what it is to be multiplied with.
+
+    SGD: M / c1; AdaGrad (Duchi et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) + eps);
+    Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1): (M / c1) / (sqrt(v / c2) + eps), that is,
+    M / (sqrt(v) + eps sqrt(c2)) times sqrt(c2) / c1.
+
+    Args:
+      kind: which of them.
+      second: v; None for SGD.
+      average: M, the first moment or its look-ahead, in the shape of v.
+      rates: of the step.
+      eps: keeps the quotient finite.
+
+    Returns:
+      a new tensor, for SGD M itself; and the factor, which broadcasts to it.
+    """
+    c1, c2 = rates.corrections
+    if second is None:
+        return average, 1 / c1
+    scale: Number = c2**0.5 if kind == "adam" else 1.0
+    root = second.sqrt().add_(scale * eps)
+    return torch.div(average, root, out=root), scale / c1
+
+
+def fused_direction(
+    grad: Tensor,
+    first: Tensor,
+    second: Tensor,
+    steps: Tensor,
+    found_inf: Tensor | None,
+    options: StepOptions,
+) -> Tensor:
+    """Adam's direction as a new tensor, after both moments have taken the gradient.
+
+    By torch's fused Adam, which moves a weight of zero at a learning rate of -1: one pass over
+    memory instead of seven.
+
+    Args:
+      grad, first, second: of one shape.
+      steps: a scalar, that counts this step already.
+      found_inf: 1 where nothing must change, None where the host knows that it may.
+      options: of the step.
+    """
+    moved = torch.zeros_like(grad)
+    torch._fused_adam_(
+        [moved],
+        [grad],
+        [first],
+        [second],
+        [],
+        [steps.float()],
+        lr=-1.0,
+        beta1=options.betas[0],
+        beta2=options.betas[1],
+        weight_decay=0.0,
+        eps=options.eps,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=None,
+        found_inf=found_inf,
+    )
+    return moved
 
 
 def fused_adam(
     weights: list[Tensor],
     grads: list[Tensor],
     state: AdamState,
-    finite: Tensor,
+    found_inf: Tensor | None,
     options: StepOptions,
 ) -> None:
     """Steps contiguous weights by their gradients in place, by torch's fused AdamW.
@@ -88,7 +138,7 @@ def fused_adam(
       weights, grads: of equal shapes, and of the dtype of the state.
       state: first moments and second moments of the same shapes, and step counts, scalars that
         count this step already.
-      finite: a boolean scalar; where False nothing changes.
+      found_inf: 1 where nothing must change, None where the host knows that it may.
       options: of the step.
     """
     first, second, steps = state
@@ -108,7 +158,7 @@ def fused_adam(
         amsgrad=False,
         maximize=options.maximize,
         grad_scale=None,
-        found_inf=(~finite).float(),
+        found_inf=found_inf,
     )
 
 
@@ -117,44 +167,28 @@ def is_fusable(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
     return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
 
 
-def bias_correction(beta: float, steps: Tensor, out: Tensor | None = None) -> Tensor:
-    """1 - beta**steps, accurate for beta near 1; steps of 0 count as 1.
-
-    (Kingma & Ba 2015, arXiv:1412.6980, section 3.)
-
-    Args:
-      beta: EMA weight in [0, 1).
-      steps: number of averaged gradients, float, any shape.
-      out: takes the result; None for a new tensor.
-    """
-    if beta == 0.0:
-        return torch.ones_like(steps) if out is None else out.fill_(1.0)
-    return torch.neg(torch.expm1(steps.clamp_min(1) * math.log(beta)), out=out)
-
-
 def look_ahead(average: Tensor, grad: Tensor, beta: float) -> Tensor:
     """beta m + (1-beta) g, NAdam's first moment (Dozat 2016) without a momentum schedule."""
     return torch.lerp(grad, average, beta)
 
 
-def block_norms(blocks: Tensor) -> Tensor:
-    """The Frobenius norm of each block [N, m, n], as [N, 1, 1]."""
-    return torch.linalg.matrix_norm(blocks, keepdim=True)
-
-
-def grafting_ratio(direction: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors that give a direction another's norm, and whether they are usable.
+def grafting_factors(
+    directions: Tensor, magnitudes: Tensor, otherwise: Number
+) -> tuple[Tensor, Tensor]:
+    """Factors that give directions other norms, and where these factors can be used.
 
     (Agarwal et al. 2020, arXiv:2002.11803; per block as in Anil et al. 2020, arXiv:2002.09018.)
-    Not usable where the direction is zero, or too small or too large for its norm to be accurate:
-    the diagonal method's own step must be taken there.
+    Not where a direction is zero, or too small or too large for its norm to be accurate: the
+    diagonal method's own step must be taken there.
 
     Args:
-      direction, magnitude: norms, of one shape.
+      directions, magnitudes: norms, of one shape.
+      otherwise: the factor where they cannot.
 
     Returns:
-      the ratios, and booleans.
+      the factors, and booleans.
     """
-    smallest = math.sqrt(torch.finfo(direction.dtype).tiny) * 10
-    usable = (direction > smallest) & (direction < math.inf)
-    return magnitude / direction.clamp_min(smallest), usable
+    limits = torch.finfo(directions.dtype)
+    sound = directions.clamp(math.sqrt(limits.tiny) * 10, limits.max)
+    usable = sound == directions
+    return torch.where(usable, magnitudes / sound, otherwise), usable

@@ -17,7 +17,7 @@ from .config import DistributedConfig
 from .devices import has_addresses
 from .placement import Placement
 from .stack import Stack, as_matrix, matrix_view, stack_view
-from .step import StepOptions
+from .step import Number, StepOptions
 
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
@@ -127,16 +127,21 @@ class Distributor(abc.ABC):
         for stack in stacks:
             if not all(stack.is_active):
                 stack.buffer.zero_()
-        targets = [view for stack in stacks for view in stack.active_views]
-        if not targets:
+        views = [view for stack in stacks for view in stack.active_views]
+        if not views:
             return
-        sources = [_region(part, grads[part.index]) for stack in stacks for part in stack.active]
+        targets, sources, places = [], [], iter(views)
+        for stack in stacks:
+            for part, target in stack.destinations(grads):
+                grad, view = grads[part.index], next(places)
+                targets.append(view if target is None else target)
+                sources.append(_region(part, grad) if target is None else grad)
         torch._foreach_copy_(targets, sources)
         if l2 != 0:
-            add_weights(targets, _regions(stacks, weights), l2)
+            add_weights(views, _regions(stacks, weights), l2)
 
     def send_update(  # noqa: B027 - most send nothing
-        self, number: int, stack: Stack, weights: Weights, decay: Tensor | None
+        self, number: int, stack: Stack, weights: Weights, decay: Number | None
     ) -> None:
         """Starts to send the update in a stack's buffer.
 
@@ -152,7 +157,7 @@ class Distributor(abc.ABC):
         stacks: Sequence[Stack],
         present: Collection[int],
         weights: Weights,
-        decay: Tensor | None,
+        decay: Number | None,
     ) -> None:
         """Shrinks the weights by the fraction `decay`, and subtracts the updates.
 
@@ -160,7 +165,7 @@ class Distributor(abc.ABC):
           stacks: as for `scatter_gradients`.
           present: the parameters that have a gradient here.
           weights: of all parameters, moved in place.
-          decay: a scalar on the device; None for no decay.
+          decay: a number, or a scalar on the device; None for no decay.
         """
 
 
@@ -172,7 +177,7 @@ class Local(Distributor):
         stacks: Sequence[Stack],
         present: Collection[int],
         weights: Weights,
-        decay: Tensor | None,
+        decay: Number | None,
     ) -> None:
         """See `Distributor.apply_updates`."""
         del present
@@ -180,25 +185,24 @@ class Local(Distributor):
         apply_(_regions(stacks, weights), sources, decay)
 
 
-def decay_fraction(finite: Tensor, options: StepOptions, dtype: torch.dtype) -> Tensor | None:
+def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
     """The fraction by which a step shrinks weights, 0 where it is skipped; None for no decay.
 
     Args:
-      finite: a boolean scalar, whether the step is taken.
+      taken: 1 if the step is taken, 0 if not; a number or a scalar.
       options: of the step.
-      dtype: of the result.
     """
     if not isinstance(options.decay, Tensor) and options.decay == 0:
         return None
-    return finite.to(dtype) * (options.lr * options.decay)
+    return taken * (options.lr * options.decay)
 
 
-def apply_(targets: list[Tensor], updates: list[Tensor], decay: Tensor | None) -> None:
-    """Shrinks `targets` by the fraction `decay`, a scalar, and subtracts `updates`."""
+def apply_(targets: list[Tensor], updates: list[Tensor], decay: Number | None) -> None:
+    """Shrinks `targets` by the fraction `decay`, and subtracts `updates`."""
     if not targets:
         return
     if decay is not None:
-        if targets[0].dtype == decay.dtype:
+        if targets[0].dtype == updates[0].dtype:
             torch._foreach_mul_(targets, 1 - decay)
         else:
             # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
@@ -212,10 +216,10 @@ def add_weights(targets: list[Tensor], weights: Sequence[Tensor], l2: float) -> 
     torch._foreach_add_(targets, exact, alpha=l2)
 
 
-def _add_decay(updates: list[Tensor], weights: Sequence[Tensor], decay: Tensor) -> None:
+def _add_decay(updates: list[Tensor], weights: Sequence[Tensor], decay: Number) -> None:
     """Adds to updates the fraction of the weights that they lose."""
     if updates:
-        exact = [weight.to(decay.dtype) for weight in weights]
+        exact = [weight.to(updates[0].dtype) for weight in weights]
         torch._foreach_add_(updates, torch._foreach_mul(exact, decay))
 
 
@@ -267,8 +271,10 @@ class Replicated(Distributor):
         sent = parameter_dtype if self._sends_weights else sent_dtype(config, dtype)
         share = max(sum(spec.elements for spec in owned) for owned in specs)
         self._flat = torch.zeros(share, dtype=dtype, device=device)
-        for stack, buffer in zip(stacks, _split(self._flat, specs[placement.owner]), strict=True):
-            stack.buffer = buffer
+        start = 0
+        for memory in dict.fromkeys(stack.memory for stack in stacks):
+            memory.put("buffer", self._flat.narrow(0, start, memory.elements))
+            start += memory.elements
         self._outgoing = self._flat
         if self._sends_weights or sent != dtype:
             self._outgoing = torch.zeros(share, dtype=sent, device=device)
@@ -287,7 +293,7 @@ class Replicated(Distributor):
         self.bytes_per_step = share * sent.itemsize * (len(specs) - 1)
 
     def send_update(
-        self, number: int, stack: Stack, weights: Weights, decay: Tensor | None
+        self, number: int, stack: Stack, weights: Weights, decay: Number | None
     ) -> None:
         """See `Distributor.send_update`."""
         if decay is not None:
@@ -306,7 +312,7 @@ class Replicated(Distributor):
         stacks: Sequence[Stack],
         present: Collection[int],
         weights: Weights,
-        decay: Tensor | None,
+        decay: Number | None,
     ) -> None:
         """See `Distributor.apply_updates`."""
         del stacks, present, decay

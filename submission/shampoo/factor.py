@@ -6,14 +6,15 @@ they are, and an average of outer products is spared the work that symmetry make
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .devices import is_queued, stream_module, to_device
-from .products import LEAF, add_symmetric, pieces
-from .step import StepInfo, StepOptions
+from .products import LEAF, pieces
+from .step import Number
 
 Blocks = slice | Tensor
 
@@ -120,38 +121,6 @@ class KroneckerFactor:
         self.record(blocks, torch.zeros_like(live), live, *measures)
 
 
-class FactorAverage:
-    """How the factors of a stack average one gradient.
-
-    Attributes:
-      decay: EMA weight of the old factors, 1 for blocks that average none; broadcasts to [N, 1, 1].
-      weight: the gradient's.
-      seed: of stochastic rounding: the group's step.
-    """
-
-    def __init__(self, decay: Tensor, weight: float, seed: int, only: Tensor | None) -> None:
-        self.decay, self.weight, self.seed = decay, weight, seed
-        self._only = only
-
-    @classmethod
-    def of(cls, info: StepInfo, options: StepOptions) -> "FactorAverage | None":
-        """None at a step whose gradient is skipped; a block's first gradient always counts."""
-        interval, step = options.factor_interval, options.refresh_step
-        scheduled = step % interval == 0
-        if not scheduled and info.fresh is None:
-            return None
-        beta = options.betas[1] ** interval
-        if scheduled and interval == 1:
-            return cls(info.decays[1], 1 - beta, step, None)
-        live = info.live if scheduled or info.fresh is None else info.live & info.fresh
-        decay = 1 - (1 - beta) * live.to(info.corrections[1].dtype)
-        return cls(decay, 1 - beta, step, None if scheduled else live)
-
-    def observed(self, grad: Tensor) -> Tensor:
-        """The gradient, zero for blocks that average none."""
-        return grad if self._only is None else grad * self._only
-
-
 class Basis(NamedTuple):
     """The eigenbases of the factors of one side.
 
@@ -248,6 +217,12 @@ class SymmetricStack:
         self._shapes = [(r.stop - r.start, c.stop - c.start) for r, c in self._ranges]
         self._sizes = [height * width for height, width in self._shapes]
         self.storage = torch.zeros(blocks, sum(self._sizes), dtype=dtype, device=device)
+        self._stored = self._views(self.storage)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of a matrix is stored, [N, d, d] in one piece."""
+        return len(self._ranges) == 1
 
     def _views(self, storage: Tensor) -> list[tuple[slice, slice, Tensor]]:
         parts = storage.split(self._sizes, dim=1)
@@ -278,52 +253,95 @@ class SymmetricStack:
         old = self.storage[blocks]
         self.storage[blocks] = torch.where(where[:, None], packed.to(old.dtype), old)
 
-    def average(self, vectors: Tensor, decay: Tensor, weight: float, seed: int) -> None:
+    def pairs(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each piece the rows of X [N, d, k] whose products with others, transposed, it has."""
+        if self.is_whole:
+            return [(vectors, vectors.mT)]
+        return [(vectors[:, rows], vectors[:, columns].mT) for rows, columns in self._ranges]
+
+    def average(
+        self,
+        pairs: Sequence[tuple[Tensor, Tensor]],
+        decay: Number | None,
+        weight: float,
+        seed: int,
+    ) -> None:
         """A <- decay A + weight X X^T, in place.
 
         Args:
-          vectors: X, [N, d, k].
-          decay: [N, 1, 1] or a scalar.
+          pairs: of X, see `pairs`.
+          decay: a number, a scalar, or [N, 1, 1]; None if it has been applied.
           weight: the same for all matrices.
           seed: of the stochastic rounding to a shorter storage.
         """
-        short = self.storage.dtype != vectors.dtype
-        exact = self.storage.to(vectors.dtype) if short else self.storage
-        exact.mul_(decay.flatten(1) if decay.dim() else decay)
-        add_symmetric(self._views(exact), vectors, vectors.mT, alpha=weight)
+        short = self.storage.dtype != pairs[0][0].dtype
+        exact, views = self.storage, self._stored
+        if short:
+            exact = self.storage.to(pairs[0][0].dtype)
+            views = self._views(exact)
+        if isinstance(decay, Tensor):
+            exact.mul_(decay.flatten(1) if decay.dim() else decay)
+        beta = decay if isinstance(decay, float) else 1.0
+        for (_, _, part), (left, right) in zip(views, pairs, strict=True):
+            part.baddbmm_(left, right, beta=beta, alpha=weight)
         if short:
             self.storage.copy_(_rounded_to_bfloat16(exact, seed))
 
-    def times(self, matrices: Tensor) -> Tensor:
-        """A X for X [N, d, k], computed in the storage's dtype."""
-        if len(self._ranges) == 1:
-            full = self.storage.view(-1, self.dimension, self.dimension)
-            return (full @ matrices.to(full.dtype)).to(matrices.dtype)
-        right = matrices.to(self.storage.dtype)
-        product = torch.empty_like(right)
-        for rows, columns, part in self._views(self.storage):
+    def times(self, matrices: Tensor, out: Tensor | None = None) -> Tensor:
+        """A X for X [N, d, k], computed in the storage's dtype.
+
+        Args:
+          matrices: X.
+          out: takes the result, and shares no memory with X; None for a new tensor.
+        """
+        right, product = matrices.to(self.storage.dtype), self._room(matrices, out)
+        if self.is_whole:
+            torch.bmm(self._stored[0][2], right, out=product)
+            return _into(product, matrices.dtype, out)
+        inputs, outputs = self._cut(right, 1), self._cut(product, 1)
+        for rows, columns, part in self._stored:
             if rows == columns:
                 # The diagonal comes first, so that it writes all rows for the others to add to.
-                product[:, rows].baddbmm_(part, right[:, rows], beta=0)
+                outputs[rows.start, rows.stop].baddbmm_(part, inputs[rows.start, rows.stop], beta=0)
             else:
-                product[:, rows].baddbmm_(part, right[:, columns])
-                product[:, columns].baddbmm_(part.mT, right[:, rows])
-        return product.to(matrices.dtype)
+                above, below = (columns.start, columns.stop), (rows.start, rows.stop)
+                outputs[below].baddbmm_(part, inputs[above])
+                outputs[above].baddbmm_(part.mT, inputs[below])
+        return _into(product, matrices.dtype, out)
 
-    def times_from_right(self, matrices: Tensor) -> Tensor:
-        """X A for X [N, k, d], computed in the storage's dtype."""
-        if len(self._ranges) == 1:
-            full = self.storage.view(-1, self.dimension, self.dimension)
-            return (matrices.to(full.dtype) @ full).to(matrices.dtype)
-        left = matrices.to(self.storage.dtype)
-        product = torch.empty_like(left)
-        for rows, columns, part in self._views(self.storage):
+    def times_from_right(self, matrices: Tensor, out: Tensor | None = None) -> Tensor:
+        """X A for X [N, k, d], computed in the storage's dtype; arguments as for `times`."""
+        left, product = matrices.to(self.storage.dtype), self._room(matrices, out)
+        if self.is_whole:
+            torch.bmm(left, self._stored[0][2], out=product)
+            return _into(product, matrices.dtype, out)
+        inputs, outputs = self._cut(left, 2), self._cut(product, 2)
+        for rows, columns, part in self._stored:
             if rows == columns:
-                product[:, :, rows].baddbmm_(left[:, :, rows], part, beta=0)
+                outputs[rows.start, rows.stop].baddbmm_(inputs[rows.start, rows.stop], part, beta=0)
             else:
-                product[:, :, columns].baddbmm_(left[:, :, rows], part)
-                product[:, :, rows].baddbmm_(left[:, :, columns], part.mT)
-        return product.to(matrices.dtype)
+                above, below = (columns.start, columns.stop), (rows.start, rows.stop)
+                outputs[above].baddbmm_(inputs[below], part)
+                outputs[below].baddbmm_(inputs[above], part.mT)
+        return _into(product, matrices.dtype, out)
+
+    def _cut(self, tensor: Tensor, dimension: int) -> dict[tuple[int, int], Tensor]:
+        """Views of the rows or columns that the pieces have, by where these begin and end."""
+        ends = {(cut.start, cut.stop) for pair in self._ranges for cut in pair}
+        return {(a, b): tensor.narrow(dimension, a, b - a) for a, b in ends}
+
+    def _room(self, matrices: Tensor, out: Tensor | None) -> Tensor:
+        """What a product is written to: `out`, if it has the storage's dtype."""
+        if out is not None and out.dtype == self.storage.dtype:
+            return out
+        return torch.empty(matrices.shape, dtype=self.storage.dtype, device=matrices.device)
+
+
+def _into(product: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    """A product in a dtype, in `out` unless that is None."""
+    if out is None or out is product:
+        return product.to(dtype)
+    return out.copy_(product)
 
 
 def _rounded_to_bfloat16(exact: Tensor, seed: int) -> Tensor:

@@ -70,7 +70,7 @@ class GroupStacks:
         for (device, dtype, placement), members in kinds.items():
             plans = [(index, self.plans[index]) for index in members]
             parts = ownership.assign(plans, placement.owners, refresh_interval)
-            specs = [stack_specs(share) for share in parts]
+            specs = [_in_order(stack_specs(share)) for share in parts]
             group = StackGroup(
                 specs[placement.owner],
                 members,
@@ -116,6 +116,11 @@ class GroupStacks:
     def is_divided(self) -> bool:
         """Whether other ranks own some of the blocks."""
         return any(stacks.placement.owners > 1 for stacks in self.stack_groups)
+
+
+def _in_order(specs: Sequence[StackSpec]) -> list[StackSpec]:
+    """The same stacks, those with preconditioners first: they are adjacent in memory."""
+    return sorted(specs, key=lambda spec: not any(spec.sides))
 
 
 def layout_of(parameter: Tensor, placements: Placements) -> Layout:

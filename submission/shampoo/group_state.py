@@ -16,6 +16,7 @@ from .config import (
     OPTIONS,
     ShampooConfig,
     StateConfig,
+    check_captured_lr,
     check_lr,
     parameter_names,
     state_dtype,
@@ -218,24 +219,51 @@ class GroupState:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
         assert self.stacks is not None
         self._options = step_options(self._group, self._exponent)
-        self._group["refresh_step"] += 1
+        if not self._options.capturable:
+            self._group["refresh_step"] += 1
+        elif self.process_groups:
+            raise ValueError("capturable=True has not been shown to be right on several ranks.")
         weights, options = self.stacks.weights, self._options
         return [stacks.gather(self._grads, weights, options) for stacks in self.stacks.stack_groups]
 
-    def apply(self, finite: Tensor) -> None:
-        """Moves the weights where `finite` says so, a boolean scalar."""
+    @property
+    def is_on_host(self) -> bool:
+        """Whether the host reads values of all stacks without waiting for a device."""
+        return self.stacks is None or all(
+            group.device.type == "cpu" for group in self.stacks.stack_groups
+        )
+
+    def refresh(self, group: dict[str, Any]) -> None:
+        """Counts a step with `capturable`, and refreshes what is due after it."""
+        options = step_options(group, self._exponent)
+        group["refresh_step"] += 1
+        for stacks in self.stacks.stack_groups if self.stacks else ():
+            stacks.refresh(options)
+
+    def end(self) -> None:
+        """Ends a step, taken or not."""
+        assert self.stacks is not None
+        self.stacks.weights.drop_temporary()
+        self._shards, self._moved, self._grads, self._gathered = [], [], {}, {}
+
+    def apply(self, finite: Tensor, is_known: bool = False) -> None:
+        """Moves the weights.
+
+        Args:
+          finite: a boolean scalar; where False nothing changes.
+          is_known: whether the host knows that it is True, and may read what it needs.
+        """
         assert self.stacks is not None
         weights, options = self.stacks.weights, self._options
         for stacks in self.stacks.stack_groups:
-            stacks.step(finite.to(stacks.device), weights, options)
+            stacks.step(finite.to(stacks.device), weights, options, is_known)
         for original, moved_copy in weights.copied.values():
             original.copy_(moved_copy.view(original.shape))
         for index, shard in self._gathered.items():
             self._apply_gathered(index, shard, finite)
         if self.averager is not None:
             self.averager.finish(self._shards, self._moved, finite, self._group)
-        weights.drop_temporary()
-        self._shards, self._moved, self._grads, self._gathered = [], [], {}, {}
+        self.end()
 
     def _apply_gathered(self, index: int, shard: Tensor, finite: Tensor) -> None:
         """Moves this rank's shard of a parameter by its part of the full update."""
@@ -243,7 +271,7 @@ class GroupState:
         parameter, update = self._group["params"][index], self.stacks.weights.matrices[index]
         exact = shard.to(update.dtype)
         moved = exact + part_of(update.view(parameter.shape), parameter)
-        decay = decay_fraction(finite, self._options, update.dtype)
+        decay = decay_fraction(finite.to(update.dtype), self._options)
         if index in self._grads and decay is not None:
             moved -= exact * decay
         shard.copy_(moved)
@@ -304,7 +332,10 @@ def step_options(group: dict[str, Any], exponent: float | None) -> StepOptions:
     Args:
       exponent: `ShampooConfig.inverse_power`.
     """
-    lr = scalar_for(group["lr"], group["params"][0].device)
+    device = group["params"][0].device
+    if group["capturable"]:
+        check_captured_lr(group["lr"], device)
+    lr = scalar_for(group["lr"], device)
     strength, mode = group["weight_decay"], group["decay_mode"]
     decay: float | Tensor
     l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
-from .factor import Blocks, FactorAverage
+from .factor import Blocks
+from .factor_average import FactorAverage
 from .preconditioners import Eigenbasis
-from .step import StepInfo, StepOptions
+from .step import Number, StepInfo, StepOptions
 
 
 class KLShampoo(Eigenbasis):
@@ -43,8 +44,8 @@ class KLShampoo(Eigenbasis):
         self._shape = spec.height, spec.width
         self._rotated: Tensor | None = None
 
-    def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
-        """Averages eigenvalues, and factors where they are due."""
+    def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
+        """Averages eigenvalues, and factors where they are due; see `Preconditioner`."""
         left, right = self.bases
         rotated_left = grad if left is None else left.rotate(grad, 0)
         rotated_right = grad if right is None else right.rotate(grad, 1)
@@ -69,17 +70,17 @@ class KLShampoo(Eigenbasis):
             by_column, by_row = (torch.where(sound, by, 0).sqrt() for by in (by_column, by_row))
             vectors = rotated_right * by_column.mT, (rotated_left * by_row).mT
             for side, factor in self.present:
-                observed = average.observed(vectors[side])
-                factor.matrix.average(observed, average.decay, average.weight, average.seed)
+                pairs = factor.matrix.pairs(average.observed(vectors[side]))
+                factor.matrix.average(pairs, average.decay, average.weight, average.seed)
         self._rotated = rotated
+        return True
 
     def _count(self, scale: Tensor, info: StepInfo) -> Tensor:
         """Counts this gradient unless all have been zero; its share of the averages, [N, 1, 1]."""
-        decay = info.decays[1]
-        prior = (1 - decay) * (scale > 0)
-        weight = torch.where(self.weight > 0, self.weight, prior)
-        self.weight.copy_(decay * weight + (1 - decay) * (weight > 0))
-        return (1 - decay) / self.weight.clamp_min(torch.finfo(scale.dtype).tiny)
+        decay, share = info.rates.decays[1], info.rates.shares[1]
+        weight = torch.where(self.weight > 0, self.weight, _weight(scale, share))
+        self.weight.copy_(decay * weight + _weight(weight, share))
+        return share / self.weight.clamp_min(torch.finfo(scale.dtype).tiny)
 
     def _eigenvalues(self, scale: Tensor) -> list[Tensor]:
         """Eigenvalues [N, d, 1] of both sides; the prior's where there is none yet."""
@@ -126,7 +127,7 @@ class KLShampoo(Eigenbasis):
         for side, eigenvalues in self._tracked():
             new = torch.where(sound, values[side], prior).squeeze(-1)
             eigenvalues.copy_(torch.where(live, new, eigenvalues))
-        self.weight.copy_(torch.where(sound, self.weight, (1 - info.decays[1]) * (scale > 0)))
+        self.weight.copy_(torch.where(sound, self.weight, _weight(scale, info.rates.shares[1])))
         return sound
 
     def to_basis(self, grad: Tensor) -> Tensor:
@@ -166,7 +167,9 @@ class KLShampoo(Eigenbasis):
         values = values * (mean / values.mean(-1, keepdim=True))
         eigenvalues[blocks] = torch.where(where[:, None], values, previous)
 
-    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+    def direction(
+        self, average: Tensor, info: StepInfo, options: StepOptions, out: Tensor
+    ) -> Tensor:
         """S for the first moments M in the basis, [N, m, n]; zero before any statistics."""
         del info
         for side, eigenvalues in self._tracked():
@@ -174,7 +177,7 @@ class KLShampoo(Eigenbasis):
             power = _damped(values, options.damping).pow(-self.exponent(options))
             power = power * (values.amax(-2, keepdim=True) > 0)
             average = average * (power if side == 0 else power.mT)
-        return self.from_basis(average)
+        return out.copy_(self.from_basis(average))
 
 
 class _Refreshed(NamedTuple):
@@ -189,6 +192,11 @@ class _Refreshed(NamedTuple):
     found: Any
     new: Tensor
     old: Tensor
+
+
+def _weight(values: Tensor, share: Number) -> Tensor:
+    """What a gradient counts: its share where `values` are above zero, else nothing."""
+    return (values > 0).to(values.dtype) * share
 
 
 def _shape(values: Tensor, prior: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step:
 
 1. gradients G enter stacks of equal blocks (`Distributor.scatter_gradients`);
-2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`Stack.update_factors`);
+2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`average_factors`);
 3. the L^(-1/p) and R^(-1/p), or eigenbases, that are due (`Refresher.refresh`);
-4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p) (`Stack.compute_direction`);
-5. ||D|| / ||S|| S with the diagonal method's D, momentum, lr (`Stack.graft_and_scale`);
+4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p) (`Segment.compute_directions`);
+5. ||D|| / ||S|| S with the diagonal method's D, momentum, lr (`Segment.finish`);
 6. W <- (1 - lr decay) W - update (`Distributor.apply_updates`).
 """
 
@@ -21,7 +21,7 @@ from torch.optim.optimizer import ParamsT
 
 from ..plan.blocking import plan_parameter
 from ..plan.options import Grafting, Method
-from . import agreement, checkpoint, description, loading
+from . import agreement, checkpoint, description, loading, whole_step
 from .config import (
     BEFORE_STACKS,
     DTYPES,
@@ -29,11 +29,12 @@ from .config import (
     DistributedConfig,
     ShampooConfig,
     check_adamw_arguments,
+    check_captured_lr,
     dtype_name,
 )
 from .diagnostics import Diagnostics, diagnostics
 from .execution import in_full_precision
-from .group_state import GroupState, complete, unscale
+from .group_state import GroupState, complete
 from .placement import Placements, check_unflattened, local
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
@@ -62,7 +63,8 @@ class Shampoo(torch.optim.Optimizer):
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
       method, block_size and all others: see `ShampooConfig`.
       foreach: without effect, blocks of one shape always advance together.
-      capturable, differentiable, amsgrad: as in `torch.optim.AdamW`; True has no meaning here.
+      capturable: whether a graph may capture `step`; see `refresh`. The lr must be a tensor.
+      differentiable, amsgrad: as in `torch.optim.AdamW`; True has no meaning here.
       distributed: how work and state are divided among ranks. "auto" divides them among all ranks
         wherever there is a process group, and follows the mesh of parameters that are DTensors;
         then every rank must call `step`. None keeps all on every rank.
@@ -122,7 +124,7 @@ class Shampoo(torch.optim.Optimizer):
         maximize: bool = ShampooConfig.maximize,
         fused: bool | None = ShampooConfig.fused,
         foreach: bool | None = None,
-        capturable: bool = False,
+        capturable: bool = ShampooConfig.capturable,
         differentiable: bool = False,
         amsgrad: bool = False,
         distributed: DistributedConfig | Literal["auto"] | None = "auto",
@@ -159,6 +161,8 @@ class Shampoo(torch.optim.Optimizer):
         try:
             check_adamw_arguments(group)
             config = ShampooConfig(**{name: group[name] for name in OPTIONS})
+            if config.capturable and group["params"]:
+                check_captured_lr(group["lr"], group["params"][0].device)
             for parameter in group["params"]:
                 check_unflattened(parameter)
                 plan_parameter(parameter.shape, config)
@@ -197,32 +201,25 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._step()
+        whole_step.refresh_after(self.param_groups, self.refresh)
         return loss
+
+    @torch._disable_dynamo
+    @in_full_precision
+    def refresh(self) -> None:
+        """Counts a step and refreshes what is due: with `capturable`, after every replay.
+
+        `step` does it by itself but in a graph. Roots and bases are those of the last step's
+        factors, and used from the next step on.
+        """
+        whole_step.refresh(self.param_groups, self._group_states())
 
     @in_full_precision
     def _step(self) -> None:
         self._consolidated = None
-        active, states = [], self._group_states()
-        for group, state in zip(self.param_groups, states, strict=True):
-            state.check_training()
-            indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
-            stacked = state.stacked_indices(group["params"], indices, self._placements)
-            if stacked:
-                self._states.ensure_stacks(group, state, stacked, self.state)
-                active.append((group, state, indices))
-        agreement.verify(self.param_groups, states, self._placements.config)
-        scale = getattr(self, "grad_scale", None)
-        if scale is not None:
-            unscale([p for group in self.param_groups for p in group["params"]], scale)
-        for group, state, indices in active:
-            state.begin(group, indices)
-        if active:
-            flags = [flag for _, state, _ in active for flag in state.gather()]
-            together = [one for _, state, _ in active for one in state.process_groups]
-            found_inf = getattr(self, "found_inf", None)
-            finite = self._skipped.all_finite(flags, found_inf, together)
-            for _, state, _ in active:
-                state.apply(finite)
+        scaler = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        stepped = self.param_groups, self._states, self.state, self._placements
+        whole_step.take(*stepped, self._skipped, *scaler)
 
     def _group_states(self) -> Sequence[GroupState]:
         return self._states.of(self.param_groups, self.state)

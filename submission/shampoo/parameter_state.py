@@ -9,10 +9,11 @@ from torch import Tensor
 from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averager import Averager
 from .config import StateConfig, check_saved
+from .counters import Counters
 from .placement import local
 from .preconditioners import SIDES
 from .stack import Stack, matrix_view, stack_view
-from .stack_group import Counters, StackGroup
+from .stack_group import StackGroup
 
 # Held once per element of the parameter; everything else but `step` is held once per block.
 _ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")
@@ -187,6 +188,8 @@ class ParameterState:
         ]
         for rows, part in stored:
             load_rows(key, rows, part, self._parameter, value)
+        for stack, _ in self._parts if key == "step" else ():
+            stack.steps_changed()
         if not stored:
             self.foreign[key] = value
 

@@ -18,7 +18,6 @@ from .factor import (
     AsyncFlags,
     Basis,
     Blocks,
-    FactorAverage,
     KroneckerFactor,
     SymmetricStack,
 )
@@ -33,7 +32,7 @@ SIDES = ("left", "right")
 class Preconditioner(abc.ABC):
     """The preconditioner of N blocks [m, n], with one Kronecker factor or two.
 
-    A step calls `update_factors`, refreshes what is due, then `to_basis`, `update_moments` and
+    A step calls `average_factors`, refreshes what is due, then `to_basis`, `update_moments` and
     `direction`. First moments live in the coordinates of `to_basis`.
 
     Args:
@@ -67,6 +66,7 @@ class Preconditioner(abc.ABC):
         self.present = [
             (side, factor) for side, factor in enumerate(self.factors) if factor is not None
         ]
+        self._pairs: tuple[Tensor, list[list[tuple[Tensor, Tensor]]]] | None = None
 
     def factor(self, side: int) -> KroneckerFactor:
         """The factor of a side that has one."""
@@ -83,21 +83,28 @@ class Preconditioner(abc.ABC):
         for _, factor in self.present:
             factor.look()
 
-    def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
-        """Averages the outer products of G [N, m, n] into the factors where they are due.
+    def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
+        """Averages what is to be averaged of G [N, m, n] in another way than by `average_factors`.
 
-        L <- decay L + weight G G^T and R <- decay R + weight G^T G
-        (Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with an EMA instead of a sum).
+        Returns:
+          whether it did; if not, `average_factors` has to.
         """
-        average = FactorAverage.of(info, options)
-        if average is None:
-            return
-        grad = average.observed(grad)
-        # 1 - decay is inexact, but exactly 0 where decay is 1.
-        self.weight.mul_(average.decay).add_(1 - average.decay)
-        for side, factor in self.present:
-            vectors = grad if side == 0 else grad.mT
-            factor.matrix.average(vectors, average.decay, average.weight, average.seed)
+        del grad, info, options
+        return False
+
+    def pairs(self, grad: Tensor, keeps: bool) -> list[list[tuple[Tensor, Tensor]]]:
+        """What the factors average of G [N, m, n], see `SymmetricStack.pairs`.
+
+        Args:
+          grad: G.
+          keeps: whether G will be the same tensor at other steps.
+        """
+        if self._pairs is not None and self._pairs[0] is grad:
+            return self._pairs[1]
+        pairs = [f.matrix.pairs(grad if side == 0 else grad.mT) for side, f in self.present]
+        if keeps:
+            self._pairs = grad, pairs
+        return pairs
 
     def to_basis(self, grad: Tensor) -> Tensor:
         """The gradient in the coordinates of the first moment."""
@@ -113,8 +120,19 @@ class Preconditioner(abc.ABC):
         """Averages second moments of the gradient, in the coordinates of `to_basis`."""
 
     @abc.abstractmethod
-    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
-        """The direction in parameter coordinates, linear in the first moment `average`."""
+    def direction(
+        self, average: Tensor, info: StepInfo, options: StepOptions, out: Tensor
+    ) -> Tensor:
+        """Writes the direction in parameter coordinates, linear in the first moment.
+
+        Args:
+          average: the first moment or its look-ahead, [N, m, n], which may be `out`.
+          info, options: of the step.
+          out: takes the direction.
+
+        Returns:
+          `out`.
+        """
 
     @abc.abstractmethod
     def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
@@ -196,15 +214,19 @@ class InverseRoot(Preconditioner):
         assert root is not None
         return root
 
-    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+    def direction(
+        self, average: Tensor, info: StepInfo, options: StepOptions, out: Tensor
+    ) -> Tensor:
         """S for the averaged gradients M, [N, m, n]."""
         del info, options
         left, right = self.roots
+        if left is not None and right is not None:
+            return right.times_from_right(left.times(average), out)
+        source = average.clone() if average is out else average
         if left is not None:
-            average = left.times(average)
-        if right is not None:
-            average = right.times_from_right(average)
-        return average
+            return left.times(source, out)
+        assert right is not None
+        return right.times_from_right(source, out)
 
     def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
         """How far the roots are from those of the factors, see `roots.drift`."""

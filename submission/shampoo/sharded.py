@@ -16,6 +16,7 @@ from .config import DistributedConfig
 from .distributor import Distributor, Specs, Weights, add_weights, apply_, sent_dtype
 from .placement import Placement
 from .stack import Stack, as_matrix
+from .step import Number
 
 # The rows [begin, end) of a parameter's matrix that each shard has, or the columns where the matrix
 # is a single row, by parameter index and shard.
@@ -185,7 +186,7 @@ class Sharded(Distributor):
         stacks: Sequence[Stack],
         present: Collection[int],
         weights: Weights,
-        decay: Tensor | None,
+        decay: Number | None,
     ) -> None:
         """See `Distributor.apply_updates`."""
         del stacks

@@ -31,12 +31,14 @@ class Soap(Eigenbasis):
     def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
         """V <- beta2 V + (1 - beta2) G' o G' for the gradients G' in the basis."""
         weight = 1 - options.betas[1]
-        self.second.mul_(info.decays[1]).addcmul_(grad, grad, value=weight)
+        self.second.mul_(info.rates.decays[1]).addcmul_(grad, grad, value=weight)
 
-    def direction(self, average: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
+    def direction(
+        self, average: Tensor, info: StepInfo, options: StepOptions, out: Tensor
+    ) -> Tensor:
         """S for the first moments M in the basis, [N, m, n]."""
-        root = self.second.sqrt().mul_(info.corrections[1].rsqrt()).add_(options.eps)
-        return self.from_basis(torch.div(average, root, out=root))
+        root = self.second.sqrt().mul_(info.rates.corrections[1] ** -0.5).add_(options.eps)
+        return out.copy_(self.from_basis(torch.div(average, root, out=root)))
 
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None

@@ -1,19 +1,18 @@
-"""The state of all blocks of one shape, and one step of theirs in a fixed number of kernels."""
+"""The state of all blocks of one shape, and views of it that are made once."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..plan.blocking import BlockGrid, Part, StackSpec
-from . import diagonal
 from .config import StateConfig
 from .diagonal import AdamState, Diagonal
 from .kl_shampoo import KLShampoo
+from .memory import Memory
 from .preconditioners import InverseRoot, Preconditioner
 from .soap import Soap
-from .step import StepInfo, StepOptions
 
 _METHODS: dict[str, type[Preconditioner]] = {
     "shampoo": InverseRoot,
@@ -47,16 +46,21 @@ def stack_view(grid: BlockGrid, blocks: Tensor) -> Tensor:
 class Stack:
     """Gradient buffer, moments and preconditioner of N blocks of shape [m, n].
 
-    Attributes:
+    Args:
       spec: which parameters' blocks these are.
+      config: which state there is.
+      steps: gradients averaged so far, [N, 1, 1].
       dtype, device: of all state, unless `config` overrides it.
-      first: the first moment, [N, m, n]; None until betas[0] is above 0.
-      velocity: the heavy-ball momentum, [N, m, n]; None until `momentum` is above 0.
-      steps: gradients averaged so far, a view [N, 1, 1] of the group's counters.
+      memory: of the stacks that this one shares its tensors with; None for none.
+      number: of this one among them.
+
+    Attributes:
+      spec, steps, dtype, device, memory, number: as given.
       preconditioner: None where the diagonal method alone moves the blocks.
       diagonal: the diagonal method whose magnitude is grafted; None where there is no grafting.
       active: the parts of parameters that have a gradient this step; it rarely changes.
       is_active: for each part of `spec`, whether it is active.
+      steps_changed: to be called when `steps` has been written to.
     """
 
     def __init__(
@@ -66,32 +70,49 @@ class Stack:
         steps: Tensor,
         dtype: torch.dtype,
         device: torch.device,
+        memory: Memory | None = None,
+        number: int = 0,
     ) -> None:
-        self._shape = (spec.blocks, spec.height, spec.width)
         self.spec = spec
         self.steps = steps
         self.dtype, self.device = dtype, device
-        self.first: Tensor | None = None
-        self.velocity: Tensor | None = None
+        self.memory = memory_of([spec], dtype, device) if memory is None else memory
+        self.number = number
         self.preconditioner: Preconditioner | None = None
         if any(spec.sides):
             self.preconditioner = _METHODS[config.method](spec, config, dtype, device)
         kind = config.diagonal if self.preconditioner is None else config.graft
-        self.diagonal = Diagonal(kind, self._shape, dtype=dtype, device=device) if kind else None
+        self.diagonal: Diagonal | None = None
+        if kind is not None:
+            self.diagonal = Diagonal(kind, None if kind == "sgd" else self.moment("second"))
         self.active: Sequence[Part] = ()
         self.is_active: Sequence[bool] = ()
+        self.steps_changed: Callable[[], None] = lambda: None
         self._active_views: list[Tensor] | None = None
+        self._targets: list[Tensor | None] = []
         self._adam: tuple[Sequence[Sequence[int]], AdamState] | None = None
-        self._magnitude: Tensor | None = None
-        self._scale: Tensor | None = None
 
-    @cached_property
+    def moment(self, name: str) -> Tensor:
+        """A tensor [N, m, n] of the memory, made where there is none; the same at every call."""
+        return self.memory.view(name, self.number)
+
+    @property
     def buffer(self) -> Tensor:
         """[N, m, n]; takes the gradients and, after a step, has its update.
 
         Made at the first step that needs it, which for blocks with a fused kernel may never come.
         """
-        return self._zeros()
+        return self.moment("buffer")
+
+    @property
+    def first(self) -> Tensor | None:
+        """The first moment, [N, m, n]; None until betas[0] is above 0."""
+        return self.moment("first") if self.memory.has("first") else None
+
+    @property
+    def velocity(self) -> Tensor | None:
+        """The heavy-ball momentum, [N, m, n]; None until `momentum` is above 0."""
+        return self.moment("velocity") if self.memory.has("velocity") else None
 
     @cached_property
     def views(self) -> list[Tensor]:
@@ -106,6 +127,7 @@ class Stack:
         self.is_active = [part.index in indices for part in self.spec.parts]
         self.active = [part for part in self.spec.parts if part.index in indices]
         self._active_views = self._adam = None
+        self._targets = []
 
     @property
     def active_views(self) -> list[Tensor]:
@@ -114,6 +136,21 @@ class Stack:
             pairs = zip(self.views, self.is_active, strict=True)
             self._active_views = [view for view, is_active in pairs if is_active]
         return self._active_views
+
+    def destinations(self, grads: Mapping[int, Tensor]) -> Iterator[tuple[Part, Tensor | None]]:
+        """Where gradients go: the active parts, with views of the buffer in a gradient's own shape.
+
+        None where blocks do not lie in memory as the gradient does.
+
+        Args:
+          grads: by parameter index, always in the same shapes.
+        """
+        if not self._targets:
+            self._targets = [
+                view.view(grads[part.index].shape) if _is_in_order(part) else None
+                for part, view in zip(self.active, self.active_views, strict=True)
+            ]
+        return zip(self.active, self._targets, strict=True)
 
     def adam_state(self, shapes: Sequence[Sequence[int]]) -> AdamState:
         """First moments, second moments and step counts of the active parts.
@@ -135,108 +172,13 @@ class Stack:
         self._adam = shapes, state
         return state
 
-    def _zeros(self) -> Tensor:
-        return torch.zeros(self._shape, dtype=self.dtype, device=self.device)
-
-    def _average(self, grad: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
-        """The first moment after this step, or its look-ahead.
-
-        Args:
-          grad: in the first moment's coordinates; zero for blocks that take no step.
-          info, options: of the step.
-        """
-        beta = options.betas[0]
-        if beta == 0:
-            return grad
-        first = self.ensure_first()
-        first.mul_(info.decays[0]).add_(grad, alpha=1 - beta)
-        if options.nesterov:
-            return diagonal.look_ahead(first, grad, beta)
-        return first
-
     def ensure_first(self) -> Tensor:
         """The first moment, made where there is none."""
-        if self.first is None:
-            self.first = self._zeros()
-        return self.first
+        return self.moment("first")
 
     def ensure_velocity(self) -> Tensor:
         """The heavy-ball momentum, made where there is none."""
-        if self.velocity is None:
-            self.velocity = self._zeros()
-        return self.velocity
-
-    def update_factors(self, skipped: Tensor, info: StepInfo, options: StepOptions) -> None:
-        """First part of a step: factors average the gradients in the buffer.
-
-        Args:
-          skipped: a boolean scalar on the device; whether a gradient of the step is not finite.
-          info: the step of these blocks.
-          options: of the step.
-        """
-        self.buffer.masked_fill_(skipped, 0)
-        if self.preconditioner is not None:
-            self.preconditioner.update_factors(self.buffer, info, options)
-
-    def compute_direction(self, info: StepInfo, options: StepOptions) -> None:
-        """Second part, after refreshes: moments average the gradients; directions replace them."""
-        grad, preconditioner = self.buffer, self.preconditioner
-        if self.diagonal is not None:
-            self.diagonal.update(grad, info, options.betas[1])
-        if preconditioner is None:
-            assert self.diagonal is not None
-            average = self._average(grad, info, options)
-            self.buffer.copy_(self.diagonal.direction(average, info, options.eps))
-            self._magnitude, self._scale = None, None
-            return
-        rotated = preconditioner.to_basis(grad)
-        preconditioner.update_moments(rotated, info, options)
-        average = self._average(rotated, info, options)
-        self._scale = info.corrections[0]
-        self._magnitude = None
-        if self.diagonal is not None:
-            in_parameter_basis = preconditioner.from_basis(average)
-            self._magnitude = self.diagonal.direction(in_parameter_basis, info, options.eps)
-        self.buffer.copy_(preconditioner.direction(average, info, options))
-
-    def norms(self) -> tuple[Tensor, Tensor] | None:
-        """Norms [N, 1, 1] of the directions and of the grafted magnitudes; None without these."""
-        if self._magnitude is None:
-            return None
-        return diagonal.block_norms(self.buffer), diagonal.block_norms(self._magnitude)
-
-    def graft_and_scale(
-        self, info: StepInfo, options: StepOptions, norms: tuple[Tensor, Tensor] | None
-    ) -> None:
-        """Last part: grafting, momentum and the learning rate turn directions into updates.
-
-        Updates are to be subtracted from the weights; they are zero for blocks that take no step,
-        whose state stays as it was, bit for bit.
-
-        Args:
-          info, options: of the step.
-          norms: `norms`, or those of the layers that the blocks belong to; None for no grafting.
-        """
-        update = self.buffer
-        if norms is not None:
-            assert self._magnitude is not None
-            ratio, usable = diagonal.grafting_ratio(*norms)
-            torch.where(usable, update.mul_(ratio), self._magnitude, out=update)
-        elif self._scale is not None:
-            norm = diagonal.block_norms(update)
-            update.div_(self._scale).masked_fill_(~norm.isfinite(), 0)
-        self._magnitude = None
-        if options.momentum > 0:
-            update = self._with_momentum(update, info, options)
-        torch.mul(update, info.rate, out=self.buffer)
-
-    def _with_momentum(self, update: Tensor, info: StepInfo, options: StepOptions) -> Tensor:
-        """B <- momentum B + P; B, or P + momentum B for Nesterov's look-ahead."""
-        momentum, velocity = options.momentum, self.ensure_velocity()
-        live = info.live.to(update.dtype)
-        update = update.mul_(live)
-        velocity.mul_(1 - (1 - momentum) * live).add_(update)
-        return update.add_(velocity, alpha=momentum) if options.nesterov else velocity
+        return self.moment("velocity")
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that must be saved, by name; each tensor has one row per block."""
@@ -250,3 +192,15 @@ class Stack:
         if self.preconditioner is not None:
             tensors.update(self.preconditioner.state_tensors())
         return tensors
+
+
+def memory_of(specs: Sequence[StackSpec], dtype: torch.dtype, device: torch.device) -> Memory:
+    """Memory for stacks."""
+    return Memory([(spec.blocks, spec.height, spec.width) for spec in specs], dtype, device)
+
+
+def _is_in_order(part: Part) -> bool:
+    """Whether the blocks of a part are the whole matrix, element by element."""
+    grid, (rows, columns) = part.grid, part.matrix_shape
+    is_whole = (grid.rows * grid.height, grid.columns * grid.width) == (rows, columns)
+    return is_whole and (grid.columns == 1 or rows == 1)

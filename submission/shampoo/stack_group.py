@@ -1,21 +1,23 @@
 """The stacks of parameters with one placement, their step counters, and one step of theirs."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..plan.blocking import Part, StackSpec
+from ..plan.blocking import StackSpec
 from ..plan.refresh import RefreshSchedule
 from .config import StateConfig
-from .devices import to_device
-from .diagonal import bias_correction, fused_adam, is_fusable
+from .counters import Counters
+from .diagonal import fused_adam, is_fusable
 from .distributor import Distributor, Local, Weights, decay_fraction
 from .placement import LOCAL, Placement
 from .refresher import Refresher
-from .stack import Stack
+from .segment import Norms, Segment
+from .stack import Stack, memory_of
 from .step import StepInfo, StepOptions
 
 
@@ -49,10 +51,7 @@ class StackGroup:
         self.dtype, self.device, self.placement = dtype, device, placement
         self.distributor: Distributor = Local()
         self.counters = Counters(specs, dtype, device)
-        self.stacks = [
-            Stack(spec, config, steps, dtype, device)
-            for spec, steps in zip(specs, self.counters.per_stack(), strict=True)
-        ]
+        self.stacks = self._new_stacks(specs, config)
         self.refresher = Refresher(self.stacks, device, schedule)
         slots = {index: slot for slot, index in enumerate(indices)}
         self._slots = len(slots)
@@ -61,11 +60,28 @@ class StackGroup:
             for number, stack in enumerate(self.stacks)
             if stack.preconditioner is not None
         }
+        self._slots_of_segment: dict[tuple[int, ...], Tensor] = {}
         self._active: tuple[int, ...] | None = None
         self._is_active: tuple[bool, ...] = ()
         self._grads: Mapping[int, Tensor] = {}
         self._fused: list[tuple[Stack, list[Tensor], list[Tensor]]] = []
         self._batched: list[int] = []
+        self._alone = [Segment([stack]) for stack in self.stacks]
+        preconditioned = [stack for stack in self.stacks if stack.preconditioner is not None]
+        self._together = Segment(preconditioned) if preconditioned else None
+
+    def _new_stacks(self, specs: Sequence[StackSpec], config: StateConfig) -> list[Stack]:
+        """The stacks; those with preconditioners, which are moved by one method, share a memory."""
+        shared = [number for number, spec in enumerate(specs) if any(spec.sides)]
+        memory = memory_of([specs[number] for number in shared], self.dtype, self.device)
+        places = {number: (memory, place) for place, number in enumerate(shared)}
+        stacks = []
+        for number, (spec, steps) in enumerate(zip(specs, self.counters.per_stack(), strict=True)):
+            where, place = places.get(number, (None, 0))
+            stack = Stack(spec, config, steps, self.dtype, self.device, where, place)
+            stack.steps_changed = self.counters.part_ways
+            stacks.append(stack)
+        return stacks
 
     def _slots_of(self, stack: Stack, slots: Mapping[int, int]) -> Tensor:
         """The slot of the parameter that each block belongs to, [N]."""
@@ -93,7 +109,8 @@ class StackGroup:
           weights: this rank's shards of all parameters.
           options: of the step.
         """
-        self.refresher.begin()
+        if not options.capturable:
+            self.refresher.begin()
         self._grads = grads
         self._set_active(tuple(grads))
         self._fused, self._batched = [], []
@@ -104,7 +121,8 @@ class StackGroup:
             else:
                 self._fused.append((stack, *pair))
         batched = [self.stacks[number] for number in self._batched]
-        tensors = [stack.buffer for stack in batched]
+        memories = dict.fromkeys(stack.memory for stack in batched)
+        tensors = [memory.flat("buffer") for memory in memories]
         if options.maximize:
             self.distributor.scatter_gradients(batched, grads, weights, -options.l2)
             torch._foreach_neg_(tensors)
@@ -114,7 +132,7 @@ class StackGroup:
             tensors.extend(fused_grads)
         if not tensors:
             return torch.ones((), dtype=torch.bool, device=self.device)
-        return torch.stack(torch._foreach_norm(tensors)).isfinite().all()
+        return torch.stack(torch._foreach_norm(tensors)).amax() < math.inf
 
     def _fusable(
         self,
@@ -137,54 +155,95 @@ class StackGroup:
         ]
         return (moved, taken) if is_fusable([*moved, *taken], stack.dtype) else None
 
-    def step(self, finite: Tensor, weights: Weights, options: StepOptions) -> None:
+    def step(self, finite: Tensor, weights: Weights, options: StepOptions, is_known: bool) -> None:
         """Advances all state and moves the weights.
 
         Args:
           finite: a boolean scalar; where False nothing changes.
           weights: as for `gather`; moved in place.
           options: of the step.
+          is_known: whether the host knows that `finite` is True and may read what it needs.
         """
-        infos = self.counters.advance(self._is_active, finite, options.betas, options.lr)
+        infos = self.counters.advance(self._is_active, finite, options.betas, options.lr, is_known)
+        skipped: Tensor | None = None
+        found_inf: Tensor | None = None
+        if not is_known:
+            skipped = ~finite
+            found_inf = skipped.float()
         for stack, moved, grads in self._fused:
             if moved:
                 state = stack.adam_state([weight.shape for weight in moved])
-                fused_adam(moved, grads, state, finite, options)
-        skipped = ~finite
-        batched = [(n, self.stacks[n], infos[n]) for n in self._batched]
-        for _, stack, info in batched:
-            stack.update_factors(skipped, info, options)
-        self.refresher.refresh(infos, options)
-        for _, stack, info in batched:
-            stack.compute_direction(info, options)
-        decay = decay_fraction(finite, options, self.dtype)
-        norms = self._norms([number for number, _, _ in batched], options)
-        for (number, stack, info), pair in zip(batched, norms, strict=True):
-            stack.graft_and_scale(info, options, pair)
-            self.distributor.send_update(number, stack, weights, decay)
-        stacks = [stack for _, stack, _ in batched]
-        self.distributor.apply_updates(stacks, self._grads.keys(), weights, decay)
+                fused_adam(moved, grads, state, found_inf, options)
+        segments = self._segments(infos)
+        for segment, info in segments:
+            if skipped is not None:
+                segment.buffer.masked_fill_(skipped, 0)
+            segment.average_factors(info, options)
+        if not options.capturable:
+            self.refresher.refresh(infos, options)
+        for segment, info in segments:
+            segment.compute_directions(info, options, found_inf)
+        decay = decay_fraction(1.0 if is_known else finite.to(self.dtype), options)
+        all_norms = self._norms(segments, options)
+        numbers = {stack: number for number, stack in enumerate(self.stacks)}
+        for (segment, info), norms in zip(segments, all_norms, strict=True):
+            segment.finish(info, options, norms)
+            for stack in segment.stacks:
+                self.distributor.send_update(numbers[stack], stack, weights, decay)
+        batched = [self.stacks[number] for number in self._batched]
+        self.distributor.apply_updates(batched, self._grads.keys(), weights, decay)
         self._grads, self._fused = {}, []
 
+    def refresh(self, options: StepOptions) -> None:
+        """Refreshes what is due after a step that left it out, see `StepOptions.capturable`."""
+        self.refresher.begin()
+        self.refresher.refresh(self.counters.after_step(), options)
+
+    def _segments(self, infos: Sequence[StepInfo]) -> list[tuple[Segment, StepInfo]]:
+        """The stacks that no fused kernel steps, together where they can be, with their steps."""
+        numbers = list(self._batched)
+        segments = []
+        # Gradients that are the first of some blocks alone are not averaged by all.
+        are_alike = all(info.fresh is None and info.rates.is_uniform for info in infos)
+        if are_alike and self._together is not None:
+            segments.append((self._together, infos[0]))
+            numbers = [n for n in numbers if self.stacks[n].preconditioner is None]
+        return segments + [(self._alone[number], infos[number]) for number in numbers]
+
     def _norms(
-        self, batched: Sequence[int], options: StepOptions
-    ) -> list[tuple[Tensor, Tensor] | None]:
-        """The norms that grafting matches in each of the stacks: of blocks, or of their layers."""
-        norms = [self.stacks[number].norms() for number in batched]
+        self, segments: Sequence[tuple[Segment, StepInfo]], options: StepOptions
+    ) -> list[Norms | None]:
+        """The norms that grafting matches: of blocks, or of their layers."""
+        norms = [segment.norms() for segment, _ in segments]
         if options.grafting_scope == "block":
             return norms
         totals = torch.zeros(2, self._slots, dtype=self.dtype, device=self.device)
-        for number, pair in zip(batched, norms, strict=True):
-            if pair is not None:
-                squares = torch.stack([norm.flatten() for norm in pair]).square()
-                totals.index_add_(1, self._slot_of_block[number], squares)
+        for (segment, _), pair in zip(segments, norms, strict=True):
+            if pair is not None and pair[1] is not None:
+                squares = torch.stack([pair[0].flatten(), pair[1].flatten()]).square()
+                totals.index_add_(1, self._slots_in(segment), squares)
         for group in self.placement.groups:
             dist.all_reduce(totals, group=group)
         totals = totals.sqrt()
-        return [
-            pair and tuple(totals[:, self._slot_of_block[number], None, None])
-            for number, pair in zip(batched, norms, strict=True)
-        ]
+        layers: list[Norms | None] = []
+        for (segment, _), pair in zip(segments, norms, strict=True):
+            if pair is not None and pair[1] is not None:
+                directions, magnitudes = totals[:, self._slots_in(segment), None, None]
+                pair = directions, magnitudes
+            layers.append(pair)
+        return layers
+
+    def _slots_in(self, segment: Segment) -> Tensor:
+        """The slot of the parameter that each block of a segment belongs to."""
+        key = tuple(map(id, segment.stacks))
+        if key not in self._slots_of_segment:
+            known = [
+                self._slot_of_block[number]
+                for number, stack in enumerate(self.stacks)
+                if stack in segment.stacks
+            ]
+            self._slots_of_segment[key] = torch.cat(known)
+        return self._slots_of_segment[key]
 
 
 def block_bytes(
@@ -210,136 +269,3 @@ def block_bytes(
         stack.ensure_velocity()
     tensors = stack.state_tensors()
     return sum(tensors[name].nbytes * (elements if name != "step" else 1) for name in tensors)
-
-
-class Counters:
-    """One counter per block for all stacks of a group on one device.
-
-    Counting per block and not per optimizer keeps the first update of a parameter whose first
-    gradient comes late from being inflated. All counters are one tensor, so that a step's
-    bookkeeping takes a fixed number of kernels whatever the number of stacks.
-    """
-
-    def __init__(
-        self, specs: Sequence[StackSpec], dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._specs = specs
-        self._parts = [part for spec in specs for part in spec.parts]
-        self._sizes = [spec.blocks for spec in specs]
-        self._steps = torch.zeros(sum(self._sizes), 1, 1, dtype=dtype, device=device)
-        counts = torch.tensor(
-            [part.grid.blocks for part in self._parts], dtype=torch.int64, device="cpu"
-        )
-        numbers = torch.arange(len(counts), device="cpu")
-        part_of_block = torch.repeat_interleave(numbers, counts)
-        self._part_of_block = part_of_block.to(device).view(-1, 1, 1)
-        self._seen: set[Part] = set()
-        self._with_moments: set[Part] = set()
-        self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
-        # Overwritten at every step; their views by stack are made once.
-        self._corrections = [torch.empty_like(self._steps) for _ in range(3)]
-        self._views = [self._split(tensor) for tensor in (*self._corrections, self._steps)]
-
-    def per_stack(self) -> Sequence[Tensor]:
-        """Views of the counters for each stack, [N, 1, 1]."""
-        return self._views[-1]
-
-    def advance(
-        self,
-        is_active: tuple[bool, ...],
-        finite: Tensor,
-        betas: tuple[float, float],
-        lr: float | Tensor,
-    ) -> list[StepInfo]:
-        """Counts one step.
-
-        Args:
-          is_active: for each part of each stack, whether it has a gradient.
-          finite: a boolean scalar; if False, no block takes the step.
-          betas: EMA weights of the first and second moment.
-          lr: the learning rate.
-
-        Returns:
-          For each stack; its corrections are overwritten by the next call.
-        """
-        new = self._note_seen(is_active)
-        live = finite if all(is_active) else self._mask_of(is_active) & finite
-        self._steps.add_(live)
-        number = live.to(self._steps.dtype)
-        decays = [self._split(1 - (1 - beta) * number) for beta in betas]
-        first, second, scale = self._corrections
-        for beta, correction in zip(betas, (first, second), strict=True):
-            bias_correction(beta, self._steps, out=correction)
-        torch.mul(first, second.rsqrt(), out=scale)
-        fresh: Sequence[Tensor | None] = [None] * len(self._sizes)
-        if new:
-            masks = self._split(self._mask(tuple(part in new for part in self._parts)))
-            fresh = [
-                mask if any(part in new for part in spec.parts) else None
-                for spec, mask in zip(self._specs, masks, strict=True)
-            ]
-        columns = (
-            self._split(live),
-            zip(*decays, strict=True),
-            zip(*self._views[:2], strict=True),
-            self._views[2],
-            self._split(number * lr),
-            self._views[3],
-            fresh,
-            self._ranges(new),
-        )
-        return [StepInfo(*row) for row in zip(*columns, strict=True)]
-
-    def _note_seen(self, is_active: tuple[bool, ...]) -> set[Part]:
-        """The parts that have a gradient for the first time."""
-        if len(self._seen) == len(self._parts):
-            return set()
-        active = {part for part, flag in zip(self._parts, is_active, strict=True) if flag}
-        new = active - self._seen
-        self._seen |= new
-        return new
-
-    def _ranges(self, parts: set[Part]) -> list[tuple[slice, ...]]:
-        """The blocks of these parts in each stack, adjacent ones as one range."""
-        if not parts:
-            return [()] * len(self._specs)
-        per_stack = []
-        for spec in self._specs:
-            ranges: list[slice] = []
-            for part in spec.parts:
-                if part not in parts:
-                    continue
-                start, stop = part.offset, part.offset + part.grid.blocks
-                if ranges and ranges[-1].stop == start:
-                    start = ranges.pop().start
-                ranges.append(slice(start, stop))
-            per_stack.append(tuple(ranges))
-        return per_stack
-
-    def _mask_of(self, is_active: tuple[bool, ...]) -> Tensor:
-        """`_mask`, made once for steps with the same parts."""
-        if self._last_mask is None or self._last_mask[0] != is_active:
-            self._last_mask = is_active, self._mask(is_active)
-        return self._last_mask[1]
-
-    def _mask(self, flags: tuple[bool, ...]) -> Tensor:
-        """One boolean per block, [sum of N, 1, 1], from one per part."""
-        return to_device(flags, self._steps.device)[self._part_of_block]
-
-    def _split(self, tensor: Tensor) -> Sequence[Tensor]:
-        """One piece per stack; a scalar serves all."""
-        if tensor.dim() == 0:
-            return [tensor] * len(self._sizes)
-        return tensor.split(self._sizes)
-
-    def mark_seen(self, part: Part) -> None:
-        """Notes that a part has averaged gradients before, loaded from a checkpoint."""
-        self._seen.add(part)
-
-    def mark_moments(self, part: Part) -> None:
-        """Notes that a part has moments already, and its factors begin with the next gradient."""
-        self._with_moments.add(part)
-
-    def has_state(self, part: Part) -> bool:
-        """Whether there is anything to save of a part."""
-        return part in self._seen or part in self._with_moments

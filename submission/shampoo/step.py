@@ -1,6 +1,8 @@
 """What one step means: its options, the same for a parameter group, and its masks and rates."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,6 +19,7 @@ class StepOptions:
       l2: strength of the decay that is added to gradients; 0 unless `decay_mode` is "l2".
       decay: strength of the decay of weights, a factor of the learning rate; 0 for "l2". A
         scalar tensor where it depends on an lr that the host does not know.
+      capturable: whether nothing that the host decides may be part of the step.
       refresh_step: the group's step count, from 1.
     """
 
@@ -25,6 +28,7 @@ class StepOptions:
     eps: float
     maximize: bool
     fused: bool | None
+    capturable: bool
     l2: float
     decay: float | Tensor
     exponent: float | None
@@ -42,27 +46,60 @@ class StepOptions:
     refresh_step: int
 
 
-class StepInfo(NamedTuple):
-    """Masks, decay factors, bias corrections and learning rate of one step, per block of a stack.
+Number = float | Tensor
 
-    Everything broadcasts to [N, m, n].
+
+class Rates:
+    """Weights, bias corrections and the learning rate of one step.
+
+    Numbers where the host knows them, else tensors, either scalars or [N, 1, 1] per block of a
+    stack; all broadcast to [N, m, n].
 
     Attributes:
-      live: booleans, whether a block takes the step.
-      decays: EMA weights of the old first and second moment; 1 for blocks that take no step.
-      corrections: 1 - beta**t for both betas, t being the gradients averaged so far.
-      adam_scale: sqrt(1 / c2) * c1 of the corrections c1 and c2.
+      taken: 1 for blocks that take the step, 0 for others.
+      shares: 1 - beta of the first and second moment; 0 for blocks that take no step.
+      decays: EMA weights of the old moments; 1 for blocks that take no step.
       rate: the learning rate; 0 for blocks that take no step.
-      steps: t, [N, 1, 1].
+      is_uniform: whether they are the same for all blocks.
+    """
+
+    def __init__(
+        self,
+        taken: Number,
+        shares: tuple[Number, Number],
+        decays: tuple[Number, Number],
+        rate: Number,
+        corrected: Callable[[], tuple[Number, Number]],
+        is_uniform: bool,
+    ) -> None:
+        self.taken, self.shares, self.decays, self.rate = taken, shares, decays, rate
+        self.is_uniform = is_uniform
+        self._corrected = corrected
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the host knows them."""
+        return not isinstance(self.taken, Tensor)
+
+    @cached_property
+    def corrections(self) -> tuple[Number, Number]:
+        """1 - beta**t for both betas, t being the gradients averaged so far."""
+        return self._corrected()
+
+
+class StepInfo(NamedTuple):
+    """Masks, counters and rates of one step, per block of a stack.
+
+    Attributes:
+      live: booleans, whether a block takes the step; a scalar or [N, 1, 1].
+      steps: gradients averaged so far, [N, 1, 1].
       fresh: booleans, which blocks get their first gradient; None if no block does.
       fresh_blocks: the same as ranges, known to the host.
+      rates: see `Rates`.
     """
 
     live: Tensor
-    decays: tuple[Tensor, Tensor]
-    corrections: tuple[Tensor, Tensor]
-    adam_scale: Tensor
-    rate: Tensor
     steps: Tensor
     fresh: Tensor | None
     fresh_blocks: tuple[slice, ...]
+    rates: Rates

@@ -206,7 +206,7 @@ def test_the_document_names_every_option() -> None:
     text = heuristics.DOCUMENT.read_text("utf-8")
     options = [field.name for field in dataclasses.fields(ShampooConfig)]
     missing = [name for name in options if f"`{name}`" not in text and f"`{name}=" not in text]
-    assert missing == ["lr", "maximize", "fused"], "torch's own"
+    assert missing == ["lr", "maximize", "fused", "capturable"], "torch's own"
 
 
 def test_measured_figures_are_filled_in(tmp_path: Path) -> None:

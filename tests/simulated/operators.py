@@ -13,7 +13,7 @@ from tests.simulated import tensors
 from tests.simulated.copies import COPIES, copy, is_simulated
 from tests.simulated.generators import is_of_device
 from tests.simulated.order import current_stream, drain
-from tests.simulated.record import DeviceError
+from tests.simulated.record import RECORD, DeviceError, Taped
 from tests.simulated.tensors import HostTensor, SimTensor
 
 # The size or the choice of what comes next depends on values, or the library checks for errors.
@@ -142,12 +142,29 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         drain(signature.full)
     stream = current_stream()
     stream.enqueue(signature.name)
+    if RECORD.tape is not None:
+        RECORD.tape.append(_taped(signature.full, found, args, kwargs))
     for key, tensor in found:
         if key in signature.writes:
             tensor.memory.write(stream, signature.full)
         else:
             tensor.memory.read(stream, signature.full)
     return _returned(func, signature, args, kwargs)
+
+
+def _taped(
+    name: str,
+    found: list[tuple[int | str, Tensor]],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Taped:
+    raws = [(key, _raw(tensor)) for key, tensor in found]
+    tensors = tuple(
+        (raw.untyped_storage(), (key, raw.storage_offset(), raw.shape, raw.stride(), raw.dtype))
+        for key, raw in raws
+    )
+    rest = [_map(value, lambda _: None) for value in (*args, *kwargs.values())]
+    return Taped(name, tensors, repr(rest))
 
 
 def _returned(func: Any, signature: _Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

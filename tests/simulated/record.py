@@ -3,6 +3,7 @@
 import dataclasses
 import traceback
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).parents[2]
 _OWN = Path(__file__).parent
@@ -38,6 +39,22 @@ class DeviceError(RuntimeError):
     """An operator was given tensors of two devices."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Taped:
+    """One operator as a graph would keep it.
+
+    Attributes:
+      name: with its overload.
+      tensors: for each one its storage (kept, so that no other takes its place) and what it is of
+        that: offset, shape, strides and dtype.
+      rest: all other arguments, as text.
+    """
+
+    name: str
+    tensors: tuple[tuple[Any, tuple[Any, ...]], ...]
+    rest: str
+
+
 @dataclasses.dataclass
 class Record:
     """What has happened since it was last cleared.
@@ -49,6 +66,7 @@ class Record:
       operators: how many were queued.
       names: of them, without overloads.
       total: the same since the beginning.
+      tape: the operators in order; None, unless it is set to a list.
     """
 
     waits: list[Wait] = dataclasses.field(default_factory=list)
@@ -57,6 +75,7 @@ class Record:
     operators: int = 0
     names: set[str] = dataclasses.field(default_factory=set)
     total: int = 0
+    tape: list[Taped] | None = None
 
     def queue(self, name: str) -> None:
         """Counts an operator."""

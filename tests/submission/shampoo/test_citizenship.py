@@ -192,3 +192,26 @@ def test_a_compiled_step_is_the_step(method):
         step()
         other.step()
     assert_equal(weights, others)
+
+
+def test_a_compiled_training_step_runs_the_optimizer_as_it_is():
+    def train(model, optimizer, inputs):
+        optimizer.zero_grad()
+        loss = model(inputs).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    twin, inputs = copy.deepcopy(model), torch.randn(8, 6)
+    optimizers = [Shampoo(net.parameters(), lr=0.01) for net in (model, twin)]
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(train, backend="eager")
+    for _ in range(4):
+        loss = train(model, optimizers[0], inputs)
+        torch.testing.assert_close(compiled(twin, optimizers[1], inputs), loss)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # the model's
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)

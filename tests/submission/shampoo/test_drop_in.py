@@ -72,7 +72,7 @@ def test_gradients_unscaled_by_a_scaler_can_be_clipped():
     assert_equal(plain, scaled)
 
 
-@pytest.mark.parametrize("argument", ["capturable", "differentiable", "amsgrad"])
+@pytest.mark.parametrize("argument", ["differentiable", "amsgrad"])
 def test_arguments_without_a_meaning_are_refused_with_the_reason(argument):
     weights = parameters([(6, 5)])
     for foreach in (None, False, True):

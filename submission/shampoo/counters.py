@@ -68,7 +68,7 @@ class Counters:
         """
         if not self._sizes:
             return []
-        new = self._note_seen(is_active)
+        new = self.note(is_active)
         all_active = all(is_active)
         self._are_equal &= all_active
         live = finite if all_active else self._mask_of(is_active) & finite
@@ -133,8 +133,8 @@ class Counters:
             self._constants = betas, (values[0], values[1])
         return self._constants[1]
 
-    def _note_seen(self, is_active: tuple[bool, ...]) -> set[Part]:
-        """The parts that have a gradient for the first time."""
+    def note(self, is_active: tuple[bool, ...]) -> set[Part]:
+        """Notes which parts have a gradient; returns those that have one for the first time."""
         if len(self._seen) == len(self._parts):
             self._unrefreshed = set()
             return self._unrefreshed

@@ -240,8 +240,13 @@ class GroupState:
         for stacks in self.stacks.stack_groups if self.stacks else ():
             stacks.refresh(options)
 
-    def end(self) -> None:
-        """Ends a step, taken or not."""
+    def skip(self) -> None:
+        """Ends a step that the host knows is not taken."""
+        for stacks in self.stacks.stack_groups if self.stacks else ():
+            stacks.skip()
+        self._end()
+
+    def _end(self) -> None:
         assert self.stacks is not None
         self.stacks.weights.drop_temporary()
         self._shards, self._moved, self._grads, self._gathered = [], [], {}, {}
@@ -263,7 +268,7 @@ class GroupState:
             self._apply_gathered(index, shard, finite)
         if self.averager is not None:
             self.averager.finish(self._shards, self._moved, finite, self._group)
-        self.end()
+        self._end()
 
     def _apply_gathered(self, index: int, shard: Tensor, finite: Tensor) -> None:
         """Moves this rank's shard of a parameter by its part of the full update."""

@@ -194,6 +194,11 @@ class StackGroup:
         self.distributor.apply_updates(batched, self._grads.keys(), weights, decay)
         self._grads, self._fused = {}, []
 
+    def skip(self) -> None:
+        """Ends a step that the host knows is not taken: a first gradient was one nevertheless."""
+        self.counters.note(self._is_active)
+        self._grads, self._fused = {}, []
+
     def refresh(self, options: StepOptions) -> None:
         """Refreshes what is due after a step that left it out, see `StepOptions.capturable`."""
         self.refresher.begin()

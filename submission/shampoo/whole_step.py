@@ -54,7 +54,7 @@ def take(
     is_known = not leaves_refreshes(groups) and all(state.is_on_host for _, state, _ in active)
     for _, state, _ in active:
         if is_known and not finite:
-            state.end()
+            state.skip()
         else:
             state.apply(finite, is_known)
 

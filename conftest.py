@@ -18,6 +18,7 @@ collect_ignore_glob = (
             "submission/entries/*_jax*",
         ),
         *("tests/submission/shampoo_jax/divided.py", "tests/submission/tiny_jax_training.py"),
-        "tests/submission/algoperf_api/divided_training.py",
+        *("tests/submission/algoperf_api/divided_training.py", "workloads/standin_jax/*"),
+        "scripts/local/jax_state.py",
     ]
 )

@@ -20,6 +20,7 @@ from scripts.local import entries, environment, resumable
 from scripts.local import trial as trials
 from scripts.local.trial import Trial
 from workloads import registry, search_space
+from workloads.official.datasets import FRAMEWORKS
 
 FLAGS = flags.FLAGS
 
@@ -30,6 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "entry", None, "folder of submission/entries to train with, or a path", required=True
     )
+    flags.DEFINE_enum("framework", None, FRAMEWORKS, "of the entry (default: what it says)")
     flags.DEFINE_integer("study", 0, "index of the study, from 0; it enters the seed")
     flags.DEFINE_integer("trial", 1, "index into the search space, from 1")
     flags.DEFINE_string("output", None, "folder for the logs", required=True)
@@ -80,6 +82,8 @@ def main(argv: Sequence[str]) -> int:
 def _trial() -> Trial:
     registry.facts(FLAGS.workload)
     entry = entries.named(FLAGS.entry)
+    frameworks = entries.frameworks([entry])
+    entries.check_frameworks(frameworks, FLAGS.framework)
     space = Path(FLAGS.search_space or entries.standin_points_file(entry))
     entries.check_keys(entry, search_space.load(space), space)
     return Trial(
@@ -92,6 +96,7 @@ def _trial() -> Trial:
         max_steps=FLAGS.max_steps,
         ignore_targets=FLAGS.ignore_targets,
         search_space=str(space),
+        framework=frameworks[entry],
     )
 
 

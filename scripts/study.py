@@ -53,10 +53,14 @@ def main(argv: Sequence[str]) -> int:
     numbers = range(FLAGS.first_study, FLAGS.first_study + FLAGS.studies)
     if FLAGS.suite == "official":
         return _main_official(numbers)
-    _refuse((flag.name for flag in FLAGS.get_key_flags_for_module(suite)), "official")
+    names = [flag.name for flag in FLAGS.get_key_flags_for_module(suite)]
+    _refuse((name for name in names if name != "framework"), "official")
     workloads, chosen = studies.workloads_from_flags(), studies.entries_from_flags()
+    frameworks = entries.frameworks(chosen)
+    entries.check_frameworks(frameworks, FLAGS.framework)
     points = {entry: entries.points(entry) for entry in chosen}
-    planned = plans.trials_of(numbers, points, _choice(workloads, points), FLAGS.seed)
+    choice = _choice(workloads, points)
+    planned = plans.trials_of(numbers, points, choice, FLAGS.seed, frameworks=frameworks)
     studies.print_caveats(workloads)
     output = Path(FLAGS.output)
     if FLAGS.dry_run:

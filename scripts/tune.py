@@ -158,7 +158,8 @@ def search_trials(
 ) -> list[Trial]:
     """All points in study 0; `settings` are those of `plan.trials_of`."""
     choice = plans.all_points(workloads, points)
-    return plans.trials_of([0], points, choice, seed, **settings)
+    frameworks = entries.frameworks(points)
+    return plans.trials_of([0], points, choice, seed, frameworks=frameworks, **settings)
 
 
 def run(

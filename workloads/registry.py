@@ -9,6 +9,7 @@ Importing the registry loads neither data nor a deep-learning framework.
 """
 
 import importlib
+import importlib.util
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ _CLASSES = {
     "django_wmt": "workloads.standin.django_wmt:DjangoWmtWorkload",
     "molecules_gnn": "workloads.standin.molecules_gnn:MoleculesGnnWorkload",
 }
+# Those that also train in JAX, where modules and classes have the same names.
+_IN_JAX = ("mnist_vit", "flights_dlrm", "stdlib_lm", "mnist_resnet")
 
 
 def names(suite: str | None = None, version: str | None = None) -> list[str]:
@@ -102,9 +105,23 @@ def caveat(name: str) -> str | None:
     return standin_facts.caveat(name)
 
 
-def load(name: str) -> "spec.Workload":
-    """A new instance of a workload that trains here; UserError as `caveat`."""
+def load(name: str, framework: str = "pytorch") -> "spec.Workload":
+    """A new instance of a workload that trains here.
+
+    Args:
+      name: of the workload.
+      framework: `pytorch` or `jax`.
+
+    Raises:
+      UserError: as `caveat`, and for a workload that has no model in JAX, or without JAX.
+    """
     module, _, attribute = _class_of(name).partition(":")
+    if framework == "jax":
+        if name not in _IN_JAX:
+            raise UserError(f"{name} has no model in JAX; those that have: {', '.join(_IN_JAX)}")
+        if importlib.util.find_spec("jax") is None:
+            raise UserError(f"{name} in JAX needs the packages of requirements-jax.txt")
+        module = module.replace(".standin.", ".standin_jax.")
     workload: spec.Workload = getattr(importlib.import_module(module), attribute)()
     return workload
 

@@ -59,7 +59,8 @@ def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> li
 
 def _started(workload: str, entry: str) -> TrialState:
     point = entries.points(entry)[0] | {"dropout_rate": 0.0}
-    trial = Trial(workload, entry, study=0, trial=1, hyperparameters=point, ignore_targets=True)
+    framework = entries.frameworks([entry])[entry]
+    trial = Trial(workload, entry, 0, 1, point, ignore_targets=True, framework=framework)
     state = trial_state.start(trial, MetricsLog(Path()))
     # At the first step of a period entries also log, which is no part of the optimizer.
     state.global_step = 1
@@ -70,6 +71,10 @@ def _step(state: TrialState) -> None:
     """What a runner's step consists of, without its evaluations and logs."""
     batch = next(state.input_queue)
     state.call(state.submission.update_params, batch=batch, rng=state.loop_rng)
+    if state.trial.framework == "jax":  # whose steps run on after the call
+        import jax
+
+        jax.block_until_ready(state.model)
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,11 +2,12 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from common.cli import UserError, near
+from scripts.local import entry_info
 from workloads import hyperparameters, search_space
 from workloads.search_space import Point, Ranges
 
@@ -65,14 +66,41 @@ def folder(name: str) -> Path:
     return folders[name]
 
 
+def frameworks(names: Iterable[str]) -> dict[str, str]:
+    """`pytorch` or `jax` of each entry; UserError as `folder`."""
+    return {name: entry_info.framework(folder(name)) for name in names}
+
+
+def check_frameworks(of_entries: Mapping[str, str], asked: str | None) -> None:
+    """UserError for an entry of another framework than --framework asks for, if it asks."""
+    for name, framework in of_entries.items():
+        if asked not in (None, framework):
+            others = [other for other in names() if frameworks([other])[other] == asked]
+            known = f"in {asked} there are: {', '.join(others)}{near(others, name)}"
+            raise UserError(f"--framework={asked}: entry {name!r} is in {framework}; {known}")
+
+
+def twin(name: str) -> str:
+    """The entry whose hyperparameters an entry has: of one in JAX that without `_jax`, else itself.
+
+    >>> twin("shampoo_jax"), twin("shampoo")
+    ('shampoo', 'shampoo')
+    """
+    other = name.replace("_jax", "")
+    return other if other in _folders() else name
+
+
 def standin_points_file(name: str) -> Path:
     """The list of points that was chosen for an entry on the stand-ins; UserError if it has none.
 
     What the official benchmark tunes is in the entry's own folder; where that is elsewhere, it is
-    for the stand-ins, too, unless the entry has a list among theirs.
+    for the stand-ins, too, unless the entry has a list among theirs. An entry in JAX without one
+    has that of its twin.
     """
     folder(name)
     path = STANDIN_POINTS / f"{name}.json"
+    if not path.exists():
+        path = STANDIN_POINTS / f"{twin(name)}.json"
     if name in _ELSEWHERE and not path.exists():
         path = _ELSEWHERE[name] / SPACE
         if not path.is_file():
@@ -93,8 +121,9 @@ def points(name: str, path: Path | None = None) -> list[Point]:
 
 
 def ranges(path: Path, names: Sequence[str]) -> dict[str, Ranges]:
-    """The ranges of each entry, as `search_space.ranges_by_entry`; UserError as `check_keys`."""
-    by_entry = search_space.ranges_by_entry(path, names)
+    """The ranges of each entry, or of its twin; UserError as `check_keys`."""
+    of_twins = search_space.ranges_by_entry(path, list(dict.fromkeys(map(twin, names))))
+    by_entry = {name: of_twins[twin(name)] for name in names}
     for name, of_entry in by_entry.items():
         check_keys(name, of_entry, path)
     return by_entry
@@ -102,8 +131,8 @@ def ranges(path: Path, names: Sequence[str]) -> dict[str, Ranges]:
 
 def check_keys(name: str, space: Sequence[Point] | Ranges, where: Path) -> None:
     """UserError for a hyperparameter that an entry does not read or lacks, if that is known."""
-    if name in hyperparameters.REQUIRED:
-        hyperparameters.check(space, name, where)
+    if twin(name) in hyperparameters.REQUIRED:
+        hyperparameters.check(space, twin(name), where)
 
 
 def load(name: str) -> ModuleType:

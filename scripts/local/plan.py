@@ -35,6 +35,7 @@ def trials_of(
     seed: int,
     max_steps: Mapping[str, int] | None = None,
     ignore_targets: bool = False,
+    frameworks: Mapping[str, str] | None = None,
 ) -> list[Trial]:
     """All chosen trials, ordered by study, workload, trial, entry.
 
@@ -44,6 +45,7 @@ def trials_of(
       points: each entry's points, by entry; trial n takes the n-th.
       choice: trial numbers by entry and workload, in the order of the plan's workloads.
       max_steps: step budgets by workload, where not the step hint.
+      frameworks: of the entries, where not PyTorch.
     """
     for (entry, _), numbers in choice.items():
         for number in numbers:
@@ -63,6 +65,7 @@ def trials_of(
             seed=seed,
             max_steps=(max_steps or {}).get(workload),
             ignore_targets=ignore_targets,
+            framework=(frameworks or {}).get(entry, "pytorch"),
         )
         for study in studies
         for workload in workloads

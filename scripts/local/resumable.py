@@ -59,7 +59,8 @@ def apply_process_flags() -> None:
         except ValueError as error:
             raise UserError(f"--cores={','.join(FLAGS.cores)}: give whole numbers") from error
         _pin_to_cores(cores)
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(FLAGS.threads)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):  # the last one is XLA's
+        os.environ[name] = str(FLAGS.threads)
 
 
 def _pin_to_cores(cores: Sequence[int]) -> None:

@@ -29,7 +29,6 @@ from scripts.local import lock
 from scripts.local.metrics_log import EVALUATIONS, lost_rows, read_evaluations
 from workloads import prng, registry
 
-FRAMEWORK = "pytorch"
 HPARAMS = "hparams.json"
 FLAGS_GIVEN = "flags_0.json"
 STATUS = "status.json"
@@ -56,6 +55,7 @@ class Trial:
       max_steps: stops earlier than the workload's step hint, if given.
       ignore_targets: trains on after both targets are met.
       search_space: the file that the point is from, for messages.
+      framework: `pytorch` or `jax`, which is the entry's.
     """
 
     workload: str
@@ -67,6 +67,7 @@ class Trial:
     max_steps: int | None = None
     ignore_targets: bool = False
     search_space: str = dataclasses.field(default="its search space", compare=False)
+    framework: str = "pytorch"
 
     def __post_init__(self) -> None:
         for name, least in (("study", 0), ("trial", 1)):
@@ -93,7 +94,7 @@ class Trial:
 
     def directory(self, output: Path) -> Path:
         """The folder of the trial's files under a study's output."""
-        workload = f"{self.workload}_{FRAMEWORK}"
+        workload = f"{self.workload}_{self.framework}"
         return output / self.entry / f"study_{self.study}" / workload / f"trial_{self.trial}"
 
     def settings(self) -> dict[str, Any]:
@@ -102,7 +103,8 @@ class Trial:
         A trial that ignores the targets is the same whatever they are, and records None for them.
         """
         fields = dataclasses.asdict(self)
-        del fields["hyperparameters"], fields["search_space"]
+        # The framework is in the path of the trial's folder.
+        del fields["hyperparameters"], fields["search_space"], fields["framework"]
         facts = registry.facts(self.workload)
         return fields | {
             "step_hint": facts.step_hint,

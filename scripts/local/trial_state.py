@@ -1,6 +1,7 @@
 """A trial between two steps: how it starts, and how it is saved and restored."""
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,11 +73,7 @@ class TrialState:
             return None
         return {
             **identity(self.trial),
-            "model": replicas.bare(self.model).state_dict(),
-            "model_state": self.model_state,
-            "optimizer_state": {
-                name: part.state_dict() for name, part in self.optimizer_state.items()
-            },
+            **self._saved_parts(),
             "input_queue": self.input_queue.state_dict(),  # type: ignore[attr-defined]
             "rng": _rng_state(),
             "log": self.log.state_dict(),
@@ -90,13 +87,7 @@ class TrialState:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Continues where `snapshot` was taken; raises whatever a misfit part raises."""
-        replicas.bare(self.model).load_state_dict(snapshot["model"])
-        self.model_state = snapshot["model_state"]
-        saved = snapshot["optimizer_state"]
-        if set(saved) != set(self.optimizer_state):
-            raise ValueError(f"optimizer state {sorted(saved)}, not {sorted(self.optimizer_state)}")
-        for name, part in self.optimizer_state.items():
-            part.load_state_dict(saved[name])
+        self._restore_parts(snapshot)
         self.input_queue.load_state_dict(snapshot["input_queue"])  # type: ignore[attr-defined]
         self.log.load_state_dict(snapshot["log"])
         self.clock.wall = snapshot["clock"]["wall"]
@@ -111,6 +102,40 @@ class TrialState:
         if "cuda" in rng:
             torch.cuda.set_rng_state(rng["cuda"])
 
+    def _saved_parts(self) -> dict[str, Any]:
+        """What training moves, as plain values and tensors."""
+        if self.trial.framework == "jax":
+            from scripts.local import jax_state
+
+            parts = {"model": self.model, "model_state": self.model_state}
+            parts["optimizer_state"] = self.optimizer_state[0]
+            return {name: jax_state.saved(part) for name, part in parts.items()}
+        return {
+            "model": replicas.bare(self.model).state_dict(),
+            "model_state": self.model_state,
+            "optimizer_state": {
+                name: part.state_dict() for name, part in self.optimizer_state.items()
+            },
+        }
+
+    def _restore_parts(self, snapshot: dict[str, Any]) -> None:
+        if self.trial.framework == "jax":
+            from scripts.local import jax_state
+
+            self.model = jax_state.restored(snapshot["model"], self.model)
+            self.model_state = jax_state.restored(snapshot["model_state"], self.model_state)
+            state, training = self.optimizer_state
+            state = jax_state.restored(snapshot["optimizer_state"], state)
+            self.optimizer_state = state, training
+            return
+        replicas.bare(self.model).load_state_dict(snapshot["model"])
+        self.model_state = snapshot["model_state"]
+        saved = snapshot["optimizer_state"]
+        if set(saved) != set(self.optimizer_state):
+            raise ValueError(f"optimizer state {sorted(saved)}, not {sorted(self.optimizer_state)}")
+        for name, part in self.optimizer_state.items():
+            part.load_state_dict(saved[name])
+
 
 def _rng_state() -> dict[str, torch.Tensor]:
     """On the CPU and on this rank's GPU; ranks have the same, unless an entry draws otherwise."""
@@ -122,14 +147,17 @@ def _rng_state() -> dict[str, torch.Tensor]:
 
 def identity(trial: Trial) -> dict[str, dict[str, Any]]:
     """What a snapshot must have been made with, for this process to go on along its trajectory."""
+    process = {
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "nproc": replicas.count(),
+    }
+    if trial.framework == "jax":
+        process["jax"] = importlib.metadata.version("jax")
     return {
         "settings": trial.settings(),
         "hyperparameters": dict(trial.hyperparameters),
-        "process": {
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "nproc": replicas.count(),
-        },
+        "process": process,
     }
 
 
@@ -139,9 +167,12 @@ def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.lo
     Args:
       load: from the trial's `entry` to the functions of the API.
 
-    UserError if the entry cannot use the trial's point, or the ranks not its batch size.
+    UserError if the entry cannot use the trial's point, or the ranks not its batch size, or the
+    workload or the ranks not the entry's framework.
     """
-    workload = registry.load(trial.workload)
+    if trial.framework == "jax" and replicas.count() > 1:
+        raise UserError(f"--nproc={replicas.count()}: an entry in JAX trains in one process")
+    workload = registry.load(trial.workload, trial.framework)
     submission = load(trial.entry)
     hyperparameters = search_space.as_namedtuple(trial.hyperparameters)
     data_rng, optimizer_rng, model_rng, loop_rng = prng.split(prng.key(trial.rng_seed), 4)

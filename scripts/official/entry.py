@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from common.cli import UserError
-from scripts.local import entries
+from scripts.local import entries, entry_info
 from scripts.local.environment import ROOT
 from scripts.official import imports
 from scripts.official.installation import default_checkout
@@ -20,8 +20,6 @@ INFO = "submission_info.yml"
 _FOLDER = re.compile(r"^submission_folder:.*?(\w+)/?['\"]?\s*$", re.MULTILINE)
 LAUNCHER = Path(__file__).with_name("launcher") / "aliased_submission.py"
 RULESETS = ("external", "self_tuning")
-# Names of that file that people have given it.
-_INFOS = "submission*_info.y*ml"
 _NAME = re.compile(r"[\w.-]+")
 
 
@@ -125,9 +123,9 @@ def find_entry(
         folder = Path(path).expanduser().absolute()
         root = folder.parent
         _check(given, folder)
-    info = "".join(file.read_text("utf-8", "replace") for file in sorted(folder.glob(_INFOS)))
+    info = entry_info.text(folder)
     for flag, value in (("ruleset", ruleset), ("framework", framework)):
-        said = _value(info, flag).replace("self-tuning", "self_tuning")
+        said = entry_info.value(info, flag).replace("self-tuning", "self_tuning")
         if value is not None and said in (*RULESETS, *FRAMEWORKS) and said != value:
             raise UserError(f"--{flag}={value}: {folder / INFO} says {said}")
     ruleset = ruleset or _ruleset(info, folder)
@@ -141,7 +139,7 @@ def find_entry(
         python_path=root,
         submission_path=(folder / SUBMISSION).relative_to(root).as_posix(),
         space=folder / SPACE if ruleset == "external" else None,
-        framework=framework or _framework(info, folder),
+        framework=framework or entry_info.framework(folder),
         places=imports.NO_PLACES if root == ROOT else imports.places(folder, SUBMISSION),
     )
 
@@ -165,30 +163,10 @@ def _check(given: str, folder: Path) -> None:
 
 def _ruleset(info: str, folder: Path) -> str | None:
     """The ruleset that a folder is for; None if it does not say and has no points."""
-    said = _value(info, "ruleset")
+    said = entry_info.value(info, "ruleset")
     if said.startswith("self"):
         return "self_tuning"
     return "external" if said.startswith("external") or (folder / SPACE).is_file() else None
-
-
-def _framework(info: str, folder: Path) -> str:
-    """The framework that a folder names, else that which its submission imports."""
-    said = _value(info, "framework")
-    if said in FRAMEWORKS:
-        return said
-    text = (folder / SUBMISSION).read_text("utf-8", "replace")
-    imported = set(re.findall(r"^\s*(?:import|from)\s+(torch|jax)\b", text, re.MULTILINE))
-    return "jax" if imported == {"jax"} else "pytorch"
-
-
-def _value(info: str, key: str) -> str:
-    """A value of submission_info.yml in small letters; empty if there is none.
-
-    Some files of that name hold an environment of conda's and no YAML of the benchmark's, so that
-    lines are searched.
-    """
-    match = re.search(rf"^{key}:\s*['\"]?([\w-]+)", info, re.MULTILINE)
-    return match[1].lower() if match else ""
 
 
 def require_same_names(points: list[Point], where: Path | str) -> list[Point]:

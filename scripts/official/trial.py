@@ -52,9 +52,7 @@ class OfficialTrial:
 
     def directory(self, output: Path) -> Path:
         """The folder of the trial's files, if the runner's --experiment_dir is `output`."""
-        of_pytorch = self.trial.directory(output)
-        workload = f"{self.trial.workload}_{self.entry.framework}"
-        return of_pytorch.parent.with_name(workload) / of_pytorch.name
+        return dataclasses.replace(self.trial, framework=self.entry.framework).directory(output)
 
     def space(self, output: Path) -> Path | None:
         """The list of points that the runner gets."""

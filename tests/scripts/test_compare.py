@@ -45,7 +45,7 @@ from workloads import registry, search_space
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._ALL.maps[0], WORKLOAD, TINY)  # type: ignore[attr-defined]
-    monkeypatch.setattr(registry, "load", lambda name: TinyWorkload())
+    monkeypatch.setattr(registry, "load", lambda name, framework: TinyWorkload())
 
 
 @pytest.fixture(autouse=True)

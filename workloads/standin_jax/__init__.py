@@ -1,0 +1,1 @@
+"""Stand-ins in JAX: the data, weights and metrics of their twins in PyTorch, and their models."""

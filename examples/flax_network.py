@@ -45,7 +45,7 @@ def train_step(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains a flax network on images of digits.")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--epochs", type=int, default=5, help="in all, those before --resume too")
     parser.add_argument("--save", type=Path, help="file for the state at the end")
     parser.add_argument("--resume", type=Path, help="file to go on from")

@@ -107,7 +107,6 @@ def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> No
     resumed = run(environment, tmp_path, program, "--epochs=3", "--resume=state")
     whole = run(environment, tmp_path, program, "--epochs=3")
     assert losses(resumed)[-1] == losses(whole)[-1] < losses(first)[0]
-    assert accuracies(resumed)[-1] > 0.8
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "hsdp"])

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from submission.shampoo import Shampoo, diagonal, presets
+from submission.shampoo.group_state import GroupState
 from tests.submission.shampoo.streams import (
     OPTIONS,
     SHAPES,
@@ -339,7 +340,12 @@ class _Operators(TorchDispatchMode):
     ],
     ids=str,
 )
-def test_kernels_of_a_step_do_not_grow_with_parameters_and_none_waits_for_the_device(options):
+def test_kernels_of_a_step_do_not_grow_with_parameters_and_none_waits_for_the_device(
+    options, monkeypatch
+):
+    # On a CPU the host reads what it likes.
+    monkeypatch.setattr(GroupState, "is_on_host", False)
+
     def counted(count):
         weights = parameters([(6, 5), (12, 9), (7,)] * count, torch.float32)
         optimizer = Shampoo(weights, lr=0.01, weight_decay=0.1, block_size=6, **options)

@@ -197,10 +197,8 @@ def test_a_compiled_step_is_the_step(method):
 def test_a_compiled_training_step_runs_the_optimizer_as_it_is():
     def train(model, optimizer, inputs):
         optimizer.zero_grad()
-        loss = model(inputs).square().mean()
-        loss.backward()
+        model(inputs).square().mean().backward()
         optimizer.step()
-        return loss
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
@@ -210,8 +208,8 @@ def test_a_compiled_training_step_runs_the_optimizer_as_it_is():
     torch._dynamo.utils.counters.clear()
     compiled = torch.compile(train, backend="eager")
     for _ in range(4):
-        loss = train(model, optimizers[0], inputs)
-        torch.testing.assert_close(compiled(twin, optimizers[1], inputs), loss)
+        train(model, optimizers[0], inputs)
+        compiled(twin, optimizers[1], inputs)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # the model's
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -36,6 +36,21 @@ def standings(judged: Judgement, hero: str) -> str:
     return documents.table(rows, left=2, fmt="pipe")
 
 
+def leader(judged: Judgement, hero: str) -> str:
+    """Whose score is the highest, and the hero's, with their intervals."""
+    scores = judged.intervals.scores.set_index("submission")
+
+    def said(entry: str) -> str:
+        score = scores.loc[entry]
+        interval = f"[{score['ci_low']:.2f}, {score['ci_high']:.2f}]"
+        return f"{style.label(entry)} with {score['score']:.2f} {interval}"
+
+    first, *others = judged.entries
+    own = ", ".join(said(entry) for entry in others if entry == hero)
+    text = f"Of {len(judged.entries)} entries the benchmark's score puts first {said(first)}"
+    return f"{text}; {own}" if own else text
+
+
 def beside_best_rival(judged: Judgement, hero: str) -> str:
     """A row per workload: the hero's median steps and seconds, and those of its fastest rival."""
     own = style.label(hero)
@@ -49,6 +64,23 @@ def beside_best_rival(judged: Judgement, hero: str) -> str:
             row[f"best rival, {column}"] = _first(finite.drop(hero, errors="ignore"), unit)
         rows.append(row)
     return documents.table(rows, left=1, fmt="pipe")
+
+
+def beside(judged: Judgement, hero: str, rival: str) -> str:
+    """One line: targets that each reaches, and the hero's share of the rival's steps and time."""
+    steps, seconds = (_medians(judged, column)[[hero, rival]] for column in _UNITS)
+    own, other = np.isfinite(steps).sum()
+    counts = (
+        f"{style.label(rival)} reaches {other} of {len(steps)} targets, {style.label(hero)} {own}"
+    )
+    both, of_steps = where_both_reach(steps)
+    if not both:
+        return counts
+    _, of_seconds = where_both_reach(seconds)
+    return (
+        f"{counts}, which on the {both} that both reach takes {of_steps:.2f} of its steps and "
+        f"{of_seconds:.2f} of its time"
+    )
 
 
 def _first(ascending: pd.Series, unit: str) -> str:

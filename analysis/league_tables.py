@@ -15,7 +15,7 @@ from analysis.choice import choose_rules
 from analysis.headline import finding
 from analysis.judgement import Judgement, judge, medians_of, where_both_reach
 from analysis.layout import REPORT
-from analysis.league_standings import beside_best_rival, standings
+from analysis.league_standings import beside, beside_best_rival, leader, standings
 from analysis.logs import read_logs
 from common import documents
 from common.cli import UserError
@@ -71,9 +71,9 @@ def times_of_report(report: str) -> list[dict[str, str]]:
 
 
 def finding_text() -> str:
-    """What the headlines of the committed study say, in seconds and in steps."""
-    texts = (finding(judged(), HERO, column).replace("\n", " ") for column in ("seconds", "steps"))
-    return "\n".join(f"- {text}." for text in texts)
+    """What the headlines of the committed study say, in seconds and in steps, and who leads."""
+    texts = [finding(judged(), HERO, column).replace("\n", " ") for column in ("seconds", "steps")]
+    return "\n".join(f"- {text}." for text in (*texts, leader(judged(), HERO)))
 
 
 def losses_text(cells: pd.DataFrame | None = None) -> str:
@@ -155,6 +155,8 @@ TABLES = {
     "gain": gain_text,
     "cost-range": lambda: costs_range(cost_ratios()),
     "study": study_table,
+    "muon": lambda: beside(judged(), HERO, "muon_adamw"),
+    "schedule-free": lambda: beside(judged(), HERO, "schedule_free_adamw"),
     "standings": lambda: standings(judged(), HERO),
     "best-rival": lambda: beside_best_rival(judged(), HERO),
     "finding": finding_text,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from analysis.judgement import Judgement
-from analysis.league_standings import beside_best_rival, standings
+from analysis.league_standings import beside, beside_best_rival, leader, standings
 from tests.analysis.conftest import judge_folder
 from tests.analysis.made_up import write_trial
 
@@ -49,6 +49,22 @@ def test_a_workload_names_the_rival_that_is_nearest_in_steps_and_in_seconds(tmp_
     assert rows["stdlib_lm"][1:] == ["60", "60 (AdamW)", "3.0", "6.0 (AdamW)"]
 
 
+def test_the_leader_is_told_also_where_it_is_a_rival(tmp_path: Path) -> None:
+    made_up = judged(tmp_path)
+    assert leader(made_up, "shampoo").startswith(
+        "Of 3 entries the benchmark's score puts first Shampoo with 1.00 ["
+    )
+    assert "; AdamW with 0." in leader(made_up, "adamw")
+
+
+def test_a_rival_is_compared_in_a_sentence(tmp_path: Path) -> None:
+    made_up = judged(tmp_path)
+    assert beside(made_up, "shampoo", "muon_adamw") == (
+        "Muon with AdamW reaches 1 of 2 targets, Shampoo 2, which on the 1 that both reach takes "
+        "0.50 of its steps and 0.50 of its time"
+    )
+
+
 def test_who_misses_the_target_is_told(tmp_path: Path) -> None:
     for entry, value in (("shampoo", 0.5), ("adamw", 0.5)):
         for study in range(2):
@@ -56,4 +72,5 @@ def test_who_misses_the_target_is_told(tmp_path: Path) -> None:
     judged_misses = judge_folder(tmp_path)
     (row,) = cells(beside_best_rival(judged_misses, "shampoo"))
     assert row[1:] == ["missed"] * 4
+    assert beside(judged_misses, "shampoo", "adamw") == "AdamW reaches 0 of 1 targets, Shampoo 0"
     assert all(row[4:] == ["–", "–"] for row in cells(standings(judged_misses, "shampoo")))

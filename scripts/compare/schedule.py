@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from scripts.compare.plan import SCHEDULES
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
+from submission.algoperf_api.statistics import LatestBatch
 
 _COSINE, _ = SCHEDULES
 
@@ -28,7 +29,7 @@ def optimizer_state(
       point: as `Comparison.trial` makes it; without a `schedule` it is the cosine.
     """
     if getattr(point, "schedule", _COSINE) == _COSINE:
-        return api.optimizer_state(workload, optimizer, point)
+        return api.optimizer_state(workload, optimizer, point, LatestBatch)
     warmup = int(point.warmup_factor * int(point.step_hint_factor * workload.step_hint))
 
     def share(step: int) -> float:

@@ -22,14 +22,17 @@ from .functions import is_logged
 from .functions import with_hyperparameters as with_hyperparameters
 from .pytorch_schedules import WarmupCosineLR
 from .schedules import lengths
-from .statistics import LatestBatch
 
 
-def initializer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., Any]:
+def initializer(
+    make_optimizer: Callable[..., torch.optim.Optimizer],
+    latest_batch: Callable[[], Any] | None = None,
+) -> Callable[..., Any]:
     """The `init_optimizer_state` of an entry.
 
     Args:
       make_optimizer: called with the model's parameters and the hyperparameters.
+      latest_batch: see `optimizer_state`.
     """
 
     def init_optimizer_state(
@@ -37,7 +40,7 @@ def initializer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> Callabl
     ) -> dict[str, Any]:
         """The entry's optimizer and its schedule, as `optimizer_state` returns them."""
         optimizer = make_optimizer(model_params.parameters(), hyperparameters)
-        return optimizer_state(workload, optimizer, hyperparameters)
+        return optimizer_state(workload, optimizer, hyperparameters, latest_batch)
 
     return init_optimizer_state
 
@@ -52,17 +55,34 @@ def adam_arguments(hyperparameters: Any) -> dict[str, Any]:
 
 
 def optimizer_state(
-    workload: spec.Workload, optimizer: torch.optim.Optimizer, hyperparameters: Any
+    workload: spec.Workload,
+    optimizer: torch.optim.Optimizer,
+    hyperparameters: Any,
+    latest_batch: Callable[[], Any] | None = None,
 ) -> dict[str, Any]:
     """An optimizer and its warm-up and cosine schedule, under "optimizer" and "scheduler".
 
-    With an optimizer that averages its iterates also "latest", see `statistics`. Reads from
-    `hyperparameters` what `schedules.lengths` reads.
+    With an optimizer that averages its iterates also what `latest_batch` makes, under "latest".
+    Reads from `hyperparameters` what `schedules.lengths` reads.
+
+    Args:
+      latest_batch: `statistics.LatestBatch`; entries whose optimizer never averages need none, and
+        their packages none of its code.
+
+    Raises:
+      ValueError: if the optimizer averages and `latest_batch` is missing.
     """
     scheduler = WarmupCosineLR(optimizer, *lengths(workload, hyperparameters))
     state = {"optimizer": optimizer, "scheduler": scheduler}
     averages = any(group.get("averaging") for group in optimizer.param_groups)
-    return state | {"latest": LatestBatch()} if averages else state
+    if not averages:
+        return state
+    if latest_batch is None:
+        raise ValueError(
+            "latest_batch must be statistics.LatestBatch for an optimizer that averages its "
+            "iterates, got None: batch normalisation needs statistics of the averages."
+        )
+    return state | {"latest": latest_batch()}
 
 
 def update_params(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from submission.algoperf_api import pytorch as api
+from submission.algoperf_api.statistics import LatestBatch
 from submission.shampoo import Shampoo
 from tests.simulated.device import simulated
 from tests.simulated.runs import (
@@ -33,7 +34,7 @@ def _entry(options):
         return Shampoo(parameters, **{**OPTIONS, **options})
 
     return types.SimpleNamespace(
-        init_optimizer_state=api.initializer(make_optimizer),
+        init_optimizer_state=api.initializer(make_optimizer, LatestBatch),
         update_params=api.update_params,
         prepare_for_eval=api.prepare_for_eval,
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...algoperf_api import pytorch as api
+from ...algoperf_api.statistics import LatestBatch
 from ...shampoo import Shampoo
 from .options import options
 
@@ -13,7 +14,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
 
 
 get_batch_size = api.get_shampoo_batch_size
-init_optimizer_state = api.initializer(make_optimizer)
+init_optimizer_state = api.initializer(make_optimizer, LatestBatch)
 data_selection = api.data_selection
 update_params = api.update_params
 prepare_for_eval = api.prepare_for_eval

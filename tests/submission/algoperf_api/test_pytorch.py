@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
+from submission.algoperf_api.statistics import LatestBatch
 from submission.shampoo import Shampoo
 from tests import training_ranks
 from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch, same
@@ -29,12 +30,18 @@ def run_of(model, make=torch.optim.SGD, logger=None, options=None, **point):
         return make(parameters, **{"lr": 1.0, **(options or {})})
 
     entry = types.SimpleNamespace(
-        init_optimizer_state=api.initializer(make_optimizer),
+        init_optimizer_state=api.initializer(make_optimizer, LatestBatch),
         update_params=api.update_params,
         prepare_for_eval=api.prepare_for_eval,
     )
     point = types.SimpleNamespace(**{"warmup_factor": 0.0, **point})
     return Run(entry, model, point, TinyWorkload(logger))
+
+
+def test_averages_need_the_latest_batch():
+    optimizer = Shampoo(make_model().parameters(), averaging="ema")
+    with pytest.raises(ValueError, match=r"latest_batch must be statistics\.LatestBatch"):
+        api.optimizer_state(TinyWorkload(None), optimizer, types.SimpleNamespace(warmup_factor=0.0))
 
 
 def expected_grad(batch, smoothing=0.0):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from submission.algoperf_api import pytorch as api
+from submission.algoperf_api.statistics import LatestBatch
 from submission.entries.shampoo.options import MAX_DIM
 from submission.shampoo import Shampoo
 
@@ -22,7 +23,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
 
 
 get_batch_size = api.get_shampoo_batch_size
-init_optimizer_state = api.initializer(make_optimizer)
+init_optimizer_state = api.initializer(make_optimizer, LatestBatch)
 data_selection = api.data_selection
 update_params = api.update_params
 prepare_for_eval = api.prepare_for_eval

@@ -129,12 +129,12 @@ def test_factors_of_rounded_gradients_are_those_of_gradients_nearby(bits, limit)
     gradient = torch.randn(1, 300, 5, generator=generator)
     stacks = [SymmetricStack(1, 300, 128, torch.float32, torch.device("cpu")) for _ in range(2)]
     with TensorFloat32(bits):
-        stacks[0].average(gradient, torch.tensor(0.0), 1.0, seed=0)
+        stacks[0].average(stacks[0].pairs(gradient), torch.tensor(0.0), 1.0, seed=0)
     scale = 2.0 ** (bits + 1)
     exponent = torch.floor(torch.log2(gradient.abs()))
     nearby = torch.round(gradient * scale / 2 ** (exponent + 1)) * 2 ** (exponent + 1) / scale
     assert (nearby - gradient).abs().max() <= limit * gradient.abs().max()
-    stacks[1].average(nearby, torch.tensor(0.0), 1.0, seed=0)
+    stacks[1].average(stacks[1].pairs(nearby), torch.tensor(0.0), 1.0, seed=0)
     found, expected = (stack.dense(slice(None), torch.float32) for stack in stacks)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
     smallest = torch.linalg.eigvalsh(found.double()).min()
@@ -189,5 +189,5 @@ class Multiplications(TorchDispatchMode):
 def test_halves_of_factors_are_not_multiplied_twice(size, share):
     stack = SymmetricStack(2, size, products.LEAF, torch.float32, torch.device("cpu"))
     with Multiplications() as counted:
-        stack.average(torch.ones(2, size, 3), torch.tensor(0.0), 1.0, seed=0)
+        stack.average(stack.pairs(torch.ones(2, size, 3)), torch.tensor(0.0), 1.0, seed=0)
     assert counted.count == pytest.approx(2 * size**2 * 3 * share)

@@ -70,7 +70,9 @@ def test_hyperparameters_can_be_injected():
     one, _ = jax.jit(injected.update)(PARAMS, injected.init(PARAMS), PARAMS)
     other, _ = jax.jit(plain.update)(PARAMS, plain.init(PARAMS), PARAMS)
     for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-5)
+        # Injected numbers are arguments and not constants, so a compiler rounds otherwise; the root
+        # of a factor of rank one, as here, magnifies that: 6e-5 in float32, 1e-8 in float64.
+        np.testing.assert_allclose(left, right, rtol=1e-4)
 
 
 def test_an_injected_structure_is_refused_with_the_remedy():

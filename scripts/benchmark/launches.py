@@ -29,19 +29,19 @@ NETWORKS = ("vit_s16", "resnet50", "small_200k")
 VARIANTS: Mapping[str, Mapping[str, Any]] = {"default": {}, "nesterov": {"nesterov": True}}
 # The phase of an operator: that of the first name which is among the functions that called it.
 PHASES = {
-    "scatter_gradients": "gradients in",
+    "scatter_gradients": "grads in",
     "gather": "guard",
     "all_finite": "guard",
-    "advance": "counters",
+    "advance": "counts",
     "fused_adam": "vectors",
     "average_factors": "factors",
     "times": "products",
     "times_from_right": "products",
     "compute_directions": "moments",
     "norms": "norms",
-    "finish": "grafting",
-    "apply_updates": "weights out",
-    "decay_fraction": "weights out",
+    "finish": "graft",
+    "apply_updates": "apply",
+    "decay_fraction": "apply",
 }
 _OTHER = "other"
 # After some steps, far from a refresh.

@@ -260,7 +260,7 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_SOLVERS = {"newton_denman_beavers": "Newton-Denman-Beavers", "coupled_newton": "coupled Newton"}
+_SOLVERS = {"newton_denman_beavers": "Denman-Beavers", "coupled_newton": "coupled Newton"}
 
 
 def _title(method: str) -> str:

@@ -7,7 +7,7 @@ def test_every_operator_has_a_phase_and_a_small_network_takes_few() -> None:
     counted = launches.count(model_shapes.shapes("small_200k"), {})
     assert sum(counted.phases.values()) == counted.operators <= 90
     assert counted.dispatched <= 150
-    assert {"gradients in", "factors", "products", "norms", "weights out"} <= counted.phases.keys()
+    assert {"grads in", "factors", "products", "norms", "apply"} <= counted.phases.keys()
     assert counted.phases[launches._OTHER] <= 4
 
 

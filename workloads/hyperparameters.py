@@ -19,7 +19,10 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "nesterov": _NESTEROV,
 }
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "shampoo": (*_COMMON, "exponent", "momentum", "damping"),
+    "shampoo": (
+        *(*_COMMON, "exponent", "momentum", "damping"),
+        *("averaging_share", "averaging_blend"),
+    ),
     "nadamw": _COMMON,
     "adamw": _COMMON,
     "nesterov": _COMMON,
@@ -43,6 +46,8 @@ POSSIBLE: Mapping[str, str] = {
     "exponent": _SHARE,
     "momentum": _RATE,
     "damping": "a number in (0, 1)",
+    "averaging_share": "a number in (0, 0.5]",
+    "averaging_blend": "a number in [0, 1]",
 }
 
 

@@ -149,14 +149,13 @@ def _nadamw(module: Any, options: RivalOptions, device: torch.device) -> dict[st
 
 
 def _ours(method: str, module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
-    # Meta's default exponent, 1/4, for the like of the paper's method; variants set others.
     return _shared(
         options,
         method=method,
         block_size=options.block_size,
         refresh_interval=options.interval,
         nesterov=options.nesterov,
-        **{"exponent": None, **options.ours},
+        **options.ours,
     )
 
 

@@ -39,6 +39,7 @@ class Counters:
         self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
         self._per_stack = self._split(self._steps)
         self._are_equal = True
+        self._is_written = False
         self._one = self._steps.view(-1)[:1].view(()) if self._sizes else None
         self._constants: tuple[tuple[float, float], tuple[Tensor, Tensor]] | None = None
 
@@ -68,6 +69,8 @@ class Counters:
         """
         if not self._sizes:
             return []
+        if self._is_written and is_known:
+            self.compare()
         new = self.note(is_active)
         all_active = all(is_active)
         self._are_equal &= all_active
@@ -187,12 +190,13 @@ class Counters:
 
     def compare(self) -> None:
         """Notes whether all counters are equal, after some have been loaded; the host waits."""
+        self._is_written = False
         if self._sizes:
             self._are_equal = bool((self._steps == self._steps.view(-1)[:1]).all())
 
     def part_ways(self) -> None:
-        """Notes that counters may differ."""
-        self._are_equal = False
+        """Notes that counters may differ, until a step of which the host may read them."""
+        self._are_equal, self._is_written = False, True
 
     def has_state(self, part: Part) -> bool:
         """Whether there is anything to save of a part."""

@@ -43,10 +43,11 @@ search = sensitivity.read_search(
 styles = style.entry_styles(sorted(set(search["entry"])))
 
 # %% [markdown]
-# ## The same points under every optimizer
+# ## Points drawn alike for every optimizer
 #
-# Each entry ran the same quasi-random points, with one seed. A trial stops where it meets the
-# target, so points below the line are not comparable, and one seed leaves noise in every point.
+# Each entry ran points of the same quasi-random numbers, scaled to its own ranges, with one seed. A
+# trial stops where it meets the target, so points below the line are not comparable, and one seed
+# leaves noise in every point.
 # Ahead and behind: fewer steps to the target, or nearer to it where both miss.
 
 # %%
@@ -70,7 +71,7 @@ table(counts.assign(entry=counts["entry"].map(style.label)))
 #
 # Spearman's rank correlation of each hyperparameter with the result, averaged over workloads.
 # Negative: larger values were better. Bold: beyond the threshold that chance alone exceeds in one
-# case of twenty.
+# case of twenty. A dash: the entry has no such hyperparameter.
 
 # %%
 correlations = sensitivity.rank_correlations(search)
@@ -79,7 +80,7 @@ if len(correlations):
     shown = correlations["correlation"].map("{:+.2f}".format)
     correlations["shown"] = shown.where(~strong, "**" + shown + "**")
     wide = correlations.pivot(index="hyperparameter", columns="entry", values="shown")
-    table(wide.rename(columns=style.label).reset_index())
+    table(wide.fillna("–").rename(columns=style.label).reset_index())
     say(
         f"{int(strong.sum())} of {len(strong)} correlations exceed the threshold, about "
         f"{correlations['threshold'].median():.2f}; by chance alone {0.05 * len(strong):.1f} would."

@@ -22,7 +22,7 @@ def trial_of(workload: str, entry: str, **settings: object) -> Trial:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("workload", "entry"), [("mnist_vit", "adamw_jax"), ("mnist_resnet", "shampoo_jax")]
+    ("workload", "entry"), [("mnist_resnet", "adamw_jax"), ("flights_dlrm", "shampoo_jax")]
 )
 def test_a_trial_resumes_bitwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workload: str, entry: str

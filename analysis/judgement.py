@@ -207,19 +207,29 @@ def _facts(names: set[str], rules: Ruleset, version: str | None) -> dict[str, Wo
     return {name: known[name] for name in sorted(names, key=place)}
 
 
-def medians_of(judged: Judgement, hero: str, column: str) -> pd.DataFrame:
-    """Medians of an entry and of the baseline by workload, of those that both ran.
+def all_medians(judged: Judgement, column: str) -> pd.DataFrame:
+    """Medians over studies, workload by entry; infinite where one misses the target.
 
     Args:
-      judged: the logs' judgement, with a baseline.
-      hero: another entry.
       column: `steps` or `seconds`.
+    """
+    return judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
+
+
+def medians_of(judged: Judgement, hero: str, column: str, rival: str | None = None) -> pd.DataFrame:
+    """Medians of two entries by workload, of those that both ran.
+
+    Args:
+      judged: the logs' judgement, with a baseline if no rival is given.
+      hero: an entry.
+      column: `steps` or `seconds`.
+      rival: another entry; the baseline by default.
 
     Returns:
-      a column for the entry, then one for the baseline; infinite where a median misses the target.
+      a column for the entry, then one for the rival; infinite where a median misses the target.
     """
-    medians = judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
-    return medians.reindex(columns=[hero, judged.baseline]).dropna()
+    columns = [hero, judged.baseline if rival is None else rival]
+    return all_medians(judged, column).reindex(columns=columns).dropna()
 
 
 def where_both_reach(medians: pd.DataFrame) -> tuple[int, float]:

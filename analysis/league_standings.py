@@ -1,13 +1,42 @@
 """Tables of the whole league: an entry a row, and a workload a row."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.judgement import Judgement, where_both_reach
+from analysis.judgement import Judgement, all_medians, medians_of, where_both_reach
 from common import documents
 
 _UNITS = {"steps": "{:.0f}", "seconds": "{:.1f}"}
+
+
+class Comparison(NamedTuple):
+    """An entry beside a rival, on the workloads that both ran.
+
+    Attributes:
+      workloads: how many.
+      own, other: targets that the entry's medians and the rival's reach.
+      both: targets that both reach.
+      steps, seconds: over these, the geometric mean of the entry's medians over the rival's; NaN
+        where there are none.
+    """
+
+    workloads: int
+    own: int
+    other: int
+    both: int
+    steps: float
+    seconds: float
+
+
+def compared(judged: Judgement, hero: str, rival: str) -> Comparison:
+    """An entry beside another one."""
+    steps, seconds = (medians_of(judged, hero, column, rival) for column in _UNITS)
+    own, other = np.isfinite(steps).sum()
+    both, of_steps = where_both_reach(steps)
+    return Comparison(len(steps), own, other, both, of_steps, where_both_reach(seconds)[1])
 
 
 def standings(judged: Judgement, hero: str) -> str:
@@ -21,17 +50,17 @@ def standings(judged: Judgement, hero: str) -> str:
     names = {column: f"{style.label(hero)}'s {column} / its" for column in _UNITS}
     rows = []
     for place, entry in enumerate(judged.entries, start=1):
-        score = scores.loc[entry]
         row = {
             "": str(place),
             "entry": style.label(entry),
-            "targets reached": f"{score['reached']:.0f}",
-            "score": f"{score['score']:.2f} [{score['ci_low']:.2f}, {score['ci_high']:.2f}]",
+            "targets reached": f"{scores.at[entry, 'reached']:.0f}",
+            "score": _score(scores.loc[entry]),
         }
+        beside_it = None if entry == hero else compared(judged, hero, entry)
         for column, name in names.items():
-            number, ratio = where_both_reach(_medians(judged, column)[[hero, entry]])
-            known = number and entry != hero
-            row[name] = f"{ratio:.2f} over {number}" if known else documents.UNKNOWN
+            row[name] = documents.UNKNOWN
+            if beside_it is not None and beside_it.both:
+                row[name] = f"{getattr(beside_it, column):.2f} over {beside_it.both}"
         rows.append(row)
     return documents.table(rows, left=2, fmt="pipe")
 
@@ -41,9 +70,7 @@ def leader(judged: Judgement, hero: str) -> str:
     scores = judged.intervals.scores.set_index("submission")
 
     def said(entry: str) -> str:
-        score = scores.loc[entry]
-        interval = f"[{score['ci_low']:.2f}, {score['ci_high']:.2f}]"
-        return f"{style.label(entry)} with {score['score']:.2f} {interval}"
+        return f"{style.label(entry)} with {_score(scores.loc[entry])}"
 
     first, *others = judged.entries
     own = ", ".join(said(entry) for entry in others if entry == hero)
@@ -54,11 +81,12 @@ def leader(judged: Judgement, hero: str) -> str:
 def beside_best_rival(judged: Judgement, hero: str) -> str:
     """A row per workload: the hero's median steps and seconds, and those of its fastest rival."""
     own = style.label(hero)
+    of_all = {column: all_medians(judged, column) for column in _UNITS}
     rows = []
     for workload in judged.facts:
         row = {"workload": workload}
         for column, unit in _UNITS.items():
-            medians = _medians(judged, column).loc[workload].sort_values(kind="stable")
+            medians = of_all[column].loc[workload].sort_values(kind="stable")
             finite = medians[np.isfinite(medians)]
             row[f"{own}, {column}"] = unit.format(finite[hero]) if hero in finite else "missed"
             row[f"best rival, {column}"] = _first(finite.drop(hero, errors="ignore"), unit)
@@ -68,19 +96,22 @@ def beside_best_rival(judged: Judgement, hero: str) -> str:
 
 def beside(judged: Judgement, hero: str, rival: str) -> str:
     """One line: targets that each reaches, and the hero's share of the rival's steps and time."""
-    steps, seconds = (_medians(judged, column)[[hero, rival]] for column in _UNITS)
-    own, other = np.isfinite(steps).sum()
+    result = compared(judged, hero, rival)
     counts = (
-        f"{style.label(rival)} reaches {other} of {len(steps)} targets, {style.label(hero)} {own}"
+        f"{style.label(rival)} reaches {result.other} of {result.workloads} targets, "
+        f"{style.label(hero)} {result.own}"
     )
-    both, of_steps = where_both_reach(steps)
-    if not both:
+    if not result.both:
         return counts
-    _, of_seconds = where_both_reach(seconds)
     return (
-        f"{counts}, which on the {both} that both reach takes {of_steps:.2f} of its steps and "
-        f"{of_seconds:.2f} of its time"
+        f"{counts}, which on the {result.both} that both reach takes {result.steps:.2f} of its "
+        f"steps and {result.seconds:.2f} of its time"
     )
+
+
+def _score(score: pd.Series) -> str:
+    """A score and its interval."""
+    return f"{score['score']:.2f} [{score['ci_low']:.2f}, {score['ci_high']:.2f}]"
 
 
 def _first(ascending: pd.Series, unit: str) -> str:
@@ -89,8 +120,3 @@ def _first(ascending: pd.Series, unit: str) -> str:
         return "missed"
     level = ascending[ascending == ascending.iloc[0]]
     return f"{unit.format(level.iloc[0])} ({', '.join(map(style.label, level.index))})"
-
-
-def _medians(judged: Judgement, column: str) -> pd.DataFrame:
-    """Medians over studies, workload by entry; infinite where one misses the target."""
-    return judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")

@@ -7,15 +7,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis import style
 from analysis.choice import choose_rules
 from analysis.headline import finding
-from analysis.judgement import Judgement, judge, medians_of, where_both_reach
+from analysis.judgement import Judgement, judge
 from analysis.layout import REPORT
-from analysis.league_standings import beside, beside_best_rival, leader, standings
+from analysis.league_standings import beside, beside_best_rival, compared, leader, standings
 from analysis.logs import read_logs
 from common import documents
 from common.cli import UserError
@@ -138,16 +137,13 @@ def costs_text(ratios: Sequence[float]) -> str:
 
 def gain_text() -> str:
     """Targets reached, and the mean ratios where both reach them, in one line."""
-    steps, seconds = (medians_of(judged(), HERO, column) for column in ("steps", "seconds"))
-    own, theirs = np.isfinite(steps).sum()
-    counts = f"{own} of {len(steps)} targets reached, by {style.label(BASELINE)} {theirs}"
-    both, of_steps = where_both_reach(steps)
-    if not both:
+    result, name = compared(judged(), HERO, BASELINE), style.label(BASELINE)
+    counts = f"{result.own} of {result.workloads} targets reached, by {name} {result.other}"
+    if not result.both:
         return counts
-    _, of_seconds = where_both_reach(seconds)
     return (
-        f"{counts}; on the {both} that both reach {of_steps:.2f} of {style.label(BASELINE)}'s "
-        f"steps, {of_seconds:.2f} of its time"
+        f"{counts}; on the {result.both} that both reach {result.steps:.2f} of {name}'s steps, "
+        f"{result.seconds:.2f} of its time"
     )
 
 

@@ -14,18 +14,18 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from absl import flags
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from common import cli, files, progress
 from scripts.benchmark import machine, report, root_inputs
 from scripts.benchmark.clock import summary, timed
+from scripts.benchmark.counting import WorkCount
 from scripts.benchmark.former_roots import FORMER, by_former
 from scripts.benchmark.machine import LoadMeter
 from scripts.benchmark.real_factors import real_factors
@@ -236,34 +236,9 @@ def _former_count(solver: str, power: int, damping: float) -> int | None:
     """Of a former iteration; None where it knows no such root."""
     if solver == "newton_denman_beavers" and power not in (2, 4):
         return None
-    with ProductCount() as count:
+    with WorkCount() as count:
         FORMER[solver](torch.eye(2)[None], power, damping / 2, 1 + damping)
-    return count.products
-
-
-class ProductCount(TorchDispatchMode):
-    """Counts matrix products.
-
-    >>> with ProductCount() as count:
-    ...     _ = torch.eye(2) @ torch.eye(2) + torch.eye(2)
-    >>> count.products
-    1
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.products = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name: str = getattr(func, "overloadpacket", func).__name__
-        self.products += name in ("mm", "bmm", "baddbmm")
-        return func(*args, **(kwargs or {}))
+    return sum(kernel.flops > 0 for kernel in count.kernels)
 
 
 def _times(

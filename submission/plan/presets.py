@@ -55,5 +55,4 @@ def winning_point(point: int) -> dict[str, Any]:
     """
     if point not in range(1, len(_POINTS) + 1):
         raise ValueError(f"point must be an integer from 1 to 5, got {point!r}.")
-    settings = {"refresh_interval": 100, "block_aspect": float("inf"), "exponent": None}
-    return {**settings, **_POINTS[point - 1]}
+    return {"refresh_interval": 100, "block_aspect": float("inf"), **_POINTS[point - 1]}

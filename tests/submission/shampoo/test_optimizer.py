@@ -277,7 +277,7 @@ def test_the_fused_kernel_steps_like_the_stacks_whatever_changes_between_steps(m
 
 
 @pytest.mark.parametrize("averaging", [None, "schedule_free"])
-def test_nothing_but_the_state_is_held_between_steps_where_a_kernel_needs_no_buffer(averaging):
+def test_nothing_but_the_state_is_kept_between_steps_where_a_kernel_needs_no_buffer(averaging):
     weights = parameters([(20_000, 4)], torch.float32)
     before = _storages()
     optimizer = Shampoo(weights, averaging=averaging)

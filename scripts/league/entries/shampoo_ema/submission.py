@@ -4,7 +4,7 @@ from typing import Any
 
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api.statistics import LatestBatch
-from submission.entries.shampoo.options import MAX_DIM
+from submission.entries.shampoo.options import options
 from submission.shampoo import Shampoo
 
 
@@ -13,10 +13,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
     return Shampoo(
         parameters,
         **api.adam_arguments(hyperparameters),
-        nesterov=hyperparameters.nesterov,
-        exponent=hyperparameters.exponent,
-        refresh_interval=hyperparameters.refresh_interval,
-        max_dim=MAX_DIM,
+        **options(hyperparameters),
         averaging="ema",
         averaging_decay=hyperparameters.averaging_decay,
     )

@@ -154,7 +154,7 @@ def test_muon_takes_convolutions_as_matrices() -> None:
 
 
 def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
-    model, optimizer = start("adamw_ema", averaging_decay=0.5, warmup_factor=0.0)
+    model, optimizer = start("adamw_ema", averaging_share=0.5, warmup_factor=0.0)
     twin = copy.deepcopy(model)
     group = optimizer.param_groups[0]
     names = ("lr", "betas", "weight_decay")
@@ -170,7 +170,7 @@ def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
 
 
 def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average() -> None:
-    model, optimizer = start("shampoo_ema", averaging_decay=0.5, warmup_factor=0.0)
+    model, optimizer = start("shampoo_ema", averaging_share=0.5, warmup_factor=0.0)
     workload = registry.load("mnist_vit")
     twin = copy.deepcopy(model)
     values = types.SimpleNamespace(**point("shampoo_ema", warmup_factor=0.0))

@@ -8,7 +8,7 @@ from submission.shampoo import Shampoo
 
 
 def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
-    """AdamW with a tuning point's values and an average of the weights by `averaging_decay`.
+    """AdamW with a tuning point's values and an average over `averaging_share` of the steps so far.
 
     The project's optimizer takes AdamW's step where all parameters are told to be tables.
     """
@@ -17,7 +17,7 @@ def make_optimizer(parameters: Any, hyperparameters: Any) -> Shampoo:
         **api.adam_arguments(hyperparameters),
         table=True,
         averaging="ema",
-        averaging_decay=hyperparameters.averaging_decay,
+        averaging_share=hyperparameters.averaging_share,
     )
 
 

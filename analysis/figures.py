@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import bars, curves, factors, headline, heat, page, profile_figure, sheet, style
+from analysis import curves, factors, headline, heat, page, profile_figure, sheet, style
 from analysis.judgement import Judgement
 from common import files, progress
 
@@ -23,11 +23,6 @@ CAPTIONS = {
         "each study's best trial."
     ),
     "steps_to_target": "The same in steps, which hardly depend on the machine.",
-    "all_seconds": (
-        "Every entry's seconds to the target, relative to the baseline's, with what the studies "
-        "and the evaluation periods leave open."
-    ),
-    "all_steps": "The same in steps.",
     "factors": (
         "Where wins and losses come from: time is steps times seconds per step. To the left of 1 "
         "an entry needs fewer steps, above 1 its steps cost more."
@@ -68,8 +63,6 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
             stem: functools.partial(headline.headline, judged, column, styles)
             for stem, column in HEADLINES.items()
         },
-        "all_seconds": lambda: bars.time_to_target_bars(judged, "seconds", styles),
-        "all_steps": lambda: bars.time_to_target_bars(judged, "steps", styles),
         "factors": lambda: factors.factor_plot(judged),
         "step_cost": lambda: heat.step_cost(judged),
         "performance_profiles": lambda: profile_figure.performance_profiles(judged, styles),

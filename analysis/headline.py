@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels, style
-from analysis.bars import relative
 from analysis.judgement import Judgement, medians_of, where_both_reach
+from analysis.relative import relative
 from analysis.style import FAINT, INK, MUTED, EntryStyle
 from analysis.svg import tip
 from analysis.texts import CUT, count_text, seconds_text, steps_text

@@ -114,8 +114,6 @@ def report(
         f"## What the numbers say\n\n{_findings(judged)}",
         f"## Time to target\n\n{blocks.times(judged)}\n\n{_method(judged)}",
         _pictures(pictures, "steps_to_target"),
-        _pictures(pictures, "all_seconds"),
-        _pictures(pictures, "all_steps"),
         _under("Where it comes from", pictures, "factors", "step_cost"),
         _under("Performance profiles", pictures, "performance_profiles"),
         _under("Learning curves", pictures, "learning_curves"),

@@ -33,8 +33,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import (
-    bars,
     factors,
+    headline,
     heat,
     profile_figure,
     published,
@@ -96,8 +96,8 @@ say(tables.places_table(judged["v0.5"], SHAMPOO["v0.5"]))
 
 # %%
 bullets(sections.overview(judged["v0.5"]))
-show(bars.time_to_target_bars(judged["v0.5"], "seconds", styles))
-show(bars.time_to_target_bars(judged["v0.5"], "steps", styles))
+show(headline.headline(judged["v0.5"], "seconds", styles))
+show(headline.headline(judged["v0.5"], "steps", styles))
 
 # %% [markdown]
 # ### Where the time comes from
@@ -156,7 +156,7 @@ say(tables.scores_table(judged["v0.6"]))
 show(profile_figure.performance_profiles(judged["v0.6"], styles))
 say(tables.places_table(judged["v0.6"], SHAMPOO["v0.6"]))
 bullets(sections.overview(judged["v0.6"]))
-show(bars.time_to_target_bars(judged["v0.6"], "seconds", styles))
+show(headline.headline(judged["v0.6"], "seconds", styles))
 
 # %% [markdown]
 # ### Why version 0.6 is no clean comparison of optimizers

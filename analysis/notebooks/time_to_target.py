@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path.cwd() if (Path.cwd() / "analysis").is_dir() else Path.cwd().parent
 sys.path.insert(0, str(ROOT))
 
-from analysis import bars, curves, factors, heat, profile_figure, sections, style, tables
+from analysis import curves, factors, headline, heat, profile_figure, sections, style, tables
 from analysis.choice import choose_rules
 from analysis.judgement import judge
 from analysis.logs import read_logs
@@ -62,8 +62,8 @@ show(profile_figure.performance_profiles(judged, styles))
 
 # %%
 bullets(sections.overview(judged))
-show(bars.time_to_target_bars(judged, "seconds", styles))
-show(bars.time_to_target_bars(judged, "steps", styles))
+show(headline.headline(judged, "seconds", styles))
+show(headline.headline(judged, "steps", styles))
 say(tables.summary_table(judged))
 
 # %% [markdown]
@@ -86,8 +86,8 @@ show(heat.step_cost(judged))
 if "nadamw" in judged.entries:
     against = judge(logs, rules, "nadamw", where=logs_path, resamples=RESAMPLES)
     bullets(sections.overview(against))
-    show(bars.time_to_target_bars(against, "seconds", styles))
-    show(bars.time_to_target_bars(against, "steps", styles))
+    show(headline.headline(against, "seconds", styles))
+    show(headline.headline(against, "steps", styles))
 else:
     say("There are no logs of NAdamW.")
 

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import bars, curves, factors, figures, heat, profile_figure, published, sheet, style
+from analysis import curves, factors, figures, heat, profile_figure, published, sheet, style
+from analysis.headline import headline
 from analysis.judgement import Judgement, judge_trials
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
@@ -25,8 +26,6 @@ def _draw(judged: Judgement) -> Drawn:
     styles = entry_styles(judged.entries)
     return {
         "sheet": sheet.summary_sheet(judged, styles),
-        "seconds": bars.time_to_target_bars(judged, "seconds", styles),
-        "steps": bars.time_to_target_bars(judged, "steps", styles),
         "factors": factors.factor_plot(judged),
         "step_cost": heat.step_cost(judged),
         "profiles": profile_figure.performance_profiles(judged, styles),
@@ -75,7 +74,7 @@ def test_the_sheet_is_full_and_no_text_leaves_its_frame(
     for figure in (*sheets, drawn["sheet"]):
         assert figure is not None
         assert flaws(figure) == [] and strays(figure) == []
-        # All panels but the bars' words end where the page does, and together cover most of it.
+        # All panels end where the page does, and together cover most of it.
         width, height = figure.bbox.max
         boxes = [axes.get_tightbbox().frozen() for axes in figure.axes]
         assert max(box.x1 for box in boxes) > 0.9 * width
@@ -136,7 +135,7 @@ def test_a_factor_is_drawn_where_its_ratios_are(small: Judgement, drawn: Drawn) 
 def test_without_a_comparison_there_is_no_figure(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     alone = judge_folder(tmp_path, "adamw")
-    assert bars.time_to_target_bars(alone, "steps", entry_styles(["adamw"])) is None
+    assert headline(alone, "steps", entry_styles(["adamw"])) is None
     assert factors.factor_plot(alone) is None and heat.step_cost(alone) is None
 
 

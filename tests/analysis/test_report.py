@@ -91,7 +91,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
     drawn = [path for path in written.report.files if path.parent.name == "figures"]
     slim = [path for path in drawn if path.stem.endswith("_narrow")]
     drawn = [path for path in drawn if path not in slim]
-    assert len({path.stem for path in drawn}) == len(drawn) / 2 == 10
+    assert len({path.stem for path in drawn}) == len(drawn) / 2 == 8
     assert {path.name for path in slim} == {
         f"{name}_to_target_narrow.svg" for name in ("time", "steps")
     }
@@ -111,7 +111,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
     assert "reaches the target, which the baseline's median misses" in lines["Shampoo"]
     assert page.count(" 2 x 3 |") == 4
     web = (written.output / "index.html").read_text()
-    assert web.count('<div class="figure"><svg') == 8 and "<img" not in web
+    assert web.count('<div class="figure"><svg') == 6 and "<img" not in web
     assert web.count('class="figure broad"') == web.count('class="figure slim"') == 2
     names = re.findall(r' id="([^"]*)"', web)
     assert len(names) == len(set(names)) > 100
@@ -122,7 +122,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
 def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> None:
     write_report(written.logs, tmp_path, resamples=20)
     names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(names) == 6 + 2 * 10 + 2
+    assert len(names) == 6 + 2 * 8 + 2
     for name in names:
         assert (written.output / name).read_bytes() == (tmp_path / name).read_bytes(), name
 

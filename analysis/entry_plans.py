@@ -27,10 +27,8 @@ from submission.shampoo import Shampoo
 from submission.shampoo.config import DistributedConfig, ShampooConfig
 from workloads.rulesets import ruleset
 
-# The benchmark's A100 has less and slower memory than the one of `HARDWARE`, by the same maker's
-# data sheet for 40 GB.
 _GPUS: Mapping[str, tuple[int, Hardware]] = {
-    "v1.0": (4, dataclasses.replace(HARDWARE["a100"], memory=1.555e12, capacity=40e9)),
+    "v1.0": (4, HARDWARE["a100_40gb"]),
     "v0.6": (8, HARDWARE["v100"]),
 }
 _GIB = 2**30

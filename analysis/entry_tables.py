@@ -1,4 +1,4 @@
-"""Writes tables of documents: entries' points, what the leaderboard's runs showed, our own study.
+"""Writes tables of documents: entries' points, what published runs showed, our study, plans.
 
 python -m analysis.entry_tables
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import entry_evidence, entry_plans, league_tables, published
+from analysis import entry_evidence, entry_plans, league_tables, published, step_plans
 from analysis.texts import met_text
 from common import cli, documents, files
 from workloads import registry
@@ -21,7 +21,7 @@ from workloads.rulesets import ruleset
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
-OTHERS = (ROOT / "docs" / "official.md", ROOT / "README.md")
+OTHERS = (ROOT / "docs" / "official.md", ROOT / "docs" / "scaling.md", ROOT / "README.md")
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
 
@@ -54,6 +54,7 @@ def filled(document: Path) -> str:
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
         **league_tables.TABLES,
+        **step_plans.TABLES,
     }
     return documents.filled(document.read_text("utf-8"), tables)
 

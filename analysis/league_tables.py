@@ -105,14 +105,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def cost_ratios(path: Path = LEAGUE / "step_cost.csv") -> list[float]:
-    """What a training step costs by workload, relative to the baseline, measured interleaved.
+def cost_ratios(path: Path = LEAGUE / "step_cost.csv", entry: str = HERO) -> list[float]:
+    """What an entry's training step costs by workload, relative to the baseline.
 
-    UserError if the table has no rows of the entry.
+    Measured interleaved. UserError if the table has no rows of the entry.
     """
-    rows = [row for row in read_csv(path, cost.COLUMNS) if row["entry"] == HERO]
+    rows = [row for row in read_csv(path, cost.COLUMNS) if row["entry"] == entry]
     if not rows:
-        raise UserError(f"{path} has no rows of {HERO}")
+        raise UserError(f"{path} has no rows of {entry}")
     return [float(row["ratio"]) for row in rows]
 
 
@@ -158,4 +158,5 @@ TABLES = {
     "finding": finding_text,
     "losses": losses_text,
     "step-cost": lambda: costs_text(cost_ratios()),
+    "schedule-free-cost": lambda: costs_range(cost_ratios(entry="schedule_free_adamw")),
 }

@@ -2,13 +2,15 @@
 
     python -m scripts.plan_scale --model=llama3-8b --world=512 --mesh=hsdp:8
     python -m scripts.plan_scale --sweep --output=results/scaling
+    python -m scripts.plan_scale --steps --output=results/scaling
 
 Runs the optimizer's own code for planning, ownership, exchange and the step itself on meta tensors
 and torch's fake process group, and counts what it allocates, computes and sends. Only times are
 modelled: every kernel is bound by its matrix products or by memory at --efficiency of the peaks
-that the hardware's maker states, messages by the slowest link that they cross. Left out: kernel
-launches and the host's own time, latency of messages, contention and what overlaps, workspace of
-refreshes, and all that AdamW under the same mesh does too, such as averaging gradients.
+that the hardware's maker states, or by its launch, messages by the slowest link that they cross.
+Left out: the host's own time, latency of messages, contention and what overlaps, workspace of
+refreshes, and all that AdamW under the same mesh does too, such as averaging gradients. With
+--steps, a table of step times of fused AdamW, Muon and Shampoo on the models of AlgoPerf.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ from absl import flags
 from common import cli, files, progress
 from common.cli import UserError
 from scripts.benchmark import model_shapes
-from scripts.plan_scale import model, report
+from scripts.plan_scale import model, report, steps
 from scripts.plan_scale.hardware import HARDWARE, Hardware
 from scripts.plan_scale.model import Question
 from scripts.plan_scale.ranks import World
@@ -36,6 +38,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FIGURES = {
     **{f"{name}_flops": name for name in ("float32", "tensor_float32", "bfloat16")},
     **{f"{name}_bandwidth": name for name in ("memory", "link", "network")},
+    "launch": "launch",
 }
 
 
@@ -57,14 +60,16 @@ def define_flags() -> None:
     flags.DEFINE_integer("buckets", DistributedConfig.buckets, "pieces of updates, under DDP")
     flags.DEFINE_enum("hardware", "h100", list(HARDWARE), "of each rank, eight to a node")
     for name in _FIGURES:
-        what = "peak operations" if name.endswith("flops") else "bytes"
-        flags.DEFINE_float(name, None, f"{what} per second; default: the maker's")
+        what = "peak operations per second" if name.endswith("flops") else "bytes per second"
+        what = "seconds from one launch to the next" if name == "launch" else what
+        flags.DEFINE_float(name, None, f"{what}; default: that of --hardware")
     flags.DEFINE_bool("tf32", False, "products of float32 on tensor cores")
     flags.DEFINE_float("efficiency", 0.5, "fraction of peaks that kernels reach; an assumption")
     flags.DEFINE_integer("tokens", 8192, "per rank and step, for language models", lower_bound=1)
     flags.DEFINE_float("step_ms", None, "forward and backward pass, where they are known")
     flags.DEFINE_bool("sweep", False, "plan all models over worlds, instead of one")
-    flags.DEFINE_string("output", "runs/scaling", "with --sweep: folder for table and figure")
+    flags.DEFINE_bool("steps", False, "tabulate step times of three optimizers, instead of one")
+    flags.DEFINE_string("output", "runs/scaling", "with --sweep or --steps: folder for the tables")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,6 +77,9 @@ def main(argv: Sequence[str]) -> int:
     del argv
     if FLAGS.sweep:
         _sweep(files.make_directory(Path(FLAGS.output)))
+        return 0
+    if FLAGS.steps:
+        _steps(files.make_directory(Path(FLAGS.output)))
         return 0
     if FLAGS.model not in model_shapes.MODELS:
         allowed = ", ".join(model_shapes.MODELS)
@@ -97,6 +105,15 @@ def _sweep(output: Path) -> None:
     files.write_text(path.with_suffix(".md"), report.table(settings, rows))
     report.draw(output / "plans.png", rows)
     print(f"wrote {path}, plans.md and plans.png")
+
+
+def _steps(output: Path) -> None:
+    setting, path = steps.Setting(), output / "steps.json"
+    devices = {name: HARDWARE[name] for name in steps.DEVICES}
+    rows = steps.rows(model_shapes.ALGOPERF, devices, setting)
+    files.write_json(path, {"settings": dataclasses.asdict(setting), "rows": rows})
+    files.write_text(path.with_suffix(".md"), steps.page(setting, rows))
+    print(f"wrote {path} and steps.md")
 
 
 def _question(name: str, world: World) -> Question:

@@ -2,12 +2,51 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 
+from common import files
 from scripts.benchmark.counting import Kernel
 
 RANKS_PER_NODE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Seconds of kernels one after the other, by what bounds each of them.
+
+    Attributes:
+      products: of kernels that the peak of matrix products bounds.
+      memory: of those that the memory's bandwidth bounds.
+      launches: of those that are over before the next one can start.
+    """
+
+    products: float = 0.0
+    memory: float = 0.0
+    launches: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of all kernels."""
+        return self.products + self.memory + self.launches
+
+    @property
+    def main(self) -> str:
+        """The name of the largest part, the first of equal ones.
+
+        >>> Bounds(memory=2.0, launches=1.0).main
+        'memory'
+        """
+        parts = dataclasses.asdict(self)
+        return max(parts, key=lambda name: parts[name])
+
+    def __add__(self, other: "Bounds") -> "Bounds":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Bounds(*(a + b for a, b in pairs))
+
+    def __mul__(self, factor: float) -> "Bounds":
+        return Bounds(*(factor * part for part in dataclasses.astuple(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +60,8 @@ class Hardware:
       capacity: bytes.
       link: bytes per second that a rank sends to others in its node.
       network: bytes per second that a rank sends to other nodes.
-      source: of all figures but `network`.
+      launch: seconds from the start of one kernel to that of the next at the least.
+      source, network_source, launch_source: where the figures are from, `source` for all others.
     """
 
     title: str
@@ -32,24 +72,40 @@ class Hardware:
     capacity: float
     link: float
     network: float
+    launch: float
     source: str
+    network_source: str
+    launch_source: str
 
-    def seconds(self, kernels: Iterable[Kernel], efficiency: float, with_tf32: bool) -> float:
-        """Of kernels one after the other, each bound by its products or by memory.
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not value or (field.type is float and not value > 0):
+                wanted = "a number above 0" if field.type is float else "a text"
+                raise ValueError(f"{field.name} must be {wanted}, got {value!r}")
+
+    def bounds(self, kernels: Iterable[Kernel], efficiency: float, with_tf32: bool) -> Bounds:
+        """Of kernels one after the other, each bound by its products, by memory or by its launch.
 
         (The roofline model, Williams et al. 2009, doi:10.1145/1498765.1498785.)
 
         Args:
-          efficiency: the fraction of the peaks that is reached.
+          efficiency: the fraction of the peaks that is reached; launches have none.
           with_tf32: whether float32 products run on tensor cores.
         """
         float32 = self.tensor_float32 if with_tf32 else self.float32
         rates = {torch.bfloat16: self.bfloat16, torch.float32: float32}
-        times = (
-            max(kernel.flops / rates.get(kernel.dtype, self.float32), kernel.bytes / self.memory)
-            for kernel in kernels
-        )
-        return sum(times, start=0.0) / efficiency
+        products = memory = launches = 0.0
+        for kernel in kernels:
+            computing = kernel.flops / rates.get(kernel.dtype, self.float32) / efficiency
+            moving = kernel.bytes / self.memory / efficiency
+            if self.launch >= max(computing, moving):
+                launches += self.launch
+            elif computing > moving:
+                products += computing
+            else:
+                memory += moving
+        return Bounds(products, memory, launches)
 
     def sending_seconds(self, sent: Mapping[tuple[int, ...], int]) -> float:
         """Of messages one after the other, by the ranks of their groups.
@@ -63,20 +119,8 @@ class Hardware:
         return seconds
 
 
-# `network` is one InfiniBand port for each accelerator, as in the maker's own nodes: NDR with
-# 400 Gb/s, HDR with 200 Gb/s; for V100 EDR with 100 Gb/s for every second one.
+# Figures and their sources, side by side.
 HARDWARE: Mapping[str, Hardware] = {
-    "h100": Hardware(
-        *("H100 SXM 80 GB", 67e12, 494.7e12, 989.4e12, 3.35e12, 80e9, 450e9, 50e9),
-        "NVIDIA H100 Tensor Core GPU data sheet; NVLink 900 GB/s in both directions",
-    ),
-    "a100": Hardware(
-        *("A100 SXM 80 GB", 19.5e12, 156e12, 312e12, 2.039e12, 80e9, 300e9, 25e9),
-        "NVIDIA A100 80GB Tensor Core GPU data sheet; NVLink 600 GB/s in both directions",
-    ),
-    # No tensor cores for float32 or bfloat16.
-    "v100": Hardware(
-        *("V100 SXM2 16 GB", 15.7e12, 15.7e12, 15.7e12, 0.9e12, 16e9, 150e9, 6.25e9),
-        "NVIDIA V100 Tensor Core GPU data sheet; NVLink 300 GB/s in both directions",
-    ),
+    name: Hardware(**row)
+    for name, row in files.read_json(Path(__file__).with_suffix(".json")).items()
 }

@@ -1,6 +1,7 @@
 """Memory, work and time of a model under Shampoo on many ranks, from the optimizer's code."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,11 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scripts.benchmark import model_shapes
 from scripts.benchmark.counting import Kernel, WorkCount
-from scripts.plan_scale.hardware import Hardware
+from scripts.plan_scale.hardware import Bounds, Hardware
 from scripts.plan_scale.ranks import Rank, World, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
+from submission.plan.trust import TF32_DAMPING
 from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
 from submission.shampoo.stack_group import block_bytes
@@ -52,23 +54,40 @@ class Question:
     tokens: int = 8192
     step_seconds: float | None = None
 
+    def bounds(self, kernels: Iterable[Kernel]) -> Bounds:
+        """Modelled times of kernels one after the other."""
+        return self.hardware.bounds(kernels, self.efficiency, self.with_tf32)
+
     def seconds(self, kernels: Iterable[Kernel]) -> float:
         """Modelled time of kernels one after the other."""
-        return self.hardware.seconds(kernels, self.efficiency, self.with_tf32)
+        return self.bounds(kernels).total
 
 
-def answer(question: Question) -> dict[str, Any]:
-    """The plan, as JSON values: bytes, operations and seconds of one rank and one step.
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What of a question's answer does not depend on the hardware.
 
-    Memory is that of the rank with the most among those that were built: the first, the costliest
-    and the one with the most state. State is known of all.
+    Attributes:
+      ranks: by number, the first, the costliest and the one with the most state.
+      specs: the stacks of every owner.
+      costs, states: of every owner, as `owner_costs` and `owner_states` have them.
+    """
+
+    ranks: Mapping[int, Rank]
+    specs: Sequence[Sequence[StackSpec]]
+    costs: Sequence[float]
+    states: Sequence[int]
+
+
+def build(question: Question) -> Built:
+    """Builds ranks and takes a step with them.
 
     Raises:
       UserError: if `group_size` does not fit the world.
     """
     shapes = list(model_shapes.shapes(question.model).values())
 
-    def build(number: int) -> Rank:
+    def rank(number: int) -> Rank:
         return build_rank(
             question.world,
             shapes,
@@ -78,28 +97,46 @@ def answer(question: Question) -> dict[str, Any]:
             number,
         )
 
-    built = {0: build(0)}
-    specs = built[0].layout.owned[0]
+    ranks = {0: rank(0)}
+    specs = ranks[0].layout.owned[0]
     costs, states = owner_costs(specs, question.config), owner_states(specs, question.config)
     for number in (costs.index(max(costs)), states.index(max(states))):
-        if number not in built and len(built) * len(costs) < _ENOUGH:
-            built[number] = build(number)
-    ranks = built.values()
+        if number not in ranks and len(ranks) * len(costs) < _ENOUGH:
+            ranks[number] = rank(number)
+    return Built(ranks, specs, costs, states)
+
+
+def answer(question: Question, built: Built | None = None) -> dict[str, Any]:
+    """The plan, as JSON values: bytes, operations and seconds of one rank and one step.
+
+    Memory is that of the rank with the most among those that were built. State is known of all.
+
+    Args:
+      question: what is asked.
+      built: `build` of it or of a question that differs in hardware, efficiency, precision or
+        training alone; None: is made.
+
+    Raises:
+      UserError: if `group_size` does not fit the world.
+    """
+    built = built or build(question)
+    shapes = list(model_shapes.shapes(question.model).values())
+    ranks, costs, states = built.ranks.values(), built.costs, built.states
     fullest = max(ranks, key=lambda rank: sum(rank.memory.values()))
-    refresh = _refresh(question, built[0], specs)
+    refresh = _refresh(question, built.ranks[0], built.specs)
+    step = _longest(question.bounds(rank.count.kernels) for rank in ranks)
     sending_seconds = question.hardware.sending_seconds
     seconds = {
-        "step": max(question.seconds(rank.count.kernels) for rank in ranks),
+        "step": step.total,
         "refresh": refresh["seconds_slowest"],
         "communication": max(sending_seconds(rank.count.sent) for rank in ranks),
     }
     weights = max(rank.memory["weights"] for rank in ranks)
     elements = weights // question.parameter_dtype.itemsize
-    # One pass that reads weights, gradients and both moments and writes all but the gradients.
-    adamw = question.seconds([Kernel(0, 3 * weights + 4 * 4 * elements, torch.float32)])
+    adamw = question.seconds([adamw_kernel(elements, question.parameter_dtype)])
     return {
         "parameters": sum(map(math.prod, shapes)),
-        "preconditioned": _preconditioned(built[0]),
+        "preconditioned": _preconditioned(built.ranks[0]),
         "owners": len(costs),
         "memory": fullest.memory,
         "memory_total": sum(fullest.memory.values()),
@@ -108,12 +145,26 @@ def answer(question: Question) -> dict[str, Any]:
         "balance": max(costs) * len(costs) / sum(costs),
         "flops": max(rank.count.flops for rank in ranks),
         "bytes": max(rank.count.bytes for rank in ranks),
+        "kernels": max(len(rank.count.kernels) for rank in ranks),
         "bytes_sent": max(rank.bytes_sent for rank in ranks),
         "refresh": refresh,
         "seconds": seconds | {"total": sum(seconds.values()), "adamw": adamw},
+        "step_bounds": dataclasses.asdict(step),
         "training_seconds": _training_seconds(question, shapes),
-        "ranks_built": sorted(built),
+        "ranks_built": sorted(built.ranks),
     }
+
+
+def adamw_kernel(elements: int, dtype: torch.dtype) -> Kernel:
+    """AdamW's fused step: one pass that reads weights, gradients and both moments in float32.
+
+    It writes all but the gradients.
+    """
+    return Kernel(0, elements * (3 * dtype.itemsize + 4 * 4), torch.float32)
+
+
+def _longest(bounds: Iterable[Bounds]) -> Bounds:
+    return max(bounds, key=lambda found: found.total)
 
 
 def overhead(plan: Mapping[str, Any]) -> float | None:
@@ -161,59 +212,78 @@ def _refresh(
     """Operations and seconds of refreshes per step: a rank's mean, and the slowest rank's.
 
     In a step all wait for the rank with the most to do, so its time is what counts; the schedule
-    is the optimizer's own.
+    is the optimizer's own. Factors of a stack that are due together are refreshed together.
     """
     config, interval = question.config, question.config.refresh_interval
     plans = enumerate(rank.layout.plans)
     parts = (part for index, plan in plans for part in blocking.parts_of(index, plan))
     schedule = RefreshSchedule(blocking.stack_specs(parts))
-    work: dict[int, tuple[float, float]] = {}
-    slowest = [0.0] * interval
+    slowest = [Bounds()] * interval
     flops = seconds = 0.0
+
+    @functools.cache
+    def work(dimension: int, exponent: float, factors: int) -> tuple[float, Bounds]:
+        kernels = _factor_kernels(config, dimension, exponent)
+        batched = [Kernel(factors * k.flops, factors * k.bytes, k.dtype) for k in kernels]
+        with_tf32 = question.with_tf32 and _may_round(config, exponent)
+        bounds = question.hardware.bounds(batched, question.efficiency, with_tf32)
+        return float(sum(kernel.flops for kernel in batched)), bounds
+
     for owned in specs:
         of_owner = schedule.restricted_to(owned)
         for phase in range(interval):
-            seconds_of_step = 0.0
+            bounds_of_step = Bounds()
             for due in of_owner.due(interval + phase, interval, config.refresh):
-                spec, factors = owned[due.stack], due.stop - due.start
+                spec = owned[due.stack]
                 dimension = (spec.height, spec.width)[due.side]
                 exponent = config.inverse_power or 1 / (2 * sum(spec.sides))
-                if dimension not in work:
-                    work[dimension] = _factor_work(question, dimension, exponent)
-                flops += factors * work[dimension][0]
-                seconds_of_step += factors * work[dimension][1]
-            seconds += seconds_of_step
-            slowest[phase] = max(slowest[phase], seconds_of_step)
+                flops_of_range, bounds = work(dimension, exponent, due.stop - due.start)
+                flops += flops_of_range
+                bounds_of_step += bounds
+            seconds += bounds_of_step.total
+            slowest[phase] = _longest([slowest[phase], bounds_of_step])
     steps = interval * len(specs)
+    mean = sum(slowest, start=Bounds()) * (1 / interval)
     return {
         "flops_mean": flops / steps,
         "seconds_mean": seconds / steps,
-        "seconds_slowest": sum(slowest) / len(slowest),
-        "seconds_worst_step": max(slowest),
+        "seconds_slowest": mean.total,
+        "seconds_worst_step": _longest(slowest).total,
+        "bounds": dataclasses.asdict(mean),
     }
 
 
-def _factor_work(question: Question, dimension: int, exponent: float) -> tuple[float, float]:
-    """Operations and seconds of refreshing one factor.
+def _takes_products(config: ShampooConfig, exponent: float) -> bool:
+    solver = roots.resolve(config.root_solver, exponent, queued=True)
+    return config.method == "shampoo" and solver == "products"
+
+
+def _may_round(config: ShampooConfig, exponent: float) -> bool:
+    """Whether a refresh follows a user's setting of TF32, as `roots.by_products` does."""
+    is_even = round(1 / exponent) % 2 == 0
+    return _takes_products(config, exponent) and is_even and config.damping >= TF32_DAMPING
+
+
+def _factor_kernels(config: ShampooConfig, dimension: int, exponent: float) -> Sequence[Kernel]:
+    """What refreshing one factor takes.
 
     Counted where it takes matrix products only, which is the default on GPUs for inverse roots;
     otherwise as `ownership.block_cost` models it.
     """
-    config = question.config
-    solver = config.root_solver
-    if config.method == "shampoo" and roots.resolve(solver, exponent, queued=True) == "products":
-        # Not of the meta device, on which there are no random numbers.
-        with FakeTensorMode(), WorkCount() as count:
-            factor = torch.empty(1, dimension, dimension)
-            roots.by_products(factor, exponent, config.damping)
-        kernels, flops = count.kernels, float(count.flops)
-    else:
-        with_refresh, without = (
-            ownership.block_cost(dimension, 1, (True, False), interval) for interval in (1, 2**62)
-        )
-        flops = with_refresh - without
-        kernels = [Kernel(round(flops), 0, torch.float32)]
-    return flops, question.seconds(kernels)
+    if _takes_products(config, exponent):
+        return _root_kernels(dimension, exponent, config.damping)
+    with_refresh, without = (
+        ownership.block_cost(dimension, 1, (True, False), interval) for interval in (1, 2**62)
+    )
+    return [Kernel(round(with_refresh - without), 0, torch.float32)]
+
+
+@functools.cache
+def _root_kernels(dimension: int, exponent: float, damping: float) -> Sequence[Kernel]:
+    # Not of the meta device, on which there are no random numbers.
+    with FakeTensorMode(), WorkCount() as count:
+        roots.by_products(torch.empty(1, dimension, dimension), exponent, damping)
+    return count.kernels
 
 
 def _training_seconds(question: Question, shapes: Sequence[tuple[int, ...]]) -> float | None:

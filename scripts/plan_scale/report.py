@@ -88,8 +88,8 @@ def one(title: str, question: Question, plan: Row) -> str:
             *lines,
             "",
             f"hardware: {hardware.source}; per rank {peaks}",
-            "left out: kernel launches, latencies, contention, overlap, workspace of refreshes,",
-            "and what AdamW does too",
+            "left out: the host's own time, latencies, contention, overlap, workspace of",
+            "refreshes, and what AdamW does too",
         ]
     )
 

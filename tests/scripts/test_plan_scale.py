@@ -81,7 +81,10 @@ def test_eight_ranks_share_alike(model: str) -> None:
     assert plan["state"]["mean"] * 8 == alone["state"]["max"]
     assert plan["state"]["max"] <= 1.1 * alone["state"]["max"] / 8
     assert plan["seconds"]["step"] < alone["seconds"]["step"]
-    assert plan["refresh"]["seconds_mean"] == pytest.approx(alone["refresh"]["seconds_mean"] / 8)
+    shared, all_of_it = plan["refresh"], alone["refresh"]
+    assert shared["flops_mean"] == pytest.approx(all_of_it["flops_mean"] / 8)
+    # Launches are as many for a smaller stack.
+    assert all_of_it["seconds_mean"] / 8 < shared["seconds_mean"] < all_of_it["seconds_mean"]
     assert plan["refresh"]["seconds_slowest"] >= plan["refresh"]["seconds_mean"]
 
 

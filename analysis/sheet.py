@@ -1,8 +1,7 @@
 """The summary sheet: scores, profiles, ratios and where they come from, on one page."""
 
-import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,36 +15,14 @@ from analysis.svg import tip
 from analysis.texts import count_text, interval_text
 from workloads.rulesets import STANDIN
 
-_Box = tuple[float, float, float, float]
-
-# In inches: the page's margin, a row for its title, the room of words beside bars, the least width
-# of a page and of a cell, and a letter of the notes.
-_EDGE, _TITLE, _BESIDE = 0.1, 0.38, 1.35
-_LEAST_WIDTH, _CELL, _NOTE_LETTER = 9.0, 0.46, 0.056
+# In inches: a row of each panel by how many entries there are, a cell, the least width of a page, and
+# a letter of the notes.
+_ROOMY, _ROW, _CELL, _LEAST_WIDTH, _NOTE_LETTER = 0.36, 0.25, 0.46, 9.0, 0.056
 _FACTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("steps_ratio", "steps", {"marker": "o", "markerfacecolor": "white"}),
     ("step_cost_ratio", "seconds per step", {"marker": "x"}),
     ("ratio", "time", {"marker": "D", "markerfacecolor": INK}),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """Where the panels of a sheet are: left, bottom, width and height in inches.
-
-    Attributes:
-      size: of the page.
-      scores, ratios: side by side, with a row for each entry; no ratios without a comparison.
-      profiles, factors: below them, likewise.
-      notes: left and upper end of the notes, and their width.
-    """
-
-    size: tuple[float, float]
-    scores: _Box
-    ratios: _Box | None
-    profiles: _Box
-    factors: _Box | None
-    notes: tuple[float, float, float]
 
 
 def summary_sheet(judged: Judgement, styles: Mapping[str, EntryStyle]) -> Figure:
@@ -59,70 +36,35 @@ def summary_sheet(judged: Judgement, styles: Mapping[str, EntryStyle]) -> Figure
       styles: of every submission.
     """
     labels = [panels.shorten(styles[name].label) for name in judged.entries]
-    colors = [styles[name].color for name in judged.entries]
-    compared = judged.baseline is not None and len(judged.entries) > 1
     ratios, texts = heat.time_ratios(judged)
-    plan = _plan(labels, list(ratios.index) if compared else [], compared)
-    settings = {"font.size": 8, "axes.titlesize": 9, "axes.titlelocation": "left"}
-    with style.context(**settings):
-        figure = Figure(figsize=plan.size)
-        left, top, wide = plan.notes
-        panels.write(figure, _title(judged), (_EDGE, plan.size[1] - _EDGE), fontsize=12)
-        notes = textwrap.fill(_footnotes(judged), int(wide / _NOTE_LETTER))
-        panels.write(figure, notes, (left, top), fontsize=7, color=MUTED)
-        _draw_scores(panels.place(figure, plan.scores), judged, labels, colors)
-        axes = panels.place(figure, plan.profiles)
+    compared = judged.baseline is not None and len(labels) > 1
+    cells = _CELL * len(ratios) if compared else 0.0
+    high = (_ROOMY if len(labels) <= 4 else _ROW) * len(labels)
+    heights = high + 1.2, max(2.3, high) + 0.6
+    names = max(panels.inches(label, 8.0) for label in labels)
+    wide = max(_LEAST_WIDTH, 2 * names + 3.5, names + 4.0 + cells)
+    with style.context(**{"font.size": 8, "axes.titlesize": 9, "axes.titlelocation": "left"}):
+        figure = panels.new_figure(wide, sum(heights) + 0.8)
+        figure.suptitle(_title(judged), x=0.01, ha="left", fontsize=12)
+        notes = textwrap.fill(_footnotes(judged), int((wide - 0.2) / _NOTE_LETTER))
+        figure.supxlabel(notes, x=0.01, ha="left", fontsize=7, color=MUTED)
+        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        scores, *rest = above.subplots(
+            1, 2 if cells else 1, squeeze=False, width_ratios=[2.4, cells] if cells else None
+        )[0]
+        _draw_scores(scores, judged, labels, [styles[name].color for name in judged.entries])
+        if rest:
+            heat.draw(rest[0], ratios.T, texts.T, list(ratios.index))
+            rest[0].set_yticks([])
+            rest[0].set_xlabel(f"time to target / {style.label(judged.baseline or '')}'s")
+        lines, *rest = below.subplots(1, 2 if compared else 1, squeeze=False)[0]
         profiles = dict(list(judged.intervals.profiles.groupby("submission")))
-        profile_figure.draw_profiles(axes, profiles, judged.entries, styles, bands=False)
-        axes.set_title("performance profiles, in the colours of the scores")
-        axes.set_xlabel("time to target / the fastest submission's")
-        if plan.factors is not None:
-            _draw_factors(panels.place(figure, plan.factors), judged, labels)
-        if plan.ratios is not None:
-            axes = panels.place(figure, plan.ratios)
-            heat.draw(axes, ratios.T, texts.T, list(ratios.index))
-            axes.set_yticks([])
-            axes.set_xlabel(f"time to target / {style.label(judged.baseline or '')}'s")
+        profile_figure.draw_profiles(lines, profiles, judged.entries, styles, bands=False)
+        lines.set_title("performance profiles, in the colours of the scores")
+        lines.set_xlabel("time to target / the fastest submission's")
+        if rest:
+            _draw_factors(rest[0], judged, labels)
     return figure
-
-
-def _plan(labels: Sequence[str], workloads: Sequence[str], compared: bool) -> _Plan:
-    """Places the panels so that their texts fit between them and nothing else does.
-
-    Args:
-      labels: the entries'.
-      workloads: the columns of the ratios; empty if there are none to show.
-      compared: whether there is a baseline and somebody beside it.
-    """
-    count = len(labels)
-    row = 0.36 if count <= 4 else 0.25
-    high = row * count
-    names = max(panels.inches(label, 8.0) for label in labels) + 0.2
-    scores = names + 1.6 + _BESIDE
-    # Headings slope by 45 degrees.
-    slopes = [0.71 * panels.inches(panels.shorten(name), 8.0) + 0.15 for name in workloads]
-    cells = _CELL * len(workloads)
-    right = max([0.0, *(slope - _CELL * place for place, slope in enumerate(slopes[::-1]))])
-    natural = _EDGE + scores + cells + right + _EDGE
-    wide = max(natural, _LEAST_WIDTH)
-    spare = wide - natural
-    # The bars' and the cells' parts of what is left.
-    stretched = min(spare / 2, 0.35 * len(workloads))
-    cells, scores = cells + stretched, scores + spare - stretched
-    below = max(2.3, row * count + 0.1)
-    head = max([0.95, *slopes])
-    total = _TITLE + head + high + 0.95 + below + 0.5
-    top = total - _TITLE - head - high
-    lower = names + _EDGE if compared else _EDGE + 0.4
-    half = (wide - (names + 0.55 + 0.4 if compared else 0.5) - 2 * _EDGE) / (2 if compared else 1)
-    return _Plan(
-        size=(wide, total),
-        scores=(_EDGE + names, top, scores - names - _BESIDE, high),
-        ratios=(_EDGE + scores, top, cells, high) if workloads else None,
-        profiles=(_EDGE + 0.4, 0.5, half, below),
-        factors=(_EDGE + 0.4 + half + lower, 0.5, half, below) if compared else None,
-        notes=(_EDGE, total - _TITLE, scores - 0.1),
-    )
 
 
 def _title(judged: Judgement) -> str:

@@ -25,9 +25,9 @@ _HEROES = (
 )
 _WIDTH = 7.6
 _NAME_SIZE, _LABEL_SIZE, _OTHERS_SIZE = 10.0, 9.0, 6.5
-# Inches between things that must not touch.
-_GAP = 0.08
-_ABOVE, _BELOW = 0.33, 0.75
+# Inches between things that must not touch; of all above and below the rows but the finding; of a
+# panel and what is around it.
+_GAP, _AROUND, _LEAST_PANEL = 0.08, 1.08, 3.4
 # Of the finding, in points, and inches of its lines and of its letters; of the notes' letters.
 _TITLE_SIZE, _TITLE_STEP, _TITLE_LETTER, _NOTE_LETTER = 11, 0.2, 0.103, 0.056
 _LINE_STEP = 0.17
@@ -57,56 +57,31 @@ class _Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Widths and heights in inches; heights within a row are counted from its upper end.
+class _Row:
+    """Heights in a workload's row, in inches from its upper end.
 
     Attributes:
-      left, wide, right: of the names, the panel and the words; of margins if the page is narrow.
-      row: a row's height.
+      high: the row's own height.
       main, others: where the pair's dots and those of the others are.
       words: where the first line of words is, if they are below the dots and not beside them.
     """
 
-    left: float
-    wide: float
-    right: float
-    row: float
+    high: float
     main: float
     others: float
-    words: float | None
-
-    @property
-    def width(self) -> float:
-        """The page's width."""
-        return self.left + self.wide + self.right
+    words: float | None = None
 
     def at(self, place: int, inches: float) -> float:
         """Data coordinate of a height in the row of a place."""
-        return place - 0.5 + inches / self.row
+        return place - 0.5 + inches / self.high
 
 
-def _layout(names: Sequence[str], lines: Sequence[int], texts: Sequence[str],
-            crowded: bool, narrow: bool) -> _Layout:  # fmt: skip
-    """Fits names, dots and words in.
-
-    Args:
-      names: of the workloads.
-      lines: how many lines of words each row has.
-      texts: all words.
-      crowded: whether there are others than the two.
-      narrow: whether the page is a telephone's.
-    """
-    right = max(panels.inches(text, _LABEL_SIZE) for text in texts) + 2 * _GAP
+def _row(lines: int, crowded: bool, narrow: bool) -> _Row:
+    """A row for so many lines of words; are there others than the pair, is it for a telephone?"""
     if narrow:
-        words = 0.98 + 0.3 if crowded else 0.8
-        row = words + max(lines) * _LINE_STEP
-        wide = max(_NARROW_WIDTH - 4 * _GAP, right)
-        return _Layout(2 * _GAP, wide, 2 * _GAP, row, 0.53, 0.98, words)
-    left = max(panels.inches(name, _NAME_SIZE) for name in names) + 2 * _GAP
-    wide = max(_WIDTH - left - right, 3.0)
-    if crowded:
-        return _Layout(left, wide, right, 0.86, 0.29, 0.65, None)
-    return _Layout(left, wide, right, 0.52, 0.26, 0.26, None)
+        words = 1.28 if crowded else 0.8
+        return _Row(words + lines * _LINE_STEP, 0.53, 0.98, words)
+    return _Row(0.86, 0.29, 0.65) if crowded else _Row(0.52, 0.26, 0.26)
 
 
 def hero_of(judged: Judgement) -> str | None:
@@ -139,25 +114,30 @@ def headline(
     }
     names = list(map(panels.shorten, rows))
     words = [_words(part, name, values, pair) for name, part in rows.items()]
-    texts = [text for lines in words for text, _ in lines]
-    layout = _layout(names, list(map(len, words)), texts, crowded, narrow)
-    title = _wrapped(finding(judged, hero, column), layout.width, _TITLE_LETTER)
-    high = layout.row * len(rows)
-    total = high + _BELOW + _ABOVE + _TITLE_STEP * len(title.splitlines())
+    row = _row(max(map(len, words)), crowded, narrow)
+    beside = max(panels.inches(text, _LABEL_SIZE) for lines in words for text, _ in lines)
+    wide = max(_NARROW_WIDTH, beside + 4 * _GAP)
+    if not narrow:
+        named = max(panels.inches(name, _NAME_SIZE) for name in names)
+        wide = max(_WIDTH, named + beside + _LEAST_PANEL)
+    title = _wrapped(finding(judged, hero, column), wide, _TITLE_LETTER)
+    high = row.high * len(rows) + _AROUND + _TITLE_STEP * len(title.splitlines())
     with style.context(**{"font.size": _LABEL_SIZE}):
-        figure = Figure(figsize=(layout.width, total))
-        axes = panels.place(figure, (layout.left, _BELOW, layout.wide, high))
+        figure = panels.new_figure(wide, high)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=_TITLE_SIZE, color=INK,
+                        fontweight="bold", linespacing=1.3)  # fmt: skip
+        axes = figure.subplots()
         limits = _limits(table)
         _prepare(axes, names, limits, pair, narrow)
         for place, (lines, part) in enumerate(zip(words, rows.values(), strict=True)):
-            _write_words(axes, place, lines, layout)
-            _draw_row(axes, layout.at(place, layout.main), part, lines, pair, limits)
-            if crowded:
-                at = layout.at(place, layout.others)
-                _draw_others(axes, at, part, pair, limits, (layout.wide, layout.row))
-        panels.write(figure, title, (_GAP, total - 0.06), fontsize=_TITLE_SIZE, color=INK,
-                     fontweight="bold", linespacing=1.3)  # fmt: skip
+            _write_words(axes, place, lines, row)
+            _draw_row(axes, row.at(place, row.main), part, lines, pair, limits)
         _write_frame(figure, axes, table, pair)
+        if crowded:
+            panels.lay_out(figure)
+            room = axes.get_window_extent().width / figure.dpi, row.high
+            for place, part in enumerate(rows.values()):
+                _draw_others(axes, row.at(place, row.others), part, pair, limits, room)
     return figure
 
 
@@ -266,15 +246,15 @@ def _prepare(
     axes.axvline(1.0, color=pair.look(pair.baseline).color, linewidth=1.6, zorder=1.5)
 
 
-def _write_words(axes: Axes, place: int, words: Sequence[tuple[str, str]], layout: _Layout) -> None:
+def _write_words(axes: Axes, place: int, words: Sequence[tuple[str, str]], row: _Row) -> None:
     """A row's words, beside or below its dots."""
-    middle = layout.main if layout.row < 0.6 else layout.row / 2 - 0.14
+    middle = row.main if row.high < 0.6 else row.high / 2 - 0.14
     first = middle - (len(words) - 1) / 2 * _LINE_STEP
     side, aside, look = 1, 72 * _GAP, {}
-    if layout.words is not None:
-        first, side, aside, look = layout.words, 0, 0.0, {"bbox": _PATCH}
+    if row.words is not None:
+        first, side, aside, look = row.words, 0, 0.0, {"bbox": _PATCH}
     for number, (text, color) in enumerate(words):
-        at = layout.at(place, first + number * _LINE_STEP)
+        at = row.at(place, first + number * _LINE_STEP)
         panels.annotate(axes, text, (side, at), (aside, 0), xycoords=("axes fraction", "data"),
                         va="center", color=color, fontsize=_LABEL_SIZE, **look)  # fmt: skip
 
@@ -376,9 +356,8 @@ def _write_frame(figure: Figure, axes: Axes, table: pd.DataFrame, pair: _Pair) -
         notes += "; thin lines: 95% intervals"
     if (table["kind"].eq("bound") & (table["ratio"] < 1)).any():
         notes += f"; hollow: an upper bound, as {against.label} misses (1 is how long it ran)"
-    width, total = figure.get_size_inches()
-    notes = _wrapped(f"{notes}.", float(width), _NOTE_LETTER)
-    figure.text(_GAP / width, 0.05 / total, notes, fontsize=7, color=MUTED, va="bottom")
+    notes = _wrapped(f"{notes}.", figure.get_figwidth(), _NOTE_LETTER)
+    figure.supxlabel(notes, x=0.01, ha="left", fontsize=7, color=MUTED)
 
 
 def _counts(table: pd.DataFrame, pair: _Pair) -> Iterable[int]:

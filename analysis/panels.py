@@ -28,17 +28,11 @@ def new_figure(width: float, height: float, space: float = 0.02) -> Figure:
     return Figure(figsize=(width, height), layout=engine)
 
 
-def place(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    """A panel at left, bottom, width and height in inches."""
-    width, height = figure.get_size_inches()
-    left, bottom, wide, high = box
-    return figure.add_axes((left / width, bottom / height, wide / width, high / height))
-
-
-def write(figure: Figure, text: str, at: tuple[float, float], **look: Any) -> None:
-    """Text on the page whose upper left corner is at a place in inches."""
-    width, height = figure.get_size_inches()
-    figure.text(at[0] / width, at[1] / height, text, va="top", **look)
+def lay_out(figure: Figure) -> None:
+    """Arranges the figure, so that its panels are where and as large as they will be."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
 
 
 def inches(text: str, size: float) -> float:

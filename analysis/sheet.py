@@ -15,8 +15,8 @@ from analysis.svg import tip
 from analysis.texts import count_text, interval_text
 from workloads.rulesets import STANDIN
 
-# In inches: a row of each panel by how many entries there are, a cell, the least width of a page, and
-# a letter of the notes.
+# In inches: a row of few entries and of many, a cell, the least width of a page, and a letter of the
+# notes.
 _ROOMY, _ROW, _CELL, _LEAST_WIDTH, _NOTE_LETTER = 0.36, 0.25, 0.46, 9.0, 0.056
 _FACTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("steps_ratio", "steps", {"marker": "o", "markerfacecolor": "white"}),

@@ -2,20 +2,19 @@
 
 import functools
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import style
+from analysis import style, tables
 from analysis.choice import choose_rules
 from analysis.headline import finding
 from analysis.judgement import Judgement, judge
-from analysis.layout import REPORT
-from analysis.league_standings import beside, beside_best_rival, compared, leader, standings
+from analysis.league_standings import beside, beside_best_rival, leader, standings
 from analysis.logs import read_logs
+from analysis.texts import span_text
 from common import documents
 from common.cli import UserError
 from scripts.league import cost
@@ -35,38 +34,19 @@ def judged(folder: Path = LEAGUE) -> Judgement:
     return judge(logs, rules, BASELINE, where=folder)
 
 
-def study_table() -> str:
-    """Of the table in the committed study's report, what a reader of the README asks first."""
-    report = (LEAGUE / "report" / REPORT).read_text("utf-8")
-    return documents.table(times_of_report(report), left=3, fmt="pipe")
-
-
-def times_of_report(report: str) -> list[dict[str, str]]:
-    """The rows of a report's times to target, without the columns that are for experts.
+def study_table(pool: Judgement | None = None) -> str:
+    """Of the report's times to target, what a reader of the README asks first.
 
     Of more than _CROWD entries, those alone that most readers know.
 
     Args:
-      report: its Markdown, where the times are one table, or one folded per workload.
+      pool: the committed study by default.
     """
-    section = report.split("\n## Time to target\n")[1].split("\n## ")[0]
-    rows: list[dict[str, str]] = []
-    names: list[str] = []
-    workload = ""
-    for line in section.splitlines():
-        if summary := re.search(r"<summary>([^:]*):", line):
-            workload = summary[1]
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("|"):
-            names = []
-        elif not names:
-            names = cells
-        elif not line.startswith("|:"):
-            row = {"workload": workload} | dict(zip(names, cells, strict=True))
-            rows.append({name: text for name, text in row.items() if name not in _FOR_EXPERTS})
-    if len({row["entry"] for row in rows}) > _CROWD:
-        rows = [row for row in rows if row["entry"] in _KNOWN]
-    return rows
+    pool = pool or judged()
+    rows = [tables.without(row, _FOR_EXPERTS) for row in tables.summary_rows(pool)]
+    crowded = len(pool.entries) > _CROWD
+    shown = [row for row in rows if row["entry"] in _KNOWN or not crowded]
+    return documents.table(shown, left=3, fmt="pipe")
 
 
 def finding_text() -> str:
@@ -92,17 +72,13 @@ def losses_text(cells: pd.DataFrame | None = None) -> str:
         for column, name in (("seconds", "median_seconds"), ("steps", "median_steps"))
     }
     return "; ".join(
-        f"in {column} {style.label(BASELINE)} is ahead on {_listed(names)}"
+        f"in {column} {style.label(BASELINE)} is ahead on {', '.join(names) or 'none'}"
         for column, names in said.items()
     )
 
 
 def _factor(own: float, theirs: float) -> str:
     return f" ({own / theirs:.2f})" if math.isfinite(own) else " (Shampoo misses)"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
 
 
 def cost_ratios(path: Path = LEAGUE / "step_cost.csv", entry: str = HERO) -> list[float]:
@@ -116,40 +92,19 @@ def cost_ratios(path: Path = LEAGUE / "step_cost.csv", entry: str = HERO) -> lis
     return [float(row["ratio"]) for row in rows]
 
 
-def costs_range(ratios: Sequence[float]) -> str:
-    """The least and the largest.
-
-    >>> costs_range([1.0, 4.0, 2.0])
-    '1.00 to 4.00'
-    """
-    return f"{min(ratios):.2f} to {max(ratios):.2f}"
-
-
 def costs_text(ratios: Sequence[float]) -> str:
     """The range and the mean, as a part of a sentence.
 
-    >>> costs_text([1.0, 4.0])
-    '1.00 to 4.00 times, geometric mean 2.00,'
+    >>> costs_text([1.0, 4.25])
+    '1 to 4.25 times, geometric mean 2.06,'
     """
     mean = statistics.geometric_mean(ratios)
-    return f"{costs_range(ratios)} times, geometric mean {mean:.2f},"
-
-
-def gain_text() -> str:
-    """Targets reached, and the mean ratios where both reach them, in one line."""
-    result, name = compared(judged(), HERO, BASELINE), style.label(BASELINE)
-    counts = f"{result.own} of {result.workloads} targets reached, by {name} {result.other}"
-    if not result.both:
-        return counts
-    return (
-        f"{counts}; on the {result.both} that both reach {result.steps:.2f} of {name}'s steps, "
-        f"{result.seconds:.2f} of its time"
-    )
+    return f"{span_text(ratios)} times, geometric mean {mean:.2f},"
 
 
 TABLES = {
-    "gain": gain_text,
-    "cost-range": lambda: costs_range(cost_ratios()),
+    "gain": lambda: beside(judged(), HERO, BASELINE),
+    "cost-range": lambda: span_text(cost_ratios()),
     "study": study_table,
     "muon": lambda: beside(judged(), HERO, "muon_adamw"),
     "schedule-free": lambda: beside(judged(), HERO, "schedule_free_adamw"),
@@ -158,5 +113,5 @@ TABLES = {
     "finding": finding_text,
     "losses": losses_text,
     "step-cost": lambda: costs_text(cost_ratios()),
-    "schedule-free-cost": lambda: costs_range(cost_ratios(entry="schedule_free_adamw")),
+    "schedule-free-cost": lambda: span_text(cost_ratios(entry="schedule_free_adamw")),
 }

@@ -15,8 +15,8 @@ from analysis.svg import tip
 from analysis.texts import count_text, interval_text
 from workloads.rulesets import STANDIN
 
-# In inches: a row of few entries and of many, a cell, the least width of a page, and a letter of the
-# notes.
+# In inches: a row of few entries and of many, a cell, the least width of a page, and a letter of
+# the notes.
 _ROOMY, _ROW, _CELL, _LEAST_WIDTH, _NOTE_LETTER = 0.36, 0.25, 0.46, 9.0, 0.056
 _FACTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("steps_ratio", "steps", {"marker": "o", "markerfacecolor": "white"}),
@@ -48,7 +48,8 @@ def summary_sheet(judged: Judgement, styles: Mapping[str, EntryStyle]) -> Figure
         figure.suptitle(_title(judged), x=0.01, ha="left", fontsize=12)
         notes = textwrap.fill(_footnotes(judged), int((wide - 0.2) / _NOTE_LETTER))
         figure.supxlabel(notes, x=0.01, ha="left", fontsize=7, color=MUTED)
-        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+        above, below = parts
         scores, *rest = above.subplots(
             1, 2 if cells else 1, squeeze=False, width_ratios=[2.4, cells] if cells else None
         )[0]

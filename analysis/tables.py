@@ -4,7 +4,7 @@ import html
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def mean_text(judged: Judgement, name: str) -> str:
 def summary_table(
     judged: Judgement, fmt: str = "pipe", *, brief: bool = False, workload: str | None = None
 ) -> str:
-    """Time to target of every submission on every workload, for people.
+    """The table of `summary_rows`.
 
     Args:
       judged: the logs' judgement.
@@ -86,22 +86,38 @@ def summary_table(
       workload: the only one that is shown, then without a column of its own, nor one for the
         trials if `common_runs` says them.
     """
+    rows = summary_rows(judged, brief=brief)
+    if workload is None:
+        return _table(rows, fmt, left=2)
+    of_workload = judged.cells[judged.cells["workload"] == workload]
+    hidden = ("workload", "trials") if common_runs(of_workload) else ("workload",)
+    shown = [row for row in rows if row["workload"] == workload]
+    return _table([without(row, hidden) for row in shown], fmt, left=1)
+
+
+def without(row: Mapping[str, str], hidden: Collection[str]) -> dict[str, str]:
+    """A row of a table without some columns."""
+    return {name: text for name, text in row.items() if name not in hidden}
+
+
+def summary_rows(judged: Judgement, *, brief: bool = False) -> list[dict[str, str]]:
+    """Time to target of every submission on every workload, for people.
+
+    Args:
+      judged: the logs' judgement.
+      brief: whether relative figures have columns of their own, and there are no trials.
+    """
     cells = {(row.workload, row.submission): row for row in judged.cells.itertuples()}
     known = {(row.workload, row.submission): row for row in judged.intervals.ratios.itertuples()}
     against = None if judged.baseline is None else style.label(judged.baseline)
     cut = cuts.cut_texts(judged.trials, judged.facts)
     rows = []
-    shown = judged.facts if workload is None else [workload]
-    is_block = workload is not None
-    of_block = judged.cells[judged.cells["workload"] == workload]
-    with_trials = not brief and not (is_block and common_runs(of_block))
-    for key in itertools.product(shown, judged.entries):
+    for key in itertools.product(judged.facts, judged.entries):
         if key not in cells:
             continue
         row = cells[key]
-        columns = {} if is_block else {"workload": row.workload}
-        columns["entry"] = style.label(row.submission)
-        if with_trials:
+        columns = {"workload": row.workload, "entry": style.label(row.submission)}
+        if not brief:
             columns["trials"] = runs_text(row.points, row.studies, row.runs, row.unfinished)
         columns["reached"] = reached_text(row.reached, row.studies, row.cut)
         comparable = row.submission not in judged.other_steps
@@ -110,7 +126,7 @@ def summary_table(
         if not brief:
             columns["best point per study"] = row.best_trials
         rows.append(columns)
-    return _table(rows, fmt, left=1 if is_block else 2)
+    return rows
 
 
 def common_runs(cells: pd.DataFrame) -> str:

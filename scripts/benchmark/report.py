@@ -8,7 +8,7 @@ from scripts.benchmark import compiled
 from scripts.local import rivals
 
 # Optimizers that ratios are taken to.
-BASES = (rivals.BASELINE, rivals.REFERENCE, compiled.BASELINE)
+BASES = (rivals.BASELINE, rivals.REFERENCE, rivals.MUON, compiled.BASELINE)
 
 Row = dict[str, Any]
 # The key of a number, nested keys joined by dots, or what makes the text of a cell.
@@ -171,9 +171,11 @@ def _load(machine: Row, names: str) -> str:
 
 def _conditions(settings: Row) -> str:
     dirty = " with changes" if settings["git_dirty"] else ""
+    precision = settings.get("float32_matmul_precision", "highest")
+    products = "" if precision == "highest" else f"float32 products at {precision!r}, "
     return (
         f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s), "
-        f"torch {settings['packages'].get('torch')}, "
+        f"{products}torch {settings['packages'].get('torch')}, "
         f"commit {(settings['git_commit_hash'] or 'unknown')[:12]}{dirty}"
     )
 

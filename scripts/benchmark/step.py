@@ -42,6 +42,11 @@ def define_flags() -> None:
     flags.DEFINE_integer("block_size", 1024, "longest edge of a block", lower_bound=2)
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to step")
     flags.DEFINE_integer("threads", None, "torch's threads; default: all cores", lower_bound=1)
+    flags.DEFINE_enum(
+        "precision", "highest", ["highest", "high", "medium"],
+        "of float32 products, see torch.set_float32_matmul_precision; on a CPU with units for "
+        "bfloat16 medium multiplies in it"
+    )  # fmt: skip
     flags.DEFINE_integer(
         "repeats", 3, "cycles of each optimizer, ten times as many on a small network",
         lower_bound=1,
@@ -64,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     threads = FLAGS.threads or len(environment.available_cores())
     torch.set_num_threads(threads)
     os.environ["NPROC"] = str(threads)  # JAX's, read when it first computes
+    torch.set_float32_matmul_precision(FLAGS.precision)
     output = files.make_directory(Path(FLAGS.output))
     time_limit = FLAGS.time_limit or math.inf
     failed = False

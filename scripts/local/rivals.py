@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 BASELINE = "adamw"
 REFERENCE = "meta_shampoo"
+MUON = "muon"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,11 @@ class _Adapter:
         return f"facebookresearch/optimizers {known}"
 
 
-_DISTRIBUTIONS = {"distributed_shampoo": "torch-shampoo", "pytorch_optimizer": "pytorch-optimizer"}
+_DISTRIBUTIONS = {
+    "distributed_shampoo": "torch-shampoo",
+    "pytorch_optimizer": "pytorch-optimizer",
+    "scripts": "torch",  # our wrapper of its Muon
+}
 
 
 def available() -> dict[str, Rival]:
@@ -143,8 +148,8 @@ def _adamw(module: Any, options: RivalOptions, device: torch.device) -> dict[str
     return _shared(options, fused=True)
 
 
-def _nadamw(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
-    # It looks ahead whatever `nesterov` says: that is what it is.
+def _alike(module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+    """For NAdamW, which looks ahead whatever `nesterov` says, and for Muon."""
     return _shared(options)
 
 
@@ -260,7 +265,8 @@ def _of_meta(config: str, grafted: bool) -> _Adapter:
 
 _ADAPTERS = {
     BASELINE: _Adapter("torch.optim", "AdamW", _adamw, _never, looks_ahead=False),
-    "nadamw": _Adapter("submission.entries.nadamw.nadamw", "NAdamW", _nadamw, _never),
+    "nadamw": _Adapter("submission.entries.nadamw.nadamw", "NAdamW", _alike, _never),
+    MUON: _Adapter("scripts.local.muon", "muon", _alike, _never, looks_ahead=False),
     "ours_shampoo": _of_ours("shampoo", _ours_refreshes),
     "ours_soap": _of_ours("soap", _soap_of_ours_refreshes),
     "ours_kl_shampoo": _of_ours("kl_shampoo", _soap_of_ours_refreshes),

@@ -295,12 +295,13 @@ def test_staggering_measures_all_variants() -> None:
 @pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path) -> None:
     flags = ["--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1"]
-    flags += ["--block_size=64", "--cycle=2", f"--output={tmp_path}"]
+    flags += ["--block_size=64", "--cycle=2", "--precision=medium", f"--output={tmp_path}"]
     done = finish("-m", "scripts.benchmark.step", *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "cpu.json").read_text())["small_200k"]
     assert [row["optimizer"] for row in result["rows"]] == ["adamw", "ours_shampoo"]
     expected = {"threads": 1, "block_size": 64, "intervals": [1, 10, 100]}
+    expected |= {"float32_matmul_precision": "medium"}
     assert expected.items() <= result["settings"].items()
     ours = result["rows"][1]
     assert math.isfinite(ours["ratio_to"]["adamw"]["amortised"]["100"])

@@ -18,7 +18,7 @@ INSTALLABLE = {
     "pytorch_optimizer": ("po_soap", "po_dash"),
     "heavyball": ("hb_soap",),
 }
-EVERYWHERE = ("adamw", "nadamw", *OURS)
+EVERYWHERE = ("adamw", "nadamw", "muon", *OURS)
 
 
 OPTIONS = RivalOptions(
@@ -94,7 +94,7 @@ def test_refreshes_where_it_says(name: str, interval: int) -> None:
 def test_options_arrive(name: str) -> None:
     ours = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
     options = RivalOptions(**{**vars(OPTIONS), "nesterov": name in OURS, "ours": ours})
-    group = rivals.available()[name].make(parameters(), options).param_groups[0]
+    group = rivals.available()[name].make(parameters(), options).param_groups[-1]  # Muon's AdamW
     expected = SHARED | ours
     if name in OURS:
         expected |= {"block_size": 64, "refresh_interval": 7, "nesterov": True}

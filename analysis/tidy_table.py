@@ -1,6 +1,6 @@
 """Reads evaluations from one tidy table: CSV, gzipped CSV or Parquet."""
 
-import zlib
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,10 @@ def read_table(
       keys: the columns that tell trials apart.
 
     Raises:
-      UserError: the table cannot be read at all, lacks columns, or mixes several tracks.
+      UserError: the table is damaged as a whole or cut off, lacks columns, or mixes several tracks.
     """
     problems: list[Problem] = []
-    table, lines, truncated = _load(path, problems)
+    table, lines = _load(path, problems)
     table = table.rename(columns=_ALIASES)
     if twice := table.columns[table.columns.duplicated()].tolist():
         raise UserError(f"{path} has column {str(twice[0])!r} twice")
@@ -55,8 +55,6 @@ def read_table(
             )
     frame, reasons = _convert(table)
     reasons = {row: f"line {lines[row]}: {reason}" for row, reason in reasons.items()}
-    if truncated and len(frame):
-        reasons.setdefault(len(frame) - 1, "the table is cut off within or after it")
     trial = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
     named = np.isfinite(frame[["study", "trial"]]).all(axis=1).to_numpy()
     damaged = np.array(sorted(reasons), dtype=int)
@@ -70,38 +68,25 @@ def read_table(
     return frame.sort_values(keys, kind="stable", ignore_index=True), problems
 
 
-def _load(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray, bool]:
-    """The table, the line of the file of each row, and whether the file's end is missing."""
+def _load(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table, and the line of the file of each row; lines of another width are left out."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
-            return table, np.arange(1, len(table) + 1), False
-        content, truncated = path.read_bytes(), False
-        if path.suffix == ".gz":
-            decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            content = decompressor.decompress(content)
-            truncated = not decompressor.eof
+            return table, np.arange(1, len(table) + 1)
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        if not text.strip():
+            raise DamagedError("the file is empty")
+        # Without the last newline the last number may have lost digits.
+        if not text.endswith("\n"):
+            raise DamagedError("it is truncated: the last line has no end")
+        header, rows, lines, damaged = split_rows(text)
     except Exception as error:  # a damaged file fails in any layer below these
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise UserError(f"{path} cannot be read: {reason}") from error
-    if not content.endswith(b"\n"):
-        content, truncated = content[: content.rfind(b"\n") + 1], True
-    if not content.strip():
-        raise UserError(f"{path} is empty")
-    if truncated:
-        problems.append(Problem(path, "is truncated: the last line has no end"))
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        text = content.decode(errors="replace")
-        problems.append(Problem(path, f"line {line} is not text; its odd bytes are replaced"))
-    try:
-        header, rows, lines, damaged = split_rows(text)
-    except DamagedError as error:
-        raise UserError(f"{path} {error}") from error
     problems.extend(Problem(path, f"{reason}; left out") for reason in damaged)
-    return pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=int), truncated
+    return pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=int)
 
 
 def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:

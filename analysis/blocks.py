@@ -25,24 +25,11 @@ def times(judged: Judgement) -> str:
 
 
 def points(judged: Judgement) -> str:
-    """All points in one folded table, or the best of each entry in one folded per workload."""
+    """All points in one table, folded if it is long."""
     note = "Each entry's search-space points, over studies; all of them are in `points.csv`."
-    table = judged.points
-    whole = tables.points_table(table)
-    if len(table) <= _POINTS:
-        return f"{note}\n\n{whole}"
-    if len(table) <= 2 * _ROWS and rendered_width(whole) <= WIDEST:
-        return f"{note}\n\n{folded(f'All {len(table)} points', whole)}"
-    best = table[table["best"]]
-    parts = [
-        folded(
-            f"{html.escape(name)}: the best point of each entry",
-            tables.points_table(best[best["workload"] == name], with_workload=False),
-        )
-        for name in judged.facts
-        if (best["workload"] == name).any()
-    ]
-    return "\n\n".join([note, *parts])
+    table = tables.points_table(judged.points)
+    count = len(judged.points)
+    return f"{note}\n\n{table if count <= _POINTS else folded(f'All {count} points', table)}"
 
 
 def folded(summary: str, text: str) -> str:

@@ -2,17 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from analysis import curves, factors, headline, heat, page, profile_figure, sheet, style
 from analysis.judgement import Judgement
-from common import files, progress
+from common import files
 
-# From how many figures on a bar says more than it disturbs.
-_PROGRESS_FROM = 20
 # The figures that have a version for telephones, and what they show.
 HEADLINES = {"time_to_target": "seconds", "steps_to_target": "steps"}
 # What each figure shows, by the start of its file's name, in the order of a report.
@@ -72,18 +69,14 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
             curves.learning_curves, judged, workload, styles
         )
     paths: list[Path] = []
-    show = len(made) >= _PROGRESS_FROM
-    with progress.bar(len(made), "drawing", "figures") if show else nullcontext() as bar:
-        for stem, make in made.items():
-            figure = make()
-            if figure is not None:
-                paths.extend(style.save(figure, directory, stem))
-                if stem in HEADLINES:
-                    slim = headline.headline(judged, HEADLINES[stem], styles, narrow=True)
-                    assert slim is not None
-                    paths.extend(style.save(slim, directory, stem + page.NARROW, ["svg"]))
-            if bar is not None:
-                bar.update()
+    for stem, make in made.items():
+        figure = make()
+        if figure is not None:
+            paths.extend(style.save(figure, directory, stem))
+            if stem in HEADLINES:
+                slim = headline.headline(judged, HEADLINES[stem], styles, narrow=True)
+                assert slim is not None
+                paths.extend(style.save(slim, directory, stem + page.NARROW, ["svg"]))
     for old in directory.iterdir():
         if old not in paths and old.stem.startswith(tuple(CAPTIONS)):
             old.unlink()

@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import panels, style
-from analysis.evaluations import Problem
 from analysis.style import FAINT, INK, MUTED
 from common import files
 from common.cli import UserError
@@ -26,8 +25,8 @@ _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo", "d
 _HOUSE_COLOR, _RIVAL_COLOR = "#D55E00", "#4F6D8C"
 
 
-def read_step_costs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
-    """The costs in every file, and what in the files could not be used.
+def read_step_costs(paths: Sequence[Path]) -> pd.DataFrame:
+    """The costs in every file, but of optimizers that failed.
 
     Args:
       paths: JSON files with networks by name, each with `rows` of optimizers.
@@ -38,59 +37,42 @@ def read_step_costs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]
       one that refreshes everything, NaN where there are none), at_1, at_10, at_100 (ms per step at
       that refresh interval), state_bytes; and the same of AdamW in that file's network as
       adamw_at_1 and so on, adamw_state_bytes (NaN where it was not timed).
+
+    Raises:
+      UserError: a file cannot be read, or is of another kind.
     """
-    rows, problems = [], []
+    rows: list[dict[str, Any]] = []
     for path in paths:
+        networks = files.read_json(path)
         try:
-            networks = files.read_json(path)
-        except UserError as error:
-            problems.append(Problem(path, f"{error}; left out"))
-            continue
-        if not _has_rows(networks):
-            problems.append(Problem(path, "holds no networks with rows; left out"))
-            continue
-        for network, measured in networks.items():
-            for row in measured["rows"]:
-                if row.get("failure"):
-                    reason = f"{network}, {row.get('optimizer')}: {row['failure']}; left out"
-                    problems.append(Problem(path, reason))
-                    continue
-                try:
-                    rows.append((str(path), network, *_numbers(measured, row)))
-                except (KeyError, TypeError, ValueError) as error:
-                    problems.append(Problem(path, f"{network}: lacks {error}; left out"))
-    numbers = ("plain", "refresh", *(f"at_{interval}" for interval in INTERVALS), "state_bytes")
-    about = ("source", "network", "parameters", "device", "threads", "optimizer")
-    table = pd.DataFrame(rows, columns=[*about, *numbers])
+            rows.extend(
+                {"source": str(path), "network": network, **_numbers(measured, row)}
+                for network, measured in networks.items()
+                for row in measured["rows"]
+                if not row["failure"]
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no costs of steps: {error!r}") from error
+    table = pd.DataFrame(rows)
     base = table[table["optimizer"] == BASELINE].set_index(["source", "network"])
     keys = pd.MultiIndex.from_frame(table[["source", "network"]])
-    for name in numbers[2:]:
+    for name in (*(f"at_{interval}" for interval in INTERVALS), "state_bytes"):
         table[f"{BASELINE}_{name}"] = base[name].reindex(keys).to_numpy()
-    return table, problems
+    return table
 
 
-def _has_rows(networks: object) -> bool:
-    return isinstance(networks, Mapping) and all(
-        isinstance(measured, Mapping)
-        and isinstance(measured.get("rows"), list)
-        and all(isinstance(row, Mapping) for row in measured["rows"])
-        for measured in networks.values()
-    )
-
-
-def _numbers(measured: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _numbers(measured: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     millis = row["milliseconds"]
-    refresh = millis["refresh"]
-    return (
-        int(measured["parameters"]),
-        str(measured["settings"]["device"]),
-        int(measured["settings"]["threads"] or 0),
-        str(row["optimizer"]),
-        float(millis["plain"]),
-        float("nan") if refresh is None else float(refresh),
-        *(float(millis["amortised"][str(interval)]) for interval in INTERVALS),
-        float(row["state_bytes"]),
-    )
+    return {
+        "parameters": measured["parameters"],
+        "device": measured["settings"]["device"],
+        "threads": measured["settings"]["threads"] or 0,
+        "optimizer": row["optimizer"],
+        "plain": millis["plain"],
+        "refresh": math.nan if millis["refresh"] is None else millis["refresh"],
+        **{f"at_{interval}": millis["amortised"][str(interval)] for interval in INTERVALS},
+        "state_bytes": row["state_bytes"],
+    }
 
 
 def label(optimizer: str) -> str:
@@ -195,12 +177,8 @@ def staggering_figure(path: Path) -> tuple[Figure, pd.DataFrame]:
     """
     value = files.read_json(path)
     try:
-        table = pd.DataFrame(
-            [
-                {"variant": row["variant"], **{name: row["wall"][name] for name in _PLACES}}
-                for row in value["rows"]
-            ]
-        )
+        rows = [{"variant": row["variant"], **row["wall"]} for row in value["rows"]]
+        table = pd.DataFrame(rows)[["variant", *_PLACES]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} holds no staggering: lacks {error}") from error
     with style.context(**{"font.size": 8}):

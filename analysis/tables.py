@@ -201,11 +201,11 @@ def _rates(rates: Sequence[float]) -> str:
     return " and ".join(f"{rate:g}" for rate in rates)
 
 
-def points_table(points: pd.DataFrame, *, with_workload: bool = True) -> str:
+def points_table(points: pd.DataFrame) -> str:
     """The table of `analysis.scoring.score_points`, for people."""
     rows = [
         {
-            **({"workload": row.workload} if with_workload else {}),
+            "workload": row.workload,
             "entry": style.label(row.entry),
             "point": row.trial,
             "reached": reached_text(row.reached, row.studies, row.cut),
@@ -214,7 +214,7 @@ def points_table(points: pd.DataFrame, *, with_workload: bool = True) -> str:
         }
         for row in points.sort_values(["workload", "entry", "trial"]).itertuples()
     ]
-    return _table(rows, "pipe", left=2 if with_workload else 1)
+    return _table(rows, "pipe", left=2)
 
 
 def places_table(judged: Judgement, name: str) -> str:

@@ -36,11 +36,9 @@ from analysis.texts import span_text
 directory = Path(STEP_COST) if STEP_COST else ROOT / "results" / "step_cost"
 paths = sorted(directory.rglob("*.json"))
 staggered = [path for path in paths if path.stem.endswith("staggering")]
-costs, problems = step_cost.read_step_costs([path for path in paths if path not in staggered])
+costs = step_cost.read_step_costs([path for path in paths if path not in staggered])
 names = {str(path): path.relative_to(directory).as_posix() for path in paths}
 table(costs.drop_duplicates("source")[["source", "device", "threads"]].replace(names))
-if problems:
-    bullets(f"`{names[str(problem.path)]}`: {problem.reason}" for problem in problems)
 
 # %% [markdown]
 # ## Beside AdamW and the rivals

@@ -1,5 +1,6 @@
 """Refreshes of a stack group: the factors that are due, that moved, or whose refresh failed."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -165,8 +166,9 @@ class _Deferred:
 
     On a side stream two rules keep the caching allocator from handing out memory that is in use.
     The inputs belong to the caller's stream, so they are kept alive (by keeping the work) until
-    that stream waits for the side stream. The result belongs to the side stream: `record_stream`
-    delays its reuse until the reader's stream has passed the point at which it was freed.
+    that stream waits for the side stream, at the latest when this object is dropped. The result
+    belongs to the side stream: `record_stream` delays its reuse until the reader's stream has
+    passed the point at which it was freed.
 
     Args:
       work: reads tensors that nobody writes before `result`, and returns new ones in any nesting
@@ -177,6 +179,7 @@ class _Deferred:
     def __init__(self, work: Callable[[], Any], stream: Any) -> None:
         self._work, self._stream = work, stream
         self._error: Exception | None = None
+        self._ready: Any = None
         if stream is None:
             self._run()
             return
@@ -194,12 +197,22 @@ class _Deferred:
 
     def result(self) -> Any:
         """The result; the current stream waits for a side stream, the host does not."""
-        if self._stream is not None:
-            reader = self._streams.current_stream(self._stream.device)
-            reader.wait_event(self._ready)
+        reader = self._wait()
         if self._error is not None:
             raise self._error
-        for leaf in _pytree.tree_leaves(self._value) if self._stream is not None else ():
+        for leaf in _pytree.tree_leaves(self._value) if reader is not None else ():
             if isinstance(leaf, Tensor) and is_queued(leaf.device):
                 leaf.record_stream(reader)
         return self._value
+
+    def _wait(self) -> Any:
+        """The current stream, which waits for the side stream; None where there is none."""
+        if self._ready is None:
+            return None
+        reader = self._streams.current_stream(self._stream.device)
+        reader.wait_event(self._ready)
+        return reader
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._wait()

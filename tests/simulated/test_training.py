@@ -1,5 +1,6 @@
 """Training on a pretended device: AlgoPerf, gradient scaling, averages, odd tensors."""
 
+import gc
 import types
 
 import pytest
@@ -25,14 +26,16 @@ OPTIONS = {"lr": 0.01, "block_size": 8, "refresh_interval": 3, "distributed": No
 
 
 def _model():
-    """A classifier of as many classes as features.
+    """A classifier of as many classes as features, in float64.
 
-    With fewer classes the last layer's first factors have null spaces of several dimensions, whose
-    eigenbases are arbitrary: a difference of 1e-16 between weights then becomes one of 1e-3 at the
-    first refresh, on the CPU alone too.
+    In float32, SOAP makes differences of 1e-6 in weights from another order of a sum. With fewer
+    classes the last layer's first factors have null spaces of several dimensions, whose eigenbases
+    are arbitrary: a difference of 1e-16 between weights then becomes one of 1e-3 at the first
+    refresh, on the CPU alone too.
     """
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 6))
+    model = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 6))
+    return model.double()
 
 
 def _entry(options):
@@ -52,7 +55,8 @@ def _train(model, options, place, record=None):
     point = types.SimpleNamespace(warmup_factor=0.0, grad_clip=1.0, label_smoothing=0.1)
     run = Run(_entry(options), model, point, TinyWorkload(logger))
     for step in range(6):
-        batch = {name: place(value) for name, value in make_batch(seed=step).items()}
+        made = make_batch(seed=step, dtype=torch.float64)
+        batch = {name: place(value) for name, value in made.items()}
         if record is not None:
             record.clear()
         # Every second step of this workload is logged.
@@ -82,7 +86,7 @@ def test_the_training_step_of_algoperf_waits_only_to_log(options):
     expected, rows, _ = _train(_model(), options, lambda x: x)
     with simulated() as record:
         run, there, waits = _train(_model().to("sim:0"), options, on_device, record)
-    assert difference(list(run.model.parameters()), expected.weights) <= 1e-6
+    assert difference(list(run.model.parameters()), expected.weights) <= 1e-9
     assert [step for step, _ in there] == [step for step, _ in rows] == [0, 2, 4]
     for (_, ours), (_, theirs) in zip(there, rows, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
@@ -180,3 +184,15 @@ def test_a_caller_under_autocast_changes_nothing():
                     optimizer.step()
             weights.append([values_of(parameter) for parameter in parameters])
         assert difference(*weights) == 0
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_an_optimizer_dropped_amid_a_refresh_leaves_its_memory_to_nobody_else(method):
+    options = {**SOLVERS, "method": method, "overlap": True, "refresh_interval": 1}
+    with simulated():  # which fails at its end if memory was freed too early
+        optimizer, parameters = optimizer_of(start(), options, on_device)
+        for seed in range(3):
+            set_gradients(parameters, seed, on_device)
+            optimizer.step()
+        del optimizer
+        gc.collect()

@@ -100,67 +100,46 @@ def check_range(values: np.ndarray, name: str, reasons: dict[int, str]) -> None:
         reasons.setdefault(int(row), f"{name} is {values[row]:g}, not a {kind} from 0 on")
 
 
-def is_impossible(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
-    """Whether each evaluation has a metric that no run can have, such as a loss of -inf.
+def sort_keys(frame: pd.DataFrame, version: str | None = None) -> pd.DataFrame:
+    """How good evaluations are, less being better, beside what their workloads ask for.
 
     Args:
       frame: with `workload` and `validation_metric`.
       version: of the benchmark, as `workloads.registry.facts` takes it.
 
     Returns:
-      bool [rows].
-    """
-    values = frame["validation_metric"].to_numpy(float)
-    impossible = np.zeros(len(frame), dtype=bool)
-    for name, rows in frame.groupby("workload").indices.items():
-        facts = registry.facts(str(name), version)
-        keys = values[rows] * (-1 if facts.direction == "max" else 1)
-        impossible[rows] = (keys < facts.best_sort_key) | np.isneginf(keys)
-    return impossible
-
-
-def sort_keys(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
-    """How good each evaluation is, less being better.
-
-    Args:
-      frame: with `workload` and `validation_metric`.
-      version: of the benchmark, as `workloads.registry.facts` takes it.
-
-    Returns:
-      float [rows]; inf for NaN and for impossible values.
-    """
-    values = frame["validation_metric"].to_numpy(float)
-    keys = np.full(len(frame), np.inf)
-    for name, rows in frame.groupby("workload").indices.items():
-        facts = registry.facts(str(name), version)
-        keys[rows] = values[rows] * (-1 if facts.direction == "max" else 1)
-    return np.where(np.isnan(keys) | is_impossible(frame, version), np.inf, keys)
-
-
-def meets_target(frame: pd.DataFrame, version: str | None = None) -> np.ndarray:
-    """Whether each evaluation is as good as the validation target, which counts as met.
-
-    Args:
-      frame: with `workload` and `validation_metric`; neither NaN nor an impossible value ever meets
-        a target.
-      version: of the benchmark, as `workloads.registry.facts` takes it.
-
-    Returns:
-      bool [rows]; all False on a workload without a target.
+      A row per evaluation: key (inf for NaN and for impossible metrics), is_impossible (whether no
+      run can have the metric, such as a loss of -inf), target (the key that meets the validation
+      target; NaN without one).
 
     Raises:
       UserError: for an unknown workload or version.
     """
-    values = frame["validation_metric"].to_numpy(float)
-    met = np.zeros(len(frame), dtype=bool)
-    codes, names = pd.factorize(frame["workload"])
-    for code, name in enumerate(names):
-        facts = registry.facts(str(name), version)
-        if facts.validation_target is not None:
-            rows = np.flatnonzero(codes == code)
-            better = np.greater_equal if facts.direction == "max" else np.less_equal
-            met[rows] = better(values[rows], facts.validation_target)
-    return met & ~is_impossible(frame, version)
+    facts = [registry.facts(str(name), version) for name in frame["workload"].unique()]
+    known = pd.DataFrame(
+        [(row.direction, row.best_sort_key, row.validation_target) for row in facts],
+        index=[row.name for row in facts],
+        columns=["direction", "best", "target"],
+    )
+    known = known.reindex(frame["workload"]).reset_index(drop=True)
+    sign = np.where(known["direction"] == "max", -1.0, 1.0)
+    keys = sign * frame["validation_metric"].to_numpy(float)
+    impossible = (keys < known["best"].to_numpy(float)) | np.isneginf(keys)
+    return pd.DataFrame(
+        {
+            "key": np.where(np.isnan(keys) | impossible, np.inf, keys),
+            "is_impossible": impossible,
+            "target": sign * known["target"].to_numpy(float),
+        }
+    )
+
+
+def meets_target(keys: pd.DataFrame) -> np.ndarray:
+    """Whether each evaluation of `sort_keys` is as good as the validation target: bool [rows].
+
+    Neither NaN nor an impossible metric ever meets a target; nothing does where there is none.
+    """
+    return (keys["key"] <= keys["target"]).to_numpy()
 
 
 def select_usable(

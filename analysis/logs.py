@@ -17,9 +17,9 @@ from analysis import tidy_table, trial_files
 from analysis.evaluations import (
     DamagedError,
     Problem,
-    is_impossible,
     meets_target,
     select_usable,
+    sort_keys,
 )
 from analysis.layout import LAYOUT, TrialFolder, TrialKey, find_trials
 from analysis.run_facts import RunFacts, read_run_facts
@@ -109,7 +109,8 @@ def read_logs(path: Path, version: str | None = None, *, ignore: Path | None = N
         reason = "is no folder or table" if path.exists() else "does not exist"
         kinds = ", ".join(tidy_table.SUFFIXES)
         raise UserError(f"--logs={path} {reason}; give a folder of logs, or one of {kinds}")
-    met, impossible = meets_target(frame, version), is_impossible(frame, version)
+    keys = sort_keys(frame, version)
+    met, impossible = meets_target(keys), keys["is_impossible"].to_numpy()
     usable, odd = select_usable(frame, trial, met, impossible, explained, locate)
     frame["validation_metric"] = frame["validation_metric"].mask(impossible)
     frame = frame[usable].reset_index(drop=True)

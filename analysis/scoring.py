@@ -74,7 +74,8 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     first = np.flatnonzero(np.diff(trial, prepend=-1))
     count = np.diff(first, append=len(trial))
     last = first + count - 1
-    met = np.where(evaluations.meets_target(frame, version), np.arange(len(trial)), len(trial))
+    met = evaluations.meets_target(evaluations.sort_keys(frame, version))
+    met = np.where(met, np.arange(len(trial)), len(trial))
     hit = np.minimum.reduceat(met, first) if len(trial) else met
     reached = hit < len(trial)
     hit = np.where(reached, hit, first)
@@ -283,7 +284,7 @@ def score_points(
     missed = np.isinf(points["median_steps"])
     ranked = points.assign(rank=np.where(missed, -points["reached"], 0), nearest=0.0)
     if frame is not None and len(frame):
-        keys = frame[TRIAL_KEYS].assign(key=evaluations.sort_keys(frame, version))
+        keys = frame[TRIAL_KEYS].assign(key=evaluations.sort_keys(frame, version)["key"].to_numpy())
         nearest = keys.groupby(TRIAL_KEYS)["key"].min().groupby([*CELL_KEYS, "trial"]).median()
         named = pd.MultiIndex.from_frame(points[["entry", "workload", "trial"]])
         ranked["nearest"] = np.where(missed, nearest.reindex(named).to_numpy(), 0.0)

@@ -8,6 +8,7 @@ studies: it is a lower bound on the doubt, not a substitute for more studies.
 """
 
 import dataclasses
+import warnings
 import zlib
 
 import numpy as np
@@ -20,6 +21,8 @@ from workloads.rulesets import Ruleset
 # The number of resamples whose profiles are in memory at once.
 _BLOCK = 250
 
+# Of the resamples, below the ends of an interval.
+_SHARES = ((1 - 0.95) / 2, (1 + 0.95) / 2)
 _ENDS = ("ci_low", "ci_high")
 _RATIO_COLUMNS = (
     *("ratio", *_ENDS, "earliest", "latest"),
@@ -61,12 +64,7 @@ class Intervals:
 
 
 def bootstrap(
-    studies: pd.DataFrame,
-    ruleset: Ruleset,
-    baseline: str | None,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    studies: pd.DataFrame, ruleset: Ruleset, baseline: str | None, resamples: int = 1000
 ) -> Intervals:
     """Resamples studies; the same arguments give the same intervals, whatever the rows' order.
 
@@ -75,17 +73,10 @@ def bootstrap(
         workloads, scores, speedups and profiles of the ruleset's.
       ruleset: the rules that scores are computed by.
       baseline: the submission that ratios are to; None, or one that is absent, gives no ratios.
-      resamples: how many.
-      seed: a submission's draws on a workload depend on it and on their names only, so they are the
-        same in every pool.
-      level: of the intervals, between 0 and 1.
-
-    Raises:
-      ValueError: without a single resample, or for a level that is none.
+      resamples: how many, at least 1. A submission's draws on a workload depend on their names
+        only, so they are the same in every pool.
     """
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"resamples={resamples}, level={level}: not above 0, or not below 1")
-    pool = _resample(studies, resamples, seed, level)
+    pool = _resample(studies, resamples)
     base = pool.submissions.index(baseline) if baseline in pool.submissions else None
     scores, better, bands = _scores(pool, ruleset)
     return Intervals(
@@ -106,7 +97,6 @@ class _Pool:
       times: median seconds, workload x submission.
       seconds, steps, counts: medians and numbers of studies, [workloads, submissions].
       seconds_drawn, steps_drawn: medians of each draw, [resamples, workloads, submissions].
-      level: of the intervals.
     """
 
     cells: pd.DataFrame
@@ -116,7 +106,6 @@ class _Pool:
     counts: np.ndarray
     seconds_drawn: np.ndarray
     steps_drawn: np.ndarray
-    level: float
 
     @property
     def workloads(self) -> list[str]:
@@ -132,29 +121,15 @@ class _Pool:
         columns = self.times.columns.get_indexer(self.cells["submission"])
         return np.asarray(np.broadcast_to(values, self.counts.shape)[rows, columns])
 
-    def interval(self, samples: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Percentiles over the first axis of the samples that are not NaN, NaN if not `enough`.
 
-        They are samples themselves: a mean of two would be inf where only one is.
-        """
-        ordered = np.sort(samples, axis=0)
-        known = (~np.isnan(ordered)).sum(axis=0)
-        ends = []
-        for share in ((1 - self.level) / 2, (1 + self.level) / 2):
-            rank = np.clip(np.ceil(share * known).astype(int) - 1, 0, None)
-            end = np.take_along_axis(ordered, rank[None], axis=0)[0]
-            ends.append(np.where(enough, end, np.nan))
-        return ends[0], ends[1]
-
-
-def _resample(studies: pd.DataFrame, resamples: int, seed: int, level: float) -> _Pool:
+def _resample(studies: pd.DataFrame, resamples: int) -> _Pool:
     cells = time_to_target(studies)
     times = times_table(cells)
     drawn = np.full((2, resamples, *times.shape), np.nan)
     for (submission, workload), rows in studies.groupby(CELL_KEYS):
         values = rows.sort_values("study")[["seconds", "steps"]].to_numpy(float).T
         name = zlib.crc32(f"{submission}\n{workload}".encode())
-        draws = np.random.default_rng([seed, name]).integers(
+        draws = np.random.default_rng([0, name]).integers(
             values.shape[1], size=(resamples, values.shape[1])
         )
         row, column = times.index.get_loc(workload), times.columns.get_loc(submission)
@@ -167,8 +142,18 @@ def _resample(studies: pd.DataFrame, resamples: int, seed: int, level: float) ->
         counts=times_table(cells, "studies").fillna(0).to_numpy(int),
         seconds_drawn=drawn[0],
         steps_drawn=drawn[1],
-        level=level,
     )
+
+
+def _interval(samples: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Percentiles over the first axis of the samples that are not NaN, NaN if not `enough`.
+
+    They are samples themselves: a mean of two would be inf where only one is.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of slices that are all NaN
+        low, high = np.nanquantile(samples, _SHARES, axis=0, method="inverted_cdf")
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
 
 def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
@@ -192,13 +177,13 @@ def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
         step_draws = np.where(reached, step_draws, np.nan)
         values = [
             np.where(compared, time, np.nan),
-            *pool.interval(times, enough),
+            *_interval(times, enough),
             np.where(compared, low, np.nan),
             np.where(compared, high, np.nan),
             np.where(both, steps, np.nan),
-            *pool.interval(step_draws, enough & both),
+            *_interval(step_draws, enough & both),
             np.where(both, time / steps, np.nan),
-            *pool.interval(times / step_draws, enough & both),
+            *_interval(times / step_draws, enough & both),
         ]
     table["baseline_studies"] = pool.of_cells(pool.counts[:, column])
     for name, value in zip(_RATIO_COLUMNS, values, strict=True):
@@ -214,7 +199,7 @@ def _speedups(pool: _Pool, base: int | None, rules: Ruleset) -> pd.DataFrame:
     single = pool.counts == 1
     enough = ~(either & (single | single[:, [base]])).any(axis=0)
     drawn = profiles.mean_ratios(pool.seconds_drawn, pool.workloads, base, rules)
-    low, high = pool.interval(drawn, enough)
+    low, high = _interval(drawn, enough)
     return pd.DataFrame(
         {
             "submission": pool.submissions,
@@ -238,7 +223,7 @@ def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd
     point = performance_profile(pool.times, rules)
     scored = (pool.counts > 0) & pool.times.index.isin(rules.workloads)[:, None]
     studies = np.where(scored, pool.counts, pool.counts.max()).min(axis=0) * scored.any(axis=0)
-    low, high = pool.interval(area, studies >= 2)
+    low, high = _interval(area, studies >= 2)
     base = pool.times.index.isin(rules.base_workloads)
     table = pd.DataFrame(
         {
@@ -251,7 +236,7 @@ def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd
         }
     )
     better = _better(area, pool.submissions, studies >= 2)
-    bands = pool.interval(rho, np.broadcast_to(studies >= 2, rho.shape[1:]))
+    bands = _interval(rho, np.broadcast_to(studies >= 2, rho.shape[1:]))
     frame = pd.DataFrame(
         {
             "tau": np.tile(point.tau, len(pool.submissions)),

@@ -157,7 +157,7 @@ def test_bands_hold_the_profile(intervals: Intervals) -> None:
     assert intervals.profiles[intervals.profiles["submission"] == "a"]["ci_low"].isna().all()
 
 
-def test_draws_depend_on_seed_and_names_only() -> None:
+def test_draws_depend_on_names_only() -> None:
     studies = _studies(CELLS)
     first = bootstrap(studies, V06, "b", resamples=50)
     again = bootstrap(studies.sample(frac=1, random_state=0), V06, "b", resamples=50)
@@ -167,8 +167,6 @@ def test_draws_depend_on_seed_and_names_only() -> None:
     alone = bootstrap(pair, V06, "b", resamples=50)
     kept = first.ratios[first.ratios["submission"] != "c"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone.ratios, kept)
-    other = bootstrap(studies, V06, "b", resamples=50, seed=1)
-    assert not other.ratios.equals(first.ratios)
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
@@ -179,9 +177,3 @@ def test_without_the_baseline_there_are_no_ratios() -> None:
         full = bootstrap(_studies(CELLS), V06, "b", resamples=10)
         assert result.ratios.columns.tolist() == full.ratios.columns.tolist()
         assert result.speedups.columns.tolist() == full.speedups.columns.tolist()
-
-
-@pytest.mark.parametrize("change", [{"resamples": 0}, {"level": 0.0}, {"level": 1.0}])
-def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="not above 0, or not below 1"):
-        bootstrap(_studies(CELLS), V06, "b", **change)  # type: ignore[arg-type]

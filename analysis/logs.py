@@ -37,10 +37,7 @@ from scripts.local.trial import was_evaluated
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
 TRIAL_NOTES = ["hyperparameters", "finished", "cut"]
-MEASUREMENTS = [
-    *("global_step", "score", "cpu_seconds"),
-    *("train_metric", "validation_metric", "test_metric"),
-]
+MEASUREMENTS = ["global_step", "score", "validation_metric"]
 # The number of trials from which on reading takes long enough for a progress bar.
 _PROGRESS_FROM = 1000
 
@@ -54,10 +51,8 @@ class Logs:
         submission, workload, framework (str), study, trial (int64); hyperparameters (compact JSON
         with sorted keys, empty where not logged), finished, cut (bool; whether it ended at
         `--max_steps`, before the workload's own steps); global_step (int64), score (submission
-        seconds), cpu_seconds (NaN where not logged), train_metric, validation_metric and
-        test_metric (the workload's target metric on each split; NaN where not logged, or
-        impossible in validation). A trial whose time was up before its first evaluation has one
-        row, at its end, without metrics.
+        seconds), validation_metric (the workload's; NaN where not logged, or impossible). A trial
+        whose time was up before its first evaluation has one row, at its end, without a metric.
       problems: what was left out or is odd, one per file or trial.
       runs: by submission, workload, framework, study and trial what the log says of the run; empty
         for tables.

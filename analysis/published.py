@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from absl import flags
 
@@ -63,7 +62,7 @@ def read_trials(
         raise UserError(f"cannot read {directory / TRIALS}: {error.strerror}") from error
     of_track = (table["version"] == version) & (table["ruleset"] == ruleset)
     trials = table[of_track].drop(columns=TRACK_KEYS).reset_index(drop=True)
-    return trials.assign(cpu_seconds=np.nan, hyperparameters="", finished=True, cut=False)
+    return trials.assign(hyperparameters="", finished=True, cut=False)
 
 
 def read_hours(directory: Path = PUBLISHED) -> pd.DataFrame:
@@ -84,9 +83,9 @@ def collect(leaderboards: Path, output: Path) -> None:
     tables: dict[str, list[pd.DataFrame]] = {TRIALS: [], MEDIANS: [], POINTS: [], HOURS: []}
     for (version, ruleset), folder in TRACKS.items():
         trials = score_trials(read_logs(leaderboards / folder, version).frame, version)
-        medians = time_to_target(score_studies(trials)).drop(columns=["median_cpu_seconds", "cut"])
-        # The official runner logs no CPU time, and its trials do not say whether they finished.
-        unlogged = ["cpu_seconds", "hyperparameters", "finished", "cut"]
+        medians = time_to_target(score_studies(trials)).drop(columns="cut")
+        # Trials of the official runner do not say whether they finished.
+        unlogged = ["hyperparameters", "finished", "cut"]
         of_track = {
             TRIALS: trials.drop(columns=unlogged).round(_DIGITS),
             MEDIANS: medians,

@@ -7,8 +7,8 @@ default, because the published scores are its results; see `score_studies`.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -59,8 +59,7 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     Returns:
       TRIAL_KEYS; reached (bool); evaluations (how many there are); evaluation_period (mean seconds
       between them, NaN with one); evaluation (0-based index of the first that meets the target, -1
-      if none does); steps, seconds, cpu_seconds at that evaluation
-      (inf if none does, cpu_seconds NaN where not logged); earliest_steps, earliest_seconds (at the
+      if none does); steps, seconds at that evaluation (inf if none does); earliest_seconds (at the
       evaluation before, 0 if there is none; inf if the target was not reached); last_step,
       last_seconds at the end of the trial; steady_seconds_per_step (between the first evaluation
       and the last, so without compilation; with one evaluation, up to it, and NaN if that is at
@@ -68,9 +67,6 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
       trial before it reached the target).
     """
     trial = frame.groupby(TRIAL_KEYS, sort=False).ngroup().to_numpy()
-    # A trial's rows need not be neighbours, but they are in order.
-    order = np.argsort(trial, kind="stable")
-    frame, trial = frame.iloc[order], trial[order]
     first = np.flatnonzero(np.diff(trial, prepend=-1))
     count = np.diff(first, append=len(trial))
     last = first + count - 1
@@ -84,18 +80,13 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     table["reached"] = reached
     table["evaluations"] = count
     table["evaluation"] = np.where(reached, hit - first, -1)
-    step, seconds, cpu = (
-        frame[name].to_numpy(float) for name in ("global_step", "score", "cpu_seconds")
-    )
+    step, seconds = (frame[name].to_numpy(float) for name in ("global_step", "score"))
     gaps = (seconds[last] - seconds[first]) / np.maximum(count - 1, 1)
     table["evaluation_period"] = np.where(count > 1, gaps, np.nan)
-    for name, values in (("steps", step), ("seconds", seconds), ("cpu_seconds", cpu)):
+    for name, values in (("steps", step), ("seconds", seconds)):
         table[name] = np.where(reached, values[hit], np.inf)
-    for name, values in (("earliest_steps", step), ("earliest_seconds", seconds)):
-        table[name] = np.where(reached, np.where(hit > first, values[before], 0.0), np.inf)
-    logged = ~np.isnan(cpu[last])
-    logged = pd.Series(logged).groupby([table[key] for key in CELL_KEYS]).transform("any")
-    table["cpu_seconds"] = table["cpu_seconds"].where(reached | logged)
+    earliest = np.where(hit > first, seconds[before], 0.0)
+    table["earliest_seconds"] = np.where(reached, earliest, np.inf)
     table["last_step"] = frame["global_step"].to_numpy()[last]
     table["last_seconds"] = seconds[last]
     table["steady_seconds_per_step"] = _steady(step, seconds, first, last)
@@ -125,8 +116,8 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
 
     Returns:
       One row per study, sorted by STUDY_KEYS: those; reached (whether any trial did); trial (the
-      best one, -1 if none reached the target); steps, seconds, cpu_seconds, earliest_steps and
-      earliest_seconds of that trial (inf if none); trials (how many there are);
+      best one, -1 if none reached the target); steps, seconds and earliest_seconds of
+      that trial (inf if none); trials (how many there are);
       steady_seconds_per_step (median over trials); last_step, last_seconds (at the end of the
       shortest trial: the study needed at least as much if it misses); cut (whether none reached the
       target and some were cut).
@@ -137,8 +128,7 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
     first = trials[by].where(trials["reached"], np.inf)
     picked = trials.assign(by=first, rank=rank).sort_values([*STUDY_KEYS, "by", "rank"])
     picked = picked.drop_duplicates(STUDY_KEYS)
-    columns = ["reached", "trial", "steps", "seconds", "cpu_seconds"]
-    columns += ["earliest_steps", "earliest_seconds"]
+    columns = ["reached", "trial", "steps", "seconds", "earliest_seconds"]
     studies = picked[[*STUDY_KEYS, *columns]].reset_index(drop=True)
     studies["trial"] = studies["trial"].where(studies["reached"], -1)
     counts = trials.groupby(STUDY_KEYS, as_index=False).agg(
@@ -182,14 +172,12 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       CELL_KEYS; studies, reached, cut (of them); best_trials (the trial picked in each study, `-`
-      where missed); median_seconds, min_seconds, max_seconds, median_steps, min_steps, max_steps,
-      median_cpu_seconds (with inf for a study that misses); earliest_seconds, earliest_steps (the
-      medians of the studies' own: the true median lies after it); seconds_per_step (median_seconds
-      / median_steps, so that time is exactly steps x seconds per step; NaN where missed);
+      where missed); median_seconds, median_steps (with inf for a study that misses);
+      earliest_seconds (the median of the studies' own: the true median lies after it);
       steady_seconds_per_step (median).
     """
     picked = studies["trial"].astype(str).where(studies["reached"], "-")
-    cells = (
+    return (
         studies.assign(picked=picked)
         .groupby(CELL_KEYS, as_index=False)
         .agg(
@@ -197,22 +185,12 @@ def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:
             reached=("reached", "sum"),
             cut=("cut", "sum"),
             best_trials=("picked", " ".join),
-            median_seconds=("seconds", median),
-            min_seconds=("seconds", "min"),
-            max_seconds=("seconds", "max"),
-            median_steps=("steps", median),
-            min_steps=("steps", "min"),
-            max_steps=("steps", "max"),
-            median_cpu_seconds=("cpu_seconds", median),
-            earliest_seconds=("earliest_seconds", median),
-            earliest_steps=("earliest_steps", median),
+            median_seconds=("seconds", "median"),
+            median_steps=("steps", "median"),
+            earliest_seconds=("earliest_seconds", "median"),
             steady_seconds_per_step=("steady_seconds_per_step", "median"),
         )
     )
-    reached = np.isfinite(cells["median_seconds"])
-    cost = (cells["median_seconds"] / cells["median_steps"]).where(reached)
-    cells.insert(cells.columns.get_loc("steady_seconds_per_step"), "seconds_per_step", cost)
-    return cells
 
 
 def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -225,10 +203,10 @@ def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Returns:
       CELL_KEYS; points (distinct trial numbers), studies, runs (trials over all studies, points x
       studies if none is missing), unfinished (of the runs); the other columns of
-      `time_to_target`; steps_ratio, seconds_ratio (of the medians), pace_ratio (of
+      `time_to_target`; steps_ratio (of the medians), pace_ratio (of
       steady_seconds_per_step), steady_cost_ratio (of steady_seconds_per_step at one dropout rate,
       as `analysis.dropout.cost_ratios`; NaN where there is none in common). A steps
-      or seconds ratio is inf where the submission misses and the baseline does not, NaN where the
+      ratio is inf where the submission misses and the baseline does not, NaN where the
       baseline misses or did not run.
     """
     runs = trials.groupby(CELL_KEYS, as_index=False).agg(
@@ -240,7 +218,6 @@ def score_workloads(trials: pd.DataFrame, baseline: str) -> pd.DataFrame:
     cells = runs.merge(time_to_target(score_studies(trials)), on=[*CELL_KEYS, "studies"])
     for ratio, column in (
         ("steps_ratio", "median_steps"),
-        ("seconds_ratio", "median_seconds"),
         ("pace_ratio", "steady_seconds_per_step"),
     ):
         reference = cells[cells["submission"] == baseline].set_index("workload")[column]
@@ -277,8 +254,8 @@ def score_points(
         studies=("study", "nunique"),
         reached=("reached", "sum"),
         cut=("cut", "sum"),
-        median_steps=("steps", median),
-        median_seconds=("seconds", median),
+        median_steps=("steps", "median"),
+        median_seconds=("seconds", "median"),
         hyperparameters=("hyperparameters", _join_distinct),
     ).rename(columns={"submission": "entry"})
     missed = np.isinf(points["median_steps"])
@@ -337,8 +314,3 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
             ratios, pd.Index(ruleset.base_workloads, name="workload"), times.columns
         ),
     )
-
-
-def median(values: Sequence[float] | Any) -> float:
-    """A median that infinite values take part in; NaN if any value is."""
-    return float(np.median(np.asarray(values, dtype=float)))

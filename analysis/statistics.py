@@ -40,7 +40,7 @@ class Intervals:
     submission and workload:
 
     Attributes:
-      ratios: submission, workload, studies, baseline_studies; ratio (of median seconds to the
+      ratios: submission, workload, studies; ratio (of median seconds to the
         baseline's), ci_low, ci_high; earliest, latest (between which the ratio lies for all that
         the evaluation periods say; latest is inf if the baseline's target was met at the first
         evaluation); steps_ratio, steps_low, steps_high; step_cost_ratio, cost_low, cost_high
@@ -159,8 +159,7 @@ def _interval(samples: np.ndarray, enough: np.ndarray) -> tuple[np.ndarray, np.n
 def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
     table = pool.cells[[*CELL_KEYS, "studies"]].copy()
     if base is None:
-        table = table.iloc[:0].assign(baseline_studies=pd.Series(dtype=int))
-        return table.assign(**{name: pd.Series(dtype=float) for name in _RATIO_COLUMNS})
+        return table.iloc[:0].assign(**{name: pd.Series(dtype=float) for name in _RATIO_COLUMNS})
     column = [base]
     compared = np.isfinite(pool.seconds[:, column])
     both = compared & np.isfinite(pool.seconds)
@@ -185,7 +184,6 @@ def _ratios(pool: _Pool, base: int | None) -> pd.DataFrame:
             np.where(both, time / steps, np.nan),
             *_interval(times / step_draws, enough & both),
         ]
-    table["baseline_studies"] = pool.of_cells(pool.counts[:, column])
     for name, value in zip(_RATIO_COLUMNS, values, strict=True):
         table[name] = pool.of_cells(value)
     return table

@@ -16,7 +16,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _ALIASES = {"val_metric": "validation_metric"}
 _TEXTS = ("submission", "workload", "framework", "hyperparameters")
 _INTEGERS = ("study", "trial", "global_step")
-_FLOATS = ("score", "cpu_seconds", "train_metric", "validation_metric", "test_metric")
+_FLOATS = ("score", "validation_metric")
 _REQUIRED = ("submission", "workload", *_INTEGERS, "score", "validation_metric")
 # A table may hold several tracks of a leaderboard, whose trials must not be mixed.
 _TRACK = ("ruleset_version", "ruleset")
@@ -31,9 +31,9 @@ def read_table(
 
     Args:
       path: a file whose name ends with one of SUFFIXES. Its columns are those of `Logs.frame`, of
-        which framework, hyperparameters, finished, cut, cpu_seconds, train_metric and test_metric
-        may be missing; `val_metric` is another name of validation_metric, and where there is a
-        `metric_name`, it must be the workload's metric.
+        which framework, hyperparameters, finished and cut may be missing; `val_metric` is another
+        name of validation_metric, and where there is a `metric_name`, it must be the workload's
+        metric.
       version: of the benchmark, as `workloads.registry.facts` takes it.
       keys: the columns that tell trials apart.
 

@@ -100,25 +100,20 @@ def read_evaluations(
         "global_step": "global_step",
         "score": "score",
         "validation_metric": f"validation/{metric}",
-        "cpu_seconds": "accumulated_submission_cpu_time",
-        "train_metric": f"train/{metric}",
-        "test_metric": f"test/{metric}",
     }
     header, rows, lines, damaged = split_rows(_read_text(path))
     if damaged:
         raise DamagedError(damaged[0])
     if not rows:
         raise DamagedError("holds no evaluation")
-    if missing := [source for source in list(sources.values())[:3] if source not in header]:
+    if missing := [source for source in sources.values() if source not in header]:
         raise DamagedError(f"missing columns {', '.join(missing)}")
     columns: dict[str, np.ndarray] = {}
     reasons: dict[int, str] = {}
     for name, source in sources.items():
-        columns[name] = np.full(len(rows), np.nan)
-        if source in header:
-            index = header.index(source)
-            cells = np.array([row[index] for row in rows], dtype=object)
-            columns[name] = parse_numbers(cells, source, reasons)
+        index = header.index(source)
+        cells = np.array([row[index] for row in rows], dtype=object)
+        columns[name] = parse_numbers(cells, source, reasons)
     for name in ("global_step", "score"):
         check_range(columns[name], name, reasons)
     if reasons:

@@ -62,7 +62,6 @@ def write_trial(
     *,
     seconds_per_step: float = 0.05,
     framework: str = "pytorch",
-    cpu: bool = True,
     period: int = PERIOD,
     hyperparameters: Mapping[str, float] | None = DEFAULT_POINT,
     reason: str | None = None,
@@ -83,7 +82,6 @@ def write_trial(
         "score": seconds,
         "total_duration": seconds + steps / period,
         **{f"{split}/{metric}": values for split in ("train", "validation", "test")},
-        **({"accumulated_submission_cpu_time": 0.9 * seconds} if cpu else {}),
     }
     pd.DataFrame(columns).to_csv(folder / "eval_measurements.csv", index=False)
     if hyperparameters is not None:

@@ -24,8 +24,6 @@ TRIAL: dict[str, object] = {
     "evaluation_period": 841,
     "steps": 50_000.0,
     "seconds": 20_000.0,
-    "cpu_seconds": float("nan"),
-    "earliest_steps": 49_000.0,
     "earliest_seconds": 19_000.0,
     "last_step": 60_000,
     "last_seconds": 25_000.0,

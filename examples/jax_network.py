@@ -21,8 +21,8 @@ def initial_parameters(key: jax.Array) -> Parameters:
     shapes = {"conv": (3, 3, 1, 32), "hidden": (512, 128), "output": (128, 10)}
     keys = jax.random.split(key, len(shapes))
     parameters = {}
-    for one, (name, shape) in zip(keys, shapes.items(), strict=True):
-        kernel = jax.random.normal(one, shape) * np.prod(shape[:-1]) ** -0.5
+    for subkey, (name, shape) in zip(keys, shapes.items(), strict=True):
+        kernel = jax.random.normal(subkey, shape) * np.prod(shape[:-1]) ** -0.5
         parameters[name] = {"kernel": kernel, "bias": jnp.zeros(shape[-1])}
     return parameters
 

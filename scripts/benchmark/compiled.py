@@ -39,7 +39,7 @@ def _shampoo(optax: Any, options: RivalOptions) -> Any:
         refresh_interval=options.interval,
         nesterov=options.nesterov,
         matricize=lambda path, shape: 1,
-        **{"exponent": None, **options.ours},  # as torch's row
+        **{"exponent": None, **options.shampoo_options},  # as torch's row
     )
 
 

@@ -216,7 +216,7 @@ def staggering(
     gradient_sets = gradients(shapes, device)
     variants = {
         name: SteppedOptimizer(
-            rival, shapes, gradient_sets, RivalOptions(interval=interval, ours=options)
+            rival, shapes, gradient_sets, RivalOptions(interval=interval, shampoo_options=options)
         )
         for name, options in STAGGERING.items()
     }

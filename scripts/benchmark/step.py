@@ -121,7 +121,9 @@ def _plan(device: torch.device, time_limit: float) -> Plan:
         absent={name: absent[name] for name in names if name in absent},
         intervals=tuple(dict.fromkeys(map(int, intervals))),
         options=RivalOptions(
-            block_size=FLAGS.block_size, interval=FLAGS.cycle, ours={"refresh": "together"}
+            block_size=FLAGS.block_size,
+            interval=FLAGS.cycle,
+            shampoo_options={"refresh": "together"},
         ),
         device=device,
         repeats=FLAGS.repeats,

@@ -46,10 +46,10 @@ def make_optimizer(params: Iterable[nn.Parameter], point: Any) -> torch.optim.Op
         betas=tuple(options.pop("betas")),
         interval=options.pop("refresh_interval"),
         **shared,
-        ours=with_dtypes(options),
+        shampoo_options=with_dtypes(options),
     )
-    if chosen.ours and not point.optimizer.startswith("ours_"):
-        raise ValueError(f"{point.optimizer} has no option {min(chosen.ours)!r} here")
+    if chosen.shampoo_options and not point.optimizer.startswith("ours_"):
+        raise ValueError(f"{point.optimizer} has no option {min(chosen.shampoo_options)!r} here")
     return available[point.optimizer].make(list(params), chosen)
 
 

@@ -32,7 +32,7 @@ class RivalOptions:
         rival does not cut (the SOAPs of pytorch-optimizer and heavyball).
       interval: steps between refreshes of inverse roots or eigenbases.
       nesterov: look-ahead first moment, as in NAdam.
-      ours: further options of our own optimizer; the others never see them.
+      shampoo_options: further ones of `submission.shampoo`, which other rivals never see.
     """
 
     lr: float = 1e-3
@@ -42,7 +42,7 @@ class RivalOptions:
     block_size: int = 1024
     interval: int = 10
     nesterov: bool = False
-    ours: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shampoo_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Make = Callable[[Sequence[Tensor], RivalOptions], Optimizer]
@@ -153,14 +153,16 @@ def _alike(module: Any, options: RivalOptions, device: torch.device) -> dict[str
     return _shared(options)
 
 
-def _ours(method: str, module: Any, options: RivalOptions, device: torch.device) -> dict[str, Any]:
+def _shampoo(
+    method: str, module: Any, options: RivalOptions, device: torch.device
+) -> dict[str, Any]:
     return _shared(
         options,
         method=method,
         block_size=options.block_size,
         refresh_interval=options.interval,
         nesterov=options.nesterov,
-        **options.ours,
+        **options.shampoo_options,
     )
 
 
@@ -231,13 +233,13 @@ def _first_and_every(step: int, interval: int) -> bool:
     return step == 1 or step % interval == 0
 
 
-def _ours_refreshes(step: int, interval: int) -> bool:
+def _shampoo_refreshes(step: int, interval: int) -> bool:
     return bool(importlib.import_module("submission.plan.refresh").is_due(step, interval))
 
 
-def _soap_of_ours_refreshes(step: int, interval: int) -> bool:
+def _soap_refreshes(step: int, interval: int) -> bool:
     # The first gradient finds the identity as its basis and leaves it.
-    return step > 1 and _ours_refreshes(step, interval)
+    return step > 1 and _shampoo_refreshes(step, interval)
 
 
 def _po_soap_refreshes(step: int, interval: int) -> bool:
@@ -253,8 +255,8 @@ def hb_soap_refreshes(step: int, interval: int) -> bool:
     return step == 1 or int(total + 1 / interval) > int(total)
 
 
-def _of_ours(method: str, refreshes_at: Callable[[int, int], bool]) -> _Adapter:
-    arguments = functools.partial(_ours, method)
+def _of_shampoo(method: str, refreshes_at: Callable[[int, int], bool]) -> _Adapter:
+    arguments = functools.partial(_shampoo, method)
     return _Adapter("submission.shampoo", "Shampoo", arguments, refreshes_at)
 
 
@@ -267,9 +269,9 @@ _ADAPTERS = {
     BASELINE: _Adapter("torch.optim", "AdamW", _adamw, _never, looks_ahead=False),
     "nadamw": _Adapter("submission.entries.nadamw.nadamw", "NAdamW", _alike, _never),
     MUON: _Adapter("scripts.local.muon", "muon", _alike, _never, looks_ahead=False),
-    "ours_shampoo": _of_ours("shampoo", _ours_refreshes),
-    "ours_soap": _of_ours("soap", _soap_of_ours_refreshes),
-    "ours_kl_shampoo": _of_ours("kl_shampoo", _soap_of_ours_refreshes),
+    "ours_shampoo": _of_shampoo("shampoo", _shampoo_refreshes),
+    "ours_soap": _of_shampoo("soap", _soap_refreshes),
+    "ours_kl_shampoo": _of_shampoo("kl_shampoo", _soap_refreshes),
     REFERENCE: _of_meta("DefaultShampooConfig", grafted=True),
     "meta_soap": _of_meta("DefaultEigenvalueCorrectedShampooConfig", grafted=False),
     "meta_soap_qr": _of_meta("DefaultSOAPConfig", grafted=False),

@@ -81,15 +81,15 @@ def recorded(path: Path, planned: Sequence[Trial]) -> list[Trial]:
     A row counts if it has the trial's point; UserError if the table is damaged.
     """
     rows = read_csv(path, COLUMNS) if path.exists() else []
-    there = {(row["workload"], row["entry"], row["trial"]): row for row in rows}
+    recorded_rows = {(row["workload"], row["entry"], row["trial"]): row for row in rows}
 
-    def is_there(trial: Trial) -> bool:
-        row = there.get((trial.workload, trial.entry, str(trial.trial)))
+    def is_recorded(trial: Trial) -> bool:
+        row = recorded_rows.get((trial.workload, trial.entry, str(trial.trial)))
         return row is not None and all(
             row.get(name) == str(value) for name, value in trial.hyperparameters.items()
         )
 
-    lacking = {(trial.workload, trial.entry) for trial in planned if not is_there(trial)}
+    lacking = {(trial.workload, trial.entry) for trial in planned if not is_recorded(trial)}
     return [trial for trial in planned if (trial.workload, trial.entry) not in lacking]
 
 

@@ -286,14 +286,14 @@ class Checks:
                 f"GPUs of {largest:.0f} GB, where {version} has {rules.gpu_gb}: what fits here may "
                 "not fit there"
             )
-        each = " for each trial" if self.node.at_once > 1 else ""
+        per_trial = " for each trial" if self.node.at_once > 1 else ""
         memory = resources.available_gb() / self.node.at_once
         if memory < _MEMORY_SHARE * rules.memory_gb:
             had = f"where {version} has {rules.memory_gb}"
-            yield f"{memory:.0f} GB of memory are available{each}, {had}"
+            yield f"{memory:.0f} GB of memory are available{per_trial}, {had}"
         cores = len(available_cores()) // self.node.at_once
         if rules.cores is not None and gpus <= cores < rules.cores:
-            yield f"{cores} CPU cores{each}, where {version} has {rules.cores}"
+            yield f"{cores} CPU cores{per_trial}, where {version} has {rules.cores}"
         elif gpus <= cores < _CORES_PER_GPU * gpus:
             yield (
                 f"{cores} CPU cores for {gpus} GPUs; with fewer than {_CORES_PER_GPU} for each, "

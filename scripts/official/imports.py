@@ -52,9 +52,9 @@ def places(folder: Path, start: str) -> Places:
         seen.add(file)
         for level, name in _imported(file):
             if level:
-                base, rest = file.parents[level - 1], name
+                base, module = file.parents[level - 1], name
             elif (root := _root_of(name, file, folder)) is not None:
-                base, rest = root, name
+                base, module = root, name
                 if root.is_relative_to(folder):
                     first = name.split(".")[0]
                     own = (root / first).relative_to(folder.parent)
@@ -62,11 +62,11 @@ def places(folder: Path, start: str) -> Places:
                 else:
                     paths[root] = None
             elif (alias := _former_name(name, folder)) is not None:
-                base, rest = folder, name[len(alias) + 1 :]
+                base, module = folder, name[len(alias) + 1 :]
                 aliases[alias] = folder.name
             else:
                 continue
-            files += [path for path in _files(base, rest) if path.is_relative_to(folder)]
+            files += [path for path in _files(base, module) if path.is_relative_to(folder)]
     return Places(tuple(paths), tuple(aliases.items()))
 
 

@@ -121,14 +121,14 @@ def finished(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
 
 def _unrecorded(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     """The status of a trial that has ended and has no status.json."""
-    is_ours = (directory / LAUNCH.format(0)).exists()
+    is_launched_here = (directory / LAUNCH.format(0)).exists()
     try:
         status = ending(trial, directory)
     except UserError:
-        if is_ours:  # `prepare` mends it
+        if is_launched_here:  # `prepare` mends it
             return None
         raise
-    return status if status is None or is_ours else status | {"source": "logs"}
+    return status if status is None or is_launched_here else status | {"source": "logs"}
 
 
 def prepare(trial: OfficialTrial, directory: Path) -> int:

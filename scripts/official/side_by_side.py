@@ -45,14 +45,14 @@ def run(planned: Sequence[OfficialTrial], node: Node, report: Report) -> None:
             while pending or running:
                 while pending and free:
                     slot, trial = free.pop(), pending.pop()
-                    ours, theirs = context.Pipe(duplex=False)
+                    receiver, sender = context.Pipe(duplex=False)
                     place = dataclasses.replace(node, slot=slot)
                     process: BaseProcess = context.Process(
-                        target=_complete, args=(trial, place, shares[slot], theirs)
+                        target=_complete, args=(trial, place, shares[slot], sender)
                     )
                     process.start()
-                    theirs.close()
-                    running[slot] = (trial, process, ours)
+                    sender.close()
+                    running[slot] = (trial, process, receiver)
                 ended = wait([child.sentinel for _, child, _ in running.values()])
                 for slot, (trial, child, answer) in list(running.items()):
                     if child.sentinel in ended:

@@ -73,8 +73,8 @@ def trials_from_flags(
     Raises:
       UserError: for an unknown name, or a trial without a point.
     """
-    found = [find_entry(given, FLAGS.ruleset, FLAGS.framework) for given in given_entries]
-    entries = {entry.name: entry for entry in found}
+    selected = [find_entry(given, FLAGS.ruleset, FLAGS.framework) for given in given_entries]
+    entries = {entry.name: entry for entry in selected}
     if len(entries) < len(given_entries):
         remedy = "name=path gives one another name"
         raise UserError(f"--entries={','.join(given_entries)}: two are of the same name; {remedy}")

@@ -261,11 +261,11 @@ class Training:
             begun = jax.tree.map(lambda old: jnp.full_like(old, start), model_state)
             return self._forward(params, begun, batch, rng)[1]
 
-        def own(old: Array, low: Array, high: Array) -> Array:
+        def batch_statistic(old: Array, low: Array, high: Array) -> Array:
             share = 1 - (high - low)
             return jnp.where(share > 0, low / jnp.where(share > 0, share, 1.0), old)
 
-        return jax.tree.map(own, model_state, averages(0.0), averages(1.0))
+        return jax.tree.map(batch_statistic, model_state, averages(0.0), averages(1.0))
 
     def _swapped(self, state: TrainingState, params: Any) -> tuple[TrainingState, Any]:
         assert self._read_out is not None

@@ -91,9 +91,9 @@ class Counters:
         """What a refresh outside of a step needs to know of each stack; the rates are of no use."""
         new, self._unrefreshed = self._unrefreshed, set()
         live = self._split(self._steps > 0)
-        nothing = Rates(0.0, (0.0, 0.0), (1.0, 1.0), 0.0, lambda: (1.0, 1.0), is_uniform=True)
+        no_rates = Rates(0.0, (0.0, 0.0), (1.0, 1.0), 0.0, lambda: (1.0, 1.0), is_uniform=True)
         rows = zip(live, self._per_stack, self._ranges(new), strict=True)
-        return [StepInfo(one, steps, None, blocks, nothing) for one, steps, blocks in rows]
+        return [StepInfo(is_live, steps, None, blocks, no_rates) for is_live, steps, blocks in rows]
 
     def _rates(
         self, live: Tensor, betas: tuple[float, float], lr: float | Tensor, is_known: bool
@@ -123,8 +123,8 @@ class Counters:
             split = (shares[0], shares[1]), (decays[0], decays[1])
             return [Rates(taken, *split, rate, corrected, is_uniform=True)] * len(self._sizes)
         steps = self._steps.clamp_min(1)
-        both = torch.expm1(logarithms.view(2, 1, 1, 1) * steps).neg_()
-        rows = taken, rate, *shares, *decays, *both
+        bias_corrections = torch.expm1(logarithms.view(2, 1, 1, 1) * steps).neg_()
+        rows = taken, rate, *shares, *decays, *bias_corrections
         return [_rates_of(*row) for row in zip(*map(self._split, rows), strict=True)]
 
     def _constants_of(self, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:

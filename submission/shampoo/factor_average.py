@@ -66,18 +66,18 @@ def average_factors(
       info: of the step.
       options: of the step.
     """
-    rest = [
+    remaining = [
         (preconditioner, grad)
         for preconditioner, grad in zip(preconditioners, grads, strict=True)
         if not preconditioner.update_factors(grad, info, options)
     ]
     average = FactorAverage.of(info, options)
-    if average is None or not rest:
+    if average is None or not remaining:
         return
-    weights = [preconditioner.weight for preconditioner, _ in rest]
+    weights = [preconditioner.weight for preconditioner, _ in remaining]
     decay = average.decay
     left: Number | None = decay
-    factors = [factor for preconditioner, _ in rest for _, factor in preconditioner.present]
+    factors = [factor for preconditioner, _ in remaining for _, factor in preconditioner.present]
     if isinstance(decay, Tensor) and decay.dim():
         weights[0].mul_(decay).add_(average.share)
     else:
@@ -90,7 +90,7 @@ def average_factors(
         if isinstance(decay, Tensor) and all(f.matrix.storage.dtype == f.dtype for f in factors):
             torch._foreach_mul_([factor.matrix.storage for factor in factors], decay)
             left = None
-    for preconditioner, grad in rest:
+    for preconditioner, grad in remaining:
         observed = average.observed(grad)
         pairs = preconditioner.pairs(observed, keeps=observed is grad)
         for (_, factor), pair in zip(preconditioner.present, pairs, strict=True):

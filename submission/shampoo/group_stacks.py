@@ -138,5 +138,5 @@ def _row_ranges(
     length = parameter.shape[0]
     rows = [rows_of(shard, placement.shards, length) for shard in range(placement.shards)]
     height, width = plan.matrix_shape
-    each = (width if height == 1 else height) // length
-    return [(begin * each, end * each) for begin, end in rows]
+    per_index = (width if height == 1 else height) // length
+    return [(begin * per_index, end * per_index) for begin, end in rows]

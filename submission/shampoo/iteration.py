@@ -74,34 +74,34 @@ def inverse_root(matrices: Tensor, power: int, steps: Sequence[Step]) -> Tensor:
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     ratio, root = matrices, None
     for number, step in enumerate(steps):
-        keep, rest = _factor(ratio - step.centre * identity if step.centre else ratio, step)
+        keep, remainder = _factor(ratio - step.centre * identity if step.centre else ratio, step)
         if root is None:
-            root = keep * identity + rest
+            root = keep * identity + remainder
         else:
-            root = torch.baddbmm(root, root, rest, beta=keep)
+            root = torch.baddbmm(root, root, remainder, beta=keep)
         if number < len(steps) - 1:
-            ratio = _renewed(ratio, power, keep, rest, minimax.saves(power, step))
+            ratio = _renewed(ratio, power, keep, remainder, minimax.saves(power, step))
     assert root is not None
     return _symmetric_part(root)
 
 
 def _factor(variable: Tensor, step: Step) -> tuple[float, Tensor]:
-    """h as a multiple of the identity and the rest, R = h - c_0 I."""
+    """h as a multiple of the identity and the remainder, R = h - c_0 I."""
     first, linear, quadratic, *higher = step.coefficients
     if not higher:
-        rest = torch.baddbmm(variable, variable, variable, beta=linear, alpha=quadratic)
-        return first, rest
+        remainder = torch.baddbmm(variable, variable, variable, beta=linear, alpha=quadratic)
+        return first, remainder
     square = torch.bmm(variable, variable)
     low = linear * variable + quadratic * square
     return first, torch.baddbmm(low, square, higher[0] * variable + higher[1] * square)
 
 
-def _renewed(ratio: Tensor, power: int, keep: float, rest: Tensor, squares: bool) -> Tensor:
-    """h^p P, for h = keep I + rest."""
-    factors = [(keep, rest)] * power
+def _renewed(ratio: Tensor, power: int, keep: float, remainder: Tensor, squares: bool) -> Tensor:
+    """h^p P, for h = keep I + remainder."""
+    factors = [(keep, remainder)] * power
     if squares:
-        square = torch.baddbmm(rest, rest, rest, beta=2 * keep)
-        factors = [(keep**2, square)] * (power // 2) + [(keep, rest)] * (power % 2)
+        square = torch.baddbmm(remainder, remainder, remainder, beta=2 * keep)
+        factors = [(keep**2, square)] * (power // 2) + [(keep, remainder)] * (power % 2)
     for number, (scale, factor) in enumerate(factors):
         left, right = (factor, ratio) if number % 2 == 0 else (ratio, factor)
         ratio = torch.baddbmm(ratio, left, right, beta=scale)

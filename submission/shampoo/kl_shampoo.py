@@ -84,10 +84,10 @@ class KLShampoo(Eigenbasis):
 
     def _eigenvalues(self, scale: Tensor) -> list[Tensor]:
         """Eigenvalues [N, d, 1] of both sides; the prior's where there is none yet."""
-        both, prior = [torch.ones_like(scale), torch.ones_like(scale)], self._prior(scale)
+        eigenvalues, prior = [torch.ones_like(scale), torch.ones_like(scale)], self._prior(scale)
         for side, values in self._tracked():
-            both[side] = torch.where(self.weight > 0, values.unsqueeze(-1), prior)
-        return both
+            eigenvalues[side] = torch.where(self.weight > 0, values.unsqueeze(-1), prior)
+        return eigenvalues
 
     def _tracked(self) -> Iterator[tuple[int, Tensor]]:
         """The sides that have a factor, and their eigenvalues [N, d]."""
@@ -137,7 +137,7 @@ class KLShampoo(Eigenbasis):
 
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> "_Refreshed":
         """See `Preconditioner.compute`."""
-        found = super().compute(side, blocks, options, retry)
+        decomposition = super().compute(side, blocks, options, retry)
         matrices = self.factor(side).dense(blocks)
         old = self._basis(side).vectors[blocks].to(matrices.dtype)
         diagonal = (old * (matrices @ old)).sum(-2)
@@ -145,7 +145,9 @@ class KLShampoo(Eigenbasis):
         beta, weight = options.betas[1], self.weight[blocks].squeeze(-1)
         limit = torch.finfo(weight.dtype).tiny
         prior = (1 - beta) * (1 - weight) / (beta * weight).clamp_min(limit)
-        return _Refreshed(found, _shape(found[0].values, prior), _shape(diagonal, prior))
+        return _Refreshed(
+            decomposition, _shape(decomposition[0].values, prior), _shape(diagonal, prior)
+        )
 
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
@@ -156,7 +158,7 @@ class KLShampoo(Eigenbasis):
         the old basis; a factor that lags has not seen what they have. Their mean stays.
         """
         self._rotated = None
-        change, where = self._turn(side, blocks, result.found, live, first)
+        change, where = self._install_bases(side, blocks, result.decomposition, live, first)
         eigenvalues = self._basis(side).eigenvalues
         assert eigenvalues is not None
         previous, limit = eigenvalues[blocks], torch.finfo(eigenvalues.dtype).tiny
@@ -181,15 +183,15 @@ class KLShampoo(Eigenbasis):
 
 
 class _Refreshed(NamedTuple):
-    """Of `KLShampoo.compute`: what `Eigenbasis.compute` finds, and factors' diagonals, `_shape`d.
+    """Of `KLShampoo.compute`: what `Eigenbasis.compute` returns, and factors' diagonals, `_shape`d.
 
     Attributes:
-      found: bases and condition numbers.
+      decomposition: bases and condition numbers.
       new: diagonals in these bases, [n, d].
       old: diagonals in the bases before, [n, d].
     """
 
-    found: Any
+    decomposition: Any
     new: Tensor
     old: Tensor
 

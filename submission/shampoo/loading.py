@@ -81,8 +81,8 @@ def check_group(group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]]
         that training moves are missing, as `torch.distributed.checkpoint` loads them in place into
         a new optimizer.
     """
-    kept = [state[parameter] for parameter in group["params"] if parameter in state]
-    if group.pop("evaluates", False) and not any("train_weight" in entry for entry in kept):
+    saved = [state[parameter] for parameter in group["params"] if parameter in state]
+    if group.pop("evaluates", False) and not any("train_weight" in entry for entry in saved):
         raise ValueError(
             "state_dict: saved between eval() and train(), without the weights that training "
             "moves; call train() before saving."

@@ -32,14 +32,14 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     >>> [(group["param_names"], group.get("table")) for group in parameter_groups(model)]
     [(['1.weight', '1.bias'], None), (['0.weight'], True)]
     """
-    found: dict[Tensor, dict[str, Any]] = {}
+    options_of: dict[Tensor, dict[str, Any]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=isinstance(module, _CONVOLUTIONS)):
             if parameter.dim() > 1:
-                found.setdefault(parameter, {}).update(_options(module, parameter))
+                options_of.setdefault(parameter, {}).update(_options(module, parameter))
     groups: dict[tuple[Any, ...], dict[str, Any]] = {(): {"params": [], "param_names": []}}
     for name, parameter in model.named_parameters():
-        options = found.get(parameter, {})
+        options = options_of.get(parameter, {})
         empty = {"params": [], "param_names": [], **options}
         group = groups.setdefault(tuple(options.items()), empty)
         group["params"].append(parameter)

@@ -68,8 +68,8 @@ class Placement:
     @property
     def groups(self) -> "tuple[ProcessGroup, ...]":
         """The groups of more than one rank."""
-        both = (self.shard_group, self.replica_group)
-        return tuple(group for group in both if group is not None and _size(group) > 1)
+        candidates = (self.shard_group, self.replica_group)
+        return tuple(group for group in candidates if group is not None and _size(group) > 1)
 
 
 LOCAL = Placement("local")
@@ -214,11 +214,11 @@ def _shared(group: "ProcessGroup", size: int | None) -> "ProcessGroup":
     if count % size:
         raise ValueError(f"group_size must divide the {count} ranks of the group, got {size}.")
     ranks = dist.get_process_group_ranks(group)
-    mine, _ = dist.new_subgroups_by_enumeration(
+    subgroup, _ = dist.new_subgroups_by_enumeration(
         [ranks[start : start + size] for start in range(0, count, size)]
     )
-    assert mine is not None
-    return mine
+    assert subgroup is not None
+    return subgroup
 
 
 def _flat_group(mesh: Any) -> "ProcessGroup":

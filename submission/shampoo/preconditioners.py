@@ -337,16 +337,16 @@ class Eigenbasis(Preconditioner):
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
     ) -> None:
         """See `Preconditioner.install`."""
-        self._turn(side, blocks, result, live, first)
+        self._install_bases(side, blocks, result, live, first)
 
-    def _turn(
-        self, side: int, blocks: Blocks, found: Any, live: Tensor, first: Tensor | None
+    def _install_bases(
+        self, side: int, blocks: Blocks, decomposition: Any, live: Tensor, first: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Installs bases; returns Q_new^T Q_old, [n, d, d], and where they are installed, [n].
 
         Factors that are zero have no basis yet.
         """
-        bases, condition = found
+        bases, condition = decomposition
         factor, basis = self.factor(side), self._basis(side)
         live = live & (bases.values[:, 0] != 0)
         where = bases.trusted & live

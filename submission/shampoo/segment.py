@@ -92,9 +92,9 @@ class Segment:
             return
         if self._magnitude is grad:  # it would be overwritten
             self._magnitude = grad.clone()
-        for one, part in zip(self.stacks, self._averages(average), strict=True):
-            assert one.preconditioner is not None
-            one.preconditioner.direction(part, info, options, one.buffer)
+        for stack, part in zip(self.stacks, self._averages(average), strict=True):
+            assert stack.preconditioner is not None
+            stack.preconditioner.direction(part, info, options, stack.buffer)
 
     def _averages(self, average: Tensor) -> list[Tensor]:
         """`_parts` of a moment, whose views have been made before."""
@@ -202,10 +202,10 @@ class Segment:
         replaces = not (rates.are_known and bool(usable.all()))
         parts = self._magnitudes
         rows = zip(self.stacks, parts, usable.split(sizes), factors.split(sizes), strict=True)
-        for stack, part, is_usable, one in rows:
+        for stack, part, is_usable, block_factors in rows:
             if replaces:
                 torch.where(is_usable, stack.buffer, part, out=stack.buffer)
-            stack.buffer.mul_(one)
+            stack.buffer.mul_(block_factors)
 
     def _add_momentum(self, update: Tensor, rates: Rates, options: StepOptions) -> None:
         """B <- momentum B + P; then P is B, or P + momentum B for Nesterov's look-ahead."""

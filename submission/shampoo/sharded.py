@@ -202,12 +202,12 @@ class Sharded(Distributor):
         )
         copies = len(self._parts)
         if copies > 1:  # shares of unlike size, which an all-gather would have to fill up
-            own = self._parts[replica]
+            shard = self._parts[replica]
             dist.all_to_all_single(
                 self._flat,
-                own.repeat(copies),
+                shard.repeat(copies),
                 self._replica_sizes,
-                [len(own)] * copies,
+                [len(shard)] * copies,
                 self._placement.replica_group,
             )
         pairs = [

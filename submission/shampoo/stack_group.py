@@ -265,9 +265,9 @@ def block_bytes(
     if not any(spec.sides):  # moments alone, which for a table is too much to allocate
         elements, spec = spec.height * spec.width, dataclasses.replace(spec, height=1, width=1)
     grid = dataclasses.replace(part.grid, rows=1, columns=1)
-    one = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
+    block_spec = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
     # Not on the meta device, some of whose operators take seconds to import.
-    stack = StackGroup([one], [part.index], config, dtype, torch.device("cpu")).stacks[0]
+    stack = StackGroup([block_spec], [part.index], config, dtype, torch.device("cpu")).stacks[0]
     if has_first:
         stack.ensure_first()
     if has_velocity:

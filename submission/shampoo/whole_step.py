@@ -49,7 +49,7 @@ def take(
     if not active:
         return
     flags = [flag for _, state, _ in active for flag in state.gather()]
-    together = [one for _, state, _ in active for one in state.process_groups]
+    together = [process_group for _, state, _ in active for process_group in state.process_groups]
     finite = skipped.all_finite(flags, found_inf, together)
     is_known = not leaves_refreshes(groups) and all(state.is_on_host for _, state, _ in active)
     for _, state, _ in active:

@@ -134,22 +134,22 @@ def evaluated(state: Any, params: Any) -> Any:
     (-1.0, -0.25)
     """
     leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ShampooState))
-    found = [leaf for leaf in leaves if isinstance(leaf, ShampooState)]
-    if not found:
+    shampoo_states = [leaf for leaf in leaves if isinstance(leaf, ShampooState)]
+    if not shampoo_states:
         raise ValueError("state must be that of a Shampoo transformation, or hold one.")
     pairs, structure = jax.tree_util.tree_flatten_with_path(params)
     weights = dict(pairs)
     # Leaves of other groups are no leaves of a masked tree.
-    for one in found:
-        if isinstance(one.average, ExponentialAverage):
-            blend = one.average.blend
-            for path, x in jax.tree_util.tree_leaves_with_path(one.average.average):
+    for shampoo_state in shampoo_states:
+        if isinstance(shampoo_state.average, ExponentialAverage):
+            blend = shampoo_state.average.blend
+            for path, x in jax.tree_util.tree_leaves_with_path(shampoo_state.average.average):
                 weight = weights[path].astype(x.dtype)
                 mixed = jnp.where(blend == 1, x, weight + blend * (x - weight))
                 weights[path] = mixed.astype(weights[path].dtype)
-        elif isinstance(one.average, ScheduleFree):
-            gain = 1 - 1 / one.average.beta
-            for path, z in jax.tree_util.tree_leaves_with_path(one.average.z):
+        elif isinstance(shampoo_state.average, ScheduleFree):
+            gain = 1 - 1 / shampoo_state.average.beta
+            for path, z in jax.tree_util.tree_leaves_with_path(shampoo_state.average.z):
                 y = weights[path]
                 weights[path] = (y + gain * (z - y)).astype(y.dtype)
     return jax.tree.unflatten(structure, list(weights.values()))

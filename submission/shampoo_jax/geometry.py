@@ -188,10 +188,10 @@ def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
         blocks = stack.reshape(-1, spec.height, spec.width)
         for part in spec.parts:
             grid = part.grid
-            own = blocks[part.offset : part.offset + grid.blocks]
-            own = own.reshape(grid.rows, grid.columns, grid.height, grid.width)
-            own = own.transpose(0, 2, 1, 3)
-            region = own.reshape(grid.rows * grid.height, grid.columns * grid.width)
+            part_blocks = blocks[part.offset : part.offset + grid.blocks]
+            part_blocks = part_blocks.reshape(grid.rows, grid.columns, grid.height, grid.width)
+            part_blocks = part_blocks.transpose(0, 2, 1, 3)
+            region = part_blocks.reshape(grid.rows * grid.height, grid.columns * grid.width)
             regions.setdefault(part.index, {})[grid.row, grid.column] = region
     leaves = {}
     for index, parts in regions.items():

@@ -53,11 +53,11 @@ class KLShampoo(Eigenbasis):
         shift = jnp.ones_like(scale)
         if self._is_two_sided:
             shift = jnp.sqrt(rows.mean(-1) / columns.mean(-1))
-        both = rows / shift[:, None], columns * shift[:, None]
-        sound = jnp.isfinite(both[0].sum(-1) + both[1].sum(-1))
+        balanced = rows / shift[:, None], columns * shift[:, None]
+        sound = jnp.isfinite(balanced[0].sum(-1) + balanced[1].sum(-1))
         new = dict(state)
         for side, _ in self.present:
-            values = jnp.where(sound[:, None], both[side], self._prior(scale)[:, None])
+            values = jnp.where(sound[:, None], balanced[side], self._prior(scale)[:, None])
             name = f"{SIDES[side]}_values"
             new[name] = jnp.where(step.finite, values, state[name])
         new["weight"] = jnp.where(sound, weight, _share(step) * (scale > 0))

@@ -100,7 +100,7 @@ class Preconditioner(abc.ABC):
         """
         live = step.finite if self.refreshes_at_first else step.finite & (step.count > 1)
         for side, _ in self.present:
-            own = due[side].where(live)
+            due_now = due[side].where(live)
             failures = f"{SIDES[side]}_failures"
             names = (*self.derived(side), failures)
 
@@ -109,7 +109,7 @@ class Preconditioner(abc.ABC):
                 return {**new, failures: block[failures] + ~trusted}
 
             if self.options.refresh_tolerance == 0:
-                state = refresh_blocks(state, names, own, lanes, renewed)
+                state = refresh_blocks(state, names, due_now, lanes, renewed)
                 continue
             pending = f"{SIDES[side]}_pending"
             flags = state[pending] & live
@@ -117,11 +117,11 @@ class Preconditioner(abc.ABC):
                 is_first = step.calls == 1
                 exist = block_numbers(len(flags), lanes) < self.spec.blocks
                 flags |= is_first & live & exist
-                own = own.where(~is_first)
+                due_now = due_now.where(~is_first)
             state = refresh_flagged(state, names, flags, renewed)
             state = {**state, pending: state[pending] & ~live}
             check = functools.partial(self._checked, side=side, step=step)
-            state = refresh_blocks(state, (pending,), own, lanes, check)
+            state = refresh_blocks(state, (pending,), due_now, lanes, check)
         return state
 
     def _checked(self, block: Blocks, side: int, step: Step) -> Blocks:

@@ -155,10 +155,10 @@ def _replaced(
         new = body({name: _lengthened(array) for name, array in block.items()})
         return {name: new[name].astype(block[name].dtype) for name in changed}
 
-    def rest(block: Blocks) -> Blocks:
+    def unchanged(block: Blocks) -> Blocks:
         return {name: block[name] for name in changed}
 
-    new: Any = work(block) if condition is None else lax.cond(condition, work, rest, block)
+    new: Any = work(block) if condition is None else lax.cond(condition, work, unchanged, block)
     return {
         name: lax.dynamic_update_index_in_dim(array, new[name], index, 0)
         for name, array in changed.items()

@@ -101,12 +101,12 @@ def step_stacks(
         ]
         return [update for _, update in pairs], [velocity for velocity, _ in pairs]
 
-    def rest() -> tuple[list[Array], list[Array]]:
+    def skip() -> tuple[list[Array], list[Array]]:
         return [jnp.zeros_like(direction) for direction in directions], velocities
 
     # Also a boundary for the compiler, which might compute all of this anew for every leaf that is
     # cut out of the result.
-    updates, velocities = lax.cond(step.finite, finish, rest)
+    updates, velocities = lax.cond(step.finite, finish, skip)
     for number, velocity in enumerate(velocities):
         news[number]["velocity"] = velocity
     shape = (-1, lanes.local)

@@ -20,7 +20,7 @@ OPTIONS = RivalOptions(
     weight_decay=0.1,
     block_size=4,
     interval=2,
-    ours={"refresh": "together", "damping": 1e-2},
+    shampoo_options={"refresh": "together", "damping": 1e-2},
 )
 
 

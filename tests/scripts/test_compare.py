@@ -293,10 +293,12 @@ def test_options_replace_settings_and_reach_ours_alone() -> None:
         compare_worker.make_optimizer(weights, point("other", eps=0.5))
         with pytest.raises(ValueError, match="no option 'damping'"):
             compare_worker.make_optimizer(weights, point("other", damping=0.1))
-    ours, other = seen
-    assert (ours.lr, ours.betas, ours.interval, ours.block_size) == (0.1, (0.5, 0.6), 3, 64)
-    assert ours.ours == {"root_dtype": torch.bfloat16, "damping": 0.1}
-    assert (other.betas, other.interval, other.eps, other.ours) == ((0.9, 0.99), 5, 0.5, {})
+    shampoo, other = seen
+    assert (shampoo.lr, shampoo.betas) == (0.1, (0.5, 0.6))
+    assert (shampoo.interval, shampoo.block_size) == (3, 64)
+    assert shampoo.shampoo_options == {"root_dtype": torch.bfloat16, "damping": 0.1}
+    assert (other.betas, other.interval, other.eps) == ((0.9, 0.99), 5, 0.5)
+    assert other.shampoo_options == {}
 
 
 # The command line.

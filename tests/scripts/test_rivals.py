@@ -79,8 +79,8 @@ def test_what_cannot_be_imported_is_listed(monkeypatch: pytest.MonkeyPatch, modu
 @pytest.mark.parametrize("name", rivals.available())
 def test_refreshes_where_it_says(name: str, interval: int) -> None:
     rival = rivals.available()[name]
-    ours = {"refresh": "together"} if name in OURS else {}
-    options = RivalOptions(interval=interval, block_size=16, ours=ours)
+    shampoo_options = {"refresh": "together"} if name in OURS else {}
+    options = RivalOptions(interval=interval, block_size=16, shampoo_options=shampoo_options)
     steps = 3 * interval + 2
     weights, decomposed = walk(rival, options, steps)
     expected = [step for step in range(1, steps + 1) if rival.refreshes_at(step, interval)]
@@ -92,10 +92,12 @@ def test_refreshes_where_it_says(name: str, interval: int) -> None:
 
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_options_arrive(name: str) -> None:
-    ours = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
-    options = RivalOptions(**{**vars(OPTIONS), "nesterov": name in OURS, "ours": ours})
+    shampoo_options = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
+    options = RivalOptions(
+        **{**vars(OPTIONS), "nesterov": name in OURS, "shampoo_options": shampoo_options}
+    )
     group = rivals.available()[name].make(parameters(), options).param_groups[-1]  # Muon's AdamW
-    expected = SHARED | ours
+    expected = SHARED | shampoo_options
     if name in OURS:
         expected |= {"block_size": 64, "refresh_interval": 7, "nesterov": True}
         expected["method"] = name.removeprefix("ours_")

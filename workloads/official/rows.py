@@ -41,7 +41,7 @@ def _is_a(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in arguments
     if origin is types.UnionType:
-        return any(_is_a(value, one) for one in arguments)
+        return any(_is_a(value, member) for member in arguments)
     if origin is tuple:
         return isinstance(value, list | tuple)
     if hint is float:

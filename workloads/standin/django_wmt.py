@@ -104,7 +104,7 @@ class DjangoWmtWorkload(StandinWorkload):
 
     def load_tables(self) -> dict[str, Table]:
         pairs = self.pairs()
-        texts = (text for _, *both in pairs["train"] for text in both)
+        texts = (text for _, *sentences in pairs["train"] for text in sentences)
         vocabulary = Vocabulary(texts, VOCABULARY, tags=[f"<{name}>" for name in LANGUAGES])
         generator = np.random.default_rng(SPLIT_SEED)
         tables = {}

@@ -78,12 +78,12 @@ def graph_tables(molecules: list[Molecule]) -> tuple[NDArray[np.float32], NDArra
     bonds = np.zeros((len(molecules), 2 * MAX_BONDS, 3), dtype=np.int64)
     for index, molecule in enumerate(molecules):
         degrees = [0] * len(molecule.atoms)
-        both = []
+        directed = []
         for first, second, kind in molecule.bonds:
-            both += [(kind + 1, first, second), (kind + 1, second, first)]
+            directed += [(kind + 1, first, second), (kind + 1, second, first)]
             degrees[first] += 1
             degrees[second] += 1
-        bonds[index, : len(both)] = np.reshape(both, (-1, 3))
+        bonds[index, : len(directed)] = np.reshape(directed, (-1, 3))
         atoms[index, : len(degrees)] = [
             [*(element == name for name in ELEMENTS), charge, hydrogens, degree]
             for (element, charge, hydrogens), degree in zip(molecule.atoms, degrees, strict=True)
@@ -153,13 +153,13 @@ class MoleculesGnnWorkload(StandinWorkload):
     @functools.cached_property
     def _raw(self) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
         """SMILES and QUANTITIES [rows, 11] per split."""
-        found: dict[str, tuple[str, list[float]]] = {}
+        by_inchi: dict[str, tuple[str, list[float]]] = {}
         for part in PARTS:
             header, rows = spread_rows(locate("qm9pack", part), CANDIDATES // len(PARTS))
             for row in rows:
                 smiles, inchi, quantities = read_row(header, row)
-                found.setdefault(inchi, (smiles, quantities))
-        molecules = list(found.values())
+                by_inchi.setdefault(inchi, (smiles, quantities))
+        molecules = list(by_inchi.values())
         order = np.random.default_rng(SPLIT_SEED).permutation(len(molecules))
         split = {}
         start = 0

@@ -6,7 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from submission.shampoo import iteration, roots
+from submission.plan import solvers
+from submission.shampoo import iteration
 from submission.shampoo.eigenbasis import scale_to_unit
 from submission.shampoo.roots import InverseRoots
 
@@ -28,17 +29,18 @@ def by_former(matrices: Tensor, exponent: float, damping: float, solver: str) ->
     power = round(1 / exponent)
     scaled, bounds = scale_to_unit(matrices)
     empty = scaled.abs().amax(dim=(-2, -1), keepdim=True) == 0
-    largest = iteration.largest_eigenvalue(scaled, iteration.SQUARINGS[scaled.dtype])
+    limits = torch.finfo(scaled.dtype)
+    largest = iteration.largest_eigenvalue(scaled, solvers.SQUARINGS[limits.bits])
     damped = scaled / torch.where(empty, 1.0, largest)
     damped.diagonal(dim1=-2, dim2=-1).add_(damping)
-    lowest = max(damping, torch.finfo(scaled.dtype).eps) / 2
-    highest = iteration.overshoot(scaled.shape[-1], scaled.dtype) + damping
+    lowest = max(damping, limits.eps) / 2
+    highest = solvers.overshoot(scaled.shape[-1], limits.bits) + damping
     root = FORMER[solver](damped, power, lowest, highest)
     residual = iteration.residual(damped, root, power).masked_fill(empty.flatten(), 0.0)
     identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
     root = root * largest.pow(-exponent) * bounds.pow(-exponent)
     root = torch.where(empty, identity, root)
-    trusted = residual <= roots.MAX_ITERATION_RESIDUAL
+    trusted = residual <= solvers.MAX_ITERATION_RESIDUAL
     trusted &= root.isfinite().flatten(1).all(dim=1)
     return InverseRoots(root, trusted, residual, torch.full_like(residual, torch.nan))
 

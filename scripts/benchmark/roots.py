@@ -32,8 +32,8 @@ from scripts.benchmark.real_factors import real_factors
 from scripts.benchmark.report import Row
 from scripts.benchmark.root_inputs import RootInput
 from scripts.benchmark.tensor_float32 import TensorFloat32
-from submission.plan import minimax
-from submission.shampoo import iteration, roots
+from submission.plan import minimax, solvers
+from submission.shampoo import roots
 from submission.shampoo.roots import InverseRoots
 
 FLAGS = flags.FLAGS
@@ -42,7 +42,7 @@ EXPONENTS = (0.25, 0.5)
 LARGE, MIDDLE = 1024, 256
 _CONDITIONS = ("conditions", "large_conditions")
 _STACKS = (1, 64)
-TOLERANCE = iteration.TOLERANCES[torch.float32]
+TOLERANCE = solvers.TOLERANCES[32]
 SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 # What products are counted for.
 POWERS, DAMPINGS = (1, 2, 3, 4), (1e-3, 1e-4, 1e-5, 1e-6)

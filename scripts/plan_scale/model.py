@@ -16,6 +16,7 @@ from scripts.plan_scale.ranks import Rank, World, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
+from submission.plan.solvers import resolve_root_solver
 from submission.plan.trust import TF32_DAMPING
 from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
@@ -254,7 +255,7 @@ def _refresh(
 
 
 def _takes_products(config: ShampooConfig, exponent: float) -> bool:
-    solver = roots.resolve(config.root_solver, exponent, queued=True)
+    solver = resolve_root_solver(config.root_solver, exponent, accelerated=True)
     return config.method == "shampoo" and solver == "products"
 
 

@@ -11,7 +11,8 @@ import torch
 
 from ..plan.blocking import ParameterPlan, parts_of, plan_parameter, stack_specs
 from ..plan.ownership import block_cost
-from . import averaging, eigenbasis, roots
+from ..plan.solvers import resolve_basis_solver, resolve_root_solver
+from . import averaging
 from .config import FIXED, OPTIONS, ShampooConfig, StateConfig, parameter_names, state_dtype
 from .devices import is_queued
 from .stack_group import block_bytes
@@ -68,8 +69,10 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
     if exponent is None and method == "shampoo":
         exponents = [0.25, 0.5]
     kinds = {is_queued(parameter.device) for parameter in group["params"]} or {False}
-    root_solvers = {roots.resolve(group["root_solver"], e, k) for e in exponents for k in kinds}
-    basis_solvers = {eigenbasis.resolve(group["basis_solver"], kind) for kind in kinds}
+    root_solvers = {
+        resolve_root_solver(group["root_solver"], e, k) for e in exponents for k in kinds
+    }
+    basis_solvers = {resolve_basis_solver(group["basis_solver"], kind) for kind in kinds}
     values = {name: group[name] for name in OPTIONS} | {
         "lr": float(group["lr"]),
         "split": _counted(config.split or ()),

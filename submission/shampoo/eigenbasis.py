@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..plan import trust
-from ..plan.options import BASIS_SOLVERS
+from ..plan.solvers import resolve_basis_solver
 from ..plan.trust import MAX_RESIDUAL, PROBES
 from .devices import is_queued
 from .products import at_least
@@ -175,27 +175,12 @@ def eigenbasis(matrices: Tensor, previous: Tensor, solver: str = "auto") -> Base
     Raises:
       ValueError: if there is no such solver.
     """
-    solver = resolve(solver, is_queued(matrices.device))
+    solver = resolve_basis_solver(solver, is_queued(matrices.device))
     parts = [
         _eigenbasis(matrices[part], previous[part], solver)
         for part in _parts(len(matrices), matrices[:1].numel())
     ]
     return parts[0] if len(parts) == 1 else Bases(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def resolve(solver: str, queued: bool) -> str:
-    """The solver that "auto" comes to, or the given one.
-
-    Args:
-      solver: as in `eigenbasis`.
-      queued: whether the matrices are on a device that works beside the host.
-    """
-    if solver not in BASIS_SOLVERS:
-        allowed = ", ".join(map(repr, BASIS_SOLVERS))
-        raise ValueError(f"solver must be one of {allowed}, got {solver!r}.")
-    if solver == "auto":
-        return "cholesky_qr" if queued else "eigh"
-    return solver
 
 
 def condition(values: Tensor, damping: float) -> Tensor:

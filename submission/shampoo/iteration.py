@@ -14,19 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..plan import minimax
+from ..plan import minimax, solvers
 from ..plan.minimax import Step
-
-# Squarings before an estimate of a largest eigenvalue. In float32 it is then low by 2e-3 on spectra
-# crowded at their upper end and by rounding on others, and so is the damping; in float64 by 2e-7 at
-# worst.
-SQUARINGS = {torch.float32: 6, torch.float64: 24}
-# Of a root, relative: about a unit of rounding, and what is left of the iteration's error.
-TOLERANCES = {torch.float32: 1e-7, torch.float64: 1e-14}
-_POWER_STEPS = 8
-_PROBES = 8
-# Of eigenvalues, relative: by how much rounding, in TF32 at worst, may take them out of bounds.
-_ROUNDING = 1.01
 
 
 def largest_eigenvalue(matrices: Tensor, squarings: int) -> Tensor:
@@ -46,17 +35,12 @@ def largest_eigenvalue(matrices: Tensor, squarings: int) -> Tensor:
     longest = torch.linalg.vector_norm(powers, dim=-2).argmax(dim=-1)
     index = longest[:, None, None].expand(-1, matrices.shape[-1], 1)
     vectors = powers.gather(-1, index)
-    for _ in range(_POWER_STEPS):
+    for _ in range(solvers.POWER_STEPS):
         vectors = torch.bmm(powers, vectors)
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=-2, keepdim=True)
     products = torch.bmm(matrices, vectors)
     lengths = vectors.square().sum(dim=-2, keepdim=True)
     return (vectors * products).sum(dim=-2, keepdim=True) / lengths
-
-
-def overshoot(dimension: int, dtype: torch.dtype) -> float:
-    """By which factor a largest eigenvalue may exceed the estimate with `SQUARINGS`."""
-    return _ROUNDING * dimension ** (0.5 ** (SQUARINGS[dtype] + 1))
 
 
 def inverse_root(matrices: Tensor, power: int, steps: Sequence[Step]) -> Tensor:
@@ -126,9 +110,8 @@ def residual(matrices: Tensor, roots: Tensor, power: int) -> Tensor:
     """
     wide = roots.double()
     generator = torch.Generator(matrices.device).manual_seed(0)
-    probes = torch.randn(
-        (wide.shape[-1], _PROBES), dtype=wide.dtype, device=wide.device, generator=generator
-    )
+    shape = wide.shape[-1], solvers.ITERATION_PROBES
+    probes = torch.randn(shape, dtype=wide.dtype, device=wide.device, generator=generator)
     image = probes.expand(len(matrices), -1, -1)
     for _ in range(power // 2):
         image = torch.bmm(wide, image)

@@ -1,13 +1,12 @@
 """Batched inverse roots of symmetric positive semi-definite matrices."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..plan import minimax
-from ..plan.options import check_root_solver
+from ..plan import solvers
+from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, resolve_root_solver
 from ..plan.trust import TF32_DAMPING
 from . import iteration
 from .devices import is_queued
@@ -16,8 +15,6 @@ from .products import at_least
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
 _MAX_ELEMENTS = 2**25
-# Of roots by products. In float32 they reach 0.02 at a damping of 1e-6, in TF32 0.03 at 1e-5.
-MAX_ITERATION_RESIDUAL = 0.1
 
 
 class InverseRoots(NamedTuple):
@@ -70,29 +67,10 @@ def inverse_root(
     (tensor([[[0.5000, 0.0000],
              [0.0000, 0.5000]]]), tensor([True]))
     """
-    solver = resolve(solver, exponent, is_queued(matrices.device))
+    solver = resolve_root_solver(solver, exponent, is_queued(matrices.device))
     most = max(1, _MAX_ELEMENTS // max(1, matrices[:1].numel()))
     parts = [_solve(part, exponent, damping, solver) for part in matrices.split(most)]
     return parts[0] if len(parts) == 1 else InverseRoots(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def resolve(solver: str, exponent: float, queued: bool) -> str:
-    """The solver that "auto" comes to, or the given one, if it can take this root.
-
-    Args:
-      solver, exponent: as in `inverse_root`.
-      queued: whether the matrices are on a device that works beside the host.
-    """
-    check_root_solver("solver", solver)
-    power = round(1 / exponent)
-    is_root = math.isclose(exponent * power, 1)
-    if solver == "auto":
-        return "products" if queued and is_root and power <= 8 else "eigh"
-    if solver == "products" and not is_root:
-        raise ValueError(
-            f"exponent must be 1 over an integer for solver {solver!r}, got {exponent!r}."
-        )
-    return solver
 
 
 def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> InverseRoots:
@@ -136,13 +114,11 @@ def _by_products(matrices: Tensor, exponent: float, power: int, damping: float) 
     dtype, dimension = matrices.dtype, matrices.shape[-1]
     scaled, bounds = scale_to_unit(matrices)
     empty = scaled.abs().amax(dim=(-2, -1), keepdim=True) == 0
-    largest = iteration.largest_eigenvalue(scaled, iteration.SQUARINGS[dtype])
+    bits = torch.finfo(dtype).bits
+    largest = iteration.largest_eigenvalue(scaled, SQUARINGS[bits])
     damped = scaled / torch.where(empty, 1.0, largest)
     damped.diagonal(dim1=-2, dim2=-1).add_(damping)
-    highest = iteration.overshoot(dimension, dtype) + damping
-    # Below the damping there are only eigenvalues that rounding has made wrong by as much.
-    lowest = max(damping, torch.finfo(dtype).eps)
-    steps = minimax.steps(power, lowest / highest, iteration.TOLERANCES[dtype])
+    highest, steps = solvers.iteration(power, damping, dimension, bits)
     roots = iteration.inverse_root(damped / highest, power, steps) * highest**-exponent
     residual = iteration.residual(damped, roots, power).masked_fill(empty.flatten(), 0.0)
     norms = iteration.largest_eigenvalue(roots, squarings=0)

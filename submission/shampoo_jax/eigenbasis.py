@@ -9,6 +9,7 @@ from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit
 from .power_step import power_step, rayleigh
 from .preconditioners import SIDES, Preconditioner
 from .refresh import Blocks
+from .solvers import basis_solver
 from .step import Step
 
 
@@ -28,21 +29,21 @@ class Basis(NamedTuple):
     exists: Array
 
 
-def eigenbasis(matrix: Array, previous: Array, solver: str = "auto") -> Basis:
+def eigenbasis(matrix: Array, previous: Array, solver: str = "eigh") -> Basis:
     """The eigenbasis of A, symmetric up to rounding and of any scale.
 
     Args:
       matrix: A, [d, d].
       previous: [d, d], orthonormal columns; the identity where there is none yet, which is a poor
         start of a power step, so that the first is exact.
-      solver: "eigh" or "auto", which are the same; "qr" or "cholesky_qr", see `power_step`.
+      solver: "eigh", "qr" or "cholesky_qr", see `power_step`.
 
     >>> basis = eigenbasis(jnp.diag(jnp.array([1.0, 4.0])), jnp.eye(2))
     >>> abs(basis.vectors).tolist(), basis.values.tolist()
     ([[0.0, 1.0], [1.0, 0.0]], [4.0, 1.0])
     """
     scaled, bound = scale_to_unit(matrix)
-    if solver in ("auto", "eigh"):
+    if solver == "eigh":
         vectors, values, sound = _exact(scaled)
     else:
 
@@ -113,7 +114,7 @@ class Eigenbasis(Preconditioner):
     def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
         """See `Preconditioner`; an untrusted basis changes nothing."""
         basis = f"{SIDES[side]}_basis"
-        new = eigenbasis(block[SIDES[side]], block[basis], self.options.basis_solver)
+        new = eigenbasis(block[SIDES[side]], block[basis], basis_solver(self.options))
         stored = new.vectors.astype(self.root_dtype(new.vectors.dtype))
         new = new._replace(vectors=stored.astype(new.vectors.dtype))
         where = new.exists & self.is_ready(block)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..plan.options import ShampooOptions, check, check_choice, is_integer
+from ..plan.options import ShampooOptions, check, is_integer
 
 Number = Any  # a Python number or a scalar `jax.Array`, traced or not
 
@@ -21,7 +21,6 @@ _OWN = (
     *("matricize", "batch_dims", "lanes", "mesh", "axis"),
 )
 _DTYPES = ("factor_dtype", "root_dtype")
-ROOT_SOLVERS = ("auto", "eigh")
 
 _STATIC = (
     *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
@@ -143,13 +142,16 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
         _checked_beta(name, own[name], default)
         for name, default in zip(("b1", "b2"), ShampooOptions.betas, strict=True)
     )
-    check_choice("root_solver", given.get("root_solver", "auto"), ROOT_SOLVERS)
     for name in _DTYPES:
         if name in given:
             given[name] = _dtype_name(given[name])
     split = given.pop("split", None) if callable(given.get("split")) else given.get("split")
     b1, b2 = (0.5 if isinstance(beta, jax.Array) else beta for beta in betas)
     static = ShampooOptions(betas=(b1, b2), **given)
+    if static.root_solver == "products":
+        check(
+            "damping" not in traced, "damping", "an array", "a number with root_solver 'products'"
+        )
     numbers = {name: traced.get(name, getattr(static, name)) for name in _TRACEABLE}
     rates = Rates(own["learning_rate"], *betas, **numbers)
     maximize = own["maximize"] or False

@@ -12,8 +12,10 @@ from jax import Array, lax
 
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
-from .linalg import drift, gram, inverse_root, product, transposed
+from . import solvers
+from .linalg import gram, product, transposed
 from .refresh import Blocks, Due, Lanes, block_numbers, refresh_blocks, refresh_flagged
+from .roots import drift, inverse_root
 from .rounding import shortened
 from .step import Step
 
@@ -203,11 +205,12 @@ class InverseRoot(Preconditioner):
         # Without any average there is nothing to take a root of.
         exists = step.factor_weight > 0
         weight = jnp.where(exists, step.factor_weight, 1.0)
-        new, trusted = inverse_root(block[factor] / weight, self.exponent, step.damping)
+        solver = solvers.root_solver(self.options, self.exponent, step.damping)
+        new, trusted = inverse_root(block[factor] / weight, self.exponent, step.damping, solver)
         return {root: jnp.where(trusted & exists, new, block[root])}, trusted
 
     def drift(self, block: Blocks, side: int, step: Step) -> Array:
-        """How far the root is from that of the factor, see `linalg.drift`."""
+        """How far the root is from that of the factor, see `roots.drift`."""
         factor, root = block[SIDES[side]], block[f"{SIDES[side]}_root"]
         return drift(factor, root, self.exponent, step.damping)
 

@@ -15,6 +15,7 @@ from ..plan.options import (
     Method,
     Oversize,
     Refresh,
+    RootSolver,
 )
 from . import transformation
 from .options import Number, resolve
@@ -49,7 +50,7 @@ def scale_by_shampoo(
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
     split: Parts = None,
-    root_solver: str = "auto",
+    root_solver: RootSolver = "auto",
     basis_solver: BasisSolver = "auto",
     factor_dtype: Any = "float32",
     root_dtype: Any = "float32",
@@ -79,8 +80,9 @@ def scale_by_shampoo(
       split: sizes of the parts of a fused matrix, of its rows or, where they do not add up to
         these, of its columns; for all matrices, or from a function as for `matricize`, None for
         one part.
-      root_solver: "eigh" or "auto", which is the same.
-      basis_solver: "eigh" or "auto", which is the same; "qr" or "cholesky_qr", one power step.
+      root_solver: "eigh"; "products", products of matrices alone, for exponents 1/p and a damping
+        that is no array, with eigh where they fail; "auto", that on an accelerator, up to p = 8.
+      basis_solver: "eigh"; "qr" or "cholesky_qr", one power step; "auto", that on an accelerator.
       factor_dtype, root_dtype: dtypes or their names.
 
     Raises:
@@ -128,7 +130,7 @@ def shampoo(
     matricize: Split | None = None,
     batch_dims: int | Split = 0,
     split: Parts = None,
-    root_solver: str = "auto",
+    root_solver: RootSolver = "auto",
     basis_solver: BasisSolver = "auto",
     factor_dtype: Any = "float32",
     root_dtype: Any = "float32",

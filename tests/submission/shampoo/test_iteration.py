@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.benchmark import root_inputs
-from submission.plan import minimax, reference_roots
+from submission.plan import minimax, reference_roots, solvers
 from submission.shampoo import iteration
 from tests.submission.shampoo.operators import Operators
 
@@ -22,9 +22,9 @@ def test_the_estimate_of_the_largest_eigenvalue_is_bounded(size, crowding, seed)
     for squarings in (0, 2, 6):
         estimate = iteration.largest_eigenvalue(matrix, squarings).item()
         assert size ** (-(0.5 ** (squarings + 1))) - 1e-12 <= estimate <= 1 + 1e-12
-    single = iteration.largest_eigenvalue(matrix.float(), iteration.SQUARINGS[torch.float32]).item()
-    assert iteration.overshoot(size, torch.float32) * single >= 1
-    double = iteration.largest_eigenvalue(matrix, iteration.SQUARINGS[torch.float64]).item()
+    single = iteration.largest_eigenvalue(matrix.float(), solvers.SQUARINGS[32]).item()
+    assert solvers.overshoot(size, 32) * single >= 1
+    double = iteration.largest_eigenvalue(matrix, solvers.SQUARINGS[64]).item()
     assert double == pytest.approx(1, abs=3e-7)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.plan import reference
+from submission.plan.solvers import resolve_root_solver
 from submission.shampoo import roots
 from tests.submission.shampoo.operators import Operators
 
@@ -354,5 +355,5 @@ def test_refuses_unknown_solvers_and_exponents_they_cannot_do():
     ],
 )
 def test_auto_takes_eigh_on_a_cpu_and_products_elsewhere(exponent, on_an_accelerator):
-    assert roots.resolve("auto", exponent, queued=False) == EIGH
-    assert roots.resolve("auto", exponent, queued=True) == on_an_accelerator
+    assert resolve_root_solver("auto", exponent, accelerated=False) == EIGH
+    assert resolve_root_solver("auto", exponent, accelerated=True) == on_an_accelerator

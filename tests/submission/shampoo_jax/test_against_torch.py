@@ -26,6 +26,7 @@ CASES = {
         "decay_mode": "l2",
         "block_size": 64,
         "refresh_interval": 7,
+        "root_solver": "products",
     },
     "rmsprop, look-ahead, independent, long side alone": {
         "grafting": "rmsprop",

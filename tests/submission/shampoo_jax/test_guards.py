@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from submission.shampoo_jax import scale_by_shampoo, shampoo
-from submission.shampoo_jax.linalg import inverse_root
+from submission.shampoo_jax.roots import inverse_root
 from tests.submission.shampoo_jax.streams import stepping
 
 PARAMS = {"a": jnp.ones((4, 3)), "b": jnp.ones(5)}

@@ -61,6 +61,11 @@ def test_messages_name_the_argument(name, value):
         shampoo(**{"learning_rate": 0.1, name: value})
 
 
+def test_products_are_made_for_a_damping_that_is_known():
+    with pytest.raises(ValueError, match=r"^damping must be a number with root_solver 'products'"):
+        shampoo(0.1, root_solver="products", damping=jnp.float32(1e-6))
+
+
 def test_every_argument_that_shapes_the_state_is_static():
     arrays = {"b1", "b2", "eps", "weight_decay", "damping", "learning_rate"}
     arrays |= {"averaging_share", "averaging_decay", "averaging_blend", "averaging_beta"}

@@ -1,0 +1,105 @@
+"""Inverse roots of one symmetric matrix, and how far they are from a factor; all traceable."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, iteration
+from . import products
+from .linalg import decompose, frobenius, product, scale_to_unit, sign_probes, transposed
+
+
+def inverse_root(
+    matrix: Array, exponent: float, damping: Array | float, solver: str = "eigh"
+) -> tuple[Array, Array]:
+    """(A + damping * lmax(A) * I)^(-exponent) of a matrix [d, d], and whether it can be trusted.
+
+    A root by products that cannot be trusted is taken again by eigh.
+
+    Args:
+      matrix: A, symmetric and positive semi-definite up to rounding, of any scale. A zero matrix,
+        and with "eigh" one without a positive eigenvalue, counts as the identity.
+      exponent: the inverse power.
+      damping: added to the eigenvalues, as a fraction of the largest; with "products" no array.
+      solver: "eigh"; or "products" alone, for exponents 1/p with an integer p.
+
+    >>> for solver in ("eigh", "products"):
+    ...     root, trusted = inverse_root(4 * jnp.eye(2), 0.5, 0.0, solver)
+    ...     print(np.round(root, 6).tolist(), bool(trusted))
+    [[0.5, 0.0], [0.0, 0.5]] True
+    [[0.5, 0.0], [0.0, 0.5]] True
+    """
+    if solver == "eigh":
+        return _by_eigh(matrix, exponent, damping)
+    assert not isinstance(damping, jax.Array)
+    root, trusted = by_products(matrix, exponent, damping)
+
+    def again() -> tuple[Array, Array]:
+        return _by_eigh(matrix, exponent, damping)
+
+    result: tuple[Array, Array] = lax.cond(trusted, lambda: (root, trusted), again)
+    return result
+
+
+def _by_eigh(matrix: Array, exponent: float, damping: Array | float) -> tuple[Array, Array]:
+    scaled, bound = scale_to_unit(matrix)
+    values, vectors, sound = decompose(scaled)
+    largest = values[-1]
+    empty = largest <= 0
+    damped = jnp.where(empty, 1.0, jnp.maximum(values, 0) + damping * largest)
+    root = product(vectors * damped**-exponent, transposed(vectors))
+    root = (root + transposed(root)) / 2 * bound**-exponent
+    root = jnp.where(empty, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), root)
+    return root, sound & jnp.isfinite(root).all()
+
+
+def by_products(matrix: Array, exponent: float, damping: float) -> tuple[Array, Array]:
+    """What `inverse_root` finds by products, repeating nothing."""
+    power, dimension, bits = round(1 / exponent), matrix.shape[-1], jnp.finfo(matrix.dtype).bits
+    identity = jnp.eye(dimension, dtype=matrix.dtype)
+    scaled, bound = scale_to_unit(matrix)
+    empty = ~(scaled != 0).any()
+    largest = products.largest_eigenvalue(scaled, SQUARINGS[bits])
+    damped = scaled / jnp.where(empty, 1.0, largest) + damping * identity
+    highest, steps = iteration(power, damping, dimension, bits)
+    root = products.inverse_root(damped / highest, power, steps) * highest**-exponent
+    residual = products.residual(damped, root, power)
+    # Factor by factor, since their product may leave the range of the dtype.
+    root = jnp.where(empty, identity, root * largest**-exponent * bound**-exponent)
+    # Comparisons with NaN are false.
+    trusted = empty | (residual <= MAX_ITERATION_RESIDUAL)
+    return root, trusted & jnp.isfinite(root).all()
+
+
+def drift(factor: Array, root: Array, exponent: float, damping: Array | float) -> Array:
+    """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e.
+
+    A is damped as it was for the root: in its null space X^p A would be 0.
+
+    Args:
+      factor: A, [d, d], of any scale.
+      root: X, [d, d], of what A was.
+      exponent, damping: of the root; p is an integer.
+    """
+    tiny = jnp.finfo(factor.dtype).tiny
+    probes = sign_probes(factor)
+    image = product(probes, factor)
+    image = image + damping * _largest_eigenvalue(factor, image) * probes
+    for _ in range(round(1 / exponent)):
+        image = product(image, root)
+        image = image / jnp.maximum(frobenius(image), tiny)
+    scale = (image * probes).sum() / jnp.maximum(jnp.square(image).sum(), tiny)
+    return frobenius(image * scale - probes) / frobenius(probes)
+
+
+def _largest_eigenvalue(matrix: Array, rows: Array) -> Array:
+    """Of a matrix [d, d], to a few per cent, by power iteration from rows [k, d]."""
+    tiny = jnp.finfo(rows.dtype).tiny
+
+    def lengths(rows: Array) -> Array:
+        return jnp.sqrt(jnp.square(rows).sum(-1, keepdims=True))
+
+    def multiply(_: int, rows: Array) -> Array:
+        return product(rows / jnp.maximum(lengths(rows), tiny), matrix)
+
+    return lengths(lax.fori_loop(0, 8, multiply, rows)).max()

@@ -37,7 +37,7 @@ POINTS := workloads/standin/points
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-trainers reproduce league score figures notebooks targets benchmark algoperf data official package reference-tests imagenet docs clean
+.PHONY: help setup lint format test test-trainers reproduce league score figures notebooks targets benchmark gpu-checks algoperf data official package reference-tests imagenet docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CP
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \
 	  --threads=1 --output=$(call runs,step_cost)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --staggering --threads=1 --output=$(call runs,step_cost)
+
+gpu-checks: $(STAMP)  ## what only a GPU can show: tests, steps, graphs, factorisations, training; minutes [PARTS=… DEVICE=cpu TINY=1 OUTPUT=DIR]
+	$(BIN)/python -m scripts.gpu_checks $(call flag,parts,$(PARTS)) $(call flag,device,$(DEVICE)) $(if $(TINY),--tiny) \
+	  $(if $(filter file,$(origin OUTPUT)),,--output=$(call quote,$(OUTPUT)))
 
 algoperf: requirements-algoperf.txt  ## build .venv-algoperf and the checkout .algorithmic-efficiency of the official benchmark
 	@source=$(call quote,$(ALGOPERF_SOURCE)); case "$$source" in \

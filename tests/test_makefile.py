@@ -54,6 +54,11 @@ def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[s
         ("league", {"ENTRIES": ODD, "WORKLOADS": ODD}, {"--entries": ODD, "--workloads": ODD}),
         ("targets", {"WORKLOADS": ODD}, {"--workloads": ODD}),
         ("benchmark", {"RUNS": ODD}, {"--output": f"{ODD}/step_cost"}),
+        (
+            "gpu-checks",
+            dict.fromkeys(("PARTS", "DEVICE", "OUTPUT"), ODD),
+            dict.fromkeys(("--parts", "--device", "--output"), ODD),
+        ),
         ("score", {"LOGS": ODD, "RUNS": ODD}, {"--logs": ODD, "--output": f"{ODD}/score"}),
         (
             "score",

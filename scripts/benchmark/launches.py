@@ -45,7 +45,7 @@ PHASES = {
 }
 _OTHER = "other"
 # After some steps, far from a refresh.
-_WARM, _LATE = 3, {"refresh": "together", "refresh_interval": 1 << 20, "refresh_step": 1 << 10}
+_WARM, LATE = 3, {"refresh": "together", "refresh_interval": 1 << 20, "refresh_step": 1 << 10}
 _PACKAGE = str(Path("submission") / "shampoo")
 
 
@@ -94,7 +94,7 @@ def count(shapes: model_shapes.Shapes, options: Mapping[str, Any]) -> PhaseCount
     settings: dict[str, Any] = {"weight_decay": 0.01, "capturable": True, **options}
     optimizer = Shampoo(parameters, lr=torch.tensor(1e-3), **settings)
     # No factor is refreshed: roots of zero are multiplied with like others.
-    optimizer.param_groups[0].update(_LATE)
+    optimizer.param_groups[0].update(LATE)
     counted = PhaseCount()
     for step in range(_WARM + 1):
         for parameter, grad in zip(parameters, sets[step % len(sets)], strict=True):

@@ -82,6 +82,14 @@ def muon(parameters: Sequence[Tensor], **options: Any) -> MuonWithAdamW:
     """
     kinds: tuple[list[Tensor], list[Tensor]] = [], []
     for parameter in parameters:
-        is_matrix = parameter.ndim >= 2 and max(parameter.shape) <= _LONGEST
-        kinds[not is_matrix].append(parameter)
+        kinds[not is_matrix(parameter.shape)].append(parameter)
     return MuonWithAdamW(*kinds, **options)
+
+
+def is_matrix(shape: Sequence[int]) -> bool:
+    """Whether a parameter of a shape is one for Muon.
+
+    >>> is_matrix((64, 3, 3, 3)), is_matrix((64,)), is_matrix((50_257, 768))
+    (True, False, False)
+    """
+    return len(shape) >= 2 and max(shape) <= _LONGEST

@@ -55,6 +55,7 @@ class Hardware:
 
     Attributes:
       title: its name in prose.
+      name: what `torch.cuda.get_device_name` has in it for this one alone.
       float32, tensor_float32, bfloat16: peak operations per second of dense matrix products.
       memory: bytes per second.
       capacity: bytes.
@@ -65,6 +66,7 @@ class Hardware:
     """
 
     title: str
+    name: str
     float32: float
     tensor_float32: float
     bfloat16: float
@@ -124,3 +126,12 @@ HARDWARE: Mapping[str, Hardware] = {
     name: Hardware(**row)
     for name, row in files.read_json(Path(__file__).with_suffix(".json")).items()
 }
+
+
+def named(device: str) -> str | None:
+    """The key in `HARDWARE` of a device by torch's name for it; None if there is none.
+
+    >>> named("NVIDIA A100-SXM4-40GB"), named("cpu")
+    ('a100_40gb', None)
+    """
+    return next((key for key, row in HARDWARE.items() if row.name in device), None)

@@ -10,6 +10,7 @@ import torch
 from common import documents
 from scripts.benchmark import model_shapes
 from scripts.benchmark.counting import Kernel, WorkCount
+from scripts.local.muon import is_matrix
 from scripts.plan_scale import model
 from scripts.plan_scale.hardware import HARDWARE, Bounds, Hardware
 from scripts.plan_scale.model import Built, Question
@@ -119,14 +120,9 @@ def _plain(step: Sequence[Kernel], hardware: Hardware, setting: Setting) -> Row:
 def kernels(name: str, optimizer: str) -> Sequence[Kernel]:
     """What a step of "adamw" or "muon" takes, in float32, on a model's parameters."""
     shapes = list(model_shapes.shapes(name).values())
-    matrices = [torch.Size(s) for s in shapes if optimizer == "muon" and _is_matrix(s)]
+    matrices = [torch.Size(s) for s in shapes if optimizer == "muon" and is_matrix(s)]
     others = sum(torch.Size(shape).numel() for shape in shapes) - sum(s.numel() for s in matrices)
     return [*_muon(matrices), model.adamw_kernel(others, torch.float32)]
-
-
-def _is_matrix(shape: tuple[int, ...]) -> bool:
-    """Whether Shampoo preconditions it by default, or Muon orthogonalises it."""
-    return len(shape) >= 2 and max(shape) <= ShampooConfig.max_dim
 
 
 def _muon(shapes: Sequence[torch.Size]) -> list[Kernel]:

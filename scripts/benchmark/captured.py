@@ -1,0 +1,151 @@
+"""Captures a plain step of Shampoo in a CUDA graph and holds replays against steps without one.
+
+    python -m scripts.benchmark.captured --device=cuda --output=results/gpu/DEVICE
+
+Two optimizers with `capturable=True` get the same gradients, copied into the same memory at each
+step; one replays its step, the other takes it. Where graphs cannot be captured, on a CPU, both take
+it. Writes captured.json.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+from torch import Tensor
+
+from common import cli, files
+from scripts.benchmark import machine, model_shapes
+from scripts.benchmark.clock import Sample, summaries, timed
+from scripts.benchmark.launches import LATE
+from scripts.benchmark.model_shapes import Shapes
+from scripts.benchmark.stepped import gradients
+from submission.shampoo import Shampoo
+from submission.shampoo.devices import stream_module
+
+FLAGS = flags.FLAGS
+# Steps before a capture, with the first refreshes.
+_WARM = 3
+
+
+class _Side:
+    """Parameters, their gradients in memory that stays, and an optimizer that can be captured."""
+
+    def __init__(self, shapes: Shapes, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.parameters = [
+            torch.nn.Parameter(torch.randn(shape, generator=generator).mul_(0.02).to(device))
+            for shape in shapes.values()
+        ]
+        self._grads = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for parameter, grad in zip(self.parameters, self._grads, strict=True):
+            parameter.grad = grad
+        rate = torch.tensor(1e-3).to(device)
+        self.optimizer = Shampoo(
+            self.parameters, lr=rate, weight_decay=0.01, refresh="together", capturable=True
+        )
+
+    def receive(self, grads: Sequence[Tensor]) -> None:
+        """Copies gradients into the parameters' own."""
+        torch._foreach_copy_(self._grads, list(grads))
+
+
+def compare(shapes: Shapes, device: torch.device, steps: int, limit: float = math.inf) -> Any:
+    """Replays and steps of parameters of some shapes.
+
+    Args:
+      shapes: of the parameters.
+      device: of everything.
+      steps: compared after the capture; none of them refreshes.
+      limit: seconds for one step.
+
+    Returns:
+      `captured`: whether there was a graph; `difference`: the largest of a weight after all steps,
+      relative to the largest of its tensor; `replay` and `step`: summaries of their clocks.
+    """
+    sets = gradients(shapes, device)
+    replayed, stepped = _Side(shapes, device), _Side(shapes, device)
+    with _beside(device):
+        for number in range(_WARM):
+            for side in (replayed, stepped):
+                side.receive(sets[number % len(sets)])
+                side.optimizer.step()
+    for side in (replayed, stepped):
+        side.optimizer.param_groups[0].update(LATE)
+    captured = device.type == "cuda"
+    replay = _capture(replayed.optimizer) if captured else replayed.optimizer.step
+    times: dict[str, list[Sample]] = {"replay": [], "step": []}
+    for number in range(steps):
+        for side in (replayed, stepped):
+            side.receive(sets[number % len(sets)])
+        times["replay"].append(timed(replay, device, limit))
+        times["step"].append(timed(stepped.optimizer.step, device, limit))
+    pairs = zip(replayed.parameters, stepped.parameters, strict=True)
+    return {
+        "captured": captured,
+        "steps": steps,
+        "difference": max(_difference(a.detach(), b.detach()) for a, b in pairs),
+        **{name: summaries(samples) for name, samples in times.items()},
+    }
+
+
+def _difference(tensor: Tensor, other: Tensor) -> float:
+    scale = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
+    return float(((tensor - other).abs().max() / scale).item())
+
+
+def _beside(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A side stream, on which CUDA wants to see steps before it captures one."""
+    streams = stream_module(device)
+    if streams is None:
+        return contextlib.nullcontext()
+    stack = contextlib.ExitStack()
+    main, side = streams.current_stream(device), streams.Stream(device)
+    side.wait_stream(main)
+    stack.callback(main.wait_stream, side)
+    stack.enter_context(streams.stream(side))
+    return stack
+
+
+def _capture(optimizer: Shampoo) -> Callable[[], None]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+
+    def replay() -> None:
+        graph.replay()
+        optimizer.refresh()
+
+    return replay
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    known = ", ".join(model_shapes.NETWORKS)
+    flags.DEFINE_list("networks", ["vit_s16", "resnet50"], f"of {known}")
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to step")
+    flags.DEFINE_integer("steps", 20, "to compare", lower_bound=1)
+    flags.DEFINE_float("time_limit", 60, "seconds for one step", lower_bound=0.001)
+    flags.DEFINE_string("output", "runs/captured", "folder for the results")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compares what the flags describe."""
+    del argv
+    device = machine.device(FLAGS.device)
+    names = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
+    path = files.make_directory(Path(FLAGS.output)) / "captured.json"
+    results: dict[str, Any] = {"settings": machine.conditions(device), "networks": {}}
+    for name in names:
+        shapes = model_shapes.shapes(name)
+        results["networks"][name] = compare(shapes, device, FLAGS.steps, FLAGS.time_limit)
+        files.write_json(path, results)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,98 @@
+"""Times what refreshes are made of: eigh, QR and inverse roots by products, by size and batch.
+
+    python -m scripts.benchmark.factorisations --device=cuda --output=results/gpu/DEVICE
+
+Of covariances of a condition of 1e6, in float32. `scripts.benchmark.roots` has their errors. Writes
+factorisations.json, after each size.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+from torch import Tensor
+
+from common import cli, files
+from scripts.benchmark import machine, root_inputs
+from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from submission.shampoo import roots
+
+FLAGS = flags.FLAGS
+DAMPING = 1e-6
+METHODS: Mapping[str, Callable[[Tensor], Any]] = {
+    "eigh": torch.linalg.eigh,
+    "QR": torch.linalg.qr,
+    "A^(-1/4) by products": functools.partial(roots.by_products, exponent=0.25, damping=DAMPING),
+    "A^(-1/2) by products": functools.partial(roots.by_products, exponent=0.5, damping=DAMPING),
+}
+Row = dict[str, Any]
+
+
+def measure(
+    size: int, batch: int, device: torch.device, repeats: int, limit: float = math.inf
+) -> list[Row]:
+    """A row per method: `method`, `size`, `batch`, `failure` and a summary of each clock.
+
+    Times are of the whole batch; methods run in turn, and none again that took longer than `limit`
+    seconds or failed.
+    """
+    matrix = root_inputs.log_uniform(size, 1e6).matrix
+    matrices = matrix.repeat(batch, 1, 1).to(device)
+    samples: dict[str, list[Sample]] = {name: [] for name in METHODS}
+    failures: dict[str, str] = {}
+    # The first of each has caches to fill.
+    for name in alternating(list(METHODS), repeats + 1):
+        if name in failures:
+            continue
+        try:
+            samples[name].append(timed(functools.partial(METHODS[name], matrices), device, limit))
+        except StepTimeout:
+            failures[name] = f"longer than {limit:g} s"
+        except RuntimeError as error:
+            failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return [
+        {
+            "method": name,
+            "size": size,
+            "batch": batch,
+            "failure": failures.get(name),
+            **(summaries(times[1:]) if len(times) > 1 else {}),
+        }
+        for name, times in samples.items()
+    ]
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_list("sizes", ["32", "128", "384", "512", "1024"], "dimensions d")
+    flags.DEFINE_list("batches", ["1", "16", "128"], "matrices at once")
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
+    flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
+    flags.DEFINE_float("time_limit", 10, "seconds for one batch", lower_bound=0.001)
+    flags.DEFINE_string("output", "runs/factorisations", "folder for the results")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what the flags describe."""
+    del argv
+    device = machine.device(FLAGS.device)
+    sizes, batches = (
+        [int(n) for n in cli.numbers(flag, getattr(FLAGS, flag), 1, integers=True)]
+        for flag in ("sizes", "batches")
+    )
+    path = files.make_directory(Path(FLAGS.output)) / "factorisations.json"
+    rows: list[Row] = []
+    for size in sizes:
+        for batch in batches:
+            rows += measure(size, batch, device, FLAGS.repeats, FLAGS.time_limit)
+        files.write_json(path, {"settings": machine.conditions(device), "rows": rows})
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

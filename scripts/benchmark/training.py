@@ -1,0 +1,190 @@
+"""Times real training steps of ViT-S and ResNet-50: forward, backward and each optimizer's step.
+
+    python -m scripts.benchmark.training --device=cuda --output=results/gpu/DEVICE
+
+Random images and labels, as many per GPU as AlgoPerf has on four, in float32 with products in TF32,
+as AlgoPerf has it. Each optimizer trains a model of its own; steps alternate, and every --cycle-th
+of ours refreshes all roots. Writes training.json after each network.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from absl import flags
+from torch.nn import functional as F
+
+from common import cli, files, progress
+from scripts.benchmark import machine, networks, report
+from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from scripts.benchmark.networks import Network
+from scripts.local import rivals
+from scripts.local.rivals import Rival, RivalOptions
+from submission.algoperf_api.batch_sizes import get_batch_size
+
+FLAGS = flags.FLAGS
+GPUS = 4
+OPTIMIZERS = ("adamw", "muon", "ours_shampoo")
+INTERVALS = (1, 10, 100)
+Row = dict[str, Any]
+
+
+class Trained:
+    """A model with an optimizer and one batch.
+
+    Args:
+      network: what to build.
+      rival: the optimizer.
+      batch: images.
+      device: of all of it.
+      cycle: steps from one refresh to the next.
+    """
+
+    def __init__(
+        self, network: Network, rival: Rival, batch: int, device: torch.device, cycle: int
+    ) -> None:
+        torch.manual_seed(0)
+        self.model = network.build().to(device)
+        images = torch.randn(batch, 3, network.side, network.side)
+        self._images = images.to(device)
+        self._labels = torch.randint(networks.CLASSES, (batch,)).to(device)
+        options = RivalOptions(interval=cycle, shampoo_options={"refresh": "together"})
+        self._optimizer = rival.make(list(self.model.parameters()), options)
+        self._rival, self._cycle, self._steps = rival, cycle, 0
+
+    def forward_and_backward(self) -> None:
+        """Leaves new gradients in the parameters."""
+        self._optimizer.zero_grad()
+        F.cross_entropy(self.model(self._images), self._labels).backward()
+
+    def step(self) -> None:
+        """Takes the optimizer's step."""
+        self._optimizer.step()
+        self._steps += 1
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the next step refreshes."""
+        return self._rival.refreshes_at(self._steps + 1, self._cycle)
+
+
+def measure(
+    network: Network, optimizers: Mapping[str, Rival], batch: int, device: torch.device,
+    cycle: int, repeats: int, limit: float = math.inf,
+) -> list[Row]:  # fmt: skip
+    """A row per optimizer.
+
+    Returns:
+      `optimizer`, `failure`, summaries of `forward_and_backward`, `plain` and `refresh` by clock,
+      what `report.derive` makes of them, and `whole`: milliseconds of a training step by interval,
+      with `over_adamw`, the part by which it is longer than with AdamW.
+    """
+    rows: dict[str, Row] = {name: {"optimizer": name, "failure": None} for name in optimizers}
+    samples: dict[str, dict[str, list[Sample]]] = {
+        name: {"forward_and_backward": [], "plain": [], "refresh": []} for name in optimizers
+    }
+    running: dict[str, Trained] = {}
+    # A first cycle has no preconditioner yet, and caches to fill.
+    total = cycle * (repeats + 1)
+    with progress.bar(total * len(optimizers), network.workload, "step") as bar:
+        for number, name in enumerate(alternating(list(optimizers), total)):
+            bar.update()
+            if rows[name]["failure"]:
+                continue
+            try:
+                if name not in running:
+                    running[name] = Trained(network, optimizers[name], batch, device, cycle)
+                trained = running[name]
+                training = timed(trained.forward_and_backward, device, limit)
+                kind = "refresh" if trained.refreshes else "plain"
+                step = timed(trained.step, device, limit)
+            except StepTimeout:
+                rows[name]["failure"] = f"longer than {limit:g} s"
+                running.pop(name, None)
+            except Exception as error:  # Out of memory, say, which ends no other's run.
+                rows[name]["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
+                running.pop(name, None)
+            else:
+                if number >= cycle * len(optimizers):
+                    samples[name]["forward_and_backward"].append(training)
+                    samples[name][kind].append(step)
+    for name, by_kind in samples.items():
+        rows[name] |= {kind: summaries(s) if s else None for kind, s in by_kind.items()}
+    report.derive(rows, INTERVALS)
+    return [row | _whole(row, rows.get(rivals.BASELINE, {})) for row in rows.values()]
+
+
+def _whole(row: Row, base: Row) -> Row:
+    times, baseline = _whole_times(row), _whole_times(base)
+    return {
+        "whole": times,
+        "over_adamw": {
+            interval: times[interval] / baseline[interval] - 1 if times and baseline else None
+            for interval in map(str, INTERVALS)
+        },
+    }
+
+
+def _whole_times(row: Row) -> dict[str, float]:
+    """Milliseconds of forward, backward and step by interval; empty where they are unknown."""
+    if "milliseconds" not in row:
+        return {}
+    clocks = row["forward_and_backward"]
+    training = clocks.get("device", clocks["cpu"])["median"]
+    return {i: training + step for i, step in row["milliseconds"]["amortised"].items()}
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_list("networks", list(networks.NETWORKS), f"of {', '.join(networks.NETWORKS)}")
+    flags.DEFINE_list("optimizers", list(OPTIMIZERS), "of scripts/local/rivals.py")
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to train")
+    flags.DEFINE_integer("batch", None, f"images; default: AlgoPerf's over {GPUS}", lower_bound=1)
+    flags.DEFINE_bool("tiny", False, "small networks of the same kinds, to try the command")
+    flags.DEFINE_integer("cycle", 4, "steps from one refresh to the next", lower_bound=2)
+    flags.DEFINE_integer("repeats", 3, "timed cycles of each optimizer", lower_bound=1)
+    flags.DEFINE_float("time_limit", 60, "seconds for one step", lower_bound=0.001)
+    flags.DEFINE_string("output", "runs/training", "folder for the results")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures what the flags describe; 1 if an optimizer failed."""
+    del argv
+    device = machine.device(FLAGS.device)
+    torch.set_float32_matmul_precision("high")
+    known = networks.TINY if FLAGS.tiny else networks.NETWORKS
+    names = cli.names("networks", FLAGS.networks, list(known))
+    optimizers = rivals.available()
+    chosen = cli.names("optimizers", FLAGS.optimizers, list(optimizers))
+    path = files.make_directory(Path(FLAGS.output)) / "training.json"
+    results: dict[str, Any] = {"settings": machine.conditions(device), "networks": {}}
+    for name in names:
+        network = known[name]
+        batch = FLAGS.batch or get_batch_size(network.workload) // GPUS
+        rows = measure(
+            network,
+            {optimizer: optimizers[optimizer] for optimizer in chosen},
+            batch,
+            device,
+            FLAGS.cycle,
+            FLAGS.repeats,
+            FLAGS.time_limit,
+        )
+        results["networks"][name] = {**_described(network), "batch": batch, "rows": rows}
+        files.write_json(path, results)
+    print(f"wrote {path}")
+    return int(any(row["failure"] for n in results["networks"].values() for row in n["rows"]))
+
+
+def _described(network: Network) -> dict[str, Any]:
+    fields = dataclasses.asdict(network)
+    del fields["build"]
+    return fields
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

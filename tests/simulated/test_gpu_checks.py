@@ -1,0 +1,27 @@
+"""What the checks on a GPU run, on a pretended one: nothing of it is left on the host."""
+
+import pytest
+import torch
+
+from scripts.benchmark import captured, networks, training
+from scripts.local import rivals
+from tests.simulated.device import simulated
+
+DEVICE = "sim:0"
+
+
+def test_a_step_without_a_graph_is_compared_with_itself() -> None:
+    with simulated() as record:
+        found = captured.compare({"matrix": (12, 8), "vector": (7,)}, torch.device(DEVICE), steps=3)
+    assert found["difference"] == 0
+    assert not found["captured"]
+    assert record.waits
+
+
+@pytest.mark.parametrize("name", networks.TINY)
+def test_a_training_step_runs_on_it(name: str, autograd_engine: None) -> None:
+    optimizers = {"ours_shampoo": rivals.available()["ours_shampoo"]}
+    with simulated():
+        (row,) = training.measure(networks.TINY[name], optimizers, 2, torch.device(DEVICE), 2, 1)
+    assert row["failure"] is None
+    assert row["plain"]["wall"]["count"] == row["refresh"]["wall"]["count"] == 1

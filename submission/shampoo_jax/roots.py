@@ -25,7 +25,7 @@ def inverse_root(
 
     >>> for solver in ("eigh", "products"):
     ...     root, trusted = inverse_root(4 * jnp.eye(2), 0.5, 0.0, solver)
-    ...     print(np.round(root, 6).tolist(), bool(trusted))
+    ...     print(root.round(6).tolist(), bool(trusted))
     [[0.5, 0.0], [0.0, 0.5]] True
     [[0.5, 0.0], [0.0, 0.5]] True
     """

@@ -27,11 +27,11 @@ _CROWD, _KNOWN = 4, tuple(map(style.label, ("shampoo", "nadamw", "adamw")))
 
 
 @functools.cache
-def judged(folder: Path = LEAGUE) -> Judgement:
-    """The judgement of a folder of logs of the stand-ins."""
-    logs = read_logs(folder)
-    rules, _ = choose_rules(logs, None, None)
-    return judge(logs, rules, BASELINE, where=folder)
+def judged() -> Judgement:
+    """The judgement of the committed study."""
+    logs = read_logs(LEAGUE)
+    rules, _ = choose_rules(logs)
+    return judge(logs, rules, BASELINE, where=LEAGUE)
 
 
 def study_table(pool: Judgement | None = None) -> str:

@@ -19,12 +19,9 @@ _POWERS = [2.0**power for power in range(-10, 11)]
 _FINE = (0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5)
 
 
-def new_figure(width: float, height: float, space: float = 0.02) -> Figure:
-    """A figure, in inches, whose layout makes room for all labels, titles and outside legends.
-
-    Between panels is a `space`, as a share of their size.
-    """
-    engine = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06, hspace=space, wspace=space)
+def new_figure(width: float, height: float) -> Figure:
+    """A figure, in inches, whose layout makes room for all labels, titles and outside legends."""
+    engine = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
     return Figure(figsize=(width, height), layout=engine)
 
 
@@ -96,9 +93,9 @@ def annotate(axes: Axes, text: str, at: Any, points: tuple[float, float], **look
     axes.annotate(text, at, points, textcoords="offset points", **look)
 
 
-def name_rows(axes: Axes, labels: Sequence[str], size: float | None = None) -> None:
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
     """Rows of a horizontal chart, the first on top, each with its label."""
-    axes.set_yticks(range(len(labels)), list(map(shorten, labels)), fontsize=size)
+    axes.set_yticks(range(len(labels)), list(map(shorten, labels)))
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
 

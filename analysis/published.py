@@ -65,9 +65,9 @@ def read_trials(
     return trials.assign(hyperparameters="", finished=True, cut=False)
 
 
-def read_hours(directory: Path = PUBLISHED) -> pd.DataFrame:
+def read_hours() -> pd.DataFrame:
     """Hours of published runs by the clock, as `hours` returns them, of all tracks."""
-    return pd.read_csv(directory / HOURS)
+    return pd.read_csv(PUBLISHED / HOURS)
 
 
 def collect(leaderboards: Path, output: Path) -> None:

@@ -22,6 +22,7 @@ from workloads import registry
 _REQUIRED = ("workload", "entry", "trial", "best_validation", "steps_to_target")
 # Everything else in the table is a hyperparameter.
 _MEASURED = (*_REQUIRED, "best_step", "steps", "seconds")
+_DRAWS = 2000
 
 
 def read_search(path: Path) -> pd.DataFrame:
@@ -93,20 +94,19 @@ def points_won(trials: pd.DataFrame) -> pd.DataFrame:
     return won.assign(missed=missed).reset_index()
 
 
-def rank_correlations(search: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def rank_correlations(search: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlation of each hyperparameter with the loss, averaged over workloads.
 
     Args:
       search: as `read_search` returns.
-      draws: random orders of the points, from which the threshold is taken.
-      seed: of those.
 
     Returns:
       entry, hyperparameter, correlation (positive where larger values are worse), threshold (what
-      chance alone exceeds in one case of twenty, either way). With few points a large correlation
+      chance alone, by _DRAWS random orders of the points, exceeds in one case of twenty, either
+      way). With few points a large correlation
       is weak evidence, and with many hyperparameters some exceed the threshold by chance.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     rows = []
     for entry, trials in search.groupby("entry"):
         for name in hyperparameters(search):
@@ -117,7 +117,7 @@ def rank_correlations(search: pd.DataFrame, draws: int = 2000, seed: int = 0) ->
                     continue
                 value, loss = points.rank().to_numpy().T
                 correlations.append(np.corrcoef(value, loss)[0, 1])
-                order = generator.permuted(np.tile(loss, (draws, 1)), axis=1)
+                order = generator.permuted(np.tile(loss, (_DRAWS, 1)), axis=1)
                 chance.append(_correlate(value, order))
             if correlations:
                 limit = float(np.quantile(np.abs(np.mean(chance, axis=0)), 0.95))

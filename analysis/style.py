@@ -175,12 +175,12 @@ def context(**settings: Any) -> AbstractContextManager[None]:
     return matplotlib.rc_context(_RC | settings)
 
 
-def png(figure: Figure, dpi: int = 110) -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure as a small picture, in a palette of its own, to show in a notebook."""
     stream, small = io.BytesIO(), io.BytesIO()
     page = _lay_out(figure)
     with context():
-        figure.savefig(stream, format="png", dpi=dpi, bbox_inches=page)
+        figure.savefig(stream, format="png", dpi=110, bbox_inches=page)
     # Few colours are enough for lines and bars, and notebooks are kept under version control.
     with Image.open(stream) as image:
         image.convert("RGB").quantize(128).save(small, format="png", optimize=True)

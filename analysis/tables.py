@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import cuts, style
-from analysis.judgement import Judgement
+from analysis.judgement import Judgement, medians_of, where_both_reach
 from analysis.scoring import times_table
 from analysis.texts import (
     CUT,
@@ -67,11 +67,8 @@ def mean_text(judged: Judgement, name: str) -> str:
     if judged.rules.version != STANDIN:
         text = interval_text(mean["ratio"], mean["ci_low"], mean["ci_high"])
         return f"{text} over {int(mean['workloads'])}"
-    rows = judged.intervals.ratios
-    ratios = rows.loc[rows["submission"] == name, "ratio"]
-    both = ratios[np.isfinite(ratios)]
-    value = float(np.exp(np.log(both).mean())) if len(both) else math.nan
-    return f"{ratio_text(value)} over {len(both)} of {len(judged.facts)}"
+    both, mean_ratio = where_both_reach(medians_of(judged, name, "seconds"))
+    return f"{ratio_text(mean_ratio)} over {both} of {len(judged.facts)}"
 
 
 def summary_table(

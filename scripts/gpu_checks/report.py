@@ -1,5 +1,6 @@
 """What the checks on a GPU found, with the goals and the planner's predictions beside it."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def page(folder: Path, checks: Mapping[str, Any]) -> str:
         "",
         "## Goals",
         "",
-        documents.table(goals(folder)),
+        documents.table(goals(folder, key)),
         *_section("## Tests", _tests(folder)),
         *_section("## A captured step", _captured(folder)),
         *_section("## Training steps", _training(folder)),
@@ -75,8 +76,13 @@ def _part(name: str, outcome: Row | None) -> dict[str, str]:
     }
 
 
-def goals(folder: Path) -> list[dict[str, str]]:
-    """The goals, what was measured and whether that meets them, "no" and "yes" or a dash."""
+def goals(folder: Path, key: str | None) -> list[dict[str, str]]:
+    """The goals, what was measured and predicted, and whether the former meets them.
+
+    Args:
+      folder: of a device.
+      key: of the device in `plan_scale.hardware.HARDWARE`; None where it is not there.
+    """
     rows = []
     for network, result in _read(_steps_file(folder)).items():
         metas = _ratio(result["rows"], rivals.REFERENCE)
@@ -87,7 +93,8 @@ def goals(folder: Path) -> list[dict[str, str]]:
     for network, result in _read(folder / "training.json").get("networks", {}).items():
         over = _of(result["rows"], OURS).get("over_adamw", {}).get("100")
         what = f"{network}, {result['batch']} images: a training step at interval 100 over AdamW's"
-        rows.append(_goal(what, over, MOST_OVER_ADAMW, ".1%"))
+        predicted = _predicted_over_adamw(network, result["rows"], key)
+        rows.append(_goal(what, over, MOST_OVER_ADAMW, ".1%", predicted=predicted))
     for network, result in _read(folder / "captured.json").get("networks", {}).items():
         difference = result["difference"] if result["captured"] else None
         rows.append(_goal(f"{network}: a replay's difference", difference, MOST_DIFFERENCE, ".2g"))
@@ -95,15 +102,31 @@ def goals(folder: Path) -> list[dict[str, str]]:
 
 
 def _goal(
-    what: str, measured: float | None, most: float, form: str, why: str = ""
+    what: str,
+    measured: float | None,
+    most: float,
+    form: str,
+    why: str = "",
+    predicted: float | None = None,
 ) -> dict[str, str]:
     known = measured is not None and math.isfinite(measured)
     return {
         "goal": what,
         "at most": format(most, form),
         "measured": number(measured, form),
+        "predicted": number(predicted, form),
         "met": ("yes" if (measured or 0) <= most else "no") if known else why or UNKNOWN,
     }
+
+
+def _predicted_over_adamw(network: str, rows: Sequence[Row], key: str | None) -> float | None:
+    """Of the optimizers' predicted steps, beside forward and backward as they were measured."""
+    training_time = _median(_of(rows, rivals.BASELINE).get("forward_and_backward"))
+    predicted = predictions(network, key, with_tf32=True)
+    if training_time is None or not predicted:
+        return None
+    ours, adamw = (1e3 * predicted[name]["average"]["100"] for name in ("shampoo", "adamw"))
+    return float((ours - adamw) / (training_time + adamw))
 
 
 def _ratio(rows: Sequence[Row], base: str) -> float | None:
@@ -184,6 +207,7 @@ def _steps(folder: Path, key: str | None) -> list[dict[str, str]]:
     return lines
 
 
+@functools.cache
 def predictions(network: str, key: str | None, with_tf32: bool) -> dict[str, Row]:
     """By the planner's optimizers, `seconds` of `plan_scale.steps.rows`; empty without a device."""
     if key is None:

@@ -109,19 +109,26 @@ def test_a_part_that_lacks_something_says_what() -> None:
 
 def test_the_page_holds_measurements_against_goals_and_predictions(tmp_path: Path) -> None:
     write_steps(tmp_path, ours=2.0, metas=20.0)
-    rows = [{"optimizer": report.OURS, "over_adamw": {"100": 0.05}, "failure": None}]
-    rows[0]["forward_and_backward"] = None
+    rows = [
+        {"optimizer": name, "over_adamw": {"100": over}, "failure": None}
+        | {"forward_and_backward": {"cpu": {"median": 1.0}, "device": {"median": 50.0}}}
+        for name, over in {"adamw": 0.0, report.OURS: 0.05}.items()
+    ]
     files.write_json(
-        tmp_path / "training.json", {"networks": {"vit_s16": {"batch": 256, "rows": rows}}}
+        tmp_path / "training.json", {"networks": {"small_200k": {"batch": 256, "rows": rows}}}
     )
     difference = {"captured": True, "steps": 2, "difference": 0.0, "replay": None, "step": None}
     files.write_json(tmp_path / "captured.json", {"networks": {"vit_s16": difference}})
-    met = {row["goal"]: row["met"] for row in report.goals(tmp_path)}
+    rows = report.goals(tmp_path, "h100")
+    met = {row["goal"]: row["met"] for row in rows}
     assert met == {
         "small_200k: a step at interval 1 / Meta's": "yes",
-        "vit_s16, 256 images: a training step at interval 100 over AdamW's": "no",
+        "small_200k, 256 images: a training step at interval 100 over AdamW's": "no",
         "vit_s16: a replay's difference": "yes",
     }
+    planned = report.predictions("small_200k", "h100", with_tf32=True)
+    ours, adamw = (1e3 * planned[name]["average"]["100"] for name in ("shampoo", "adamw"))
+    assert rows[1]["predicted"] == f"{(ours - adamw) / (50 + adamw):.1%}"
     checks = {"tiny": False, "parts": {"steps": outcome("limited", "ended after 600 s")}}
     page = report.page(tmp_path, checks)
     predicted = report.predictions("small_200k", "h100", with_tf32=True)["shampoo"]["plain"]
@@ -137,7 +144,7 @@ def test_without_metas_the_goal_says_why(tmp_path: Path) -> None:
     result = {"settings": {"float32_matmul_precision": "high"}, "rows": [row]}
     files.make_directory(tmp_path / parts.STEPS_FOLDER)
     files.write_json(tmp_path / parts.STEPS_FOLDER / "cuda.json", {"vit_s16": result})
-    (goal,) = report.goals(tmp_path)
+    (goal,) = report.goals(tmp_path, None)
     assert goal["met"] == "No module named 'x'"
 
 

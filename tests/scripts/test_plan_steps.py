@@ -80,14 +80,14 @@ def test_the_committed_table_is_what_the_planner_says() -> None:
     ]
     devices = {name: HARDWARE[name] for name in steps.DEVICES}
     expected = [row for row in stored["rows"] if row["model"] == "fastmri"]
+    hint = "run: python -m scripts.plan_scale --steps --output=results/scaling"
     for row, committed in zip(steps.rows(["fastmri"], devices, setting), expected, strict=True):
-        assert row["bound"] == committed["bound"]
-        assert row["seconds"]["average"] == pytest.approx(committed["seconds"]["average"])
-        assert row["seconds"]["refresh"] == pytest.approx(committed["seconds"]["refresh"])
+        seconds, stated = row["seconds"], committed["seconds"]
+        assert row["bound"] == committed["bound"], hint
+        assert seconds["average"] == pytest.approx(stated["average"]), hint
+        assert seconds["refresh"] == pytest.approx(stated["refresh"]), hint
     page = COMMITTED.with_suffix(".md").read_text("utf-8")
-    assert page == steps.page(setting, stored["rows"]), (
-        "run: python -m scripts.plan_scale --steps --output=results/scaling"
-    )
+    assert page == steps.page(setting, stored["rows"]), hint
 
 
 def test_averages_lie_between_a_plain_step_and_one_that_refreshes_everything() -> None:

@@ -207,8 +207,8 @@ def test_a_restored_state_goes_on_where_it_was_saved_after_an_evaluation():
     run.prepare()
     saved = jax.tree.map(np.array, (run.state[0], run.params))
     other.state, other.params = (saved[0], other.state[1]), saved[1]
-    for one in (run, other):
-        one.step(arrays(make_batch(1)), 1)
+    for instance in (run, other):
+        instance.step(arrays(make_batch(1)), 1)
     assert all(np.array_equal(run.params[name], other.params[name]) for name in run.params)
 
 

@@ -147,8 +147,8 @@ def test_averages_get_statistics_of_batch_normalisation_from_the_latest_batch():
     torch.testing.assert_close(run.model[1].running_mean, hidden.mean(0))
     torch.testing.assert_close(run.model[1].running_var, hidden.var(0))
     other = trained_for_evaluation(normalising_model(), batches, set())
-    for one in (run, other):
-        one.step(make_batch(seed=9), 5)
+    for instance in (run, other):
+        instance.step(make_batch(seed=9), 5)
     assert same(list(run.model.parameters()), list(other.model.parameters()))
 
 

@@ -33,10 +33,10 @@ def run(world, function, *args):
         for rank in ranks:
             rank.join(_PATIENCE.total_seconds())
             rank.kill()
-        found = [_read(Path(folder) / str(number)) for number in range(world)]
-    errors = [f"rank {number}: {error}" for number, (error, _) in enumerate(found) if error]
+        outcomes = [_read(Path(folder) / str(number)) for number in range(world)]
+    errors = [f"rank {number}: {error}" for number, (error, _) in enumerate(outcomes) if error]
     assert not errors, "\n".join(errors)
-    return [result for _, result in found]
+    return [result for _, result in outcomes]
 
 
 def _read(path):

@@ -78,10 +78,10 @@ def errors(shapes, options, seed, spoilt=(), missing=(), changes=None, scales=(1
     start = draw(shapes, seed)
     reference = ReferenceGroup(start, ShampooConfig(**options))
     weights = [
-        [torch.nn.Parameter(torch.from_numpy(each).to(dtype)) for each in start]
+        [torch.nn.Parameter(torch.from_numpy(value).to(dtype)) for value in start]
         for dtype in (torch.float64, torch.float32)
     ]
-    optimizers = [Shampoo(each, **options) for each in weights]
+    optimizers = [Shampoo(members, **options) for members in weights]
     way = options["lr"]
     for step in range(STEPS):
         live = {"lr": options["lr"] * (1 - step / STEPS), **(changes or {}).get(step, {})}
@@ -95,28 +95,30 @@ def errors(shapes, options, seed, spoilt=(), missing=(), changes=None, scales=(1
                 grads[number] = None
         reference.config = dataclasses.replace(reference.config, **live)
         reference.step(grads)
-        for optimizer, own in zip(optimizers, weights, strict=True):
+        for optimizer, members in zip(optimizers, weights, strict=True):
             optimizer.param_groups[0].update(live)
-            for weight, grad in zip(own, grads, strict=True):
+            for weight, grad in zip(members, grads, strict=True):
                 weight.grad = None if grad is None else torch.from_numpy(grad).to(weight.dtype)
             optimizer.step()
-        way = max(way, distance([each.weight for each in reference.parameters], start))
-    found = []
-    for optimizer, own in zip(optimizers, weights, strict=True):
-        training = [each.weight for each in reference.parameters]
-        differences = [distance(own, training)]
+        way = max(way, distance([parameter.weight for parameter in reference.parameters], start))
+    largest = []
+    for optimizer, members in zip(optimizers, weights, strict=True):
+        training = [parameter.weight for parameter in reference.parameters]
+        differences = [distance(members, training)]
         optimizer.eval()
-        differences.append(distance(own, [each.evaluated() for each in reference.parameters]))
+        differences.append(
+            distance(members, [parameter.evaluated() for parameter in reference.parameters])
+        )
         optimizer.train()
-        differences.append(distance(own, training))
-        found.append(max(differences) / way)
-    return found
+        differences.append(distance(members, training))
+        largest.append(max(differences) / way)
+    return largest
 
 
-def distance(weights, others):
+def distance(weights, expected):
     return max(
         float(np.abs(torch.as_tensor(a).detach().double().numpy() - b).max())
-        for a, b in zip(weights, others, strict=True)
+        for a, b in zip(weights, expected, strict=True)
     )
 
 

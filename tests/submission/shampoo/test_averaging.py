@@ -247,12 +247,12 @@ def test_state_survives_a_checkpoint(mode, dtype, saved_in_eval):
         copies.append(torch.nn.Parameter(value))
         again.load(copies[-1], {**state, "step": torch.tensor(3.0)})
     assert again.training != saved_in_eval
-    for each, row in ((average, weights), (again, copies)):
-        each.train(row)
-        run(each, row, range(4, 6))
+    for instance, row in ((average, weights), (again, copies)):
+        instance.train(row)
+        run(instance, row, range(4, 6))
     assert_equal(weights, copies)
-    for each, row in ((average, weights), (again, copies)):
-        each.eval(row, OPTIONS)
+    for instance, row in ((average, weights), (again, copies)):
+        instance.eval(row, OPTIONS)
     assert_equal(weights, copies)
 
 
@@ -262,9 +262,9 @@ def test_copies_go_their_own_way(mode, clone):
     average, weights = averager(mode), weights_of()
     run(average, weights, range(2))
     again, copies = clone((average, weights))
-    for each, row in ((average, weights), (again, copies)):
-        run(each, row, range(2, 4))
-        each.eval(row, OPTIONS)
+    for instance, row in ((average, weights), (again, copies)):
+        run(instance, row, range(2, 4))
+        instance.eval(row, OPTIONS)
     assert_equal(weights, copies)
 
 

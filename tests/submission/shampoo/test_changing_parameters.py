@@ -17,13 +17,13 @@ SIMULTANEOUS = pytest.mark.parametrize(
 def pair(variant, shapes=SHAPES, dtype=torch.float64):
     """Two equal optimizers after five steps, with their parameters."""
     options = {**OPTIONS, **VARIANTS[variant]}
-    both = []
+    twins = []
     for _ in range(2):
         weights = parameters(shapes, dtype)
         optimizer = Shampoo(weights, **options)
         run(optimizer, weights, 5)
-        both += [optimizer, weights]
-    return both
+        twins += [optimizer, weights]
+    return twins
 
 
 def go_on(optimizer, weights, other, others, steps=6):

@@ -101,20 +101,20 @@ def test_complex_parameters_and_sparse_gradients_are_refused():
 @pytest.mark.parametrize("decay", [0.03, 0.05])
 def test_low_precision_weights_decay_as_under_torchs_adamw(decay, layout):
     """Rounding 1 - lr * weight_decay itself to bfloat16 gives another decay."""
-    ours, theirs = (
+    weight, expected = (
         torch.nn.Parameter(torch.ones(4, 3, 2, 2).bfloat16().to(memory_format=layout))
         for _ in range(2)
     )
     optimizers = [
-        Shampoo([ours], lr=0.1, weight_decay=decay),
-        torch.optim.AdamW([theirs], lr=0.1, weight_decay=decay),
+        Shampoo([weight], lr=0.1, weight_decay=decay),
+        torch.optim.AdamW([expected], lr=0.1, weight_decay=decay),
     ]
     for _ in range(100):
-        ours.grad, theirs.grad = torch.zeros_like(ours), torch.zeros_like(theirs)
+        weight.grad, expected.grad = torch.zeros_like(weight), torch.zeros_like(expected)
         for optimizer in optimizers:
             optimizer.step()
-    assert torch.equal(ours, theirs)
-    assert ours.max() < 0.7
+    assert torch.equal(weight, expected)
+    assert weight.max() < 0.7
 
 
 def test_dtypes_may_mix_and_either_may_lack_gradients():

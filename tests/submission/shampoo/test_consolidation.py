@@ -83,13 +83,13 @@ def all_resumed(rank, mode, folder):
 def test_a_checkpoint_goes_on_under_any_number_of_ranks(saved, loaded, tmp_path):
     uninterrupted = on(*saved, all_begun, tmp_path)[0]
     for mode, world in loaded:
-        for found in on(world=world, mode=mode, function=all_resumed, folder=tmp_path):
+        for weights in on(world=world, mode=mode, function=all_resumed, folder=tmp_path):
             for name in METHODS:
                 if (mode, world) == saved:  # the same layout: bit for bit
-                    pairs = zip(found[name], uninterrupted[name], strict=True)
+                    pairs = zip(weights[name], uninterrupted[name], strict=True)
                     assert all(torch.equal(a, b) for a, b in pairs), name
                 else:
-                    assert worst(found[name], uninterrupted[name]) <= 1e-6, (mode, world, name)
+                    assert worst(weights[name], uninterrupted[name]) <= 1e-6, (mode, world, name)
 
 
 def on(mode, world, function, folder):
@@ -266,5 +266,5 @@ def test_torchs_own_checkpoints_go_on(saved, loaded, routes, tmp_path):
     names = tuple(OPTIMIZERS) if saved == loaded else ("shampoo",)
     expected = launched(*saved, saved_by_torch, str(tmp_path), names, routes)[0]
     for ends in launched(*loaded, loaded_by_torch, str(tmp_path), names, routes):
-        for (name, route), found in ends.items():
-            assert worst(found, expected[name]) <= 1e-9, (name, route)
+        for (name, route), weights in ends.items():
+            assert worst(weights, expected[name]) <= 1e-9, (name, route)

@@ -42,13 +42,13 @@ def without_waiting(step):
 def test_the_gpu_agrees_with_the_cpu(variant):
     """With eigh on both; what depends on bases inside degenerate eigenspaces is left out."""
     options = {**OPTIONS, **VARIANTS[variant], "root_solver": "eigh"}
-    here, there = parameters("cpu", torch.float64), parameters("cuda", torch.float64)
-    optimizers = [Shampoo(here, **options), Shampoo(there, **options)]
+    on_cpu, on_gpu = parameters("cpu", torch.float64), parameters("cuda", torch.float64)
+    optimizers = [Shampoo(on_cpu, **options), Shampoo(on_gpu, **options)]
     for seed in range(12):
-        set_grads(seed, here, there)
+        set_grads(seed, on_cpu, on_gpu)
         for optimizer in optimizers:
             optimizer.step()
-    for a, b in zip(here, there, strict=True):
+    for a, b in zip(on_cpu, on_gpu, strict=True):
         torch.testing.assert_close(b.cpu(), a, rtol=0, atol=1e-9)
 
 

@@ -78,14 +78,15 @@ def test_scalars_are_flat_and_floats():
     optimizer = Shampoo(weights, **OPTIONS)
     assert set(map(type, optimizer.diagnostics().scalars().values())) == {float}
     run(optimizer, weights, 4)
-    found = optimizer.diagnostics()
-    flat = found.scalars(factors=True)
+    diagnostics = optimizer.diagnostics()
+    flat = diagnostics.scalars(factors=True)
     assert set(map(type, flat.values())) == {float}
     assert all(math.isfinite(value) for value in flat.values())
-    assert found.scalars().keys() == found.keys() - {"factors"}
-    assert flat["factors/param 0 left/refreshes"] == found["factors"]["param 0 left"]["refreshes"]
+    assert diagnostics.scalars().keys() == diagnostics.keys() - {"factors"}
+    factor = diagnostics["factors"]["param 0 left"]
+    assert flat["factors/param 0 left/refreshes"] == factor["refreshes"]
     assert flat["skipped_steps"] == 0
-    assert "refreshes             12, 0 failed" in str(found)
+    assert "refreshes             12, 0 failed" in str(diagnostics)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_condition_is_that_of_the_damped_factor(method, solver, smallest):
     for _ in range(3):
         weight.grad = torch.diag(torch.tensor([1, 1, 1, smallest], dtype=torch.float64))
         optimizer.step()
-    found = optimizer.diagnostics()
+    diagnostics = optimizer.diagnostics()
     expected = 1 / (smallest**2 + 1e-3)
-    assert found["condition"] == pytest.approx(expected, rel=0.01)
-    assert found["condition_median"] == pytest.approx(expected, rel=0.01)
-    assert found["damped"] == (smallest == 0)
+    assert diagnostics["condition"] == pytest.approx(expected, rel=0.01)
+    assert diagnostics["condition_median"] == pytest.approx(expected, rel=0.01)
+    assert diagnostics["damped"] == (smallest == 0)

@@ -73,8 +73,8 @@ def on_ranks(rank, mode, *args):
     return weights_after(mode, *args)
 
 
-def worst(found, expected):
-    pairs = zip(found, expected, strict=True)
+def worst(weights, expected):
+    pairs = zip(weights, expected, strict=True)
     return max(float((a - b).norm() / b.norm()) for a, b in pairs)
 
 
@@ -101,8 +101,10 @@ def several(rank, mode, names):
 
 @pytest.mark.parametrize(("mode", "world", "names"), MATRIX)
 def test_takes_the_steps_of_one_device(mode, world, names):
-    found = ranks.run(world, several, mode, names)
-    errors = {name: max(worst(each[name], on_one_device(name)) for each in found) for name in names}
+    results = ranks.run(world, several, mode, names)
+    errors = {
+        name: max(worst(result[name], on_one_device(name)) for result in results) for name in names
+    }
     assert not {n: e for n, e in errors.items() if not e <= TOLERANCES.get(n, 1e-6)}
 
 
@@ -144,8 +146,8 @@ def states_after(rank, mode, config):
     for weight, grad in zip(weights, gradients(0), strict=True):
         weight.grad = like(weight, grad)
     optimizer.step()
-    found = optimizer.diagnostics()
-    return found["state_bytes"], found["bytes_sent_per_step"]
+    diagnostics = optimizer.diagnostics()
+    return diagnostics["state_bytes"], diagnostics["bytes_sent_per_step"]
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
@@ -201,8 +203,8 @@ def some_are_spoilt(rank, mode):
 def test_all_ranks_skip_a_step_that_one_of_them_must():
     expected = weights_after("one", {}, spoilt={(4, 1), (9, 3)})
     for mode in ("ddp", "fsdp", "hsdp"):
-        for found in ranks.run(4, some_are_spoilt, mode):
-            assert worst(found, expected) <= 1e-6
+        for weights in ranks.run(4, some_are_spoilt, mode):
+            assert worst(weights, expected) <= 1e-6
 
 
 ABSENT = {(step, index) for step in range(STEPS) for index in (1, 7)} | {(3, 0), (8, 4)}
@@ -216,8 +218,8 @@ def some_are_absent(rank, mode):
 @pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
 def test_parameters_without_gradients_stay_as_they_are(mode):
     expected = weights_after("one", {}, absent=ABSENT)
-    for found in ranks.run(4, some_are_absent, mode):
-        assert worst(found, expected) <= 1e-6
+    for weights in ranks.run(4, some_are_absent, mode):
+        assert worst(weights, expected) <= 1e-6
 
 
 def without_gradients(rank, mode):
@@ -228,11 +230,11 @@ def without_gradients(rank, mode):
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_a_rank_without_gradients_joins_in(mode):
-    found = ranks.run(4, without_gradients, mode)
-    assert all(weight.isfinite().all() for weights in found for weight in weights)
+    replicas = ranks.run(4, without_gradients, mode)
+    assert all(weight.isfinite().all() for weights in replicas for weight in weights)
     if mode == "ddp":  # its own blocks stay, and the replicas stay equal
-        for weights in found:
-            assert all(torch.equal(a, b) for a, b in zip(weights, found[0], strict=True))
+        for weights in replicas:
+            assert all(torch.equal(a, b) for a, b in zip(weights, replicas[0], strict=True))
 
 
 def changing(rank, mode):
@@ -256,8 +258,8 @@ def changing(rank, mode):
 @pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
 def test_stacks_are_built_anew_on_all_ranks(mode):
     expected = changing(0, "one")
-    for found in ranks.run(4, changing, mode):
-        assert worst(found, expected) <= 1e-6
+    for weights in ranks.run(4, changing, mode):
+        assert worst(weights, expected) <= 1e-6
 
 
 def mixed(rank, world):
@@ -280,9 +282,9 @@ def mixed(rank, world):
 
 def test_groups_that_lie_differently_go_side_by_side():
     expected = mixed(0, 1)
-    for found in ranks.run(2, mixed, 2):
-        assert worst(found, expected) <= 1e-2  # of a unit of bfloat16
-        assert worst(found[:4] + found[6:], expected[:4] + expected[6:]) <= 1e-6
+    for weights in ranks.run(2, mixed, 2):
+        assert worst(weights, expected) <= 1e-2  # of a unit of bfloat16
+        assert worst(weights[:4] + weights[6:], expected[:4] + expected[6:]) <= 1e-6
 
 
 def single(rank, mode):
@@ -301,8 +303,8 @@ def single(rank, mode):
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_ranks_without_blocks_join_in(mode):
     expected = single(0, "one")
-    for found in ranks.run(4, single, mode):
-        assert worst(found, expected) <= 1e-6
+    for weights in ranks.run(4, single, mode):
+        assert worst(weights, expected) <= 1e-6
 
 
 def scaled(rank, mode):

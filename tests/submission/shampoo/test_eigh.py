@@ -81,11 +81,11 @@ def test_what_does_not_converge_in_the_stack_is_solved_alone_in_float64(calls):
 
     calls.answer = answer
     matrices = covariances(3, 6, 6, 0, torch.float32)
-    found = eigh.decompose(matrices)
+    decomposition = eigh.decompose(matrices)
     assert calls.shapes == [(torch.float32, 3)] + [(torch.float64, 1)] * 3
-    assert torch.allclose(found.values, calls.genuine(matrices)[0], atol=1e-6)
-    assert (found.residual < 1e-6).all()
-    assert found.vectors.dtype == torch.float32
+    assert torch.allclose(decomposition.values, calls.genuine(matrices)[0], atol=1e-6)
+    assert (decomposition.residual < 1e-6).all()
+    assert decomposition.vectors.dtype == torch.float32
 
 
 def test_only_what_is_wrong_is_solved_again(calls):
@@ -115,8 +115,8 @@ def test_what_fails_again_is_answered_by_nan(calls):
         return values, vectors
 
     calls.answer = answer
-    found = eigh.decompose(covariances(2, 6, 6, 0, torch.float32))
-    for result in found:
+    decomposition = eigh.decompose(covariances(2, 6, 6, 0, torch.float32))
+    for result in decomposition:
         assert result[0].isnan().all()
         assert result[1].isfinite().all()
 
@@ -128,20 +128,20 @@ def test_what_is_not_finite_is_answered_by_nan_and_spoils_no_neighbour(calls, ba
     broken = matrices.clone()
     broken[1, 2, 3] = bad
     calls.shapes.clear()
-    found = eigh.decompose(broken)
+    decomposition = eigh.decompose(broken)
     assert len(calls.shapes) == 1
     assert broken[1, 2, 3].isfinite().logical_not()
-    for result, other in zip(found, expected, strict=True):
+    for result, undisturbed in zip(decomposition, expected, strict=True):
         assert result[1].isnan().all()
-        assert torch.equal(result[[0, 2]], other[[0, 2]])
+        assert torch.equal(result[[0, 2]], undisturbed[[0, 2]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_zero_matrix_is_solved_without_error(dtype, size):
-    found = eigh.decompose(torch.zeros(2, size, size, dtype=dtype))
-    assert torch.equal(found.values, torch.zeros(2, size, dtype=dtype))
-    assert torch.equal(found.residual, torch.zeros(2, dtype=dtype))
+    decomposition = eigh.decompose(torch.zeros(2, size, size, dtype=dtype))
+    assert torch.equal(decomposition.values, torch.zeros(2, size, dtype=dtype))
+    assert torch.equal(decomposition.residual, torch.zeros(2, dtype=dtype))
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1.0, 1e30, 1e38])

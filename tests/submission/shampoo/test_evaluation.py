@@ -64,9 +64,10 @@ def test_statistics_are_those_that_torchs_helper_takes(momentum):
         other = copy.deepcopy(model)
         update_bn(batches, other)
         assert not torch.equal(model[0].weight, trained_weight(optimizer, model))
-        for mine, its in zip(normalising_layers(model), normalising_layers(other), strict=True):
-            torch.testing.assert_close(mine.running_mean, its.running_mean, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(mine.running_var, its.running_var, rtol=1e-4, atol=1e-5)
+        layers = zip(normalising_layers(model), normalising_layers(other), strict=True)
+        for layer, twin in layers:
+            torch.testing.assert_close(layer.running_mean, twin.running_mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(layer.running_var, twin.running_var, rtol=1e-4, atol=1e-5)
 
 
 def trained_weight(optimizer, model):

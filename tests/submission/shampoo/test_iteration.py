@@ -67,9 +67,9 @@ def test_the_iteration_is_that_of_its_twin(power, size, exponent, seed):
         steps = minimax.steps(power, lowest, tolerance)
         given_matrix = torch.from_numpy(matrix).to(dtype)
         twin = reference_roots.inverse_root(given_matrix.numpy(), power, steps)
-        found = iteration.inverse_root(given_matrix[None], power, steps)[0].numpy()
-        for other in (twin, exact):
-            np.testing.assert_allclose(found, other, rtol=0, atol=limit * np.abs(exact).max())
+        root = iteration.inverse_root(given_matrix[None], power, steps)[0].numpy()
+        for expected in (twin, exact):
+            np.testing.assert_allclose(root, expected, rtol=0, atol=limit * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("power", [1, 2, 3, 4, 6])

@@ -110,7 +110,7 @@ def test_a_stack_moves_as_a_list_of_its_matrices(name):
     options = {**OPTIONS, **VARIANTS[name], "matrix_dims": "stack"}
     stacked = parameters(SHAPES)
     listing = listed(stacked, last_two)
-    one, other = Shampoo(stacked, **options), Shampoo(listing, **options)
+    stack_optimizer, list_optimizer = Shampoo(stacked, **options), Shampoo(listing, **options)
     for seed in range(9):
         generator = torch.Generator().manual_seed(seed)
         for weight in stacked:
@@ -118,11 +118,11 @@ def test_a_stack_moves_as_a_list_of_its_matrices(name):
         pieces = [grad for weight in stacked for grad in last_two(weight.grad)]
         for weight, grad in zip(listing, pieces, strict=True):
             weight.grad = grad.clone()
-        one.step()
-        other.step()
+        stack_optimizer.step()
+        list_optimizer.step()
     expected = torch.cat([weight.detach().flatten() for weight in listing])
-    found = torch.cat([weight.detach().flatten() for weight in stacked])
-    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    result = torch.cat([weight.detach().flatten() for weight in stacked])
+    assert (result - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
@@ -139,9 +139,9 @@ def test_a_fused_matrix_moves_as_a_list_of_its_parts(shape, split, method):
         return weight.split(split, dim=dimension) if weight.dim() > 1 else [weight]
 
     listing = listed(fused, parts)
-    one = Shampoo(fused, **options, split=split)
-    other = Shampoo(listing, **{**options, "refresh": "together"})
-    one.param_groups[0]["refresh"] = "together"
+    fused_optimizer = Shampoo(fused, **options, split=split)
+    list_optimizer = Shampoo(listing, **{**options, "refresh": "together"})
+    fused_optimizer.param_groups[0]["refresh"] = "together"
     for seed in range(9):
         generator = torch.Generator().manual_seed(seed)
         for weight in fused:
@@ -149,10 +149,10 @@ def test_a_fused_matrix_moves_as_a_list_of_its_parts(shape, split, method):
         pieces = [grad for weight in fused for grad in parts(weight.grad)]
         for weight, grad in zip(listing, pieces, strict=True):
             weight.grad = grad.clone()
-        one.step()
-        other.step()
-    found = [part for weight in fused for part in parts(weight.detach())]
-    for part, weight in zip(found, listing, strict=True):
+        fused_optimizer.step()
+        list_optimizer.step()
+    fused_parts = [part for weight in fused for part in parts(weight.detach())]
+    for part, weight in zip(fused_parts, listing, strict=True):
         assert (part - weight).abs().max() <= 1e-12
 
 

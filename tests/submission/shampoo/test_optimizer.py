@@ -154,25 +154,25 @@ def test_the_winning_points_take_the_winners_options(point):
 
 
 def test_parameters_without_blocks_take_the_grafted_methods_own_step():
-    ours, theirs = parameters([(6,)]), parameters([(6,)])
+    weights, expected = parameters([(6,)]), parameters([(6,)])
     options = {"lr": 0.1, "momentum": 0.9, "nesterov": True}
-    mine = Shampoo(ours, grafting="sgd", betas=(0.0, 0.99), **options)
-    sgd = torch.optim.SGD(theirs, **options)
-    run(mine, ours, 5)
-    run(sgd, theirs, 5)
-    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
+    optimizer = Shampoo(weights, grafting="sgd", betas=(0.0, 0.99), **options)
+    sgd = torch.optim.SGD(expected, **options)
+    run(optimizer, weights, 5)
+    run(sgd, expected, 5)
+    assert torch.allclose(weights[0], expected[0], atol=1e-12)
 
 
 def test_adam_in_the_identity_basis_is_adam():
     """Before their first refresh SOAP's bases are the identity."""
-    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
-    mine = Shampoo(ours, lr=0.01, method="soap", refresh_interval=1000)
-    mine.param_groups[0]["refresh_step"] = 1024
-    adamw = torch.optim.AdamW(theirs, lr=0.01, weight_decay=0.0)
-    mine.param_groups[0]["refresh"] = "together"
-    run(mine, ours, 5)
-    run(adamw, theirs, 5)
-    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
+    weights, expected = parameters([(6, 5)]), parameters([(6, 5)])
+    optimizer = Shampoo(weights, lr=0.01, method="soap", refresh_interval=1000)
+    optimizer.param_groups[0]["refresh_step"] = 1024
+    adamw = torch.optim.AdamW(expected, lr=0.01, weight_decay=0.0)
+    optimizer.param_groups[0]["refresh"] = "together"
+    run(optimizer, weights, 5)
+    run(adamw, expected, 5)
+    assert torch.allclose(weights[0], expected[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
@@ -183,16 +183,16 @@ def test_overlapped_refreshes_are_those_of_a_step_later(method):
     optimizer = Shampoo(weights, **options, overlap=True)
     run(optimizer, weights, 6)
     optimizer.finish()
-    there = optimizer.state_dict()["state"][2]
+    overlapped_state = optimizer.state_dict()["state"][2]
     others = parameters()
     inline = Shampoo(others, **options)
     run(inline, others, 6)
     # The factors do not depend on the weights here, and so neither do roots or bases.
-    here = inline.state_dict()["state"][2]
-    for name in here:
+    inline_state = inline.state_dict()["state"][2]
+    for name in inline_state:
         if method == "kl_shampoo" or not name.startswith(("left", "right")):
             continue
-        torch.testing.assert_close(there[name], here[name], msg=name)
+        torch.testing.assert_close(overlapped_state[name], inline_state[name], msg=name)
     assert not torch.equal(weights[2], others[2])
 
 
@@ -236,17 +236,17 @@ def test_state_is_no_larger_than_the_matrices_it_describes():
     optimizer = Shampoo(weights, refresh_interval=10**6, refresh="together")
     optimizer.param_groups[0]["refresh_step"] = 10**7
     optimizer.step()
-    held = sum(value.numel() for value in optimizer.state_dict()["state"][0].values())
-    assert held < 4.7 * 1024**2
+    elements = sum(value.numel() for value in optimizer.state_dict()["state"][0].values())
+    assert elements < 4.7 * 1024**2
 
 
 def test_vectors_take_torch_adamws_steps():
-    ours, theirs = parameters([(6,), (3, 1)]), parameters([(6,), (3, 1)])
-    mine = Shampoo(ours, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
-    adamw = torch.optim.AdamW(theirs, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
-    run(mine, ours, 5)
-    run(adamw, theirs, 5)
-    for a, b in zip(ours, theirs, strict=True):
+    weights, expected = parameters([(6,), (3, 1)]), parameters([(6,), (3, 1)])
+    optimizer = Shampoo(weights, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    adamw = torch.optim.AdamW(expected, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    run(optimizer, weights, 5)
+    run(adamw, expected, 5)
+    for a, b in zip(weights, expected, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
 
 
@@ -283,25 +283,26 @@ def test_nothing_but_the_state_is_kept_between_steps_where_a_kernel_needs_no_buf
     optimizer = Shampoo(weights, averaging=averaging)
     run(optimizer, weights, 3)
     weights[0].grad = None
-    held = sum(size for key, size in _storages().items() if key not in before)
+    allocated = sum(size for key, size in _storages().items() if key not in before)
     moments = 2 if averaging is None else 3
-    assert held < (moments + 0.1) * weights[0].nbytes
+    assert allocated < (moments + 0.1) * weights[0].nbytes
 
 
 def _storages():
     gc.collect()
-    found = (each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
-    storages = (each.untyped_storage() for each in found)
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    tensors = (tensor for tensor in gc.get_objects() if type(tensor) in kinds)
+    storages = (tensor.untyped_storage() for tensor in tensors)
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 def test_a_matrix_moves_as_far_as_adamw_would():
-    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
-    before = ours[0].detach().clone()
-    run(Shampoo(ours, lr=0.01), ours, 1)
-    run(torch.optim.AdamW(theirs, lr=0.01, weight_decay=0.0), theirs, 1)
-    assert torch.allclose((ours[0] - before).norm(), (theirs[0] - before).norm(), rtol=1e-10)
-    assert not torch.allclose(ours[0], theirs[0])
+    weights, expected = parameters([(6, 5)]), parameters([(6, 5)])
+    before = weights[0].detach().clone()
+    run(Shampoo(weights, lr=0.01), weights, 1)
+    run(torch.optim.AdamW(expected, lr=0.01, weight_decay=0.0), expected, 1)
+    assert torch.allclose((weights[0] - before).norm(), (expected[0] - before).norm(), rtol=1e-10)
+    assert not torch.allclose(weights[0], expected[0])
 
 
 def test_a_side_without_a_factor_takes_no_memory_for_one():

@@ -90,12 +90,12 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
     run(other, constant, 7)
     anew = method == "kl_shampoo" and "table" in change  # it has no second moments for AdamW
     for weight, same in zip(changing, constant, strict=True):
-        found, expected = optimizer.state[weight], other.state[same]
+        entry, expected = optimizer.state[weight], other.state[same]
         if not anew:
-            assert found["step"] == expected["step"] == 7
+            assert entry["step"] == expected["step"] == 7
         if method == "shampoo":  # that of the others is in the basis
             for name in ("exp_avg", "exp_avg_sq"):
-                assert torch.allclose(found[name], expected[name], rtol=1e-12)
+                assert torch.allclose(entry[name], expected[name], rtol=1e-12)
     if method != "shampoo" and not anew:
         mean = torch.zeros(6, 5, dtype=torch.float64)
         for seed in range(7):

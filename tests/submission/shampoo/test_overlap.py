@@ -27,11 +27,11 @@ def test_a_result_is_used_from_the_next_step_on(method):
 
 def test_finish_installs_what_the_next_step_would():
     weights, others = parameters(), parameters()
-    both = [Shampoo(row, **{**OPTIONS, "overlap": True}) for row in (weights, others)]
+    optimizers = [Shampoo(row, **{**OPTIONS, "overlap": True}) for row in (weights, others)]
     for step in range(8):
-        run(both[0], weights, 1, first_seed=step)
-        run(both[1], others, 1, first_seed=step)
-        both[1].finish()
+        run(optimizers[0], weights, 1, first_seed=step)
+        run(optimizers[1], others, 1, first_seed=step)
+        optimizers[1].finish()
         assert_equal(weights, others)
 
 

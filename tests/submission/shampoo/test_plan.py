@@ -22,8 +22,10 @@ def test_no_framework_is_imported(module):
         "print(json.dumps([m for m in ('torch', 'jax', 'numpy', 'submission.shampoo') "
         "if m in sys.modules]))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert json.loads(found.stdout) == (["numpy"] if module == "reference" else [])
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert json.loads(completed.stdout) == (["numpy"] if module == "reference" else [])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8, 64])
@@ -34,9 +36,9 @@ def test_every_block_has_one_owner_and_no_owner_has_more_than_the_mean_and_one_b
     parts = [part for row in owned for part in row]
     for index, plan in plans:
         for number, grid in enumerate(plan.grids):
-            mine = [p for p in parts if (p.index, p.number) == (index, number)]
-            assert sum(p.grid.elements for p in mine) == grid.elements
-            spans = sorted((p.start, p.start + p.grid.blocks) for p in mine)
+            grid_parts = [p for p in parts if (p.index, p.number) == (index, number)]
+            assert sum(p.grid.elements for p in grid_parts) == grid.elements
+            spans = sorted((p.start, p.start + p.grid.blocks) for p in grid_parts)
             if any(grid.sides):
                 assert all(a[1] == b[0] for a, b in pairwise(spans))
     costs = [

@@ -88,10 +88,10 @@ def matrices(size, columns, stack=3, seed=0):
 def test_iterations_take_the_precision_that_their_damping_needs(setting):
     use(setting)
     cases = [(0.25, 1e-6, "ieee"), (0.25, 1e-5, "tf32"), (0.5, 1e-5, "tf32"), (1 / 3, 1e-3, "ieee")]
-    given = matrices(8, 20)
+    inputs = matrices(8, 20)
     for exponent, damping, lower in cases:
         with Precisions() as precisions:
-            roots.inverse_root(given, exponent, damping, "products")
+            roots.inverse_root(inputs, exponent, damping, "products")
         allowed = "ieee" if setting == "highest" else lower
         assert precisions.seen == {(allowed, allowed)}
 
@@ -99,26 +99,26 @@ def test_iterations_take_the_precision_that_their_damping_needs(setting):
 @pytest.mark.parametrize("setting", ["high", "medium"])
 def test_bases_and_checks_take_all_of_float32(setting):
     use(setting)
-    given = matrices(8, 20)
+    inputs = matrices(8, 20)
     with Precisions() as precisions:
         basis = torch.eye(8).repeat(3, 1, 1)
         for solver in ("eigh", "qr", "cholesky_qr"):
-            basis = eigenbasis.eigenbasis(given, basis, solver).vectors
-        eigenbasis.off_diagonal(given, basis)
-        root = roots.inverse_root(given, 0.25, 1e-5, "eigh").roots
-        roots.drift(given, root, 0.25, 1e-5)
+            basis = eigenbasis.eigenbasis(inputs, basis, solver).vectors
+        eigenbasis.off_diagonal(inputs, basis)
+        root = roots.inverse_root(inputs, 0.25, 1e-5, "eigh").roots
+        roots.drift(inputs, root, 0.25, 1e-5)
     assert precisions.seen == {("ieee", "ieee")}
 
 
 def test_a_users_tf32_does_not_reach_roots_at_a_small_damping():
-    given = matrices(24, 4)
-    exact = roots.inverse_root(given, 0.25, 1e-6, "products")
+    inputs = matrices(24, 4)
+    exact = roots.inverse_root(inputs, 0.25, 1e-6, "products")
     use("high")
     with TensorFloat32(always=False):
-        found = roots.inverse_root(given, 0.25, 1e-6, "products")
-        rounded = roots.inverse_root(given, 0.25, 1e-5, "products")
-    for tensor, other in zip(exact, found, strict=True):
-        assert torch.equal(tensor, other)
+        result = roots.inverse_root(inputs, 0.25, 1e-6, "products")
+        rounded = roots.inverse_root(inputs, 0.25, 1e-5, "products")
+    for expected, value in zip(exact, result, strict=True):
+        assert torch.equal(expected, value)
     assert (rounded.residual > exact.residual).all()
 
 
@@ -135,10 +135,10 @@ def test_factors_of_rounded_gradients_are_those_of_gradients_nearby(bits, limit)
     nearby = torch.round(gradient * scale / 2 ** (exponent + 1)) * 2 ** (exponent + 1) / scale
     assert (nearby - gradient).abs().max() <= limit * gradient.abs().max()
     stacks[1].average(stacks[1].pairs(nearby), torch.tensor(0.0), 1.0, seed=0)
-    found, expected = (stack.dense(slice(None), torch.float32) for stack in stacks)
-    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
-    smallest = torch.linalg.eigvalsh(found.double()).min()
-    assert smallest > -1e-6 * torch.linalg.matrix_norm(found, 2)
+    factor, expected = (stack.dense(slice(None), torch.float32) for stack in stacks)
+    assert torch.allclose(factor, expected, rtol=1e-5, atol=1e-4)
+    smallest = torch.linalg.eigvalsh(factor.double()).min()
+    assert smallest > -1e-6 * torch.linalg.matrix_norm(factor, 2)
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,12 @@ def test_grafted_steps_are_as_long_as_the_diagonal_methods(grafting, scope):
     diagonal = displacement(group([(6, 5)], **options, table=True), grads)
     blocks = [np.s_[:, :3, :3], np.s_[:, 3:, :3], np.s_[:, :3, 3:], np.s_[:, 3:, 3:]]
     for at in blocks if scope == "block" else [np.s_[:]]:
-        lengths = [np.linalg.norm(each[at], axis=(1, 2)) for each in (grafted, diagonal)]
+        lengths = [np.linalg.norm(moved[at], axis=(1, 2)) for moved in (grafted, diagonal)]
         np.testing.assert_allclose(*lengths, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
-    ("grafting", "theirs"),
+    ("grafting", "make_optimizer"),
     [
         ("sgd", lambda weights: torch.optim.SGD(weights, lr=0.01)),
         ("adagrad", lambda weights: torch.optim.Adagrad(weights, lr=0.01, eps=1e-8)),
@@ -77,15 +77,15 @@ def test_grafted_steps_are_as_long_as_the_diagonal_methods(grafting, scope):
         ("adam", lambda weights: torch.optim.Adam(weights, lr=0.01, betas=(0.0, 0.9))),
     ],
 )
-def test_diagonal_methods_are_torchs(grafting, theirs):
+def test_diagonal_methods_are_torchs(grafting, make_optimizer):
     parameter = torch.zeros(6, 5, dtype=torch.float64, requires_grad=True)
-    optimizer = theirs([parameter])
+    optimizer = make_optimizer([parameter])
     grads = draw([(6, 5)] * 3, 2)
     for grad in grads:
         parameter.grad = torch.from_numpy(grad)
         optimizer.step()
-    ours = group([(6, 5)], grafting=grafting, table=True, betas=(0.0, 0.9))
-    moved = displacement(ours, grads).sum(0)
+    reference = group([(6, 5)], grafting=grafting, table=True, betas=(0.0, 0.9))
+    moved = displacement(reference, grads).sum(0)
     np.testing.assert_allclose(moved, parameter.detach().numpy(), rtol=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_a_change_of_basis_moves_the_first_moment_with_it():
         for grad in draw([(4, 4)] * 6, 4):
             turning.step([grad])
             fixed.step([grad])
-            blocks = [each.parameters[0].blocks[0] for each in (turning, fixed)]
+            blocks = [reference.parameters[0].blocks[0] for reference in (turning, fixed)]
             moments = [block.out_of_basis(block.first) for block in blocks]
             np.testing.assert_allclose(*moments, atol=1e-12)
             totals = [block.second.sum() for block in blocks]
@@ -130,9 +130,9 @@ def test_kl_factors_of_a_matrix_gaussian_are_its_covariances():
         reference.step([left @ generator.standard_normal((3, 4)) @ right.T])
     block = reference.parameters[0].blocks[0]
     factors = [side.factor / block.weight for side in block.sides]
-    found = np.kron(factors[1], factors[0])
+    covariance = np.kron(factors[1], factors[0])
     true = np.kron(right @ right.T, left @ left.T)
-    assert np.linalg.norm(found - true) < 0.15 * np.linalg.norm(true)
+    assert np.linalg.norm(covariance - true) < 0.15 * np.linalg.norm(true)
     for side, factor in zip(block.sides, factors, strict=True):
         np.testing.assert_allclose(np.sort(side.values), np.linalg.eigvalsh(factor), rtol=0.1)
 
@@ -185,10 +185,10 @@ def test_heavy_ball_and_nesterov_momentum():
     options = {"grafting": "sgd", "table": True, "betas": (0.0, 0.9), "lr": 0.1, "momentum": 0.9}
     for nesterov in (False, True):
         parameter = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
-        theirs = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, nesterov=nesterov)
+        sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, nesterov=nesterov)
         for grad in grads:
             parameter.grad = torch.from_numpy(grad)
-            theirs.step()
+            sgd.step()
         moved = displacement(group([(3, 3)], nesterov=nesterov, **options), grads).sum(0)
         np.testing.assert_allclose(moved, parameter.detach().numpy(), rtol=1e-10)
 
@@ -246,7 +246,7 @@ def test_parameters_are_cut_into_the_same_blocks(shape, parts, config):
         assert plan.reason
         return
     assert not plan.reason
-    found = [
+    areas = [
         (
             slice(grid.row + i * grid.height, grid.row + (i + 1) * grid.height),
             slice(grid.column + j * grid.width, grid.column + (j + 1) * grid.width),
@@ -257,4 +257,4 @@ def test_parameters_are_cut_into_the_same_blocks(shape, parts, config):
         for j in range(grid.columns)
     ]
     order = lambda area: (area[0].start, area[1].start)  # noqa: E731
-    assert sorted(found, key=order) == sorted(expected, key=order)
+    assert sorted(areas, key=order) == sorted(expected, key=order)

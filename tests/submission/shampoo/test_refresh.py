@@ -42,7 +42,7 @@ def units_of(stacks):
 
 
 def blocks_of(ranges):
-    return [(each.stack, each.side, i) for each in ranges for i in range(each.start, each.stop)]
+    return [(span.stack, span.side, i) for span in ranges for i in range(span.start, span.stop)]
 
 
 def phase_of_each_block(stacks, interval):
@@ -82,8 +82,8 @@ def test_each_factor_is_due_once_an_interval_and_work_is_even(stacks, interval):
     seen, work = Counter(), []
     for step in range(interval, 2 * interval):
         ranges = schedule.due(step, interval, "staggered")
-        assert len(ranges) == len({(each.stack, each.side) for each in ranges})
-        assert all(each.start < each.stop for each in ranges)
+        assert len(ranges) == len({(span.stack, span.side) for span in ranges})
+        assert all(span.start < span.stop for span in ranges)
         seen.update(blocks_of(ranges))
         work.append(sum(dimensions[s, side] ** 3 for s, side, _ in blocks_of(ranges)))
     assert set(seen.values()) <= {1}

@@ -63,19 +63,19 @@ def test_wild_gradients_never_make_a_weight_non_finite(variant):
 
 
 def test_a_first_gradient_that_is_not_finite_is_followed_by_adamws_steps_until_the_next_refresh():
-    ours, theirs = parameters([(6, 5)]), parameters([(6, 5)])
-    mine = Shampoo(ours, lr=0.01, betas=(0.9, 0.99), refresh_interval=4, refresh="together")
-    adamw = torch.optim.AdamW(theirs, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
+    weights, expected = parameters([(6, 5)]), parameters([(6, 5)])
+    optimizer = Shampoo(weights, lr=0.01, betas=(0.9, 0.99), refresh_interval=4, refresh="together")
+    adamw = torch.optim.AdamW(expected, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     for seed in range(2):
-        set_grads(seed, ours)
-        ours[0].grad[0, 0] = torch.nan
-        mine.step()
-    run(mine, ours, 1)
-    run(adamw, theirs, 1)
-    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
-    run(mine, ours, 1)
-    run(adamw, theirs, 1)
-    assert not torch.allclose(ours[0], theirs[0], atol=1e-4)
+        set_grads(seed, weights)
+        weights[0].grad[0, 0] = torch.nan
+        optimizer.step()
+    run(optimizer, weights, 1)
+    run(adamw, expected, 1)
+    assert torch.allclose(weights[0], expected[0], atol=1e-12)
+    run(optimizer, weights, 1)
+    run(adamw, expected, 1)
+    assert not torch.allclose(weights[0], expected[0], atol=1e-4)
 
 
 def test_a_root_that_cannot_be_trusted_keeps_its_predecessor_and_is_counted(monkeypatch):
@@ -88,8 +88,8 @@ def test_a_root_that_cannot_be_trusted_keeps_its_predecessor_and_is_counted(monk
     real = roots.inverse_root
 
     def distrusted(*arguments):
-        found = real(*arguments)
-        return found._replace(trusted=torch.zeros_like(found.trusted))
+        result = real(*arguments)
+        return result._replace(trusted=torch.zeros_like(result.trusted))
 
     monkeypatch.setattr(roots, "inverse_root", distrusted)
     for optimizer, weights in ((first, healthy), (second, failing)):
@@ -131,17 +131,17 @@ def test_a_missing_gradient_leaves_a_parameter_and_its_state_alone(steps):
 
 def test_frozen_parameters_cost_nothing_and_may_be_thawed():
     weights, alone = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
-    both, one = Shampoo(weights, **OPTIONS), Shampoo(alone[:1], **OPTIONS)
+    optimizer, expected_optimizer = Shampoo(weights, **OPTIONS), Shampoo(alone[:1], **OPTIONS)
     for seed in range(4):
         set_grads(seed, weights, alone)
         weights[1].grad = None
-        both.step()
-        one.step()
+        optimizer.step()
+        expected_optimizer.step()
     assert torch.equal(weights[0], alone[0])
-    assert list(both.state_dict()["state"]) == [0]
-    run(both, weights, 2)
-    assert list(both.state_dict()["state"]) == [0, 1]
-    assert both.state_dict()["state"][0]["step"] == 6
+    assert list(optimizer.state_dict()["state"]) == [0]
+    run(optimizer, weights, 2)
+    assert list(optimizer.state_dict()["state"]) == [0, 1]
+    assert optimizer.state_dict()["state"][0]["step"] == 6
 
 
 @pytest.mark.parametrize("method", ["soap", "kl_shampoo"])

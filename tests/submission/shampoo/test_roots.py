@@ -53,9 +53,9 @@ def alone(matrices, exponent, damping, solver):
     return roots.by_products(matrices, exponent, damping)
 
 
-def errors(found, exact):
+def errors(result, exact):
     """Relative, in the Frobenius norm."""
-    difference = torch.linalg.matrix_norm(found.roots.double() - exact)
+    difference = torch.linalg.matrix_norm(result.roots.double() - exact)
     return difference / torch.linalg.matrix_norm(exact)
 
 
@@ -127,19 +127,19 @@ HARD = {
 def test_hard_inputs_give_trusted_roots(matrix, solver, exponent):
     # Rounding to multiples of 1e-45 makes small eigenvalues more negative than the damping.
     solve = roots.inverse_root if matrix is HARD["denormal"] else alone
-    found = solve(matrix[None], exponent, 1e-6, solver)
-    assert found.trusted.all()
-    assert found.roots.isfinite().all()
-    assert (errors(found, expected(matrix[None], exponent, 1e-6)) < 0.06).all()
+    result = solve(matrix[None], exponent, 1e-6, solver)
+    assert result.trusted.all()
+    assert result.roots.isfinite().all()
+    assert (errors(result, expected(matrix[None], exponent, 1e-6)) < 0.06).all()
 
 
 @pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS)
 def test_a_zero_matrix_counts_as_the_identity(solver, exponent):
-    found = roots.inverse_root(torch.zeros(2, 5, 5), exponent, 1e-6, solver)
-    assert found.trusted.all()
-    assert torch.equal(found.roots, torch.eye(5).repeat(2, 1, 1))
-    assert found.condition.tolist() == [1, 1]
-    assert found.residual.tolist() == [0, 0]
+    result = roots.inverse_root(torch.zeros(2, 5, 5), exponent, 1e-6, solver)
+    assert result.trusted.all()
+    assert torch.equal(result.roots, torch.eye(5).repeat(2, 1, 1))
+    assert result.condition.tolist() == [1, 1]
+    assert result.residual.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -175,10 +175,10 @@ def test_a_matrix_that_is_not_finite_is_not_trusted_and_spoils_no_neighbour(solv
     good = covariance(4, 8, 0)
     bad = good.clone()
     bad[1, 2] = bad[2, 1] = value
-    found = roots.inverse_root(torch.stack([good, bad, good]), 0.25, 1e-6, solver)
-    assert found.trusted.tolist() == [True, False, True]
+    result = roots.inverse_root(torch.stack([good, bad, good]), 0.25, 1e-6, solver)
+    assert result.trusted.tolist() == [True, False, True]
     alone = roots.inverse_root(good[None], 0.25, 1e-6, solver)
-    assert torch.allclose(found.roots[[0, 2]], alone.roots, rtol=1e-12)
+    assert torch.allclose(result.roots[[0, 2]], alone.roots, rtol=1e-12)
 
 
 def wrong_eigh(monkeypatch, is_wrong):
@@ -196,15 +196,15 @@ def wrong_eigh(monkeypatch, is_wrong):
 def test_a_decomposition_that_does_not_reproduce_its_matrix_is_repeated(monkeypatch):
     matrices = torch.stack([covariance(5, 8, 0, torch.float32)] * 2)
     wrong_eigh(monkeypatch, lambda matrices: matrices.dtype == torch.float32)
-    found = roots.inverse_root(matrices, 0.25, 1e-6, EIGH)
-    assert found.trusted.all()
-    assert (errors(found, expected(matrices, 0.25, 1e-6)) < 1e-5).all()
+    result = roots.inverse_root(matrices, 0.25, 1e-6, EIGH)
+    assert result.trusted.all()
+    assert (errors(result, expected(matrices, 0.25, 1e-6)) < 1e-5).all()
 
 
 def test_and_not_trusted_if_that_does_not_help(monkeypatch):
     wrong_eigh(monkeypatch, lambda matrices: True)
-    found = roots.inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6, EIGH)
-    assert found.trusted.tolist() == [False, True]
+    result = roots.inverse_root(torch.stack([covariance(5, 8, 0)] * 2), 0.25, 1e-6, EIGH)
+    assert result.trusted.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -214,24 +214,24 @@ def test_a_solver_that_does_not_converge_leaves_the_matrix_untrusted(solver, mon
 
     monkeypatch.setattr(torch.linalg, "eigh", never)
     indefinite = with_eigenvalues([1, 0.5, -0.5], 0)
-    found = roots.inverse_root(torch.stack([indefinite] * 2), 0.25, 1e-6, solver)
-    assert found.trusted.tolist() == [False, False]
+    result = roots.inverse_root(torch.stack([indefinite] * 2), 0.25, 1e-6, solver)
+    assert result.trusted.tolist() == [False, False]
 
 
 def test_an_eigenvalue_below_the_damping_that_stays_finite_is_not_trusted_either():
     bad = with_eigenvalues([*np.logspace(0, -3, 15), -1.1e-6], 1)
-    found = roots.by_products(torch.stack([bad, log_uniform(16, 1e3, 0)]), 0.5, 1e-6)
-    assert found.roots.isfinite().all()
-    assert found.trusted.tolist() == [False, True]
-    assert found.residual[0] > 0.1
+    result = roots.by_products(torch.stack([bad, log_uniform(16, 1e3, 0)]), 0.5, 1e-6)
+    assert result.roots.isfinite().all()
+    assert result.trusted.tolist() == [False, True]
+    assert result.residual[0] > 0.1
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_root_out_of_range_is_not_trusted(solver):
     matrices = torch.stack([covariance(6, 2, 0, torch.float32), torch.eye(6)])
     matrices[0] *= 1e-37
-    found = roots.inverse_root(matrices, 1.0, 1e-6, solver)
-    assert found.trusted.tolist() == [False, True]
+    result = roots.inverse_root(matrices, 1.0, 1e-6, solver)
+    assert result.trusted.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -261,10 +261,10 @@ def test_where_an_iteration_diverges_eigh_takes_over_for_that_matrix(exponent, s
 
     monkeypatch.setattr(roots, "decompose", recorded)
     matrices = torch.stack([good, bad, good])
-    found = roots.inverse_root(matrices, exponent, 1e-6, PRODUCTS)
+    result = roots.inverse_root(matrices, exponent, 1e-6, PRODUCTS)
     assert calls == [(torch.float64, 1)]
-    assert found.trusted.all()
-    assert (errors(found, expected(matrices, exponent, 1e-6)) < 1e-3).all()
+    assert result.trusted.all()
+    assert (errors(result, expected(matrices, exponent, 1e-6)) < 1e-3).all()
 
 
 @pytest.mark.parametrize("exponent", [0.5, 0.25, 1 / 6])
@@ -278,12 +278,12 @@ def test_iterations_survive_products_in_tf32(exponent):
         ]
     )
     with TensorFloat32():
-        found = roots.by_products(matrices, exponent, 1e-5)
-    assert (found.residual < 0.05).all()
+        result = roots.by_products(matrices, exponent, 1e-5)
+    assert (result.residual < 0.05).all()
     large = log_uniform(256, 1e8, 0, torch.float32)[None]
     with TensorFloat32():
         assert (roots.by_products(large, exponent, 1e-5).residual < 0.05).all()
-    assert (errors(found, expected(matrices, exponent, 1e-5)) < 2e-3).all()
+    assert (errors(result, expected(matrices, exponent, 1e-5)) < 2e-3).all()
 
 
 @pytest.mark.parametrize("exponent", PRODUCT_EXPONENTS)
@@ -327,9 +327,9 @@ def test_a_large_stack_is_worked_off_in_parts(solver, monkeypatch):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_empty_stack_has_no_roots(solver):
-    found = roots.inverse_root(torch.zeros(0, 4, 4), 0.5, 1e-6, solver)
-    assert found.roots.shape == (0, 4, 4)
-    assert [len(result) for result in found] == [0] * 4
+    results = roots.inverse_root(torch.zeros(0, 4, 4), 0.5, 1e-6, solver)
+    assert results.roots.shape == (0, 4, 4)
+    assert [len(result) for result in results] == [0] * 4
 
 
 def test_refuses_unknown_solvers_and_exponents_they_cannot_do():

@@ -29,12 +29,12 @@ STREAMS = {
 
 def gradients(scales, rows=SIZE, columns=SIZE):
     """Gaussian gradients [SIZE, SIZE], one of each scale, zero after some rows and columns."""
-    generator, found = torch.Generator().manual_seed(1), []
+    generator, grads = torch.Generator().manual_seed(1), []
     for scale in scales:
         grad = torch.zeros(SIZE, SIZE)
         grad[:rows, :columns] = scale * torch.randn(rows, columns, generator=generator)
-        found.append(grad)
-    return found
+        grads.append(grad)
+    return grads
 
 
 def updates(streams, make=Shampoo, **options):
@@ -48,16 +48,16 @@ def updates(streams, make=Shampoo, **options):
     """
     weights = parameters([(SIZE, SIZE)] * len(streams), torch.float32)
     optimizer = make(weights, lr=LR, weight_decay=0.0, eps=1e-20, **options)
-    found = [[] for _ in streams]
+    all_updates = [[] for _ in streams]
     for step in range(-max(map(len, streams)), 0):
         before = [weight.detach().clone() for weight in weights]
         for weight, stream in zip(weights, streams, strict=True):
             weight.grad = stream[step] if len(stream) >= -step else None
         optimizer.step()
-        for each, old, weight in zip(found, before, weights, strict=True):
+        for stream_updates, old, weight in zip(all_updates, before, weights, strict=True):
             if weight.grad is not None:
-                each.append((old - weight.detach()) / LR)
-    return [torch.stack(each) for each in found]
+                stream_updates.append((old - weight.detach()) / LR)
+    return [torch.stack(stream_updates) for stream_updates in all_updates]
 
 
 def lengths(changes):
@@ -69,10 +69,10 @@ def lengths(changes):
 def test_steps_are_as_long_as_adamws(method, factor_interval):
     streams = [gradients(scales) for scales in STREAMS.values()]
     adamw = updates(streams, torch.optim.AdamW)
-    found = updates(streams, method=method, factor_interval=factor_interval)
-    for name, theirs, ours in zip(STREAMS, adamw, found, strict=True):
-        assert lengths(ours).max() < 2, name
-        assert 0.3 < lengths(ours[-1]) / lengths(theirs[-1]) < 4, name
+    shampoo = updates(streams, method=method, factor_interval=factor_interval)
+    for name, expected, updated in zip(STREAMS, adamw, shampoo, strict=True):
+        assert lengths(updated).max() < 2, name
+        assert 0.3 < lengths(updated[-1]) / lengths(expected[-1]) < 4, name
 
 
 @pytest.mark.parametrize("factor_interval", FACTOR_INTERVALS)
@@ -82,10 +82,10 @@ def test_where_rows_and_columns_have_no_gradients_the_others_move_as_far(method,
     areas = [(8, 16), (16, 8), (8, 8), (1, 16), (16, 1), (1, 1)]
     streams = [[*gradients([1.0] * 24, *area), *gradients([1.0] * 12)] for area in areas]
     adamw = updates(streams, torch.optim.AdamW)
-    found = updates(streams, method=method, factor_interval=factor_interval)
-    for area, theirs, ours in zip(areas, adamw, found, strict=True):
-        assert (lengths(ours[:24]) / lengths(theirs[:24])).max() < 6, area
-        assert lengths(ours[24:]).max() < 2, area
+    shampoo = updates(streams, method=method, factor_interval=factor_interval)
+    for area, expected, updated in zip(areas, adamw, shampoo, strict=True):
+        assert (lengths(updated[:24]) / lengths(expected[:24])).max() < 6, area
+        assert lengths(updated[24:]).max() < 2, area
 
 
 @pytest.mark.parametrize("factor_interval", FACTOR_INTERVALS)
@@ -106,8 +106,8 @@ def test_the_scale_of_all_gradients_makes_no_difference_to_kl_shampoo(make, fact
 @pytest.mark.parametrize("method", METHODS)
 def test_the_scale_of_the_first_gradient_is_soon_forgotten(method, factor_interval):
     streams = [gradients([first] + [1.0] * 39) for first in (1.0, 0.0, 1e-12, 1e-3)]
-    found = updates(streams, method=method, factor_interval=factor_interval)
-    first, *others = [lengths(each[-1]) for each in found]
+    results = updates(streams, method=method, factor_interval=factor_interval)
+    first, *others = [lengths(result[-1]) for result in results]
     for other in others:
         torch.testing.assert_close(other, first, rtol=0.2, atol=0)
 

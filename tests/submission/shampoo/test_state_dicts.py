@@ -92,12 +92,12 @@ def test_reading_the_state_changes_nothing_also_through_torchs_checkpoint_helper
     optimizer = Shampoo(weights, **OPTIONS)
     run(optimizer, weights, 3)
     before = copy.deepcopy(optimizer.state_dict()["state"])
-    found = get_optimizer_state_dict(model, optimizer)["state"]
+    torchs_state = get_optimizer_state_dict(model, optimizer)["state"]
     after = optimizer.state_dict()["state"]
     for index, (name, _) in enumerate(model.named_parameters()):
         for key, value in before[index].items():
             assert torch.equal(value, after[index][key])
-            assert torch.equal(value, found[name][key])
+            assert torch.equal(value, torchs_state[name][key])
 
 
 @pytest.mark.parametrize("averaging", [None, "schedule_free"])
@@ -165,11 +165,11 @@ def test_a_copy_keeps_the_state_of_a_parameter_whose_gradient_is_missing_at_firs
     optimizer = Shampoo(weights, **OPTIONS)
     run(optimizer, weights, 3)
     other, copies = _through_deepcopy(optimizer, weights)
-    for each, owned in ((optimizer, weights), (other, copies)):
+    for instance, owned in ((optimizer, weights), (other, copies)):
         set_grads(3, owned)
         owned[1].grad = None
-        each.step()
-        run(each, owned, 2, first_seed=4)
+        instance.step()
+        run(instance, owned, 2, first_seed=4)
     assert_equal(weights, copies)
 
 
@@ -197,12 +197,12 @@ def test_hooks_may_replace_a_loaded_state_dict_and_see_what_was_loaded():
 
     optimizer.register_load_state_dict_pre_hook(doubled)
     optimizer.register_load_state_dict_post_hook(
-        lambda each: seen.append(each.state_dict()["state"][0]["exp_avg"])
+        lambda loaded: seen.append(loaded.state_dict()["state"][0]["exp_avg"])
     )
     for _ in range(2):
         optimizer.load_state_dict(saved)
     assert len(seen) == 2
-    assert all(torch.equal(found, 2 * saved["state"][0]["exp_avg"]) for found in seen)
+    assert all(torch.equal(exp_avg, 2 * saved["state"][0]["exp_avg"]) for exp_avg in seen)
 
 
 def test_loading_a_state_without_steps_leaves_all_options_open():
@@ -255,9 +255,9 @@ def test_averages_go_on_after_a_checkpoint_as_if_there_had_been_none(averaging):
     optimizer = Shampoo(weights, **OPTIONS, averaging=averaging, averaging_share=0.2)
     run(optimizer, weights, 3)
     other, copies = _through_torch_save(optimizer, weights)
-    for one, row in ((optimizer, weights), (other, copies)):
-        run(one, row, 4)
-        one.eval()
+    for instance, row in ((optimizer, weights), (other, copies)):
+        run(instance, row, 4)
+        instance.eval()
     assert_equal(weights, copies)
 
 
@@ -272,9 +272,9 @@ def test_averages_of_a_version_without_shares_keep_their_decay():
     copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
     other = Shampoo(copies)
     other.load_state_dict(saved)
-    for one, row in ((optimizer, weights), (other, copies)):
-        run(one, row, 2)
-        one.eval()
+    for instance, row in ((optimizer, weights), (other, copies)):
+        run(instance, row, 2)
+        instance.eval()
     assert_equal(weights, copies)
 
 

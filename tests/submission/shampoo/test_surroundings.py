@@ -100,14 +100,14 @@ def test_state_is_whole_after_a_change_of_blocks(method, kind):
     run(optimizer, weights, 4)
     optimizer.param_groups[0]["block_size"] = 3
     other, copies = _copied(optimizer, weights, kind)
-    for one, members in ((optimizer, weights), (other, copies)):
+    for instance, members in ((optimizer, weights), (other, copies)):
         set_grads(4, members)
         members[1].grad = None
-        one.step()
+        instance.step()
     third, thirds = _copied(optimizer, weights, kind)
     assert float(third.state[thirds[1]]["step"]) == 4
-    for one, members in ((optimizer, weights), (other, copies), (third, thirds)):
-        run(one, members, 4, first_seed=5)
+    for instance, members in ((optimizer, weights), (other, copies), (third, thirds)):
+        run(instance, members, 4, first_seed=5)
     assert_equal(weights, copies)
     assert_equal(weights, thirds)
 

@@ -16,8 +16,8 @@ PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}
 def test_averages_of_some_leaves_are_read_among_the_others():
     labels = {"kernel": "averaged", "bias": "plain"}
     averaged = shampoo(0.1, averaging="ema", averaging_decay=0.5)
-    both = optax.multi_transform({"averaged": averaged, "plain": shampoo(0.1)}, labels)
-    updates, state = jax.jit(both.update)(PARAMS, both.init(PARAMS), PARAMS)
+    optimizer = optax.multi_transform({"averaged": averaged, "plain": shampoo(0.1)}, labels)
+    updates, state = jax.jit(optimizer.update)(PARAMS, optimizer.init(PARAMS), PARAMS)
     params = optax.apply_updates(PARAMS, updates)
     read = evaluated(state, params)
     assert np.array_equal(read["bias"], params["bias"])

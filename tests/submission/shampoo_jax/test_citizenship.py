@@ -67,9 +67,11 @@ def test_hyperparameters_can_be_injected():
         learning_rate=optax.linear_schedule(0.1, 0.0, 10), b1=0.8, weight_decay=0.1
     )
     plain = shampoo(0.1, b1=0.8, weight_decay=0.1)
-    one, _ = jax.jit(injected.update)(PARAMS, injected.init(PARAMS), PARAMS)
-    other, _ = jax.jit(plain.update)(PARAMS, plain.init(PARAMS), PARAMS)
-    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    injected_updates, _ = jax.jit(injected.update)(PARAMS, injected.init(PARAMS), PARAMS)
+    plain_updates, _ = jax.jit(plain.update)(PARAMS, plain.init(PARAMS), PARAMS)
+    for left, right in zip(
+        jax.tree.leaves(injected_updates), jax.tree.leaves(plain_updates), strict=True
+    ):
         # Injected numbers are arguments and not constants, so a compiler rounds otherwise; the root
         # of a factor of rank one, as here, magnifies that: 6e-5 in float32, 1e-8 in float64.
         np.testing.assert_allclose(left, right, rtol=1e-4)
@@ -83,8 +85,8 @@ def test_an_injected_structure_is_refused_with_the_remedy():
 
 def test_masks_and_groups_leave_the_other_leaves_out():
     labels = {"dense": {"kernel": "shampoo", "bias": "sgd"}}
-    both = optax.multi_transform({"shampoo": shampoo(0.1), "sgd": optax.sgd(0.1)}, labels)
-    updates, state = jax.jit(both.update)(PARAMS, both.init(PARAMS), PARAMS)
+    optimizer = optax.multi_transform({"shampoo": shampoo(0.1), "sgd": optax.sgd(0.1)}, labels)
+    updates, state = jax.jit(optimizer.update)(PARAMS, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["dense"]["bias"], -0.1 * np.ones(3), rtol=1e-6)
     assert list(state.inner_states["shampoo"].inner_state.stacks) == ["4x3"]
 

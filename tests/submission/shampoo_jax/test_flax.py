@@ -57,10 +57,10 @@ def trained(start):
     return train(start)
 
 
-def same(one, other):
+def same(first, second):
     """Whether two training states are, with their structures and dtypes, bit for bit."""
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    pairs = list(zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    pairs = list(zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
     assert [left.dtype for left, _ in pairs] == [right.dtype for _, right in pairs]
     return all(np.array_equal(left, right) for left, right in pairs)
 

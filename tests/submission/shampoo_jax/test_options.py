@@ -172,11 +172,11 @@ def test_short_dtypes_are_those_of_factors_and_roots_alone():
             state = jax.jit(optimizer.init)(params)
             update = jax.jit(optimizer.update)
             for _ in range(3):
-                found, state = update(params, state, params)
-            updates.append(found["kernel"])
+                step_updates, state = update(params, state, params)
+            updates.append(step_updates["kernel"])
         stack = state.stacks["6x4"]
-        found = {name for name, array in stack.items() if array.dtype == jnp.bfloat16}
-        assert found == {
+        names_in_bfloat16 = {name for name, array in stack.items() if array.dtype == jnp.bfloat16}
+        assert names_in_bfloat16 == {
             f"{side}{end}" for side in ("left", "right") for end in ("", f"_{derived}")
         }
         error = np.linalg.norm(updates[0] - updates[1]) / np.linalg.norm(updates[0])

@@ -6,12 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.evaluations import Problem
+from analysis.run_facts import listed
+from analysis.scoring import CELL_KEYS
 from analysis.texts import CUT, span_text
 from workloads.facts import WorkloadFacts
-
-_KEYS = ["submission", "workload"]
-# Trials that a sentence names.
-_NAMED = 6
 
 
 def cut_texts(
@@ -24,7 +22,7 @@ def cut_texts(
       facts: of every workload in them.
     """
     texts = {}
-    for (submission, workload), rows in trials[trials["cut"]].groupby(_KEYS):
+    for (submission, workload), rows in trials[trials["cut"]].groupby(CELL_KEYS):
         step = span_text(rows["last_step"])
         hint = facts[str(workload)].step_hint
         texts[str(submission), str(workload)] = f"{CUT} at {step} of {hint:,} steps"
@@ -41,20 +39,16 @@ def cut_problems(
       directory: the folder or table of logs.
     """
     problems = []
-    texts = cut_texts(trials, facts)
-    for (submission, workload), rows in trials.groupby(_KEYS):
-        cut = rows[rows["cut"]]
-        if cut.empty:
-            continue
+    counts = trials.groupby(CELL_KEYS).size()
+    for (submission, workload), text in cut_texts(trials, facts).items():
+        of_cell = (trials["submission"] == submission) & (trials["workload"] == workload)
+        cut = trials[of_cell & trials["cut"]]
         names = [f"study {row.study} trial {row.trial}" for row in cut.itertuples()]
-        named = ", ".join(names[:_NAMED])
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        text = texts[str(submission), str(workload)]
         reason = (
-            f"{submission}: workload {workload}: cut short, {len(cut)} of {len(rows)} trials were "
-            f"{text} by --max_steps, before the target, and are scored as if they had missed it: "
-            f"{named}{more}"
+            f"{submission}: workload {workload}: cut short, {len(cut)} of "
+            f"{counts[submission, workload]} trials were {text} by --max_steps, before the target, "
+            f"and are scored as if they had missed it: {listed(names, 6)}"
         )
-        folder = directory / str(submission)
+        folder = directory / submission
         problems.append(Problem(folder if folder.is_dir() else directory, reason, is_warning=True))
     return problems

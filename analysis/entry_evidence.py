@@ -6,7 +6,7 @@ winner's points took. Their product is an estimate of what those points would ta
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -158,20 +158,33 @@ def _counted(shares: Iterable[float], factor: float) -> str:
     return f"{counts} of {len(listed)}, at {np.median(met):.2f}"
 
 
+def met_table(
+    trials: pd.DataFrame, version: str, workloads: Iterable[str], columns: Mapping[str, pd.Series]
+) -> str:
+    """By workload: studies that met the target, and the median step as a share of the step hint.
+
+    Args:
+      trials: of a published track of the version.
+      workloads: the rows.
+      columns: by heading, which of the trials a column is of.
+    """
+    rows = []
+    for workload in workloads:
+        hint = registry.facts(workload, version).step_hint
+        cells = {"workload": workload}
+        for heading, chosen in columns.items():
+            runs = trials[chosen & (trials["workload"] == workload)]
+            cells[heading] = met_text(list(runs["steps"][runs["reached"]]), len(runs), hint)
+        rows.append(cells)
+    return documents.table(rows)
+
+
 def nadamw_table() -> str:
     """Of v1.0's submissions with NAdamW, by workload: studies that met the target, and when."""
     trials = published.read_trials(VERSION, "self_tuning")
-    rows = []
-    for workload in SELF_TUNING.base_workloads:
-        hint = registry.facts(workload, VERSION).step_hint
-        cells = {"workload": workload}
-        for name in _SETTINGS:
-            if "nadamw" not in name:
-                continue
-            runs = trials[(trials["submission"] == name) & (trials["workload"] == workload)]
-            cells[f"`{name}`"] = met_text(list(runs["steps"][runs["reached"]]), len(runs), hint)
-        rows.append(cells)
-    return documents.table(rows)
+    names = [name for name in _SETTINGS if "nadamw" in name]
+    columns = {f"`{name}`": trials["submission"] == name for name in names}
+    return met_table(trials, VERSION, SELF_TUNING.base_workloads, columns)
 
 
 def language_model_table() -> str:

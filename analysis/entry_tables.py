@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import entry_evidence, entry_plans, league_tables, published, step_plans
-from analysis.texts import met_text
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -92,22 +91,11 @@ def pace_table() -> str:
 
 
 def reached_table(submission: str) -> str:
-    """Of a published v0.5 submission, by workload and point: studies that met the target, and when.
-
-    When: the median step over those studies, as a share of the step hint.
-    """
+    """Of a published v0.5 submission, by workload and point: studies that met the target, and when."""
     trials = published.read_trials("v0.5")
     trials = trials[trials["submission"] == submission]
-    rows = []
-    for workload in ruleset("v0.5").workloads:
-        runs_of_workload = trials[trials["workload"] == workload]
-        hint = registry.facts(workload, "v0.5").step_hint
-        cells = {"workload": workload}
-        for point, runs in runs_of_workload.groupby("trial"):
-            reached = list(runs["steps"][runs["reached"]])
-            cells[f"point {point}"] = met_text(reached, len(runs), hint)
-        rows.append(cells)
-    return documents.table(rows)
+    columns = {f"point {point}": trials["trial"] == point for point in sorted(set(trials["trial"]))}
+    return entry_evidence.met_table(trials, "v0.5", ruleset("v0.5").workloads, columns)
 
 
 def fits_table() -> str:

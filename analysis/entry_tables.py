@@ -91,7 +91,7 @@ def pace_table() -> str:
 
 
 def reached_table(submission: str) -> str:
-    """Of a published v0.5 submission, by workload and point: studies that met the target, and when."""
+    """Of a published v0.5 submission, by workload and point: studies that met the target."""
     trials = published.read_trials("v0.5")
     trials = trials[trials["submission"] == submission]
     columns = {f"point {point}": trials["trial"] == point for point in sorted(set(trials["trial"]))}

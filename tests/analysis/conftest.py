@@ -17,6 +17,12 @@ from workloads.rulesets import ruleset
 RESAMPLES = 50
 
 
+def rows_of(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, its heading first."""
+    head, _, *rows = table.splitlines()
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in (head, *rows)]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def known_facts() -> Iterator[None]:
     """Targets that don't move when the real ones are set anew."""

@@ -95,12 +95,6 @@ def test_a_dot_marks_a_trial_that_stopped_at_the_target(tmp_path: Path) -> None:
     assert "stopped, as it had met the target" in texts
 
 
-def test_without_a_trial_that_stopped_there_is_no_dot(tmp_path: Path) -> None:
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 30)
-    texts = [text.get_text() for text in _figure(tmp_path).legends[0].get_texts()]
-    assert "one study" in texts and not any("stopped" in text for text in texts)
-
-
 def test_a_metric_that_spans_much_is_on_a_logarithmic_axis(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "stdlib_lm", 0, 1, [90.0, 60.0, 30.0, 10.0, 5.0])
     assert _figure(tmp_path, "stdlib_lm").axes[0].get_yscale() == "log"

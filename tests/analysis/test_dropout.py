@@ -8,7 +8,7 @@ import pytest
 from analysis import dropout, factors, scoring, sections, tables
 from analysis.judgement import Judgement
 from analysis.logs import read_logs
-from tests.analysis.conftest import judge_folder
+from tests.analysis.conftest import judge_folder, rows_of
 from tests.analysis.made_up import write_trial
 
 HIT, MISS = [0.5, 0.95], [0.5, 0.6]
@@ -38,9 +38,8 @@ def _judge(root: Path, shampoo: Trials, adamw: Trials) -> Judgement:
 
 
 def _row(judged: Judgement, entry: str) -> list[str]:
-    lines = tables.summary_table(judged).splitlines()
-    (line,) = [line for line in lines if f"| {entry} " in line]
-    return [cell.strip() for cell in line.split("|")]
+    (row,) = [row for row in rows_of(tables.summary_table(judged)) if row[1] == entry]
+    return row
 
 
 def test_costs_are_compared_within_a_rate(tmp_path: Path) -> None:

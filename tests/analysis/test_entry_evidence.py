@@ -10,6 +10,7 @@ from analysis import entry_evidence, entry_plans, published, run_checks
 from scripts.benchmark import model_shapes
 from submission.algoperf_api.pytorch_schedules import WarmupCosineLR
 from submission.entries.shampoo_self_tuning.submission import POINT
+from tests.analysis.conftest import rows_of
 from workloads import registry
 from workloads.rulesets import ruleset
 
@@ -104,25 +105,19 @@ def test_nobody_met_resnet_and_smoothing_alone_divides_the_schedule_free_runs() 
     trials = published.read_trials("v1.0", "self_tuning")
     met = trials[trials["reached"]]
     assert not (met["workload"] == "imagenet_resnet").any()
-    lines = entry_evidence.language_model_table().splitlines()[2:]
-    cells = {line.split("|")[1].strip(" `"): line.split("|") for line in lines}
-    steps = {name: row[9].strip() for name, row in cells.items() if row[9].strip() != "–"}
+    cells = {row[0].strip("`"): row for row in rows_of(entry_evidence.language_model_table())[1:]}
+    steps = {name: row[8] for name, row in cells.items() if row[8] != "–"}
     nadamws = {name: int(steps[name].replace(",", "")) for name in steps if "nadamw" in name}
     assert min(nadamws, key=nadamws.__getitem__) == "nadamw_baselinev05"
     free = {name: row for name, row in cells.items() if name.startswith("schedule_free")}
-    assert {(row[7].strip(), row[8].strip()) for row in free.values()} == {
-        ("0", "3 of 3"),
-        ("0.2", "0 of 3"),
-    }
+    assert {(row[6], row[7]) for row in free.values()} == {("0", "3 of 3"), ("0.2", "0 of 3")}
 
 
 def test_what_the_self_tuning_readme_says_of_the_nadamws() -> None:
-    head, _, *lines = entry_evidence.nadamw_table().splitlines()
-    names = [cell.strip(" `") for cell in head.split("|")[2:-1]]
+    (_, *names), *rows = rows_of(entry_evidence.nadamw_table().replace("`", ""))
     met: dict[str, dict[str, int]] = {name: {} for name in names}
     when: dict[str, dict[str, float]] = {name: {} for name in names}
-    for line in lines:
-        workload, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+    for workload, *cells in rows:
         for name, cell in zip(names, cells, strict=True):
             met[name][workload] = int(cell.split()[0])
             if ", at " in cell:
@@ -169,8 +164,8 @@ def test_what_fits_8_v100_fits_4_a100() -> None:
 
 
 def test_tables_of_documents_name_every_embedding() -> None:
-    rows = entry_plans.embedding_table().splitlines()[2:]
-    assert [row.split("|")[1].strip() for row in rows] == ["criteo1tb", "finewebedu_lm", "wmt"]
+    rows = rows_of(entry_plans.embedding_table())[1:]
+    assert [row[0] for row in rows] == ["criteo1tb", "finewebedu_lm", "wmt"]
     shapes = model_shapes.shapes("finewebedu_lm")
     assert shapes["embed_tokens.weight"] == (50257, 1024)
     assert not [name for name in shapes if "head" in name], "tied"

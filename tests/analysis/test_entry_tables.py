@@ -4,6 +4,7 @@ import pytest
 
 from analysis import entry_tables
 from common.cli import UserError
+from tests.analysis.conftest import rows_of
 from workloads.rulesets import ruleset
 
 
@@ -30,13 +31,13 @@ def test_its_tables_are_up_to_date(document) -> None:
 
 
 def test_what_the_shampoo_entry_s_readme_argues_from() -> None:
-    rows = {line.split("|")[1].strip(): line for line in entry_tables.fits_table().splitlines()[2:]}
-    v05, v06 = (float(cell) for cell in rows["imagenet_resnet"].split("|")[2:4])
+    rows = {row[0]: row for row in rows_of(entry_tables.fits_table())}
+    v05, v06 = map(float, rows["imagenet_resnet"][1:3])
     assert v06 < v05 < 1, "cut off in both versions"
-    reached = {}
-    for line in entry_tables.reached_table("shampoo_submission").splitlines()[2:]:
-        cells = line.split("|")
-        reached[cells[1].strip()] = [int(cell.split()[0]) for cell in cells[2:7]]
+    reached = {
+        workload: [int(cell.split()[0]) for cell in cells]
+        for workload, *cells in rows_of(entry_tables.reached_table("shampoo_submission"))[1:]
+    }
     base = [reached[workload] for workload in ruleset("v0.5").base_workloads]
     met_by_some_point = [max(row[0], row[1], row[4]) for row in base]
     assert met_by_some_point.count(5) == 5

@@ -4,20 +4,18 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis import curves, factors, figures, heat, profile_figure, published, sheet, style
 from analysis.headline import headline
-from analysis.judgement import Judgement, judge_trials
+from analysis.judgement import Judgement
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, strays, texts
 from tests.analysis.made_up import FACTS, LEAGUE, write_trial
 from workloads import registry
-from workloads.rulesets import ruleset
 
 Drawn = dict[str, Figure | None]
 
@@ -204,11 +202,3 @@ def test_pictures_repeat(tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(style.png(figure))
     with Image.open(tmp_path / "small.png") as image:
         assert image.mode == "P"
-
-
-def test_published_entries_are_marked_on_the_sheet() -> None:
-    trials = published.read_trials("v0.6").assign(submission="mine")
-    others = published.read_trials("v0.6").assign(submission=style.published_name("shampoo"))
-    judged = judge_trials(pd.concat([trials, others]), ruleset("v0.6"), None, resamples=5)
-    notes = sheet.summary_sheet(judged, entry_styles(judged.entries)).texts
-    assert any("† published runs" in text.get_text() for text in notes)

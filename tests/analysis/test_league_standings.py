@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.judgement import Judgement
 from analysis.league_standings import beside, beside_best_rival, leader, standings
-from tests.analysis.conftest import judge_folder
+from tests.analysis.conftest import judge_folder, rows_of
 from tests.analysis.made_up import write_trial
 
 # The value that meets mnist_vit's made-up target, stdlib_lm's, and one that meets neither.
@@ -28,13 +28,8 @@ def judged(root: Path) -> Judgement:
     return judge_folder(root)
 
 
-def cells(table: str) -> list[list[str]]:
-    lines = table.splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
 def test_standings_have_ratios_over_the_targets_that_both_reach(tmp_path: Path) -> None:
-    rows = {row[1]: row for row in cells(standings(judged(tmp_path), "shampoo"))}
+    rows = {row[1]: row for row in rows_of(standings(judged(tmp_path), "shampoo"))}
     assert rows["Shampoo"][0] == "1" and rows["Shampoo"][2] == "2"
     assert rows["Shampoo"][4:] == ["–", "–"]
     assert rows["Muon with AdamW"][2] == "1"
@@ -44,7 +39,7 @@ def test_standings_have_ratios_over_the_targets_that_both_reach(tmp_path: Path) 
 
 
 def test_a_workload_names_the_rival_that_is_nearest_in_steps_and_in_seconds(tmp_path: Path) -> None:
-    rows = {row[0]: row for row in cells(beside_best_rival(judged(tmp_path), "shampoo"))}
+    rows = {row[0]: row for row in rows_of(beside_best_rival(judged(tmp_path), "shampoo"))}
     assert rows["mnist_vit"][1:] == ["40", "60 (AdamW)", "2.0", "4.0 (Muon with AdamW)"]
     assert rows["stdlib_lm"][1:] == ["60", "60 (AdamW)", "3.0", "6.0 (AdamW)"]
 
@@ -70,7 +65,7 @@ def test_who_misses_the_target_is_told(tmp_path: Path) -> None:
         for study in range(2):
             write_trial(tmp_path, entry, "mnist_vit", study, 1, [value])
     judged_misses = judge_folder(tmp_path)
-    (row,) = cells(beside_best_rival(judged_misses, "shampoo"))
+    _, row = rows_of(beside_best_rival(judged_misses, "shampoo"))
     assert row[1:] == ["missed"] * 4
     assert beside(judged_misses, "shampoo", "adamw") == "AdamW reaches 0 of 1 targets, Shampoo 0"
-    assert all(row[4:] == ["–", "–"] for row in cells(standings(judged_misses, "shampoo")))
+    assert all(row[4:] == ["–", "–"] for row in rows_of(standings(judged_misses, "shampoo"))[1:])

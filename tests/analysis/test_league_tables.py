@@ -12,6 +12,7 @@ import torch
 from analysis import league_tables
 from common.cli import UserError
 from submission.shampoo.presets import shampoo
+from tests.analysis.conftest import rows_of
 from workloads import registry
 
 ROOT = Path(__file__).parents[2]
@@ -24,13 +25,12 @@ def known_facts() -> None:
 
 
 def test_the_readme_s_table_has_every_stand_in_and_the_numbers_of_the_report() -> None:
-    lines = league_tables.study_table().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert {row[0] for row in rows[2:]} == set(registry.names("standin"))
+    head, *rows = rows_of(league_tables.study_table())
+    assert {row[0] for row in rows} == set(registry.names("standin"))
     with (LEAGUE / "report" / "time_to_target.csv").open() as stream:
         times = {(row["submission"], row["workload"]): row for row in csv.DictReader(stream)}
-    steps = next(place for place, name in enumerate(rows[0]) if name.startswith("steps"))
-    for row in rows[2:]:
+    steps = next(place for place, name in enumerate(head) if name.startswith("steps"))
+    for row in rows:
         median = float(times[row[1].lower(), row[0]]["median_steps"])
         expected = f"{median:.0f}" if math.isfinite(median) else "not reached"
         assert row[steps].split(" (")[0] == expected

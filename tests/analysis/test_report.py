@@ -16,6 +16,7 @@ from analysis import figures, heat, published, sections, style, tables
 from analysis.report import Report, write_report
 from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
+from tests.analysis.conftest import rows_of
 from tests.analysis.made_up import write_study, write_trial
 from workloads import registry
 
@@ -159,8 +160,7 @@ def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path:
     _write_cut(logs, {"adamw": None, "shampoo": 40})
     report = _write(logs, tmp_path / "out")
     table = tables.summary_table(report.judged, "pipe", brief=True)
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
-    cells = {row[2]: row for row in rows}
+    cells = {row[1]: row for row in rows_of(table)}
     assert "0 of 3" in cells["AdamW"] and cells["AdamW"].count("not reached") == 2
     assert (
         "0 of 3, 3 cut short" in cells["Shampoo"] and "cut at 40 of 800 steps" in cells["Shampoo"]

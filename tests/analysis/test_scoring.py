@@ -89,15 +89,7 @@ def test_the_earliest_evaluation_is_official_the_least_time_the_written_rule(
 
 
 @pytest.mark.parametrize(
-    ("tied", "picked"),
-    [
-        ((1, 2, 3, 4, 5), 5),
-        ((1, 2, 3, 4), 3),
-        ((1, 2, 4), 4),
-        ((1, 2), 1),
-        ((2, 7, 6), 2),
-        ((7, 6), 6),
-    ],
+    ("tied", "picked"), [((1, 2, 3, 4, 5), 5), ((1, 2, 3, 4), 3), ((2, 7, 6), 2), ((7, 6), 6)]
 )
 def test_tied_evaluations_are_picked_as_the_official_code_lists_them(
     tmp_path: Path, tied: tuple[int, ...], picked: int

@@ -6,7 +6,7 @@ import pytest
 from analysis.judgement import Judgement
 from analysis.sections import compare_times, overview
 from analysis.tables import places_table
-from tests.analysis.conftest import judge_folder, judge_published
+from tests.analysis.conftest import judge_folder, judge_published, rows_of
 from tests.analysis.made_up import write_trial
 
 
@@ -53,8 +53,7 @@ def test_the_overview_ranks_and_compares(tmp_path: Path) -> None:
 def test_places_among_the_published() -> None:
     rows = {}
     for version, name in (("v0.5", "shampoo_submission"), ("v0.6", "shampoo")):
-        lines = places_table(judge_published(version), name).splitlines()[2:]
-        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+        cells = rows_of(places_table(judge_published(version), name))[1:]
         rows |= {(version, row[0]): row[1:] for row in cells}
     assert len(rows) == 16
     assert rows["v0.5", "imagenet_vit"][0] == "1 of 11"

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,43 +168,47 @@ def select_usable(
     Returns:
       bool [rows], and at most one problem per trial, in the order of trials.
     """
-    reasons: dict[int, list[str]] = {}
-    step = frame["global_step"].to_numpy()
-    seconds = frame["score"].to_numpy()
-    usable = np.ones(len(frame), dtype=bool)
-    starts = np.searchsorted(trial, np.arange(len(explained) + 1))
-    same_trial = trial[1:] == trial[:-1]
-    for number in np.unique(trial[1:][same_trial & (step[1:] <= step[:-1])]):
-        rows = slice(starts[number], starts[number + 1])
-        later = np.minimum.accumulate(step[rows][::-1])[::-1]
-        usable[rows][:-1] = step[rows][:-1] < later[1:]
-        count = int((~usable[rows]).sum())
-        reason = f"resumed: steps go back, {count} evaluations were done again; the later ones used"
-        reasons.setdefault(int(number), []).append(reason)
-    rest = np.flatnonzero(usable)
-    back = rest[1:][(trial[rest[1:]] == trial[rest[:-1]]) & (np.diff(seconds[rest]) < 0)]
-    numbers, first = np.unique(trial[back], return_index=True)
-    for number, row in zip(numbers, back[first], strict=True):
-        usable[starts[number] : starts[number + 1]] = False
-        reason = f"submission time goes back to {seconds[row]:g} s at step {step[row]}; left out"
-        reasons.setdefault(int(number), []).append(reason)
-    evaluations = np.bincount(trial[usable], minlength=len(explained))
-    values = frame["validation_metric"].to_numpy(float)
-    for number in np.unique(trial[impossible & usable]):
-        odd = values[impossible & usable & (trial == number)]
-        share = f"{len(odd)} of {evaluations[number]} evaluations"
-        reason = f"{share} have an impossible validation metric, such as {odd[0]:g}"
-        reasons.setdefault(int(number), []).append(f"{reason}; these count as missed")
-    without_metric = np.isnan(values) & usable
-    missing = np.bincount(trial[without_metric], minlength=len(explained))
-    # A trial whose time was up before its first evaluation has a row, but no evaluation.
-    unevaluated = explained & (evaluations == 1) & (missing == 1)
-    for number in np.flatnonzero((missing > 0) & ~unevaluated):
-        share = f"{missing[number]} of {evaluations[number]} evaluations"
-        reason = f"{share} have no validation metric; these count as missed"
-        reasons.setdefault(int(number), []).append(reason)
-    reached = np.bincount(trial[met & usable], minlength=len(explained)) > 0
-    for number in np.flatnonzero((evaluations == 1) & ~reached & ~explained):
-        reason = "one evaluation only, which misses the target; the trial died?"
-        reasons.setdefault(int(number), []).append(reason)
-    return usable, [locate(number, "; ".join(parts)) for number, parts in sorted(reasons.items())]
+    reasons = defaultdict(list)
+    table = frame[["global_step", "score", "validation_metric"]].set_axis(
+        ["step", "seconds", "value"], axis=1
+    )
+    table = table.assign(trial=trial, met=met, impossible=impossible)
+    least = table[::-1].groupby("trial")["step"].cummin()[::-1]
+    usable = ~(table["step"] >= least.groupby(trial).shift(-1))
+    for number, count in (~usable).groupby(trial).sum().items():
+        if count:
+            again = f"resumed: steps go back, {count} evaluations were done again"
+            reasons[number].append(f"{again}; the later ones used")
+    rest = table[usable]
+    back = rest[rest.groupby("trial")["seconds"].diff() < 0].drop_duplicates("trial")
+    for row in back.itertuples():
+        reason = f"submission time goes back to {row.seconds:g} s at step {row.step}; left out"
+        reasons[row.trial].append(reason)
+    usable &= ~table["trial"].isin(back["trial"])
+    rest = table[usable]
+    odd = rest[rest["impossible"]].groupby("trial")["value"].first()
+    counts = (
+        rest.assign(missing=rest["value"].isna())
+        .groupby("trial")
+        .agg(
+            evaluations=("value", "size"),
+            impossible=("impossible", "sum"),
+            missing=("missing", "sum"),
+            met=("met", "any"),
+        )
+    )
+    for number, row in zip(counts.index, counts.itertuples(), strict=True):
+        of_all = f"of {row.evaluations} evaluations have"
+        if row.impossible:
+            text = f"{row.impossible} {of_all} an impossible validation metric, such as"
+            reasons[number].append(f"{text} {odd[number]:g}; these count as missed")
+        is_single = row.evaluations == 1
+        # A trial whose time was up before its first evaluation has a row, but no evaluation.
+        if row.missing and not (is_single and explained[number]):
+            text = f"{row.missing} {of_all} no validation metric; these count as missed"
+            reasons[number].append(text)
+        if is_single and not row.met and not explained[number]:
+            text = "one evaluation only, which misses the target; the trial died?"
+            reasons[number].append(text)
+    problems = [locate(number, "; ".join(parts)) for number, parts in sorted(reasons.items())]
+    return usable.to_numpy(), problems

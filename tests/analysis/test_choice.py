@@ -21,8 +21,9 @@ HARDWARE = {"v0.5": V100, "v0.6": V100, "v1.0": A100}
 
 
 @pytest.fixture(autouse=True)
-def real_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+def real_facts_and_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
+    monkeypatch.setattr("analysis.figures.draw", lambda judged, directory: [])
 
 
 def _write(
@@ -116,12 +117,7 @@ def _warnings(root: Path, **settings: object) -> list[str]:
     return remarks
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.draw", lambda judged, directory: [])
-
-
-def test_clean_logs_have_no_warning(tmp_path: Path, no_figures: None) -> None:
+def test_clean_logs_have_no_warning(tmp_path: Path) -> None:
     for study in range(3):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study)
     assert _warnings(tmp_path) == []
@@ -152,7 +148,7 @@ def test_clean_logs_have_no_warning(tmp_path: Path, no_figures: None) -> None:
     ],
 )
 def test_runs_by_other_rules_or_elsewhere_are_warned_of(
-    tmp_path: Path, no_figures: None, changes: Mapping[str, object], reasons: list[str]
+    tmp_path: Path, changes: Mapping[str, object], reasons: list[str]
 ) -> None:
     for study in (0, 1):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study)
@@ -162,7 +158,7 @@ def test_runs_by_other_rules_or_elsewhere_are_warned_of(
         assert reason in told
 
 
-def test_other_hardware_shows_in_the_tables(tmp_path: Path, no_figures: None) -> None:
+def test_other_hardware_shows_in_the_tables(tmp_path: Path) -> None:
     _write(tmp_path, "mine", "wmt", "v1.0")
     _write(tmp_path, "odd", "wmt", "v1.0", gpu_model_name="NVIDIA H100", gpu_count=8)
     _warnings(tmp_path)
@@ -172,9 +168,7 @@ def test_other_hardware_shows_in_the_tables(tmp_path: Path, no_figures: None) ->
         assert table.loc["odd", "hardware"] == "8 x H100"
 
 
-def test_a_slow_study_and_an_unscored_workload_are_warned_of(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_a_slow_study_and_an_unscored_workload_are_warned_of(tmp_path: Path) -> None:
     for study, pace in enumerate((0.5, 0.52, 1.1)):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study, seconds_per_step=pace)
     _write(tmp_path, "mine", "wmt_glu_tanh", "v1.0")
@@ -183,9 +177,7 @@ def test_a_slow_study_and_an_unscored_workload_are_warned_of(
     assert unscored.startswith("workload wmt_glu_tanh is not scored, v1.0 does not count it")
 
 
-def test_a_workload_that_the_version_lacks_is_left_out_aloud(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_a_workload_that_the_version_lacks_is_left_out_aloud(tmp_path: Path) -> None:
     for workload in ("finewebedu_lm", "wmt"):
         _write(tmp_path, "mine", workload, "v1.0")
     told = _warnings(tmp_path, version="v0.6")
@@ -194,9 +186,7 @@ def test_a_workload_that_the_version_lacks_is_left_out_aloud(
     assert times["workload"].tolist() == ["wmt"]
 
 
-def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(tmp_path: Path) -> None:
     for submission in ("adamw", "mine"):
         _write(tmp_path, submission, "wmt", "v1.0", **{"workload.max_allowed_runtime_sec": 20_000})
     report = write_report(tmp_path, tmp_path / "report", resamples=2)
@@ -206,7 +196,7 @@ def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(
 
 @pytest.mark.parametrize("version", ["v0.6", "v1.0"])
 def test_the_published_runs_are_ranked_with_their_own_hardware_alone(
-    tmp_path: Path, no_figures: None, version: str
+    tmp_path: Path, version: str
 ) -> None:
     other = {"v0.6": A100, "v1.0": V100}[version]
     _write(tmp_path, "mine", "wmt", version)

@@ -65,3 +65,4 @@ def test_steps_that_are_counted_otherwise_are_not_compared() -> None:
     seconds = relative(judged, "seconds").set_index(["workload", "submission"])["kind"]
     assert steps["fastmri", "lawa_queue"] == "other"
     assert seconds["fastmri", "lawa_queue"] == "ratio"
+    assert any(row.reason.startswith("lawa_queue: a logged step takes") for row in judged.problems)

@@ -114,8 +114,6 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
     web = (written.output / "index.html").read_text()
     assert web.count('<div class="figure"><svg') == 6 and "<img" not in web
     assert web.count('class="figure broad"') == web.count('class="figure slim"') == 2
-    names = re.findall(r' id="([^"]*)"', web)
-    assert len(names) == len(set(names)) > 100
     assert "<td" in web and "place 1 of 2" in web
 
 
@@ -242,8 +240,6 @@ def test_without_the_baseline_there_are_no_ratios(logs: Path, tmp_path: Path) ->
     assert report.judged.baseline is None
     page = (tmp_path / "out" / "report.md").read_text()
     assert "There is no baseline to compare times with." in page and "nan" not in page
-    with pytest.raises(UserError, match="--baseline=adamw has no usable logs; those have: shampoo"):
-        _write(logs, tmp_path / "out", "adamw")
 
 
 def test_without_a_target_nothing_is_reached(

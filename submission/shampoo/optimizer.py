@@ -43,16 +43,15 @@ from .states import GroupStates, ensure_averager
 class Shampoo(torch.optim.Optimizer):
     """Shampoo, SOAP and KL-Shampoo (Gupta et al. 2018; Vyas et al. 2024; Lin et al. 2025).
 
-    Matrices are preconditioned block by block. Shampoo's steps take the magnitude of AdamW's, the
-    other methods' have it by themselves, so that AdamW's learning rate carries over; vectors,
+    Matrices are preconditioned block by block. Shampoo's steps take the length of AdamW's, and the
+    other methods' steps have it by themselves, so that AdamW's learning rate carries over; vectors,
     scalars and embedding tables take AdamW's step. All blocks of one shape advance together, and
     the host does not wait for the device. `state` shows the stacks' rows by parameter, see
     `parameter_state.ParameterState`.
 
-    Every option may also be given per parameter group, and all but those of `StateConfig` itself
-    may change between steps. Where one of `BlockingConfig` does, moments and counters stay and
-    factors begin anew, with the next gradient. `ShampooConfig` documents each; `presets` has proven
-    combinations.
+    Every option may also be given per parameter group. All but those of `StateConfig` itself may
+    change between steps; after a change of one of `BlockingConfig` moments and counters stay and
+    factors begin anew. `ShampooConfig` documents each option; `presets` has proven combinations.
 
     As in `torch.optim`, state belongs to a parameter: lists of parameters may change between steps,
     a parameter whose entry is removed from `state` begins anew, and one of another dtype or on
@@ -62,12 +61,12 @@ class Shampoo(torch.optim.Optimizer):
       params: parameters, named parameters or parameter groups, as for any torch optimizer.
       lr, betas, eps, weight_decay: as in `torch.optim.AdamW`; `betas[1]` also averages factors.
       method, block_size and all others: see `ShampooConfig`.
-      foreach: without effect, blocks of one shape always advance together.
+      foreach: without effect; blocks of one shape always advance together.
       capturable: whether a graph may capture `step`; see `refresh`. The lr must be a tensor.
-      differentiable, amsgrad: as in `torch.optim.AdamW`; True has no meaning here.
+      differentiable, amsgrad: arguments of `torch.optim.AdamW`; True is refused.
       distributed: how work and state are divided among ranks. "auto" divides them among all ranks
-        wherever there is a process group, and follows the mesh of parameters that are DTensors;
-        then every rank must call `step`. None keeps all on every rank.
+        where there is a process group, and follows the mesh of parameters that are DTensors; every
+        rank must then call `step`. None keeps all state and work on every rank.
 
     Raises:
       ValueError: for an option out of range or one that does not fit, or a complex or flattened
@@ -207,10 +206,10 @@ class Shampoo(torch.optim.Optimizer):
     @torch._disable_dynamo
     @in_full_precision
     def refresh(self) -> None:
-        """Counts a step and refreshes what is due: with `capturable`, after every replay.
+        """Counts a step and refreshes the roots and bases that are due, with `capturable` alone.
 
-        `step` does it by itself but in a graph. Roots and bases are those of the last step's
-        factors, and used from the next step on.
+        Call it after every replay of a captured step; a step outside of a graph calls it by itself.
+        Roots and bases are those of the last step's factors, and used from the next step on.
         """
         whole_step.refresh(self.param_groups, self._group_states())
 
@@ -241,7 +240,7 @@ class Shampoo(torch.optim.Optimizer):
                 averager.train(map(local, group["params"]))
 
     def finish(self) -> None:
-        """Ends refreshes that run beside training; the next step would do so anyway."""
+        """Waits for refreshes that run beside training, as the next step would."""
         for state in self._states:
             state.finish()
 
@@ -249,9 +248,8 @@ class Shampoo(torch.optim.Optimizer):
     def consolidate_state_dict(self, to: int | None = 0) -> None:
         """Brings the state of all ranks together; a collective that every rank must call.
 
-        Afterwards, and until the next step, `state_dict` works on rank `to`, without any
-        communication. As in `torch.distributed.optim.ZeroRedundancyOptimizer`; on one device there
-        is nothing to do.
+        Afterwards, and until the next step, `state_dict` works on rank `to` without communication,
+        as in `torch.distributed.optim.ZeroRedundancyOptimizer`. On one device it does nothing.
 
         Args:
           to: a rank of the default process group; None for all of them, which is what
@@ -270,8 +268,9 @@ class Shampoo(torch.optim.Optimizer):
             self._consolidated = entries
 
     def state_dict(self) -> dict[str, Any]:
-        """State by parameter, independent of how blocks were stacked and of how many ranks own
-        them; plain tensors, numbers and strings.
+        """State by parameter, in plain tensors, numbers and strings.
+
+        It does not depend on how blocks were stacked or on how many ranks own them.
 
         A collective where parameters are DTensors, whose state is of DTensors too, or where
         `DistributedConfig.collective_state_dict` says so.

@@ -16,8 +16,8 @@ from .optimizer import Shampoo
 def shampoo(params: ParamsT, **options: Any) -> Shampoo:
     """Shampoo as it was measured in results/league: exponent 1/2, look-ahead, rarer refreshes.
 
-    No default: at learning rates that were not tuned for it, exponent 1/2 is slower than 1/4 on
-    problems with little noise, such as those of examples/ and of tests/submission/shampoo/zoo.py.
+    It is not the default, since at learning rates that were not tuned for it exponent 1/2 is slower
+    than 1/4 on problems with little noise, such as those of examples/.
 
     Args:
       params: as for `Shampoo`.
@@ -49,8 +49,8 @@ def kl_shampoo(params: ParamsT, **options: Any) -> Shampoo:
 def algoperf_winner(params: ParamsT, point: int = 1, **options: Any) -> Shampoo:
     """One of the five points of the Shampoo entry that won AlgoPerf's external track.
 
-    All have blocks up to 1024, a refresh every 100 steps and damping 1e-8 there, absolute; here
-    it is relative, and as small as float32 resolves.
+    All have blocks up to 1024 and a refresh every 100 steps. Their damping of 1e-8 was absolute;
+    here it is relative, and the default.
 
     Args:
       params: as for `Shampoo`.

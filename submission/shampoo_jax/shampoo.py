@@ -58,31 +58,33 @@ def scale_by_shampoo(
     mesh: jax.sharding.Mesh | None = None,
     axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Gradients to Shampoo's directions, for a learning rate of 1 and without weight decay.
+    """Turns gradients into Shampoo's directions, for a learning rate of 1 and without decay.
 
-    A gradient that is not finite gives an update of zeros and leaves the state as it was but for
-    its counters; what follows in a chain, decay and schedules among it, does not know of it.
-    `shampoo` has both inside.
+    A gradient that is not finite gives an update of zeros and changes nothing of the state but its
+    counters. Later transformations of a chain, such as decay and schedules, still take their step;
+    `shampoo` has both inside, which do not.
 
     Args:
       b1, b2: EMA weights of the first moment, and of factors and second moments; the `betas` of
-        `plan.options.ShampooOptions`, which documents all that is not here.
-      mesh, axis: divide state and work among the devices along one or more axes, all there are
-        where there is one; the updates are on every device. For the state to be born divided, and
-        none of it to be on one device at first, `jax.jit` init.
-      lanes: second dimension of the state of stacks, see `ShampooState`, a multiple of those
-        devices; None for as many, or 1 without a mesh. State fits any number of devices that
-        divides it.
+        `plan.options.ShampooOptions`, which documents all arguments that are not here.
+      mesh, axis: state and work are divided among the devices along one or more axes of the mesh;
+        None for its only axis. Updates are on every device. `jax.jit` init, so that the state is
+        divided from the start instead of lying on one device first.
+      lanes: second dimension of the state of stacks, see `ShampooState`, a multiple of the number
+        of those devices; None for that number, or 1 without a mesh. State fits any number of
+        devices that divides `lanes`.
       matricize: takes a leaf's path, as in "dense/kernel", and shape and returns how many
         dimensions behind the batch are rows; None for the most nearly square split.
       batch_dims: how many leading dimensions count matrices, as of layers that are scanned over;
         an integer for all leaves, or a function as for `matricize`.
       split: sizes of the parts of a fused matrix, of its rows or, where they do not add up to
-        these, of its columns; for all matrices, or from a function as for `matricize`, None for
+        these, of its columns; for all matrices, or from a function as for `matricize`; None for
         one part.
       root_solver: "eigh"; "products", products of matrices alone, for exponents 1/p and a damping
-        that is no array, with eigh where they fail; "auto", that on an accelerator, up to p = 8.
-      basis_solver: "eigh"; "qr" or "cholesky_qr", one power step; "auto", that on an accelerator.
+        that is no array, and eigh where they fail; "auto", which is "products" on an accelerator,
+        up to p = 8, and else "eigh".
+      basis_solver: "eigh"; "qr" or "cholesky_qr", one power step; "auto", which is "cholesky_qr"
+        on an accelerator and else "eigh".
       factor_dtype, root_dtype: dtypes or their names.
 
     Raises:
@@ -145,19 +147,19 @@ def shampoo(
     mesh: jax.sharding.Mesh | None = None,
     axis: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Shampoo with its learning rate and decay: what `submission.shampoo.Shampoo` is for PyTorch.
+    """Shampoo with learning rate and decay, as `submission.shampoo.Shampoo` for PyTorch.
 
     With equal arguments and gradients the weights are those of the PyTorch version. Matrices are
     preconditioned block by block, and their steps have the length of AdamW's; vectors, scalars and
-    tables take AdamW's step. A gradient that is not finite changes neither weights nor state but
-    for the counters `calls` and `skipped`.
+    tables take AdamW's step. A gradient that is not finite changes nothing but the counters
+    `calls` and `skipped`.
 
     Args:
-      learning_rate: a number, or a schedule of the finite gradients before the step.
-      weight_decay: its strength, see `decay_mode`; 0, not AdamW's.
+      learning_rate: a number, or a schedule that takes the number of finite gradients before.
+      weight_decay: its strength, see `decay_mode`; 0 by default, where `optax.adamw` has 1e-4.
       mask: which leaves decay, as in `optax.adamw`.
-      maximize: ascends.
-      averaging and its options: what `evaluated` reads.
+      maximize: whether to ascend.
+      averaging and its options: what average `evaluated` reads.
       b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
 
     Raises:

@@ -32,13 +32,13 @@ def plain(inline: Token) -> str:
 
 def anchors(path: Path) -> set[str]:
     """The anchors that GitHub and MyST give to the headings of a document."""
-    found: set[str] = set()
+    slugs: set[str] = set()
     parsed = tokens(path)
     for opening, inline in itertools.pairwise(parsed):
         if opening.type == "heading_open":
-            kept = (c for c in plain(inline).lower() if c in " -_" or c.isalnum() or is_mark(c))
-            found.add("".join(kept).strip().replace(" ", "-"))
-    return found
+            letters = (c for c in plain(inline).lower() if c in " -_" or c.isalnum() or is_mark(c))
+            slugs.add("".join(letters).strip().replace(" ", "-"))
+    return slugs
 
 
 def is_mark(character: str) -> bool:

@@ -59,14 +59,14 @@ print(weight.detach().numpy().tobytes().hex())
 
 
 def test_takes_the_steps_of_the_repository(site: Path) -> None:
-    here = subprocess.run(
+    expected = subprocess.run(
         [sys.executable, "-c", "from submission.shampoo import Shampoo" + STEP],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    assert run(site, "from stacked_shampoo import Shampoo" + STEP) == here
+    assert run(site, "from stacked_shampoo import Shampoo" + STEP) == expected
 
 
 def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site: Path) -> None:

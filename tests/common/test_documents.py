@@ -12,15 +12,15 @@ WIDEST = 120
 
 def widths(text: str) -> list[int]:
     """The least width of each table of a document, in which cells break at spaces only."""
-    found = []
+    least_widths = []
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
         rows = [row for row in rows if not re.fullmatch(r"[\s:-]+", "".join(row))]
         # A link takes the room of its text.
         cells = [[re.sub(r"\]\([^)]*\)", "", cell) for cell in row] for row in rows]
         words = [[max(map(len, cell.split()), default=0) for cell in row] for row in cells]
-        found.append(sum(max(column) + 3 for column in zip(*words, strict=True)))
-    return found
+        least_widths.append(sum(max(column) + 3 for column in zip(*words, strict=True)))
+    return least_widths
 
 
 @pytest.mark.parametrize(

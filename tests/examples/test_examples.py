@@ -40,11 +40,11 @@ def example(name: str) -> str:
 
 
 def losses(printed: str) -> list[float]:
-    return [float(found) for found in re.findall(r"loss ([\d.]+)", printed)]
+    return [float(value) for value in re.findall(r"loss ([\d.]+)", printed)]
 
 
 def accuracies(printed: str) -> list[float]:
-    return [float(found) for found in re.findall(r"accuracy ([\d.]+)", printed)]
+    return [float(value) for value in re.findall(r"accuracy ([\d.]+)", printed)]
 
 
 def requires(*modules: str) -> None:
@@ -84,9 +84,9 @@ def test_own_network_learns_with_either_optimizer(
 ) -> None:
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
-        found = accuracies(run(environment, tmp_path, example("own_network"), *flags))
-        assert len(found) == 3
-        assert found[-1] > 0.8, optimizer
+        per_epoch = accuracies(run(environment, tmp_path, example("own_network"), *flags))
+        assert len(per_epoch) == 3
+        assert per_epoch[-1] > 0.8, optimizer
 
 
 def test_jax_network_learns_with_either_optimizer(
@@ -95,9 +95,9 @@ def test_jax_network_learns_with_either_optimizer(
     requires_jax()
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
-        found = accuracies(run(environment, tmp_path, example("jax_network"), *flags))
-        assert len(found) == 3
-        assert found[-1] > 0.8, optimizer
+        per_epoch = accuracies(run(environment, tmp_path, example("jax_network"), *flags))
+        assert len(per_epoch) == 3
+        assert per_epoch[-1] > 0.8, optimizer
 
 
 def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> None:

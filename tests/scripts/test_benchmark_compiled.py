@@ -25,11 +25,11 @@ OPTIONS = RivalOptions(
 
 
 def test_is_absent_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, missing = compiled.survey(torch.device("cuda"))
-    assert not found and compiled.BASELINE in missing
+    present, missing = compiled.survey(torch.device("cuda"))
+    assert not present and compiled.BASELINE in missing
     monkeypatch.setitem(sys.modules, "optax", None)
-    found, missing = compiled.survey(CPU)
-    assert not found and missing[compiled.BASELINE].startswith("ModuleNotFoundError")
+    present, missing = compiled.survey(CPU)
+    assert not present and missing[compiled.BASELINE].startswith("ModuleNotFoundError")
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     settings = results.pop("settings")
     assert settings["threads"] == 1
     assert settings["packages"]["torch"].startswith("2.")
-    each = len(EXPONENTS) * len(METHODS)
+    rows_per_input = len(EXPONENTS) * len(METHODS)
     failures = root_inputs.failures(8)
     assert {name: len(rows) for name, rows in results.items()} == {
-        "graded": 4 * each,
-        "trained": 6 * each,
-        "dampings": len(SWEEP) * each,
-        "failures": len(failures) * each,
+        "graded": 4 * rows_per_input,
+        "trained": 6 * rows_per_input,
+        "dampings": len(SWEEP) * rows_per_input,
+        "failures": len(failures) * rows_per_input,
         "times": 4 * len(EXPONENTS) * sum(method.precision != "TF32" for method in METHODS),
         "products": len(POWERS) * len(DAMPINGS),
     }
@@ -126,10 +126,10 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
 
 @pytest.mark.parametrize("solver", FORMER)
 def test_former_iterations_still_take_roots(solver: str) -> None:
-    given = root_inputs.log_uniform(12, 1e3)
-    found = by_former(given.matrix[None].double(), 0.25, 1e-4, solver)
-    assert found.trusted.all()
-    np.testing.assert_allclose(found.roots[0], given.power(-0.25, 1e-4), rtol=0, atol=1e-4)
+    case = root_inputs.log_uniform(12, 1e3)
+    result = by_former(case.matrix[None].double(), 0.25, 1e-4, solver)
+    assert result.trusted.all()
+    np.testing.assert_allclose(result.roots[0], case.power(-0.25, 1e-4), rtol=0, atol=1e-4)
 
 
 def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:
@@ -137,12 +137,12 @@ def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:
     left, right = torch.randn(2, 3, 64, 64, generator=generator).unbind()
     exact = left.double() @ right.double()
     with TensorFloat32():
-        found = left @ right
+        product = left @ right
         added = torch.baddbmm(right, left, right)
         double = left.double() @ right.double()
         sums = left + right
     assert torch.equal(double, exact)
     assert torch.equal(sums, left + right)
-    assert torch.allclose(added - right, found, atol=1e-5)
-    error = torch.linalg.norm(found.double() - exact) / torch.linalg.norm(exact)
+    assert torch.allclose(added - right, product, atol=1e-5)
+    error = torch.linalg.norm(product.double() - exact) / torch.linalg.norm(exact)
     assert 1e-4 < error < 2**-10

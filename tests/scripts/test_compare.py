@@ -182,10 +182,10 @@ def test_a_variant_trains_as_the_entry_does(tmp_path: Path) -> None:
     }
     entry = dataclasses.replace(trial, hyperparameters=point)
     losses = []
-    for each, load in ((trial, lambda name: compare_worker.Submission), (entry, entries.load)):
+    for run, load in ((trial, lambda name: compare_worker.Submission), (entry, entries.load)):
         folder = tmp_path / str(len(losses))
         folder.mkdir()
-        runner.run_trial(each, folder, math.inf, runner.Hooks(), load)
+        runner.run_trial(run, folder, math.inf, runner.Hooks(), load)
         losses.append([row["validation/loss"] for row in read_evaluations(folder)])
     assert len(losses[0]) == 8
     assert losses[0] == losses[1]
@@ -220,11 +220,11 @@ def test_a_cosine_is_recorded_as_before(tmp_path: Path) -> None:
 
 
 def optimizers(monkeypatch: pytest.MonkeyPatch, **makes: Any) -> None:
-    found = {
+    available = {
         name: rivals.Rival(name, "here", make, lambda step, interval: False)
         for name, make in makes.items()
     }
-    monkeypatch.setattr(rivals, "available", lambda: found)
+    monkeypatch.setattr(rivals, "available", lambda: available)
 
 
 def test_failures_are_recorded_and_end_no_chain(
@@ -348,5 +348,5 @@ def test_a_comparison_runs_resumes_and_writes_its_tables(tmp_path: Path, write_j
     assert (row["variant"], row["steps"], row["learning_rate"]) == ("a", "-", "0.01")
     assert float(row["milliseconds_per_step"]) > 0
     invocations = json.loads((output / "manifest.json").read_text())["invocations"]
-    assert [each["outcome"] for each in invocations] == ["complete"]
+    assert [invocation["outcome"] for invocation in invocations] == ["complete"]
     assert "complete  a on flights_dlrm" in command(*flags, "--dry_run").stdout

@@ -107,10 +107,10 @@ def test_two_ranks_resume_to_the_bitwise_same_end(name: str, tmp_path: Path) -> 
 def test_two_ranks_take_the_steps_of_one_process(name: str, tmp_path: Path) -> None:
     for world in (1, 2):
         run_ranks(world, name, tmp_path / str(world), smooth=True)
-    for one, two in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
-        assert two == pytest.approx(one, rel=1e-8)
-    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
-    torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+    for expected, result in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
+        assert result == pytest.approx(expected, rel=1e-8)
+    expected, result = weights(tmp_path / "1"), weights(tmp_path / "2")
+    torch.testing.assert_close(expected, result, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.slow

@@ -54,10 +54,10 @@ def test_logs_are_in_a_folder_of_the_framework(tmp_path: Path) -> None:
 
 
 def test_an_entry_says_its_framework_and_has_its_twin_s_points() -> None:
-    found = entries.frameworks(["shampoo", "shampoo_jax", "nesterov"])
-    assert found == {"shampoo": "pytorch", "shampoo_jax": "jax", "nesterov": "pytorch"}
+    frameworks = entries.frameworks(["shampoo", "shampoo_jax", "nesterov"])
+    assert frameworks == {"shampoo": "pytorch", "shampoo_jax": "jax", "nesterov": "pytorch"}
     assert entries.points("shampoo_jax") == entries.points("shampoo")
     assert entry_info.framework(entries.folder("adamw_jax")) == "jax"
-    entries.check_frameworks(found, None)
+    entries.check_frameworks(frameworks, None)
     with pytest.raises(UserError, match=r"--framework=jax: entry 'shampoo' is in pytorch; in jax"):
         entries.check_frameworks({"shampoo": "pytorch"}, "jax")

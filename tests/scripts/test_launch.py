@@ -59,7 +59,7 @@ def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) 
     cores = environment.available_cores()[:4]
     assert all(record["cores"] == [cores] for record in manifest)
     meta_data = [json.loads(path.read_text()) for path in folder.glob("meta_data_*.json")]
-    assert {each["nproc"] for each in meta_data} == {4}
+    assert {meta["nproc"] for meta in meta_data} == {4}
     assert meta_data[-1]["cores"] in (cores, environment.available_cores())  # torchrun pins none
 
 
@@ -104,9 +104,9 @@ def failure(
     if message is not None:
         extra = {"timestamp": str(timestamp), "py_callstack": f"Traceback:\n{message}\n"}
         path.write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}))
-    found = ProcessFailure(rank, 1000 + rank, exitcode, str(path))
-    found.timestamp = timestamp
-    return found
+    process_failure = ProcessFailure(rank, 1000 + rank, exitcode, str(path))
+    process_failure.timestamp = timestamp
+    return process_failure
 
 
 LOST = "RankLost: another process is gone (closed)"
@@ -140,7 +140,7 @@ SILENT = "RankLost: another process did not answer for 9 s"
 def test_the_first_cause_is_told(
     tmp_path: Path, failures: list[tuple[int, int, int, str | None]], code: int, text: str
 ) -> None:
-    found = {rank: failure(tmp_path, rank, *rest) for rank, *rest in failures}
-    found_code, found_text = verdict(found, nproc=4)
-    assert found_code == code
-    assert text in found_text and bool(text) == bool(found_text)
+    by_rank = {rank: failure(tmp_path, rank, *fields) for rank, *fields in failures}
+    exit_code, message = verdict(by_rank, nproc=4)
+    assert exit_code == code
+    assert text in message and bool(text) == bool(message)

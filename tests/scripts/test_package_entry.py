@@ -144,10 +144,10 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
 def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Package]) -> None:
     published = set(pd.read_csv(ROOT / "results/published/medians.csv")["submission"])
     assert {"shampoo", "shampoo_submission", "schedule_free_adamw_v2"} < published
-    ours = {Path(packages[entry].home).name for entry in ENTRIES if "shampoo" in entry}
-    assert len(ours) == 4
-    assert not ours & published
-    assert {find_entry(entry).name for entry in ENTRIES if "shampoo" in entry} == ours
+    packaged = {Path(packages[entry].home).name for entry in ENTRIES if "shampoo" in entry}
+    assert len(packaged) == 4
+    assert not packaged & published
+    assert {find_entry(entry).name for entry in ENTRIES if "shampoo" in entry} == packaged
 
 
 def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None:

@@ -25,7 +25,7 @@ def test_entries_alternate_within_studies_workloads_and_trials() -> None:
         ("a", 1, "y"),
         ("a", 2, "x"),
     ]
-    assert order == [(study, *rest) for study in range(2) for rest in once]
+    assert order == [(study, *trial) for study in range(2) for trial in once]
     assert planned[-1].hyperparameters == {"lr": 2.0}
     assert planned[-1].seed == 7
 

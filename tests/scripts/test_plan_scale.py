@@ -45,8 +45,8 @@ def real(rank: int, mode: str, method: str) -> tuple[float, float]:
         weight.grad = like(weight, torch.ones(weight.shape))
     optimizer = Shampoo(weights, method=method, **OPTIONS)
     optimizer.step()
-    found = optimizer.diagnostics()
-    return found["state_bytes"], found["bytes_sent_per_step"]
+    diagnostics = optimizer.diagnostics()
+    return diagnostics["state_bytes"], diagnostics["bytes_sent_per_step"]
 
 
 @pytest.mark.slow
@@ -60,10 +60,10 @@ def real(rank: int, mode: str, method: str) -> tuple[float, float]:
     ],
 )
 def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, method: str) -> None:
-    found = ranks.run(size, real, mode, method) if size > 1 else [real(0, mode, method)]
+    measured = ranks.run(size, real, mode, method) if size > 1 else [real(0, mode, method)]
     config = ShampooConfig(method=method, **OPTIONS)
     kinds = ("moments", "factors", "roots", "others")
-    for number, (state, sent) in enumerate(found):
+    for number, (state, sent) in enumerate(measured):
         rank = plan_scale_ranks.build_rank(
             World.of(size, mesh), SHAPES, torch.float32, config, DistributedConfig(), number
         )

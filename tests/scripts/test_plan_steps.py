@@ -39,9 +39,9 @@ def test_a_kernel_takes_the_longest_of_products_memory_and_launch() -> None:
         Kernel(10, int(3.35e12), torch.float32),
         Kernel(10, 10, torch.float32),
     ]
-    found = H100.bounds(kernels, efficiency=0.5, with_tf32=False)
-    assert found == Bounds(products=2.0, memory=2.0, launches=H100.launch)
-    assert found.total == pytest.approx(4 + H100.launch)
+    bounds = H100.bounds(kernels, efficiency=0.5, with_tf32=False)
+    assert bounds == Bounds(products=2.0, memory=2.0, launches=H100.launch)
+    assert bounds.total == pytest.approx(4 + H100.launch)
     assert H100.bounds(kernels[:1], 1.0, with_tf32=True).products == pytest.approx(67 / 494.7)
     half = dataclasses.replace(kernels[0], dtype=torch.bfloat16)
     assert H100.bounds([half], 1.0, with_tf32=False).products == pytest.approx(67 / 989.4)

@@ -46,9 +46,9 @@ def take_part(
 def on(world: int, folder: Path, trial: Trial, *args: Any) -> list[dict[str, Any]]:
     """The statuses of a trial's ranks, which share the batch of one process."""
     folder.mkdir(exist_ok=True)
-    found = training_ranks.run(world, take_part, trial, folder, *args)
-    assert len({state for _, state in found}) == 1, "the ranks' random states have parted"
-    return [status for status, _ in found]
+    results = training_ranks.run(world, take_part, trial, folder, *args)
+    assert len({state for _, state in results}) == 1, "the ranks' random states have parted"
+    return [status for status, _ in results]
 
 
 def values(folder: Path, name: str) -> list[float]:
@@ -144,9 +144,9 @@ def agreed(rank: int) -> Any:
 
 
 def test_ranks_agree_on_time_and_on_what_the_first_one_says() -> None:
-    found = training_ranks.run(3, agreed)
-    wall = found[0][-1]
-    assert found == [((2.0, 0.0), ("rank", 0), wall)] * 3
+    results = training_ranks.run(3, agreed)
+    wall = results[0][-1]
+    assert results == [((2.0, 0.0), ("rank", 0), wall)] * 3
     assert 0.2 <= wall < 10, "the time of the slowest rank, once"
     assert agreed(1)[:2] == ((1, -1), ("rank", 1)), "one process agrees with itself"
 
@@ -163,7 +163,7 @@ def test_ranks_agree_on_time_and_on_what_the_first_one_says() -> None:
     ids=str,
 )
 def test_the_loss_of_another_rank_is_told_from_errors(error: Exception, message: str) -> None:
-    found = ranks._rank_lost(error, timeout_seconds=3)
-    assert (found is None) == (message is None)
-    if found is not None:
-        assert message in str(found) and "\n" not in str(found)
+    loss = ranks._rank_lost(error, timeout_seconds=3)
+    assert (loss is None) == (message is None)
+    if loss is not None:
+        assert message in str(loss) and "\n" not in str(loss)

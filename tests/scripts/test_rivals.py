@@ -58,13 +58,13 @@ def walk(rival: Rival, options: RivalOptions, steps: int) -> tuple[list[Tensor],
 
 
 def test_every_name_is_available_or_absent_with_a_reason() -> None:
-    found, missing = rivals.available(), rivals.absent()
+    available, missing = rivals.available(), rivals.absent()
     names = {*EVERYWHERE, *(name for names in INSTALLABLE.values() for name in names)}
-    assert found.keys() | missing.keys() == names
-    assert not found.keys() & missing.keys()
-    assert set(EVERYWHERE) <= found.keys()
+    assert available.keys() | missing.keys() == names
+    assert not available.keys() & missing.keys()
+    assert set(EVERYWHERE) <= available.keys()
     assert all(missing.values())
-    assert all(rival.name == name and rival.package_version for name, rival in found.items())
+    assert all(rival.name == name and rival.package_version for name, rival in available.items())
 
 
 @pytest.mark.parametrize("module", INSTALLABLE)

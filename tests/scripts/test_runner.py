@@ -28,8 +28,8 @@ def run(trial: Trial, folder: Path, hooks: Hooks | None = None) -> dict[str, Any
 
 def rows(path: Path, column: str) -> list[tuple[str, str]]:
     with path.open() as stream:
-        found = list(csv.DictReader(stream))
-    return [(row["global_step"], row[column]) for row in found if row[column]]
+        table = list(csv.DictReader(stream))
+    return [(row["global_step"], row[column]) for row in table if row[column]]
 
 
 def trajectory(folder: Path) -> list[list[tuple[str, str]]]:

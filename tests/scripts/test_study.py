@@ -117,10 +117,10 @@ def test_without_room_for_a_trial_the_others_run_and_all_failures_are_told(
     output = tmp_path / "out"
     start = studies._start
 
-    def exhausted(job: studies.Job, *rest: Any) -> Any:
+    def exhausted(job: studies.Job, *arguments: Any) -> Any:
         if "trial 2" in job.name:
             raise OSError(code, os.strerror(code), str(job.log))
-        return start(job, *rest)
+        return start(job, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(studies, "_start", exhausted)
@@ -145,8 +145,8 @@ def test_failures_are_told_when_the_manifest_cannot_be_written(
 
     run_jobs = studies.run_jobs
 
-    def run_until_full(*rest: Any) -> None:
-        run_jobs(*rest)
+    def run_until_full(*arguments: Any) -> None:
+        run_jobs(*arguments)
         monkeypatch.setattr(os, "fsync", full)
 
     monkeypatch.setattr(studies, "run_jobs", run_until_full)

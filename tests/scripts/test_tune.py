@@ -244,15 +244,15 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
     best = min(rates, key=best_value)
     targets = json.loads(targets_file.read_text())
     assert set(targets) == {"other", "fake", "fake2"}
-    found = targets["fake"]
+    target = targets["fake"]
     # Studies 1, 2 and 3 are 0.01, 0.02 and 0.03 worse; the test loss is twice as large.
-    assert found["validation_target"] == pytest.approx(best_value(best, 2))
-    assert found["test_target"] == pytest.approx(2 * best_value(best, 2))
-    assert found["algorithm"] == "fake_sgd"
-    assert found["hyperparameters"] == {"learning_rate": best, "step_hint_factor": 0.75}
-    assert found["steps"] == 18
-    assert found["python_version"] == platform.python_version()
-    assert len(set(found["rng_seeds"])) == len(found["best_validation_per_seed"]) == 3
+    assert target["validation_target"] == pytest.approx(best_value(best, 2))
+    assert target["test_target"] == pytest.approx(2 * best_value(best, 2))
+    assert target["algorithm"] == "fake_sgd"
+    assert target["hyperparameters"] == {"learning_rate": best, "step_hint_factor": 0.75}
+    assert target["steps"] == 18
+    assert target["python_version"] == platform.python_version()
+    assert len(set(target["rng_seeds"])) == len(target["best_validation_per_seed"]) == 3
     rows = table_of(output / "search.csv")
     assert len(rows) == 16
     assert {row["steps_to_target"] for row in rows} == {""}

@@ -115,11 +115,11 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
       DeviceError: if its tensors are on two devices.
       OrderError: if it uses memory that others have not done with.
     """
-    found = list(_tensors(args, kwargs))
+    operands = list(_tensors(args, kwargs))
     target = kwargs.get("device")
     makes = target is not None and is_simulated(target)
     pins = bool(kwargs.get("pin_memory"))
-    kinds = {type(tensor) for _, tensor in found}
+    kinds = {type(tensor) for _, tensor in operands}
     on_device, on_host = SimTensor in kinds, HostTensor in kinds
     if not (makes or pins or on_device or on_host):
         return func(*args, **kwargs)
@@ -129,9 +129,9 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if copied is not NotImplemented:
             return copied
     if not on_device and not makes:
-        return _run_on_host(func, signature, found, args, kwargs)
+        return _run_on_host(func, signature, operands, args, kwargs)
     if kinds - {SimTensor}:
-        shapes = [tuple(t.shape) for _, t in found if not isinstance(t, SimTensor)]
+        shapes = [tuple(t.shape) for _, t in operands if not isinstance(t, SimTensor)]
         raise DeviceError(f"{func}: tensors of the CPU among others, of shapes {shapes}")
     generator = kwargs.get("generator")
     if generator is not None and not is_of_device(generator):
@@ -143,8 +143,8 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     stream = current_stream()
     stream.enqueue(signature.name)
     if RECORD.tape is not None:
-        RECORD.tape.append(_taped(signature.full, found, args, kwargs))
-    for key, tensor in found:
+        RECORD.tape.append(_taped(signature.full, operands, args, kwargs))
+    for key, tensor in operands:
         if key in signature.writes:
             tensor.memory.write(stream, signature.full)
         else:
@@ -154,17 +154,17 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _taped(
     name: str,
-    found: list[tuple[int | str, Tensor]],
+    operands: list[tuple[int | str, Tensor]],
     args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> Taped:
-    raws = [(key, _raw(tensor)) for key, tensor in found]
+    raws = [(key, _raw(tensor)) for key, tensor in operands]
     tensors = tuple(
         (raw.untyped_storage(), (key, raw.storage_offset(), raw.shape, raw.stride(), raw.dtype))
         for key, raw in raws
     )
-    rest = [_map(value, lambda _: None) for value in (*args, *kwargs.values())]
-    return Taped(name, tensors, repr(rest))
+    arguments = [_map(value, lambda _: None) for value in (*args, *kwargs.values())]
+    return Taped(name, tensors, repr(arguments))
 
 
 def _returned(func: Any, signature: _Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -181,8 +181,8 @@ def _returned(func: Any, signature: _Signature, args: Sequence[Any], kwargs: dic
         if len(arguments) == 1:
             return arguments[0]
         return tuple(
-            _map(one, SimTensor) if same is None else same
-            for one, same in zip(result, arguments, strict=True)
+            _map(returned, SimTensor) if argument is None else argument
+            for returned, argument in zip(result, arguments, strict=True)
         )
     return _map(result, SimTensor)
 
@@ -190,12 +190,12 @@ def _returned(func: Any, signature: _Signature, args: Sequence[Any], kwargs: dic
 def _run_on_host(
     func: Any,
     signature: _Signature,
-    found: list[tuple[int | str, Tensor]],
+    operands: list[tuple[int | str, Tensor]],
     args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> Any:
     """Runs an operator on pinned memory, or one that makes some."""
-    for key, tensor in found:
+    for key, tensor in operands:
         if isinstance(tensor, HostTensor) and not signature.is_view:
             if key in signature.writes:
                 tensor.memory.write(signature.full)

@@ -47,12 +47,12 @@ class Taped:
       name: with its overload.
       tensors: for each one its storage (kept, so that no other takes its place) and what it is of
         that: offset, shape, strides and dtype.
-      rest: all other arguments, as text.
+      arguments: all others, as text.
     """
 
     name: str
     tensors: tuple[tuple[Any, tuple[Any, ...]], ...]
-    rest: str
+    arguments: str
 
 
 @dataclasses.dataclass

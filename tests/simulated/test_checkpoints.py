@@ -44,24 +44,24 @@ def _resumed(weights, options, state, on=lambda x: x):
 @pytest.mark.parametrize("name", CHOSEN)
 def test_training_goes_on_from_a_checkpoint_on_either_device(name):
     options = OPTION_SETS[name]
-    here, expected = optimizer_of(start(), options)
-    _run(here, expected, range(4))
-    of_host = copy.deepcopy(here.state_dict())
+    host_optimizer, expected = optimizer_of(start(), options)
+    _run(host_optimizer, expected, range(4))
+    of_host = copy.deepcopy(host_optimizer.state_dict())
     middle = [parameter.detach().clone() for parameter in expected]
-    _run(here, expected, range(4, 7))
-    here.finish()
+    _run(host_optimizer, expected, range(4, 7))
+    host_optimizer.finish()
     final = [parameter.detach() for parameter in expected]
     with simulated() as record:
-        there, parameters = optimizer_of(start(), options, on_device)
-        _run(there, parameters, range(4), on_device)
-        saved = there.state_dict()
-        kept = [v for entry in saved["state"].values() for v in entry.values()]
-        assert all(type(value) is SimTensor for value in kept)
+        sim_optimizer, parameters = optimizer_of(start(), options, on_device)
+        _run(sim_optimizer, parameters, range(4), on_device)
+        saved = sim_optimizer.state_dict()
+        state_values = [v for entry in saved["state"].values() for v in entry.values()]
+        assert all(type(value) is SimTensor for value in state_values)
         resumed = [
             _resumed(parameters, options, copy.deepcopy(saved), on_device),
             _resumed(middle, options, _host(of_host), on_device),
         ]
-        for optimizer, weights in ((there, parameters), *resumed):
+        for optimizer, weights in ((sim_optimizer, parameters), *resumed):
             _run(optimizer, weights, [4], on_device)
             record.clear()
             _run(optimizer, weights, [5], on_device)

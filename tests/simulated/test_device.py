@@ -44,8 +44,10 @@ def test_factories_make_tensors_of_the_device_without_a_wait(record, make):
 
 
 def test_numbers_of_a_generator_are_those_of_the_cpu(record):
-    there = torch.randn(5, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(1))
-    assert torch.equal(values_of(there), torch.randn(5, generator=torch.Generator().manual_seed(1)))
+    numbers = torch.randn(5, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(1))
+    assert torch.equal(
+        values_of(numbers), torch.randn(5, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def test_a_generator_of_another_device_is_refused(record):
@@ -65,23 +67,23 @@ def test_views_share_memory_and_queue_nothing(record):
 
 
 def test_operators_in_place_and_into_out_return_what_they_wrote(record):
-    one, two = (torch.full((2,), value, device=DEVICE) for value in (1.0, 2.0))
-    assert one.add_(two) is one
-    assert torch.mul(one, two, out=two) is two
-    torch._foreach_add_([one, two], 1)
-    assert values_of(one).tolist() == [4, 4]
-    assert values_of(two).tolist() == [7, 7]
+    ones, twos = (torch.full((2,), value, device=DEVICE) for value in (1.0, 2.0))
+    assert ones.add_(twos) is ones
+    assert torch.mul(ones, twos, out=twos) is twos
+    torch._foreach_add_([ones, twos], 1)
+    assert values_of(ones).tolist() == [4, 4]
+    assert values_of(twos).tolist() == [7, 7]
 
 
 @pytest.mark.parametrize(
     "operator",
     [
-        lambda there, here: there + here,
-        lambda there, here: there * here.sum(),
-        lambda there, here: here.add_(there),
-        lambda there, here: torch.where(there > 0, there, here),
-        lambda there, here: torch._foreach_add([there], [here]),
-        lambda there, here: there[here.long()],
+        lambda on_sim, on_cpu: on_sim + on_cpu,
+        lambda on_sim, on_cpu: on_sim * on_cpu.sum(),
+        lambda on_sim, on_cpu: on_cpu.add_(on_sim),
+        lambda on_sim, on_cpu: torch.where(on_sim > 0, on_sim, on_cpu),
+        lambda on_sim, on_cpu: torch._foreach_add([on_sim], [on_cpu]),
+        lambda on_sim, on_cpu: on_sim[on_cpu.long()],
     ],
 )
 def test_two_devices_cannot_be_mixed_not_even_by_a_scalar(record, operator):
@@ -123,10 +125,10 @@ def test_whatever_makes_the_host_wait_is_recorded_with_its_place(record, wait, c
 
 
 def test_copies_from_and_to_pinned_memory_make_nobody_wait(record):
-    there = to_device([1.0, 2.0], torch.device(DEVICE))
-    back = there.to("cpu", non_blocking=True)
-    event = stream_module(there.device).current_stream().record_event()
-    there.add_(1)
+    tensor = to_device([1.0, 2.0], torch.device(DEVICE))
+    back = tensor.to("cpu", non_blocking=True)
+    event = stream_module(tensor.device).current_stream().record_event()
+    tensor.add_(1)
     assert record.waits == []
     event.synchronize()
     assert [look.behind for look in record.looks] == [1]
@@ -226,13 +228,13 @@ def test_flags_that_are_read_without_their_event_are_seen(record):
 def test_autograd_runs_on_the_device(record):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    there = copy.deepcopy(model).to(DEVICE)
+    moved = copy.deepcopy(model).to(DEVICE)
     inputs = torch.ones(5, 3)
     model(inputs).square().mean().backward()
     record.clear()
-    there(on_device(inputs)).square().mean().backward()
+    moved(on_device(inputs)).square().mean().backward()
     assert record.waits == []
-    for expected, parameter in zip(model.parameters(), there.parameters(), strict=True):
+    for expected, parameter in zip(model.parameters(), moved.parameters(), strict=True):
         assert type(parameter) is SimTensor
         torch.testing.assert_close(values_of(parameter.grad), expected.grad)
 

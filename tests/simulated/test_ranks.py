@@ -46,15 +46,15 @@ def _steps(rank, name):
 def test_two_ranks_take_the_steps_of_one_cpu_and_never_wait():
     with simulated():
         pass  # skips where there can be no such device
-    for name, *both in zip(CHOSEN, *ranks.run(2, steps_on_rank), strict=True):
+    for name, *results in zip(CHOSEN, *ranks.run(2, steps_on_rank), strict=True):
         optimizer, expected = optimizer_of(start(), {**OPTION_SETS[name], "distributed": None})
         for seed in SEEDS:
             set_gradients(expected, seed)
             optimizer.step()
         optimizer.finish()
-        for weights, waits, collectives, _ in both:
+        for weights, waits, collectives, _ in results:
             assert difference(weights, [parameter.detach() for parameter in expected]) <= 1e-6
             assert waits == []
             assert collectives
-        assert all(map(torch.equal, both[0][0], both[1][0]))
-        assert both[0][3] == sorted(optimizer.state_dict()["state"][1])
+        assert all(map(torch.equal, results[0][0], results[1][0]))
+        assert results[0][3] == sorted(optimizer.state_dict()["state"][1])

@@ -48,20 +48,22 @@ def _tapes(options, change_lr):
 
 
 def _alike(*tapes):
-    storages = [{s._cdata for one in tape for s, _ in one.tensors} for tape in tapes]
+    storages = [{s._cdata for operator in tape for s, _ in operator.tensors} for tape in tapes]
     lasting = set.intersection(*storages)
     rows = []
     for tape in tapes:
         temporary = {}
         rows.append([])
-        for one in tape:
+        for operator in tape:
             keys = [
                 s._cdata
                 if s._cdata in lasting
                 else -1 - temporary.setdefault(s._cdata, len(temporary))
-                for s, _ in one.tensors
+                for s, _ in operator.tensors
             ]
-            rows[-1].append((one.name, keys, [what for _, what in one.tensors], one.rest))
+            rows[-1].append(
+                (operator.name, keys, [view for _, view in operator.tensors], operator.arguments)
+            )
     return rows
 
 

@@ -85,11 +85,11 @@ def _train(model, options, place, record=None):
 def test_the_training_step_of_algoperf_waits_only_to_log(options):
     expected, rows, _ = _train(_model(), options, lambda x: x)
     with simulated() as record:
-        run, there, waits = _train(_model().to("sim:0"), options, on_device, record)
+        run, logged_rows, waits = _train(_model().to("sim:0"), options, on_device, record)
     assert difference(list(run.model.parameters()), expected.weights) <= 1e-9
-    assert [step for step, _ in there] == [step for step, _ in rows] == [0, 2, 4]
-    for (_, ours), (_, theirs) in zip(there, rows, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert [step for step, _ in logged_rows] == [step for step, _ in rows] == [0, 2, 4]
+    for (_, metrics), (_, expected_metrics) in zip(logged_rows, rows, strict=True):
+        assert metrics == pytest.approx(expected_metrics, rel=1e-5)
     logged = {wait.place.partition(" ")[0].partition(":")[0] for wait in waits[4]}
     assert logged == {"pytorch.py"}
     assert len(waits[4]) == 2
@@ -104,11 +104,11 @@ def test_a_step_with_a_scaled_gradient_that_is_not_finite_is_skipped_without_a_w
             optimizer.step()
         before = [values_of(parameter).clone() for parameter in parameters]
         record.clear()
-        for found, scale in ((1.0, 4.0), (0.0, float("inf"))):
+        for found_inf, scale in ((1.0, 4.0), (0.0, float("inf"))):
             set_gradients(parameters, 4, on_device)
             parameters[1].grad *= torch.full((), scale, device="sim:0")
             optimizer.grad_scale = torch.full((), 4.0, device="sim:0")
-            optimizer.found_inf = torch.full((), found, device="sim:0")
+            optimizer.found_inf = torch.full((), found_inf, device="sim:0")
             optimizer.step()
         assert record.waits == []
         assert difference(parameters, before) == 0

@@ -54,9 +54,9 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [w.full_tensor() if isinstance(w, DTensor) else w for w in copies]
 
 
-def largest_difference(found: Iterable[Tensor], expected: Sequence[Tensor]) -> float:
+def largest_difference(values: Iterable[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of two numbers in the same place; 0 means bitwise the same."""
-    pairs = zip(found, expected, strict=True)
+    pairs = zip(values, expected, strict=True)
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 

@@ -72,32 +72,32 @@ def trainers_routes() -> Iterable[Route]:
     """Those of the trainers that are installed."""
 
     def module(name: str, needs: str) -> Any:
-        found = importlib.util.find_spec(needs)
-        return importlib.import_module(f"tests.trainers.with_{name}") if found else None
+        spec = importlib.util.find_spec(needs)
+        return importlib.import_module(f"tests.trainers.with_{name}") if spec else None
 
-    if found := module("lightning", "lightning"):
+    if adapter := module("lightning", "lightning"):
         tests = importlib.import_module("tests.trainers.test_lightning")
         for name in ("32-true clipped", "bf16-mixed clipped", "16-mixed clipped"):
-            ends = partial(found.ends, **tests.SETTINGS[name])
+            ends = partial(adapter.ends, **tests.SETTINGS[name])
             yield Route("Lightning", "save_checkpoint", name, ends)
         for name, settings in tests.STRATEGIES.items():
-            ends = partial(problem.launched, 2, found.ends, devices=2, **settings)
+            ends = partial(problem.launched, 2, adapter.ends, devices=2, **settings)
             yield Route(f"Lightning, {name}, 2 ranks", "save_checkpoint", "32-true", ends)
-    if found := module("hugging_face", "transformers"):
+    if adapter := module("hugging_face", "transformers"):
         for name, given in (("float32", {}), ("bf16", {"bf16": True})):
-            ends = partial(found.ends, max_grad_norm=0.5, **given)
+            ends = partial(adapter.ends, max_grad_norm=0.5, **given)
             yield Route("Hugging Face Trainer", "its own", f"{name} clipped", ends)
-        ends = partial(problem.launched, 2, found.ends, ddp_backend="gloo")
+        ends = partial(problem.launched, 2, adapter.ends, ddp_backend="gloo")
         yield Route("Hugging Face Trainer, DDP, 2 ranks", "its own, consolidated", "float32", ends)
-    if found := module("accelerate", "accelerate"):
+    if adapter := module("accelerate", "accelerate"):
         for name, given in (("float32", {}), ("bf16", {"mixed_precision": "bf16"})):
-            ends = partial(found.ends, clip=0.5, **given)
+            ends = partial(adapter.ends, clip=0.5, **given)
             yield Route("accelerate", "save_state", f"{name} clipped", ends)
-        ends = partial(problem.launched, 2, found.ends, clip=0.5)
+        ends = partial(problem.launched, 2, adapter.ends, clip=0.5)
         yield Route("accelerate, DDP, 2 ranks", "save_state, collective", "float32 clipped", ends)
-    if found := module("torchtitan", "torchtitan"):
+    if adapter := module("torchtitan", "torchtitan"):
         for where, world in (("torchtitan", 1), ("torchtitan, FSDP2, 2 ranks", 2)):
-            ends = partial(problem.launched, world, found.ends, sharded=world > 1)
+            ends = partial(problem.launched, world, adapter.ends, sharded=world > 1)
             yield Route(where, "DCP in place", "float32", ends)
 
 
@@ -115,18 +115,18 @@ def cell(ends: Ends | None) -> str:
 
 def rows(routes: Iterable[Route]) -> list[dict[str, str]]:
     """The table's rows, each printed as soon as it is known."""
-    found = []
+    table = []
     for route in routes:
         row = {"trainer": route.trainer, "checkpoint": route.saved, "precision": route.precision}
         for method in problem.METHODS:
             with tempfile.TemporaryDirectory() as folder:
                 row[method] = cell(route.ends(method, Path(folder)))
         print(*row.values(), sep=" | ", flush=True)
-        found.append(row)
-    return found
+        table.append(row)
+    return table
 
 
-def document(found: Sequence[dict[str, str]], versions: dict[str, str]) -> str:
+def document(table: Sequence[dict[str, str]], versions: dict[str, str]) -> str:
     """The table as Markdown, with what it means."""
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = (
@@ -140,7 +140,7 @@ def document(found: Sequence[dict[str, str]], versions: dict[str, str]) -> str:
         "rank 0's file. 16-mixed has a GradScaler whose first scale overflows.",
         f"Versions: {named}.",
         "",
-        documents.table(found),
+        documents.table(table),
         "",
     )
     return "\n".join(lines)
@@ -165,10 +165,10 @@ def main(argv: Sequence[str]) -> int:
         for name in ("torch", *(installed if FLAGS.trainers else ()))
     }
     with manifest.recorded(output, trainers=versions):
-        found = rows(torchs_routes())
+        table = rows(torchs_routes())
         if FLAGS.trainers:
-            found += rows(trainers_routes())
-        files.write_text(output / DOCUMENT, document(found, versions))
+            table += rows(trainers_routes())
+        files.write_text(output / DOCUMENT, document(table, versions))
     print(f"wrote {output / DOCUMENT}")
     return 0
 

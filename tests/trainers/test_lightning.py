@@ -90,8 +90,8 @@ def test_fused_leaves_unscaling_to_the_step_and_hence_no_clipping(tmp_path: Path
     whole, resumed = with_lightning.ends("shampoo", tmp_path, fused, plugins=half_precision)
     assert problem.largest_difference(resumed, whole) == 0
     small = functools.partial(half_precision, 2.0**10)
-    found, _ = with_lightning.ends("shampoo", tmp_path, fused, plugins=small)
+    weights, _ = with_lightning.ends("shampoo", tmp_path, fused, plugins=small)
     plain, _ = with_lightning.ends("shampoo", tmp_path, plugins=small)
-    assert problem.largest_difference(found, plain) < 1e-5
+    assert problem.largest_difference(weights, plain) < 1e-5
     with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
         with_lightning.ends("shampoo", tmp_path, fused, plugins=small, gradient_clip_val=0.5)

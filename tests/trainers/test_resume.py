@@ -28,8 +28,8 @@ def test_rows_name_differences_and_refusals() -> None:
 
 
 def test_parameters_may_be_exchanged_for_sharded_ones() -> None:
-    found, expected = (
+    exchanged, expected = (
         ranks.run(2, torch_alone.exchanged, exchange)[0] for exchange in (True, False)
     )
     for method in problem.METHODS:
-        assert problem.largest_difference(found[method], expected[method]) == 0
+        assert problem.largest_difference(exchanged[method], expected[method]) == 0

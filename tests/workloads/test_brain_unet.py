@@ -150,9 +150,9 @@ def naive_similarity(image, other, data_range):
     mean_1, mean_2 = mean(image), mean(other)
     var_1 = n / (n - 1) * mean((image) ** 2) - n / (n - 1) * mean_1**2
     var_2 = n / (n - 1) * mean((other) ** 2) - n / (n - 1) * mean_2**2
-    both = n / (n - 1) * (mean(image * other) - mean_1 * mean_2)
+    covariance = n / (n - 1) * (mean(image * other) - mean_1 * mean_2)
     c_1, c_2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    top = (2 * mean_1 * mean_2 + c_1) * (2 * both + c_2)
+    top = (2 * mean_1 * mean_2 + c_1) * (2 * covariance + c_2)
     return (top / ((mean_1**2 + mean_2**2 + c_1) * (var_1 + var_2 + c_2))).mean()
 
 

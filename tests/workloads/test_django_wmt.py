@@ -114,8 +114,8 @@ def test_cross_attention_is_that_of_its_definition(model):
         scores = query[:, part] @ key[:, part].T / size**0.5
         scores[:, ~visible] = -torch.inf
         mixed[:, part] = scores.softmax(1) @ value[:, part]
-    found = attention(x, memory, visible[None, None, None])
-    torch.testing.assert_close(found[0], attention.out_proj(mixed), rtol=1e-4, atol=1e-5)
+    attended = attention(x, memory, visible[None, None, None])
+    torch.testing.assert_close(attended[0], attention.out_proj(mixed), rtol=1e-4, atol=1e-5)
 
 
 def test_the_metric_is_the_share_of_tokens_that_are_right(translation, model):

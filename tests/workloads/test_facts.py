@@ -58,14 +58,14 @@ def test_without_a_file_no_target_is_set(targets):
 
 
 def test_only_targets_of_another_python_s_own_text_are_caveats(targets):
-    here = platform.python_version()
+    version = platform.python_version()
     rows = {name: {"python_version": "3.10.1"} for name in ("mnist_vit", "stdlib_lm")}
     targets.write_text(json.dumps(rows))
     assert registry.caveat("mnist_vit") is None
     caveat = registry.caveat("stdlib_lm")
-    assert "Python 3.10.1" in caveat and here in caveat
-    for same in ({"python_version": here}, {}):
-        targets.write_text(json.dumps({"stdlib_lm": same}))
+    assert "Python 3.10.1" in caveat and version in caveat
+    for target in ({"python_version": version}, {}):
+        targets.write_text(json.dumps({"stdlib_lm": target}))
         assert registry.caveat("stdlib_lm") is None
     with pytest.raises(UserError, match="unknown workload"):
         registry.caveat("mnst")

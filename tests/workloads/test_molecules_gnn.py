@@ -104,7 +104,7 @@ def test_rows_are_spread_over_the_file_and_read_as_a_csv_reader_does():
 
 
 def test_splits_share_no_molecule(molecules):
-    found = {split: set(lines) for split, (lines, _) in molecules._raw.items()}
+    lines_of = {split: set(lines) for split, (lines, _) in molecules._raw.items()}
     graphs = {
         split: {
             (atoms.numpy().tobytes(), bonds.numpy().tobytes())
@@ -112,7 +112,7 @@ def test_splits_share_no_molecule(molecules):
         }
         for split, table in molecules.load_tables().items()
     }
-    for sets in (found, graphs):
+    for sets in (lines_of, graphs):
         assert {split: len(rows) for split, rows in sets.items()} == SIZES
         assert len(set.union(*sets.values())) == sum(SIZES.values())
 

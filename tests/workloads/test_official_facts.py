@@ -70,8 +70,8 @@ def test_data_sets_agree_with_what_is_counted():
     splits = (speech.train_examples, speech.validation_examples, speech.test_examples)
     assert [sum(count) for count in counts] == [4 * examples for examples in splits]
     assert sum(least for least, _ in counts) <= speech.files - 7 <= sum(most for _, most in counts)
-    for name, one in data.items():
-        assert set(one.setups) == set(one.trees) == {"pytorch", "jax"}, name
+    for name, facts in data.items():
+        assert set(facts.setups) == set(facts.trees) == {"pytorch", "jax"}, name
 
 
 MODEL = {

@@ -72,15 +72,15 @@ def gradients(rank, kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_ranks_drop_and_differentiate_what_one_process_would(kind):
     expected, next_random = gradients(0, kind)
-    for found, random in training_ranks.run(WORLD, gradients, kind):
-        assert found.keys() == expected.keys()
-        for name, grad in found.items():
+    for grads, random in training_ranks.run(WORLD, gradients, kind):
+        assert grads.keys() == expected.keys()
+        for name, grad in grads.items():
             torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-7, msg=name)
         assert random == next_random, "the random state is another one after the forward pass"
 
 
 def refusals(rank):
-    found = []
+    messages = []
     for attempt in (
         lambda: replicas.rows(BATCH + 1),
         lambda: replicas.replicate(
@@ -90,8 +90,8 @@ def refusals(rank):
         try:
             attempt()
         except UserError as error:
-            found.append(str(error))
-    return found
+            messages.append(str(error))
+    return messages
 
 
 def test_what_cannot_be_shared_is_refused():

@@ -40,8 +40,8 @@ def test_is_its_twin(name):
     model.load_state_dict({k: torch.from_numpy(v) for k, v in params.items()}, strict=False)
 
     batches = [
-        next(one._build_input_queue(KEY, "train", "", global_batch_size=ROWS))
-        for one in (twin, workload)
+        next(instance._build_input_queue(KEY, "train", "", global_batch_size=ROWS))
+        for instance in (twin, workload)
     ]
     for part, values in batches[0].items():
         assert np.array_equal(batches[1][part], values), part
@@ -69,8 +69,8 @@ def test_is_its_twin(name):
         assert np.allclose(after[part], value, rtol=1e-4, atol=1e-5), part
 
     metrics = [
-        one._eval_model_on_split("validation", 20, ROWS, weights, state, None, "")
-        for one, weights, state in ((twin, model, None), (workload, params, after))
+        instance._eval_model_on_split("validation", 20, ROWS, weights, state, None, "")
+        for instance, weights, state in ((twin, model, None), (workload, params, after))
     ]
     assert metrics[1] == pytest.approx(metrics[0], rel=1e-4)
 

@@ -55,10 +55,10 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def restore(folder: Path) -> dict[str, Any]:
-    found = sorted(folder.glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
-    if not found:
+    checkpoints = sorted(folder.glob("checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
+    if not checkpoints:
         return {"step": 0, "seconds": 0.0, "accuracy": 0.0, "preemption_count": 0}
-    with zipfile.ZipFile(found[-1]) as archive:
+    with zipfile.ZipFile(checkpoints[-1]) as archive:
         state: dict[str, Any] = json.loads(archive.read("state"))
     return state | {"preemption_count": state["preemption_count"] + 1}
 

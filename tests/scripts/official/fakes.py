@@ -121,7 +121,7 @@ def processes_with(word: str, path: Path) -> list[int]:
             words = file.read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:  # it has ended
             continue
-        named = any(one == word or one.endswith(f"/{word}") for one in words)
+        named = any(argument == word or argument.endswith(f"/{word}") for argument in words)
         if named and any(str(path) in argument for argument in words):
             pids.append(int(file.parent.name))
     return pids

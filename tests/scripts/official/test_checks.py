@@ -212,7 +212,7 @@ def test_a_python_that_does_not_answer_is_one_line(
     monkeypatch.setattr(subprocess, "run", fails)
     with pytest.raises(UserError, match="checks failed: benchmark"):
         checks.check([trial], Place(tmp_path).node(0))
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if "check benchmark" in one]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "check benchmark" in line]
     assert fact in line
 
 

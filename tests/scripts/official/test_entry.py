@@ -63,8 +63,8 @@ def imports(folder: Path, then: str = "") -> "subprocess.CompletedProcess[str]":
 
 def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_path: Path) -> None:
     folder = write(tmp_path / "winner", WINNER)
-    found = places(folder, "submission.py")
-    assert found == Places(
+    import_places = places(folder, "submission.py")
+    assert import_places == Places(
         (),
         (
             ("optimizers", "winner.optimizers"),
@@ -208,12 +208,12 @@ def test_killed_trials_of_jax_go_on(tmp_path: Path) -> None:
 def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path) -> None:
     place = Place(tmp_path)
     make_checkout(tmp_path / "checkout")
-    ours, theirs = tmp_path / "ours/toy", write(tmp_path / "theirs/toy", WINNER)
-    make_entry(ours, [GOOD])
+    toy, winner = tmp_path / "ours/toy", write(tmp_path / "theirs/toy", WINNER)
+    make_entry(toy, [GOOD])
     size = "def get_batch_size(workload_name):\n    return 16\n"
-    (theirs / "submission.py").write_text("from optimizers.shampoo.main import Shampoo\n" + size)
+    (winner / "submission.py").write_text("from optimizers.shampoo.main import Shampoo\n" + size)
     points = [{"learning_rate": GOOD, "grafting_type": "ADAM", "use_momentum": False}]
-    (theirs / "tuning_search_space.json").write_text(json.dumps(points))
+    (winner / "tuning_search_space.json").write_text(json.dumps(points))
     output = (f"--output={place.output}", "--workloads=mnist", "--studies=1", "--gpus=0", SKIP)
 
     def study(entries: str) -> "subprocess.CompletedProcess[str]":
@@ -221,10 +221,10 @@ def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path) -> No
             place.command("study", "--suite=official", f"--entries={entries}", *output)
         )
 
-    done = study(f"{ours},{theirs}")
+    done = study(f"{toy},{winner}")
     assert done.returncode == 2
     assert "two are of the same name; name=path gives one another name" in done.stderr
-    done = study(f"{ours},winner={theirs}")
+    done = study(f"{toy},winner={winner}")
     assert done.returncode == 0, done.stderr
     recorded = json.loads((place.folder("winner") / "hparams.json").read_text())
     assert recorded == points[0]

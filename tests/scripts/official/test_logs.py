@@ -48,16 +48,16 @@ def write(
     rows: Sequence[Evaluation],
     end: tuple[int, float] | None = None,
     checkpoints: Sequence[int] = (),
-    ours: bool = False,
+    launched: bool = False,
     **flags: Any,
 ) -> None:
-    """Files as the runner leaves them; `ours`: started by `scripts.official`."""
+    """Files as the runner leaves them; `launched`: started by `scripts.official`."""
     last = f",{end[0]},0,{end[1]},,\n" if end else ""
     for name, text in zip(TABLES, ("", last), strict=True):
         (folder / name).write_text(evaluations(*rows) + text)
     (folder / "hparams.json").write_text(json.dumps({"learning_rate": GOOD}))
     (folder / "flags_0.json").write_text(json.dumps(flags))
-    if ours:
+    if launched:
         (folder / "launch_0.json").write_text("{}")
     for step in checkpoints:
         with zipfile.ZipFile(folder / f"checkpoint_{step}", "w") as archive:
@@ -144,25 +144,25 @@ def test_an_end_is_told_by_the_logs_own_budget_ruleset_and_targets(
         assert status["reason"] == expected
 
 
-@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("launched", [True, False])
 def test_a_trial_that_ended_is_complete_and_checkpoints_of_others_stay(
-    tmp_path: Path, trial: OfficialTrial, folder: Path, ours: bool
+    tmp_path: Path, trial: OfficialTrial, folder: Path, launched: bool
 ) -> None:
-    write(folder, LATE, (9, 11.0), [9], ours, **trial.recorded())
+    write(folder, LATE, (9, 11.0), [9], launched, **trial.recorded())
     node = Place(tmp_path).node()  # without a checkout: nothing can be run
     assert run.describe(trial, node) == "complete"
     for _ in range(2):
         assert "already complete (targets) at step 9" in run.complete(trial, node)
-    assert ("source" in json.loads((folder / "status.json").read_text())) == (not ours)
-    assert (folder / "checkpoint_9").exists() == (not ours)
+    assert ("source" in json.loads((folder / "status.json").read_text())) == (not launched)
+    assert (folder / "checkpoint_9").exists() == (not launched)
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, ours: bool) -> None:
-    write(folder, LATE, (9, 11.0), [9], ours, **trial.recorded())
+@pytest.mark.parametrize("launched", [True, False])
+def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, launched: bool) -> None:
+    write(folder, LATE, (9, 11.0), [9], launched, **trial.recorded())
     table = folder / "measurements.csv"
     table.write_text(table.read_text()[:-4])
-    if ours:
+    if launched:
         assert logs.finished(trial, folder) is None  # it is mended from its backup
     else:
         with pytest.raises(UserError, match=r"measurements\.csv is damaged"):
@@ -189,7 +189,7 @@ def test_an_odd_last_row_is_damage(trial: OfficialTrial, folder: Path, name: str
 def test_evaluations_that_the_status_knows_of_are_missed(
     trial: OfficialTrial, folder: Path
 ) -> None:
-    write(folder, LATE, (9, 11.0), ours=True, **trial.recorded())
+    write(folder, LATE, (9, 11.0), launched=True, **trial.recorded())
     status = logs.finished(trial, folder)
     assert status is not None and status["evaluations"] == 2
     (folder / "status.json").write_text(json.dumps(status))
@@ -249,7 +249,7 @@ def test_without_a_whole_checkpoint_all_begins_anew(trial: OfficialTrial, folder
 def test_a_damaged_table_is_named_or_restored(
     trial: OfficialTrial, folder: Path, text: str
 ) -> None:
-    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], ours=True, **trial.recorded())
+    write(folder, [(1, 1.0, 0.1)], checkpoints=[1], launched=True, **trial.recorded())
     table = folder / "eval_measurements.csv"
     table.write_text(text)
     with pytest.raises(UserError, match=r"eval_measurements\.csv is damaged"):

@@ -52,11 +52,11 @@ def test_a_restored_trial_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
         "preemption_count": 1,
     }
     checkpoints.save_checkpoint(tmp_path, target=state, step=3, overwrite=True, keep=np.inf)
-    other.state, other.params, other.model_state, *rest = restore(other)
-    assert rest == [SAVED, RESULTS, 3, 2]
-    for one in (run, other):
+    other.state, other.params, other.model_state, *progress = restore(other)
+    assert progress == [SAVED, RESULTS, 3, 2]
+    for instance in (run, other):
         for step in range(3, 6):
-            one.step(arrays(make_batch(step)), step)
+            instance.step(arrays(make_batch(step)), step)
     assert all(np.array_equal(run.params[name], other.params[name]) for name in run.params)
     assert run.model_state == other.model_state
 

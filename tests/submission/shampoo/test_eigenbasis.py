@@ -43,8 +43,10 @@ def reference_off_diagonal(matrices, bases):
     ratios = []
     for matrix, basis in zip(matrices.double().numpy(), bases.double().numpy(), strict=True):
         turned = basis.T @ matrix @ basis
-        rest = turned - np.diag(np.diag(turned))
-        ratios.append(np.linalg.norm(rest) / np.linalg.norm(turned) if matrix.any() else 0.0)
+        off_diagonal = turned - np.diag(np.diag(turned))
+        ratios.append(
+            np.linalg.norm(off_diagonal) / np.linalg.norm(turned) if matrix.any() else 0.0
+        )
     return np.array(ratios)
 
 

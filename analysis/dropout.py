@@ -59,34 +59,21 @@ def cost_ratios(trials: pd.DataFrame, baseline: str) -> pd.Series:
       The ratios by submission and workload; NaN where the two have no rate in common,
       or the baseline did not run.
     """
-    rated = trials.assign(rate=trials["hyperparameters"].map(rate_of))
-    cells = dict(list(rated.groupby(_KEYS)))
-    ratios = {
-        key: _ratio(cell, cells[baseline, key[1]]) if (baseline, key[1]) in cells else math.nan
-        for key, cell in cells.items()
-    }
-    index = pd.MultiIndex.from_tuples(ratios, names=_KEYS)
-    return pd.Series(list(ratios.values()), index, dtype=float)
+    rated = trials.assign(rate=trials["hyperparameters"].map(rate_of).astype(float))
+    whole = _ratios(rated, _KEYS, baseline)
+    at_one_rate = _ratios(rated, [*_KEYS, "rate"], baseline).reindex_like(whole)
+    named = rated.groupby(_KEYS)["rate"].count().unstack("submission").gt(0).reindex_like(whole)
+    both = named.to_numpy() & named.reindex(columns=[baseline], fill_value=False).to_numpy()
+    return at_one_rate.where(both, whole).unstack()
 
 
-def _ratio(cell: pd.DataFrame, base: pd.DataFrame) -> float:
-    if cell["rate"].isna().all() or base["rate"].isna().all():
-        return _divide(_pace(cell), _pace(base))
-    common = sorted(set(cell["rate"].dropna()) & set(base["rate"].dropna()))
-    within = [
-        _divide(_pace(cell[cell["rate"] == rate]), _pace(base[base["rate"] == rate]))
-        for rate in common
-    ]
-    known = [ratio for ratio in within if not math.isnan(ratio)]
-    return float(np.median(known)) if known else math.nan
-
-
-def _pace(rows: pd.DataFrame) -> float:
-    return float(rows.groupby("study")[_PACE].median().median())
-
-
-def _divide(pace: float, reference: float) -> float:
-    return pace / reference if math.isfinite(reference) and reference > 0 else math.nan
+def _ratios(rated: pd.DataFrame, keys: list[str], baseline: str) -> pd.DataFrame:
+    """Paces over the baseline's, workload by submission; of those within `keys`, the median."""
+    studies = rated.groupby([*keys, "study"])[_PACE].median()
+    paces = studies.groupby(keys).median().unstack("submission")
+    base = paces.reindex(columns=[baseline])[baseline]
+    ratios = paces.div(base.where(np.isfinite(base) & (base > 0)), axis=0)
+    return ratios.groupby("workload").median()
 
 
 def differences(trials: pd.DataFrame, studies: pd.DataFrame, baseline: str | None) -> Differences:

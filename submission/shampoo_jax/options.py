@@ -79,13 +79,15 @@ class Division(NamedTuple):
     Attributes:
       lanes: second dimension of the stacks' state; block g is at (g // lanes, g % lanes), so that
         what is refreshed in one step lies on different devices.
-      mesh: the devices; None for no division.
+      mesh: the devices, all of whose axes are automatic; None for no division.
       axes: names of the mesh's axes along which the lanes are divided.
+      given: the mesh as the user has it, whose axes may be explicit.
     """
 
     lanes: int
     mesh: Any
     axes: tuple[str, ...]
+    given: Any
 
     @property
     def devices(self) -> int:
@@ -211,7 +213,7 @@ def _checked_division(own: Mapping[str, Any]) -> Division:
     check(is_valid, "lanes", lanes, "None or an integer >= 1")
     if mesh is None:
         check(axis is None, "axis", axis, "None without a mesh")
-        return Division(lanes or 1, None, ())
+        return Division(lanes or 1, None, (), None)
     check(isinstance(mesh, jax.sharding.Mesh), "mesh", mesh, "None or a jax.sharding.Mesh")
     if axis is None:
         what = f"one of {mesh.axis_names} or several, since the mesh has more than one"
@@ -220,10 +222,15 @@ def _checked_division(own: Mapping[str, Any]) -> Division:
     axes = (axis,) if isinstance(axis, str) else tuple(axis)
     is_known = len(axes) > 0 and all(name in mesh.axis_names for name in axes)
     check(is_known, "axis", axis, f"one of the mesh's {mesh.axis_names} or several")
-    # Automatic partitioning fills in the shardings of all that is not divided here.
-    are_automatic = all(kind == jax.sharding.AxisType.Auto for kind in mesh.axis_types)
-    check(are_automatic, "mesh", mesh.axis_types, "a mesh whose axis_types are AxisType.Auto")
+    kinds = set(mesh.axis_types)
+    types = jax.sharding.AxisType
+    allowed = "a mesh whose axis_types are all AxisType.Auto or all AxisType.Explicit"
+    check(kinds in ({types.Auto}, {types.Explicit}), "mesh", mesh.axis_types, allowed)
     devices = math.prod(mesh.shape[name] for name in axes)
     lanes = devices if lanes is None else lanes
     check(lanes % devices == 0, "lanes", lanes, f"a multiple of the {devices} devices along {axes}")
-    return Division(lanes, mesh, axes)
+    # Automatic partitioning fills in the shardings of all that is not divided here.
+    automatic = jax.sharding.Mesh(
+        mesh.devices, mesh.axis_names, axis_types=(types.Auto,) * len(mesh.axis_names)
+    )
+    return Division(lanes, automatic, axes, mesh)

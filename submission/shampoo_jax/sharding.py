@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array, lax
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ..plan.options import check
-from .options import Division, resolve
+from .options import Division, Options, resolve
 from .refresh import Blocks, Due, Lanes
 from .states import ShampooState
 from .step import Step
@@ -31,7 +32,8 @@ def state_shardings(
     """Where each array of a state lies: for `jax.device_put`, `in_shardings` and restoring.
 
     Stacks are divided along their lanes, long leaves without factors along their first dimension;
-    averages of weights, and all that is not Shampoo's, are on every device.
+    averages of weights, and all that is not Shampoo's, are on every device. With explicit axes
+    averages lie where their weights do, which these shardings do not say.
 
     Args:
       state: of a transformation with this mesh and axis, or of one around it; arrays, or what
@@ -49,6 +51,10 @@ def state_shardings(
     True
     """
     division = resolve({"mesh": mesh, "axis": axis}).division
+    return _shardings(state, division, mesh)
+
+
+def _shardings(state: Any, division: Division, mesh: jax.sharding.Mesh) -> Any:
     everywhere = NamedSharding(mesh, P())
 
     def of(node: Any) -> Any:
@@ -59,31 +65,92 @@ def state_shardings(
             what = f"a multiple of the {division.devices} devices along {division.axes}"
             check(lanes % division.devices == 0, "lanes", lanes, what)
         return jax.tree.map(lambda _: everywhere, node)._replace(
-            stacks=jax.tree.map(lambda _: _of_stack(division), node.stacks),
-            leaves=jax.tree.map(lambda leaf: _of_leaf(leaf.shape, division), node.leaves),
+            stacks=jax.tree.map(lambda _: NamedSharding(mesh, _along(division)), node.stacks),
+            leaves=jax.tree.map(
+                lambda leaf: NamedSharding(mesh, _of_leaf(leaf.shape, division)), node.leaves
+            ),
         )
 
     return jax.tree.map(of, state, is_leaf=lambda node: isinstance(node, ShampooState))
 
 
-def _of_stack(division: Division) -> NamedSharding:
-    return NamedSharding(division.mesh, P(None, division.axes))
+def _along(division: Division) -> P:
+    return P(None, division.axes)
 
 
-def _of_leaf(shape: tuple[int, ...], division: Division) -> NamedSharding:
+def _of_leaf(shape: tuple[int, ...], division: Division) -> P:
     is_long = math.prod(shape) >= _WORTH_DIVIDING and shape[0] % division.devices == 0
-    return NamedSharding(division.mesh, P(division.axes) if is_long else P())
+    return P(division.axes) if is_long else P()
 
 
 def constrained(state: ShampooState, division: Division) -> ShampooState:
     """The state with its arrays where they belong."""
     if division.mesh is None:
         return state
-    shardings = state_shardings(state, division.mesh, division.axes)
+    shardings = _shardings(state, division, division.mesh)
     return state._replace(
         stacks=lax.with_sharding_constraint(state.stacks, shardings.stacks),
         leaves=lax.with_sharding_constraint(state.leaves, shardings.leaves),
     )
+
+
+def with_explicit_axes(
+    make: Callable[[Options], optax.GradientTransformationExtraArgs], options: Options
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation for a mesh of either kind of axes.
+
+    Where they are explicit, its own work is partitioned automatically; its state comes out as
+    `state_shardings` says, averages and updates as the parameters, or without these the gradients,
+    are.
+
+    Args:
+      make: the transformation of options whose `Division.mesh` has automatic axes.
+      options: of the transformation.
+    """
+    inner, division = make(options), options.division
+    mesh = division.given
+    if mesh is None or AxisType.Explicit not in mesh.axis_types:
+        return inner
+    undivided = make(options._replace(division=division._replace(mesh=None, given=None)))
+
+    def run(function: Callable[..., Any], out_sharding: Any, *arguments: Any) -> Any:
+        axes = mesh.axis_names
+        return jax.sharding.auto_axes(function, axes=axes, out_sharding=out_sharding)(*arguments)
+
+    def placed(state: Any, like: Any) -> Any:
+        """The state's shardings, with averages where the parameters are."""
+        shardings = _shardings(state, division, mesh)
+        if state.average is None:
+            return shardings
+        average = shardings.average._replace(**{state.average._fields[0]: like})
+        return shardings._replace(average=average)
+
+    def init(params: Any) -> Any:
+        state = jax.eval_shape(undivided.init, jax.tree.map(_shape, params))
+        return run(inner.init, placed(state, _shardings_on(mesh, params)), params)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        del extra_args
+        like = _shardings_on(mesh, updates if params is None else params)
+        arguments = (updates, state) if params is None else (updates, state, params)
+        return run(inner.update, (like, placed(state, like)), *arguments)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _shape(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _shardings_on(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+    """Where arrays lie, which is everywhere on the mesh if they are not on it."""
+
+    def of(array: Any) -> NamedSharding:
+        sharding = jax.typeof(array).sharding
+        is_on_mesh = sharding.mesh.axis_names == mesh.axis_names
+        return NamedSharding(mesh, sharding.spec if is_on_mesh else P())
+
+    return jax.tree.map(of, tree)
 
 
 def divided(
@@ -130,7 +197,7 @@ def divided(
 
     dtype = step.factor_weight.dtype
     step = jax.tree.map(lambda x: jnp.asarray(x, dtype) if isinstance(x, float) else x, step)
-    along = P(None, division.axes)
+    along = _along(division)
     mapped = jax.shard_map(
         on_device,
         mesh=division.mesh,

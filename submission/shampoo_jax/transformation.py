@@ -1,5 +1,6 @@
 """Transformations in optax's sense: pure `init` and `update`, made from validated options."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,17 @@ from jax import Array
 
 from . import averaging, core, geometry
 from .options import Options
+from .sharding import with_explicit_axes
 from .states import ShampooState
 from .step import Step
 
 
 def direction_only(options: Options) -> optax.GradientTransformationExtraArgs:
     """Gradients to directions for a learning rate of 1, which are to be subtracted."""
+    return with_explicit_axes(_direction_only, options)
+
+
+def _direction_only(options: Options) -> optax.GradientTransformationExtraArgs:
 
     def init(params: Any) -> ShampooState:
         return core.initial_state(geometry.layout_of(params, options), options)
@@ -44,6 +50,10 @@ def complete(options: Options, mask: Any) -> optax.GradientTransformationExtraAr
       mask: as in `optax.adamw`: which leaves decay; a tree of booleans, a prefix of one, or a
         function that makes one of the parameters. None for all.
     """
+    return with_explicit_axes(functools.partial(_complete, mask=mask), options)
+
+
+def _complete(options: Options, mask: Any) -> optax.GradientTransformationExtraArgs:
     static, strength = options.static, options.rates.weight_decay
     decays = not (isinstance(strength, (int, float)) and strength == 0)
     needs_params = decays or static.averaging is not None

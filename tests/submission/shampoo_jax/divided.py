@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from submission.shampoo_jax import shampoo, state_shardings
+from submission.shampoo_jax import evaluated, shampoo, state_shardings
 
 SHAPES = {"kernel": (23, 5), "other": (5, 10), "bias": (7,), "table": (8192, 8)}
 LANES, STEPS = 8, 4
@@ -83,6 +85,30 @@ class Run:
         return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)
 
 
+def explicit(devices: int) -> tuple[dict[str, jax.Array], list[list[str | None]]]:
+    """The averages that evaluation reads after a run on a mesh with explicit axes.
+
+    And where the table's average and update and the largest stack's factors lie.
+    """
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Explicit,))
+    optimizer = shampoo(0.1, mesh=mesh, averaging="ema", **OPTIONS)
+    specs = {name: P("data") if name == "table" else P() for name in SHAPES}
+    places = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+
+    @jax.jit
+    def step(weights: Any, state: Any, grads: Any) -> Any:
+        updates, state = optimizer.update(grads, state, weights)
+        return optax.apply_updates(weights, updates), state, updates
+
+    weights = jax.device_put(draw(0), places)
+    state = optimizer.init(weights)
+    for number in range(STEPS):
+        weights, state, updates = step(weights, state, jax.device_put(draw(number + 1), places))
+    assert state.average is not None
+    arrays = state.average.average["table"], updates["table"], state.stacks["5x5"]["left"]
+    return evaluated(state, weights), [list(array.sharding.spec) for array in arrays]
+
+
 def main() -> None:
     assert jax.device_count() == 8
     runs = {devices: Run(devices) for devices in (1, 2, 4, 8)}
@@ -96,6 +122,17 @@ def main() -> None:
     results["after moving"] = runs[2].difference(runs[8])
     layered = {"method": "kl_shampoo", "grafting": "adam", "grafting_scope": "layer"}
     results["layers"] = Run(8, **layered).difference(Run(1, **layered))
+    alone, divided = explicit(1), explicit(4)
+    results["explicit"] = max(
+        float(np.abs(np.asarray(alone[0][name]) - np.asarray(divided[0][name])).max())
+        for name in SHAPES
+    )
+    own = Run(1, averaging="ema")
+    results["explicit, automatic"] = max(
+        float(np.abs(np.asarray(alone[0][name]) - np.asarray(weights)).max())
+        for name, weights in evaluated(own.state, own.weights).items()
+    )
+    results["places"] = divided[1]
     json.dump(results, sys.stdout)
 
 

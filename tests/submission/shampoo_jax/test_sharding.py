@@ -57,6 +57,15 @@ def test_norms_of_layers_span_devices(results):
     assert results["layers"] <= 1e-9
 
 
+@pytest.mark.slow
+def test_axes_of_a_mesh_may_be_explicit(results):
+    """Updates and averages then lie where the parameters do."""
+    assert results["explicit"] <= 1e-9
+    assert results["explicit, automatic"] <= 1e-9
+    average, update, factor = results["places"]
+    assert average[0] == update[0] == factor[1] == "data"
+
+
 def test_what_does_not_fit_a_mesh_is_refused():
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
     with pytest.raises(ValueError, match=r"^axis must be one of the mesh's \('data',\)"):
@@ -65,6 +74,6 @@ def test_what_does_not_fit_a_mesh_is_refused():
         shampoo(0.1, axis="data")
     with pytest.raises(ValueError, match=r"^mesh must be None or a jax.sharding.Mesh"):
         shampoo(0.1, mesh=8)
-    explicit = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    manual = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Manual,))
     with pytest.raises(ValueError, match=r"^mesh must be a mesh whose axis_types are"):
-        shampoo(0.1, mesh=explicit)
+        shampoo(0.1, mesh=manual)

@@ -249,18 +249,3 @@ def test_the_best_of_points_that_all_miss_is_the_nearest(tmp_path: Path) -> None
         points = scoring.score_points(trials, evaluations)
         assert points["workload"].unique().tolist() == ["flights_dlrm", "mnist_vit"]
         assert points["trial"][points["best"]].tolist() == expected
-
-
-def test_points_name_their_hyperparameters(tmp_path: Path) -> None:
-    for study, rate in enumerate((0.1, None, 0.1, 0.2)):
-        point = None if rate is None else {"rate": rate}
-        for trial in (1, 2) if rate != 0.2 else (2,):
-            values = [0.5]
-            write_trial(tmp_path, "adamw", "mnist_vit", study, trial, values, hyperparameters=point)
-    write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5], hyperparameters=None)
-    table = scoring.score_points(scoring.score_trials(read_logs(tmp_path).frame))
-    assert table["hyperparameters"].tolist() == [
-        '{"rate":0.1}',
-        '[{"rate":0.1},{"rate":0.2}]',
-        "",
-    ]

@@ -108,18 +108,18 @@ def memory_table() -> str:
     return documents.table(rows)
 
 
-def _columns(version: str, workload: str, found: Mapping[str, Any] | None) -> dict[str, str]:
+def _columns(version: str, workload: str, planned: Mapping[str, Any] | None) -> dict[str, str]:
     gpus, hardware = _GPUS[version]
     names = [
         f"{gpus} x {hardware.capacity / 1e9:.0f} GB: {what}" for what in ("rows", "state", "all")
     ]
-    if found is None:
+    if planned is None:
         return dict.fromkeys(names, documents.UNKNOWN)
     rows = f"{get_shampoo_batch_size(workload) // gpus:,}"
     return dict(
         zip(
             names,
-            (rows, _gib(found["state"]["max"]), _gib(found["memory_total"])),
+            (rows, _gib(planned["state"]["max"]), _gib(planned["memory_total"])),
             strict=True,
         )
     )

@@ -269,8 +269,8 @@ def _draw_row(
 ) -> None:
     """The two dots, and the way from one to the other."""
     said = tip(f"{rows['workload'].iloc[0]}: {'; '.join(text for text, _ in words)}")
-    found = {str(row.submission): row for row in rows.itertuples()}
-    base, hero = found[pair.baseline], found.get(pair.hero)
+    by_submission = {str(row.submission): row for row in rows.itertuples()}
+    base, hero = by_submission[pair.baseline], by_submission.get(pair.hero)
     look = pair.look(pair.baseline)
     if base.kind == "ratio":
         axes.plot(1.0, place, "s", markersize=6.5, color=look.color, zorder=4, gid=said)

@@ -62,12 +62,12 @@ def losses_text(cells: pd.DataFrame | None = None) -> str:
       cells: as of a Judgement; those of the committed study by default.
     """
     table = (judged().cells if cells is None else cells).set_index(["submission", "workload"])
-    own, theirs = (table.loc[name] for name in (HERO, BASELINE))
+    hero, baseline = (table.loc[name] for name in (HERO, BASELINE))
     said = {
         column: [
-            f"`{workload}`{_factor(own.at[workload, name], theirs.at[workload, name])}"
-            for workload in own.index.intersection(theirs.index)
-            if theirs.at[workload, name] < own.at[workload, name]
+            f"`{workload}`{_factor(hero.at[workload, name], baseline.at[workload, name])}"
+            for workload in hero.index.intersection(baseline.index)
+            if baseline.at[workload, name] < hero.at[workload, name]
         ]
         for column, name in (("seconds", "median_seconds"), ("steps", "median_steps"))
     }
@@ -77,8 +77,8 @@ def losses_text(cells: pd.DataFrame | None = None) -> str:
     )
 
 
-def _factor(own: float, theirs: float) -> str:
-    return f" ({own / theirs:.2f})" if math.isfinite(own) else " (Shampoo misses)"
+def _factor(value: float, baseline: float) -> str:
+    return f" ({value / baseline:.2f})" if math.isfinite(value) else " (Shampoo misses)"
 
 
 def cost_ratios(path: Path = LEAGUE / "step_cost.csv", entry: str = HERO) -> list[float]:

@@ -54,8 +54,8 @@ def plans_table() -> str:
 
 def ratios(model: str, mesh: str, *worlds: int) -> str:
     """What a training step takes to AdamW's in some worlds."""
-    found = (1 + (overhead(_plans()[model, world, mesh]) or 0) for world in worlds)
-    return ", or ".join(f"{ratio:.3g}" for ratio in found)
+    times_adamw = (1 + (overhead(_plans()[model, world, mesh]) or 0) for world in worlds)
+    return ", or ".join(f"{ratio:.3g}" for ratio in times_adamw)
 
 
 def refresh_floor() -> str:
@@ -66,7 +66,7 @@ def refresh_floor() -> str:
 def shares_table() -> str:
     """Steps of optimizers on AlgoPerf v1.0's GPUs beside published seconds per training step."""
     stored = files.read_json(SCALING / "steps.json")
-    found = {
+    seconds = {
         (row["model"], row["optimizer"]): row["seconds"]
         for row in stored["rows"]
         if row["device"] == _DEVICE
@@ -74,7 +74,7 @@ def shares_table() -> str:
     ranks, rows = stored["settings"]["ranks"], []
     for workload in ruleset("v1.0").base_workloads:
         training = entry_evidence.seconds_per_step()[workload].dropna().median()
-        average = {name: found[workload, name]["average"] for name in steps.OPTIMIZERS}
+        average = {name: seconds[workload, name]["average"] for name in steps.OPTIMIZERS}
         shares = [
             (average["shampoo"][interval] - average["adamw"][interval]) / training
             for interval in ("10", "100")

@@ -189,8 +189,8 @@ def dropout_notes(judged: Judgement) -> list[str]:
     against = style.label(judged.baseline)
     return [
         f"{style.label(name)} on {workload}: the best trials drop out at {_rates(own)}, "
-        f"{against}'s at {_rates(theirs)}; that is part of the steps and of the seconds."
-        for (name, workload), (own, theirs) in judged.dropout.items()
+        f"{against}'s at {_rates(baseline_rates)}; that is part of the steps and of the seconds."
+        for (name, workload), (own, baseline_rates) in judged.dropout.items()
     ]
 
 

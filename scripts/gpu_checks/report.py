@@ -228,12 +228,12 @@ def _beside(milliseconds: float | None, predicted: float | None) -> str:
 
 
 def _factorisations(folder: Path) -> list[dict[str, str]]:
-    found: dict[tuple[int, int], dict[str, str]] = {}
+    by_shape: dict[tuple[int, int], dict[str, str]] = {}
     for row in _read(folder / "factorisations.json").get("rows", []):
         key = row["size"], row["batch"]
-        cells = found.setdefault(key, {"shape": f"{row['batch']} x {row['size']}²"})
+        cells = by_shape.setdefault(key, {"shape": f"{row['batch']} x {row['size']}²"})
         cells[row["method"]] = row["failure"] or number(_median(row))
-    return list(found.values())
+    return list(by_shape.values())
 
 
 def _median(clocks: Row | None) -> float | None:

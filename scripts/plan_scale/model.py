@@ -165,7 +165,7 @@ def adamw_kernel(elements: int, dtype: torch.dtype) -> Kernel:
 
 
 def _longest(bounds: Iterable[Bounds]) -> Bounds:
-    return max(bounds, key=lambda found: found.total)
+    return max(bounds, key=lambda bound: bound.total)
 
 
 def overhead(plan: Mapping[str, Any]) -> float | None:

@@ -65,7 +65,7 @@ def rows(names: Sequence[str], hardware: Mapping[str, Hardware], setting: Settin
       takes all of a rank's factors anew; `seconds` also `messages`, that are part of a plain step,
       and `average` by interval as text. An optimizer that never refreshes has None.
     """
-    found: list[Row] = []
+    results: list[Row] = []
     for name in names:
         built = _built(name, setting)
         for device, figures in hardware.items():
@@ -75,8 +75,8 @@ def rows(names: Sequence[str], hardware: Mapping[str, Hardware], setting: Settin
                     if optimizer == "shampoo"
                     else _plain(kernels(name, optimizer), figures, setting)
                 )
-                found.append({"model": name, "device": device, "optimizer": optimizer, **times})
-    return found
+                results.append({"model": name, "device": device, "optimizer": optimizer, **times})
+    return results
 
 
 def _built(name: str, setting: Setting) -> dict[int, Built]:

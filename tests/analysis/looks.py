@@ -53,13 +53,15 @@ def strays(figure: Figure) -> list[str]:
     """Texts that leave the page, or reach into a panel that is not theirs."""
     boxes = _boxes(figure)
     panels = [(axes, axes.get_window_extent(), set(axes.findobj(Text))) for axes in figure.axes]
-    found = []
+    descriptions = []
     for text, box in boxes:
         ends = np.array([box.min, figure.bbox.max - box.max])
         if (ends < -_SLACK_PIXELS).any():
-            found.append(f"{text.get_text()!r} leaves the page")
+            descriptions.append(f"{text.get_text()!r} leaves the page")
         for axes, frame, own in panels:
             common = np.minimum(box.max, frame.max) - np.maximum(box.min, frame.min)
             if text not in own and (common > _SLACK_PIXELS).all():
-                found.append(f"{text.get_text()!r} reaches into {axes.get_title(loc='left')!r}")
-    return found
+                descriptions.append(
+                    f"{text.get_text()!r} reaches into {axes.get_title(loc='left')!r}"
+                )
+    return descriptions

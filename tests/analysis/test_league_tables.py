@@ -43,14 +43,14 @@ def test_the_report_is_of_the_committed_logs() -> None:
             for row in csv.DictReader(stream)
         }
     cells = league_tables.judged().cells
-    found = dict(
+    judged_cells = dict(
         zip(
             zip(cells["submission"], cells["workload"], strict=True),
             cells["median_steps"],
             strict=True,
         )
     )
-    assert found == reported
+    assert judged_cells == reported
 
 
 def test_losses_are_told() -> None:

@@ -53,15 +53,15 @@ def test_networks_have_the_shapes_that_their_names_promise(name: str) -> None:
         logits = model(
             torch.empty(1, 3, networks.NETWORKS[name].side, networks.NETWORKS[name].side)
         )
-    found = sorted(tuple(parameter.shape) for parameter in model.parameters())
-    assert found == sorted(model_shapes.shapes(name).values())
+    shapes = sorted(tuple(parameter.shape) for parameter in model.parameters())
+    assert shapes == sorted(model_shapes.shapes(name).values())
     assert logits.shape == (1, 1000)
 
 
 def test_a_replay_is_the_step_that_was_captured() -> None:
-    found = captured.compare({"matrix": (12, 8), "vector": (7,)}, CPU, steps=3)
-    assert found["difference"] == 0
-    assert found["replay"]["cpu"]["count"] == found["step"]["cpu"]["count"] == 3
+    comparison = captured.compare({"matrix": (12, 8), "vector": (7,)}, CPU, steps=3)
+    assert comparison["difference"] == 0
+    assert comparison["replay"]["cpu"]["count"] == comparison["step"]["cpu"]["count"] == 3
     assert captured._difference(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 4.0])) == 0.75
 
 

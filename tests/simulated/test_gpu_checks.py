@@ -12,9 +12,11 @@ DEVICE = "sim:0"
 
 def test_a_step_without_a_graph_is_compared_with_itself() -> None:
     with simulated() as record:
-        found = captured.compare({"matrix": (12, 8), "vector": (7,)}, torch.device(DEVICE), steps=3)
-    assert found["difference"] == 0
-    assert not found["captured"]
+        comparison = captured.compare(
+            {"matrix": (12, 8), "vector": (7,)}, torch.device(DEVICE), steps=3
+        )
+    assert comparison["difference"] == 0
+    assert not comparison["captured"]
     assert record.waits
 
 

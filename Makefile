@@ -61,10 +61,10 @@ format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint $(DOCS_STAMP)  ## lint, then all tests and the documentation (under 15 minutes on 2 cores, no downloads)
+test: lint $(DOCS_STAMP)  ## lint, then all tests and the documentation (under 15 minutes on 2 cores, no downloads of data)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
-test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer and Lightning, in .venv-trainers (minutes)
+test-trainers: $(TRAINERS_STAMP)  ## tests under Hugging Face's Trainer, Lightning, accelerate and torchtitan, in .venv-trainers (minutes)
 	OMP_NUM_THREADS=1 $(TRAINERS)/bin/python -m pytest --numprocesses=auto --dist=worksteal tests/trainers tests/examples
 
 $(TRAINERS_STAMP): requirements-trainers.txt requirements.txt
@@ -78,7 +78,7 @@ reproduce: $(STAMP)  ## Shampoo against AdamW on nine stand-ins, best points, 3 
 	  --first_study=1 --trials=best --best_from=$(POINTS)/best.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
 	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce) --output=$(call runs,reproduce/report)
 
-league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=…]
+league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=… JOBS=…]
 	$(BIN)/python -m scripts.tune --mode=search $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=8 \
 	  --ranges=$(SPACES) $(call flag,jobs,$(JOBS)) --logs=$(call runs,league_search) --output=$(call runs,league)
 	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,league/search.csv) \
@@ -94,17 +94,17 @@ score: $(STAMP)  ## judge logs: LOGS=DIR_OR_TABLE [OUTPUT=DIR VERSION=v0.6 RULES
 	$(BIN)/python -m analysis.report --logs=$(call quote,$(LOGS)) --output=$(call quote,$(OUTPUT)) \
 	  $(call flag,version,$(VERSION)) $(call flag,ruleset,$(RULESET)) $(call flag,baseline,$(BASELINE)) $(if $(PUBLISHED),--compare_published)
 
-figures: $(STAMP)  ## draw the league's committed report anew, in results/league/report
+figures: $(STAMP)  ## write the league's committed report again, in results/league/report
 	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
 
-notebooks: $(STAMP)  ## run the notebooks in analysis/ anew (a minute)
+notebooks: $(STAMP)  ## run the notebooks in analysis/ again (a minute)
 	$(BIN)/python -m analysis.notebook
 
-targets: $(STAMP)  ## set the stand-ins' targets anew from AdamW, NAdamW and Nesterov SGD (about 2 hours) [WORKLOADS=…]
+targets: $(STAMP)  ## set the stand-ins' targets again from AdamW, NAdamW and Nesterov SGD (about 2 hours) [WORKLOADS=…]
 	$(BIN)/python -m scripts.tune --mode=targets $(call flag,workloads,$(WORKLOADS)) --trials=10 --seeds=5 \
 	  --output=results/targets --targets_file=workloads/standin/targets.json $(call flag,jobs,$(JOBS))
 
-benchmark: $(STAMP)  ## time a step of ours and of what rivals are installed, CPU (about 10 minutes)
+benchmark: $(STAMP)  ## time a step of Shampoo, AdamW, Muon and the rivals that are installed, on a CPU (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --networks=small_200k,vit_s16,resnet50 \
 	  --threads=1 --output=$(call runs,step_cost)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.benchmark.step --staggering --threads=1 --output=$(call runs,step_cost)

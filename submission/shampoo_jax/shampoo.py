@@ -68,8 +68,9 @@ def scale_by_shampoo(
       b1, b2: EMA weights of the first moment, and of factors and second moments; the `betas` of
         `plan.options.ShampooOptions`, which documents all arguments that are not here.
       mesh, axis: state and work are divided among the devices along one or more axes of the mesh;
-        None for its only axis. Updates are on every device. `jax.jit` init, so that the state is
-        divided from the start instead of lying on one device first.
+        None for its only axis. Updates are on every device, with explicit axes where the
+        parameters are. `jax.jit` init, so that the state is divided from the start instead of
+        lying on one device first.
       lanes: second dimension of the state of stacks, see `ShampooState`, a multiple of the number
         of those devices; None for that number, or 1 without a mesh. State fits any number of
         devices that divides `lanes`.

@@ -94,9 +94,9 @@ def differences(trials: pd.DataFrame, studies: pd.DataFrame, baseline: str | Non
     }
     differing = {}
     for (submission, workload), own in rates.items():
-        theirs = rates.get((baseline, workload), [])
-        if own and theirs and own != theirs:
-            differing[str(submission), str(workload)] = own, theirs
+        baseline_rates = rates.get((baseline, workload), [])
+        if own and baseline_rates and own != baseline_rates:
+            differing[str(submission), str(workload)] = own, baseline_rates
     return differing
 
 

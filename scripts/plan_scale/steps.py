@@ -161,13 +161,12 @@ def table(rows_of_device: Sequence[Row], ranks: int) -> str:
             {
                 "model": row["model"],
                 "batch per rank": documents.UNKNOWN if batch is None else f"{batch:,}",
-                "optimizer": TITLES[row["optimizer"]],
+                "optimizer": TITLES[row["optimizer"]].removeprefix("torch.optim."),
                 "plain": milliseconds(seconds["plain"]),
                 "of it messages": milliseconds(seconds["messages"] or None),
                 "refresh": milliseconds(seconds["refresh"]),
                 **{f"at {i}": milliseconds(t) for i, t in seconds["average"].items()},
-                "bound, plain": bound["plain"],
-                "bound, refresh": bound["refresh"] or documents.UNKNOWN,
+                "bound": ", ".join(filter(None, (bound["plain"], bound["refresh"]))),
             }
         )
     return documents.table(lines)
@@ -188,9 +187,9 @@ def page(setting: Setting, all_rows: Sequence[Row]) -> str:
         "batch, AlgoPerf's, changes none of them. A refresh takes all factors of a rank anew; at",
         "an interval a step costs what it does on average with refreshes that are",
         f"{setting.refresh}, where all ranks wait in each step for the one with the most to do.",
-        "AdamW and Muon take all parameters on every rank, as torch's do. `bound` is what most of",
-        "the time is spent on. Left out: the host's own time, which may exceed that of launches,",
-        "and overlap.",
+        "AdamW and Muon, `torch.optim.Muon`, take all parameters on every rank, as torch's do.",
+        "`bound` is what most of the time of a plain step, and of a refresh, is spent on. Left",
+        "out: the host's own time, which may exceed that of launches, and overlap.",
         "",
         "Devices, with sources in `scripts/plan_scale/hardware.json`:",
         "",

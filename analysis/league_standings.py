@@ -1,5 +1,6 @@
 """Tables of the whole league: an entry a row, and a workload a row."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from analysis import style
 from analysis.judgement import Judgement, all_medians, medians_of, where_both_reach
 from common import documents
 
-_UNITS = {"steps": "{:.0f}", "seconds": "{:.1f}"}
+_UNITS = {"steps": "{:g}", "seconds": "{:.1f}"}
 
 
 class Comparison(NamedTuple):
@@ -78,8 +79,14 @@ def leader(judged: Judgement, hero: str) -> str:
     return f"{text}; {own}" if own else text
 
 
-def beside_best_rival(judged: Judgement, hero: str) -> str:
-    """A row per workload: the hero's median steps and seconds, and those of its fastest rival."""
+def beside_best_rival(judged: Judgement, hero: str, without: Sequence[str] = ()) -> str:
+    """A row per workload: the hero's median steps and seconds, and those of its fastest rival.
+
+    Args:
+      judged: the league's judgement.
+      hero: an entry.
+      without: entries that are no rivals.
+    """
     own = style.label(hero)
     of_all = {column: all_medians(judged, column) for column in _UNITS}
     rows = []
@@ -89,7 +96,9 @@ def beside_best_rival(judged: Judgement, hero: str) -> str:
             medians = of_all[column].loc[workload].sort_values(kind="stable")
             finite = medians[np.isfinite(medians)]
             row[f"{own}, {column}"] = unit.format(finite[hero]) if hero in finite else "missed"
-            row[f"best rival, {column}"] = _first(finite.drop(hero, errors="ignore"), unit)
+            row[f"best rival, {column}"] = _first(
+                finite.drop([hero, *without], errors="ignore"), unit
+            )
         rows.append(row)
     return documents.table(rows, left=1, fmt="pipe")
 

@@ -22,6 +22,14 @@ from scripts.local.metrics_log import read_csv
 
 LEAGUE = Path(__file__).parents[1] / "results" / "league"
 HERO, BASELINE = "shampoo", "adamw"
+# The same evaluated at an average of its weights, for comparisons with all rivals.
+BEST = "shampoo_ema"
+_AVERAGES = (
+    ("shampoo_ema", "shampoo"),
+    ("adamw_ema", "adamw"),
+    ("shampoo_ema", "adamw_ema"),
+    ("shampoo_ema", "schedule_free_adamw"),
+)
 _FOR_EXPERTS = ("trials", "best point per study")
 _CROWD, _KNOWN = 4, tuple(map(style.label, ("shampoo", "nadamw", "adamw")))
 
@@ -52,7 +60,7 @@ def study_table(pool: Judgement | None = None) -> str:
 def finding_text() -> str:
     """What the headlines of the committed study say, in seconds and in steps, and who leads."""
     texts = [finding(judged(), HERO, column).replace("\n", " ") for column in ("seconds", "steps")]
-    return "\n".join(f"- {text}." for text in (*texts, leader(judged(), HERO)))
+    return "\n".join(f"- {text}." for text in (*texts, leader(judged(), BEST)))
 
 
 def losses_text(cells: pd.DataFrame | None = None) -> str:
@@ -102,15 +110,21 @@ def costs_text(ratios: Sequence[float]) -> str:
     return f"{span_text(ratios)} times, geometric mean {mean:.2f},"
 
 
+def averages_text() -> str:
+    """What averages of the weights change, with each method and beside the others."""
+    return "\n".join(f"- {beside(judged(), *pair)}." for pair in _AVERAGES)
+
+
 TABLES = {
     "gain": lambda: beside(judged(), HERO, BASELINE),
     "cost-range": lambda: span_text(cost_ratios()),
     "study": study_table,
-    "muon": lambda: beside(judged(), HERO, "muon_adamw"),
-    "schedule-free": lambda: beside(judged(), HERO, "schedule_free_adamw"),
-    "standings": lambda: standings(judged(), HERO),
-    "best-rival": lambda: beside_best_rival(judged(), HERO),
+    "muon": lambda: beside(judged(), BEST, "muon_adamw"),
+    "schedule-free": lambda: beside(judged(), BEST, "schedule_free_adamw"),
+    "standings": lambda: standings(judged(), BEST),
+    "best-rival": lambda: beside_best_rival(judged(), BEST, without=(HERO,)),
     "finding": finding_text,
+    "averages": averages_text,
     "losses": losses_text,
     "step-cost": lambda: costs_text(cost_ratios()),
     "schedule-free-cost": lambda: span_text(cost_ratios(entry="schedule_free_adamw")),

@@ -15,6 +15,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from common.cli import UserError
 from scripts.benchmark.counting import WorkCount, storage_bytes
+from submission.shampoo import averaging
 from submission.shampoo.config import DistributedConfig, ShampooConfig, StateConfig
 from submission.shampoo.group_stacks import GroupStacks
 from submission.shampoo.group_state import GroupState
@@ -118,8 +119,8 @@ class Rank:
     Attributes:
       layout: its stacks, and those of all owners.
       memory: bytes by what they are for: "weights", "gradients", "moments", "factors", "roots",
-        "others" (counters, health), "buffers" (of communication and updates), "temporaries" (the
-        most that live at one time within the step).
+        "others" (counters, health), "averages" (of weights), "buffers" (of communication and
+        updates), "temporaries" (the most that live at one time within the step).
       count: the step's kernels and what it sends.
       bytes_sent: the same as the distributor itself declares it.
     """
@@ -164,6 +165,9 @@ def build_rank(
         count = _step(layout, parameters, config)
         size = sum(local(parameter).nbytes for parameter in parameters)
         memory = {"weights": size, "gradients": size, **_state(layout)}
+        memory["averages"] = sum(
+            averaging.state_bytes(config.averaging, local(parameter)) for parameter in parameters
+        )
         # Stacks may share buffers with the distributor.
         memory["buffers"] = sum(
             storage_bytes(
@@ -183,9 +187,11 @@ def _step(layout: GroupStacks, parameters: list[Tensor], config: ShampooConfig) 
     group |= {"refresh_step": _ORDINARY_STEP - 1, "refresh_interval": 2 * _ORDINARY_STEP}
     # The meta device has no generator, which rounding to bfloat16 asks for.
     generator = mock.patch.object(torch, "Generator", lambda device: _CPU_GENERATOR)
+    state = GroupState()
+    state.stacks, state.averager = layout, averaging.averager(config.averaging)
+    if state.averager is not None:  # whose first step copies the weights
+        state.averager.begin([local(parameter) for parameter in parameters])
     with generator, WorkCount() as count:
-        state = GroupState()
-        state.stacks = layout
         state.begin(group, range(len(parameters)))
         state.apply(state.gather()[0])
     return count

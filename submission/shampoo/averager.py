@@ -6,8 +6,8 @@ A step of the plain optimizer is wrapped, without gradients:
     ...                                # the plain step, on `moving`
     averager.finish(weights, moving, finite, options)
 
-State is in float32, or float64 for float64 weights. Kernels run on lists, their number does not
-grow with the number of weights, and the host never waits for the device.
+State is in float32, or float64 for float64 weights. Kernels run on lists, so that their number does
+not grow with the number of weights (long ones aside), and the host never waits for the device.
 """
 
 import abc

@@ -1,5 +1,8 @@
 """Averages of the iterates, which evaluation reads instead of the weights that training moves."""
 
+import torch
+from torch import Tensor
+
 from .averager import Averager
 from .exponential_average import ExponentialAverage
 from .schedule_free import ScheduleFree
@@ -16,7 +19,6 @@ def averager(mode: str | None) -> Averager | None:
     Raises:
       ValueError: for an unknown mode.
 
-    >>> import torch
     >>> from submission.plan.options import ShampooOptions
     >>> options = vars(ShampooOptions(averaging_decay=0.75))
     >>> ema, weight = averager("ema"), torch.zeros(2)
@@ -35,3 +37,16 @@ def averager(mode: str | None) -> Averager | None:
     if mode not in _MODES:
         raise ValueError(f"averaging must be None, {' or '.join(map(repr, _MODES))}, got {mode!r}.")
     return _MODES[mode]()
+
+
+def state_bytes(mode: str | None, parameter: Tensor) -> int:
+    """Bytes of the averages of one parameter, on any device; 0 without averaging."""
+    averager_of_mode = averager(mode)
+    if averager_of_mode is None:
+        return 0
+    two = torch.zeros(2, dtype=parameter.dtype, device="cpu")
+    averager_of_mode.begin([two])
+    return sum(
+        tensor.itemsize * (parameter.numel() if tensor.shape == two.shape else tensor.numel())
+        for tensor in averager_of_mode.state_tensors(two).values()
+    )

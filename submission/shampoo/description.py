@@ -7,8 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ..plan.blocking import ParameterPlan, parts_of, plan_parameter, stack_specs
 from ..plan.ownership import block_cost
 from ..plan.solvers import resolve_basis_solver, resolve_root_solver
@@ -177,17 +175,11 @@ def _state_bytes(
     """Bytes of the state of a group's parameters that are not frozen, all ranks together."""
     by_dtype = defaultdict(list)
     total = 0
-    averager = averaging.averager(config.averaging)
     for index, parameter in enumerate(group["params"]):
         if not parameter.requires_grad:
             continue
         by_dtype[state_dtype(parameter.dtype)].extend(parts_of(index, plans[index]))
-        if averager is not None:
-            two = torch.zeros(2, dtype=parameter.dtype, device="cpu")
-            averager.begin([two])
-            for tensor in averager.state_tensors(two).values():
-                numel = parameter.numel() if tensor.shape == two.shape else tensor.numel()
-                total += numel * tensor.itemsize
+        total += averaging.state_bytes(config.averaging, parameter)
     has_first, has_velocity = group["betas"][0] > 0, group["momentum"] > 0
     for dtype, parts in by_dtype.items():
         for spec in stack_specs(parts):

@@ -8,6 +8,10 @@ from torch import Tensor
 
 from .averager import Averager, copies, copy_of
 
+# From so many elements on, a kernel of its own costs less than three passes over memory instead of
+# one: 20 bytes per element at 1.5 TB/s take the 4 microseconds of a launch at 300,000.
+_LONG = 2**18
+
 
 class ExponentialAverage(Averager):
     """x <- d x + (1 - d) W after each step, read as blend x + (1 - blend) W.
@@ -51,12 +55,7 @@ class ExponentialAverage(Averager):
             gain = self._gain(group, finite, options).to(averages[0].dtype)
             same_dtype = group[0].dtype == averages[0].dtype
             targets = group if same_dtype else copies(group, averages)
-            if gain.device.type == "cpu":  # in one pass; elsewhere that is a kernel for each weight
-                torch._foreach_lerp_(averages, targets, [gain] * len(group))
-                continue
-            change = torch._foreach_sub(targets, averages)
-            torch._foreach_mul_(change, gain)
-            torch._foreach_add_(averages, change)
+            _approach(averages, targets, gain)
 
     def _gain(
         self, weights: Sequence[Tensor], finite: Tensor, options: Mapping[str, Any]
@@ -79,3 +78,21 @@ class ExponentialAverage(Averager):
         blends = copies(weights, averages)
         torch._foreach_lerp_(blends, averages, options["averaging_blend"])
         return blends
+
+
+def _approach(averages: list[Tensor], targets: list[Tensor], gain: Tensor) -> None:
+    """x <- x + gain (W - x) in place, on an accelerator in one pass for what is long."""
+    if gain.device.type == "cpu":
+        torch._foreach_lerp_(averages, targets, [gain] * len(averages))
+        return
+    short: list[tuple[Tensor, Tensor]] = []
+    for pair in zip(averages, targets, strict=True):
+        if pair[0].numel() < _LONG:
+            short.append(pair)
+        else:
+            pair[0].lerp_(pair[1], gain)
+    if short:
+        averages, targets = map(list, zip(*short, strict=True))
+        change = torch._foreach_sub(targets, averages)
+        torch._foreach_mul_(change, gain)
+        torch._foreach_add_(averages, change)

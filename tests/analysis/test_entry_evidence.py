@@ -123,8 +123,9 @@ def test_state_of_all_ranks_is_what_the_optimizer_says_of_itself(workload: str) 
     said = repr(entry_plans.optimizer(workload)).split("state on all ranks: ")[1].split("B;")[0]
     number, prefix = said.split()
     total = float(number) * {"M": 1e6, "G": 1e9}[prefix]
-    state = entry_plans.plan(workload, "v1.0")["state"]
-    assert 4 * state["mean"] == pytest.approx(total, rel=0.01)
+    plan = entry_plans.plan(workload, "v1.0")
+    state, averages = plan["state"], plan["memory"]["averages"]  # the latter on every rank alike
+    assert 4 * state["mean"] + averages == pytest.approx(total, rel=0.01)
     assert state["max"] < 1.2 * state["mean"]
 
 
@@ -132,7 +133,7 @@ def test_what_fits_8_v100_fits_4_a100() -> None:
     for workload in ruleset("v0.6").base_workloads:
         newer, older = (entry_plans.plan(workload, version) for version in ("v1.0", "v0.6"))
         assert newer["memory_total"] < 2 * older["memory_total"]
-        assert older["memory_total"] < 0.7 * 16e9
+        assert older["memory_total"] < 0.85 * 16e9
     memory = entry_plans.plan("finewebedu_lm", "v1.0")
     assert memory["memory_total"] < 0.2 * 40e9
 

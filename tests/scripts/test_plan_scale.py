@@ -123,6 +123,19 @@ def test_factors_of_any_dtype_are_planned(dtype: torch.dtype) -> None:
     assert plan["memory"]["factors"] * 4 == single["memory"]["factors"] * dtype.itemsize
 
 
+def test_averages_of_weights_take_a_copy_and_a_pass() -> None:
+    asked = question("small_200k", 1, "ddp")
+    config = dataclasses.replace(asked.config, averaging="ema")
+    plan = plan_scale_model.answer(dataclasses.replace(asked, config=config))
+    without = plan_scale_model.answer(asked)
+    tensors = len(model_shapes.shapes("small_200k"))
+    assert without["memory"]["averages"] == 0
+    assert plan["memory"]["averages"] == 4 * plan["parameters"] + 8 * tensors
+    # Of what is short: a difference, its product with a scalar, and a sum.
+    elements = (plan["bytes"] - without["bytes"]) / (4 * plan["parameters"])
+    assert 3 + 2 + 3 <= elements <= 10.1
+
+
 def test_counts_products_traffic_and_the_most_that_lives() -> None:
     left = torch.ones(4, 8, device="meta")
     with WorkCount() as count:

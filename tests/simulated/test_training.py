@@ -9,7 +9,7 @@ from torch import nn
 
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api.statistics import LatestBatch
-from submission.shampoo import Shampoo
+from submission.shampoo import Shampoo, exponential_average
 from tests.simulated.device import simulated
 from tests.simulated.runs import (
     SOLVERS,
@@ -116,7 +116,10 @@ def test_a_step_with_a_scaled_gradient_that_is_not_finite_is_skipped_without_a_w
 
 
 @pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
-def test_evaluation_swaps_averages_in_and_out_without_a_wait(averaging):
+def test_evaluation_swaps_averages_in_and_out_without_a_wait(averaging, monkeypatch):
+    # Of the weights, with 7 to 120 elements, two are long.
+    monkeypatch.setattr(exponential_average, "_LONG", 50)
+
     def run(on, record=None):
         optimizer, parameters = optimizer_of(start(), {**SOLVERS, "averaging": averaging}, on)
         seen = []

@@ -206,11 +206,12 @@ class _Deferred:
         return self._value
 
     def _wait(self) -> Any:
-        """The current stream, which waits for the side stream; None where there is none."""
-        if self._ready is None:
+        """The current stream, once it waits for the side stream; None where it need not (again)."""
+        ready, self._ready = self._ready, None
+        if ready is None:
             return None
         reader = self._streams.current_stream(self._stream.device)
-        reader.wait_event(self._ready)
+        reader.wait_event(ready)
         return reader
 
     def __del__(self) -> None:

@@ -39,6 +39,11 @@ class Sample:
     wall: float
     device: float | None
 
+    def over(self, steps: int) -> "Sample":
+        """The same by step, of a sample of several."""
+        device = None if self.device is None else self.device / steps
+        return Sample(self.cpu / steps, self.thread / steps, self.wall / steps, device)
+
 
 def timed(call: Callable[[], Any], device: torch.device, limit: float) -> Sample:
     """Times one call.

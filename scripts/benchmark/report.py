@@ -38,7 +38,7 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
     optimizer that never refreshes has its plain step's time at every interval.
     """
     for row in rows.values():
-        plain, refresh = (_median(row.get(kind)) for kind in ("plain", "refresh"))
+        plain, refresh = (median(row.get(kind)) for kind in ("plain", "refresh"))
         if plain is None or row["failure"]:
             continue
         part = None if refresh is None else refresh - plain
@@ -56,8 +56,11 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
         }
 
 
-def _median(clocks: Mapping[str, Any] | None) -> float | None:
-    return float(clocks.get("device", clocks["cpu"])["median"]) if clocks else None
+def median(clocks: Mapping[str, Any] | None) -> float | None:
+    """The median on the device, on a CPU of CPU time; None of nothing."""
+    if not clocks or "cpu" not in clocks:
+        return None
+    return float(clocks.get("device", clocks["cpu"])["median"])
 
 
 def _ratios(times: Row, base: Row) -> Row:

@@ -3,11 +3,15 @@
     python -m scripts.benchmark.training --device=cuda --output=results/gpu/DEVICE
 
 Random images and labels, as many per GPU as AlgoPerf has on four, in float32 with products in TF32,
-as AlgoPerf has it. Each optimizer trains a model of its own; steps alternate, and every --cycle-th
-of ours refreshes all roots. Writes training.json after each network.
+as AlgoPerf has it. Each optimizer trains a model of its own; cycles alternate, and the last step of
+one of ours refreshes all roots. In every other cycle forward and backward passes and steps are
+timed apart. In the others whole training steps run on without a wait, as in training, where the
+host queues an optimizer's step while the device is busy with the passes before. Writes
+training.json after each network.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,10 +69,15 @@ class Trained:
         self._optimizer.step()
         self._steps += 1
 
-    @property
-    def refreshes(self) -> bool:
-        """Whether the next step refreshes."""
-        return self._rival.refreshes_at(self._steps + 1, self._cycle)
+    def train(self, steps: int) -> None:
+        """Takes whole training steps."""
+        for _ in range(steps):
+            self.forward_and_backward()
+            self.step()
+
+    def refreshes(self, ahead: int = 1) -> bool:
+        """Whether the next step refreshes, or one further ahead."""
+        return self._rival.refreshes_at(self._steps + ahead, self._cycle)
 
 
 def measure(
@@ -79,17 +88,15 @@ def measure(
 
     Returns:
       `optimizer`, `failure`, summaries of `forward_and_backward`, `plain` and `refresh` by clock,
-      what `report.derive` makes of them, and `whole`: milliseconds of a training step by interval,
-      with `over_adamw`, the part by which it is longer than with AdamW.
+      and what `report.derive` makes of them; of runs of whole training steps `whole`: milliseconds
+      a step by interval, with `over_adamw`, the part by which it is longer than with AdamW.
     """
     rows: dict[str, Row] = {name: {"optimizer": name, "failure": None} for name in optimizers}
-    samples: dict[str, dict[str, list[Sample]]] = {
-        name: {"forward_and_backward": [], "plain": [], "refresh": []} for name in optimizers
-    }
+    samples: dict[str, dict[str, list[Sample]]] = {name: {} for name in optimizers}
     running: dict[str, Trained] = {}
     # A first cycle has no preconditioner yet, and caches to fill.
-    total = cycle * (repeats + 1)
-    with progress.bar(total * len(optimizers), network.workload, "step") as bar:
+    total = 2 * repeats + 1
+    with progress.bar(total * len(optimizers), network.workload, "cycle") as bar:
         for number, name in enumerate(alternating(list(optimizers), total)):
             bar.update()
             if rows[name]["failure"]:
@@ -97,10 +104,8 @@ def measure(
             try:
                 if name not in running:
                     running[name] = Trained(network, optimizers[name], batch, device, cycle)
-                trained = running[name]
-                training = timed(trained.forward_and_backward, device, limit)
-                kind = "refresh" if trained.refreshes else "plain"
-                step = timed(trained.step, device, limit)
+                cycles = _whole_cycle if number // len(optimizers) % 2 else _parted_cycle
+                found = cycles(running[name], cycle, device, limit)
             except StepTimeout:
                 rows[name]["failure"] = f"longer than {limit:g} s"
                 running.pop(name, None)
@@ -108,13 +113,44 @@ def measure(
                 rows[name]["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
                 running.pop(name, None)
             else:
-                if number >= cycle * len(optimizers):
-                    samples[name]["forward_and_backward"].append(training)
-                    samples[name][kind].append(step)
+                for kind, sample in found if number >= len(optimizers) else ():
+                    samples[name].setdefault(kind, []).append(sample)
     for name, by_kind in samples.items():
-        rows[name] |= {kind: summaries(s) if s else None for kind, s in by_kind.items()}
+        rows[name] |= {
+            kind: summaries(by_kind[kind]) if by_kind.get(kind) else None for kind in _KINDS
+        }
     report.derive(rows, INTERVALS)
     return [row | _whole(row, rows.get(rivals.BASELINE, {})) for row in rows.values()]
+
+
+_KINDS = ("forward_and_backward", "plain", "refresh", "whole_plain", "whole_refresh")
+Found = list[tuple[str, Sample]]
+
+
+def _parted_cycle(trained: Trained, cycle: int, device: torch.device, limit: float) -> Found:
+    """One cycle, each part of each step timed by itself."""
+    found = []
+    for _ in range(cycle):
+        found.append(("forward_and_backward", timed(trained.forward_and_backward, device, limit)))
+        kind = "refresh" if trained.refreshes() else "plain"
+        found.append((kind, timed(trained.step, device, limit)))
+    return found
+
+
+def _whole_cycle(trained: Trained, cycle: int, device: torch.device, limit: float) -> Found:
+    """One cycle of whole steps: the plain ones as one run, and each that refreshes."""
+    found: Found = []
+    left = cycle
+    while left:
+        run = 1
+        kind = "whole_refresh" if trained.refreshes() else "whole_plain"
+        if kind == "whole_plain":
+            while run < left and not trained.refreshes(run + 1):
+                run += 1
+        sample = timed(functools.partial(trained.train, run), device, run * limit)
+        found.append((kind, sample.over(run)))
+        left -= run
+    return found
 
 
 def _whole(row: Row, base: Row) -> Row:
@@ -129,12 +165,12 @@ def _whole(row: Row, base: Row) -> Row:
 
 
 def _whole_times(row: Row) -> dict[str, float]:
-    """Milliseconds of forward, backward and step by interval; empty where they are unknown."""
-    if "milliseconds" not in row:
+    """Milliseconds of a training step by interval; empty where they are unknown."""
+    plain, refresh = (report.median(row.get(f"whole_{kind}")) for kind in ("plain", "refresh"))
+    if plain is None or row["failure"]:
         return {}
-    clocks = row["forward_and_backward"]
-    training = clocks.get("device", clocks["cpu"])["median"]
-    return {i: training + step for i, step in row["milliseconds"]["amortised"].items()}
+    more = 0.0 if refresh is None else refresh - plain
+    return {str(interval): plain + more / interval for interval in INTERVALS}
 
 
 def define_flags() -> None:
@@ -145,7 +181,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch", None, f"images; default: AlgoPerf's over {GPUS}", lower_bound=1)
     flags.DEFINE_bool("tiny", False, "small networks of the same kinds, to try the command")
     flags.DEFINE_integer("cycle", 4, "steps from one refresh to the next", lower_bound=2)
-    flags.DEFINE_integer("repeats", 3, "timed cycles of each optimizer", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "timed cycles of each kind of each optimizer", lower_bound=1)
     flags.DEFINE_float("time_limit", 60, "seconds for one step", lower_bound=0.001)
     flags.DEFINE_string("output", "runs/training", "folder for the results")
 

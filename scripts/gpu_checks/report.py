@@ -9,6 +9,7 @@ from typing import Any
 from common import documents, files
 from common.documents import UNKNOWN, number
 from scripts.benchmark import training
+from scripts.benchmark.report import median
 from scripts.gpu_checks.parts import PARTS, STEPS_FOLDER, TESTS_FILE
 from scripts.local import rivals
 from scripts.plan_scale import steps
@@ -121,7 +122,7 @@ def _goal(
 
 def _predicted_over_adamw(network: str, rows: Sequence[Row], key: str | None) -> float | None:
     """Of the optimizers' predicted steps, beside forward and backward as they were measured."""
-    training_time = _median(_of(rows, rivals.BASELINE).get("forward_and_backward"))
+    training_time = median(_of(rows, rivals.BASELINE).get("forward_and_backward"))
     predicted = predictions(network, key, with_tf32=True)
     if training_time is None or not predicted:
         return None
@@ -152,8 +153,8 @@ def _captured(folder: Path) -> list[dict[str, str]]:
             "captured": "yes" if row["captured"] else "no",
             "steps": str(row["steps"]),
             "largest difference": number(row["difference"]),
-            "replay, ms": number(_median(row["replay"])),
-            "step, ms": number(_median(row["step"])),
+            "replay, ms": number(median(row["replay"])),
+            "step, ms": number(median(row["step"])),
         }
         for network, row in _read(folder / "captured.json").get("networks", {}).items()
     ]
@@ -169,9 +170,10 @@ def _training(folder: Path) -> list[dict[str, str]]:
                     "network": network,
                     "batch": str(result["batch"]),
                     "optimizer": row["optimizer"],
-                    "forward, backward": number(_median(row["forward_and_backward"])),
+                    "forward, backward": number(median(row["forward_and_backward"])),
                     "plain": number(times.get("plain")),
                     "refresh": number(times.get("refresh_part")),
+                    "whole at 100": number(row["whole"].get("100")),
                     **{
                         f"over AdamW at {i}": number(row["over_adamw"].get(i), ".1%")
                         for i in _INTERVALS
@@ -232,14 +234,8 @@ def _factorisations(folder: Path) -> list[dict[str, str]]:
     for row in _read(folder / "factorisations.json").get("rows", []):
         key = row["size"], row["batch"]
         cells = by_shape.setdefault(key, {"shape": f"{row['batch']} x {row['size']}²"})
-        cells[row["method"]] = row["failure"] or number(_median(row))
+        cells[row["method"]] = row["failure"] or number(median(row))
     return list(by_shape.values())
-
-
-def _median(clocks: Row | None) -> float | None:
-    if not clocks or "cpu" not in clocks:
-        return None
-    return float(clocks.get("device", clocks["cpu"])["median"])
 
 
 def _steps_file(folder: Path) -> Path:

@@ -175,20 +175,23 @@ def look_ahead(average: Tensor, grad: Tensor, beta: float) -> Tensor:
 def grafting_factors(
     directions: Tensor, magnitudes: Tensor, otherwise: Number
 ) -> tuple[Tensor, Tensor]:
-    """Factors that give directions other norms, and where these factors can be used.
+    """Factors that give directions other norms, and where there are none.
 
     (Agarwal et al. 2020, arXiv:2002.11803; per block as in Anil et al. 2020, arXiv:2002.09018.)
-    Not where a direction is zero, or too small or too large for its norm to be accurate: the
+    None where a direction is zero, or too small or too large for its norm to be accurate: the
     diagonal method's own step must be taken there.
 
     Args:
       directions, magnitudes: norms, of one shape.
-      otherwise: the factor where they cannot.
+      otherwise: the factor where there is none.
 
     Returns:
       the factors, and booleans.
     """
     limits = torch.finfo(directions.dtype)
     sound = directions.clamp(math.sqrt(limits.tiny) * 10, limits.max)
-    usable = sound == directions
-    return torch.where(usable, magnitudes / sound, otherwise), usable
+    unusable = sound != directions
+    factors = magnitudes / sound
+    if isinstance(otherwise, Tensor):
+        return torch.where(unusable, otherwise, factors), unusable
+    return factors.masked_fill_(unusable, otherwise), unusable

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..plan.blocking import Part, StackSpec
+from . import foreach
 from .config import DistributedConfig
 from .devices import has_addresses
 from .placement import Placement
@@ -136,7 +137,7 @@ class Distributor(abc.ABC):
                 grad, view = grads[part.index], next(places)
                 targets.append(view if target is None else target)
                 sources.append(_region(part, grad) if target is None else grad)
-        torch._foreach_copy_(targets, sources)
+        foreach.copy_(targets, sources)
         if l2 != 0:
             add_weights(views, _regions(stacks, weights), l2)
 
@@ -201,13 +202,15 @@ def apply_(targets: list[Tensor], updates: list[Tensor], decay: Number | None) -
     """Shrinks `targets` by the fraction `decay`, and subtracts `updates`."""
     if not targets:
         return
-    if decay is not None:
-        if targets[0].dtype == updates[0].dtype:
-            torch._foreach_mul_(targets, 1 - decay)
-        else:
-            # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
-            _add_decay(updates, targets, decay)
-    torch._foreach_sub_(targets, updates)
+    keep = None if decay is None else 1 - decay
+    if decay is not None and targets[0].dtype != updates[0].dtype:
+        # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
+        _add_decay(updates, targets, decay)
+        keep = None
+    for weights, taken in foreach.by_layout(targets, updates):
+        if keep is not None:
+            torch._foreach_mul_(weights, keep)
+        torch._foreach_sub_(weights, taken)
 
 
 def add_weights(targets: list[Tensor], weights: Sequence[Tensor], l2: float) -> None:
@@ -304,7 +307,7 @@ class Replicated(Distributor):
                 regions = [matrix_view(p.grid, weights.matrices[p.index]) for p in stack.spec.parts]
                 exact = [region.to(stack.dtype) for region in regions]
                 out = torch._foreach_sub(exact, stack.views)
-            torch._foreach_copy_(self._own[number], list(out))
+            foreach.copy_(self._own[number], out)
         self._send(int(stack.buffer.storage_offset()) + stack.buffer.numel())
 
     def apply_updates(
@@ -324,7 +327,7 @@ class Replicated(Distributor):
         self._started = []
         targets = [matrix_view(part.grid, weights.matrices[part.index]) for part in self._parts]
         if self._sends_weights:
-            torch._foreach_copy_(targets, self._views)
+            foreach.copy_(targets, self._views)
         else:
             apply_(targets, self._views, None)
 

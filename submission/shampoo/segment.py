@@ -197,14 +197,14 @@ class Segment:
             for stack, is_useless in zip(self.stacks, useless, strict=True):
                 stack.buffer.mul_(factor).masked_fill_(is_useless, 0)
             return
-        factors, usable = diagonal.grafting_factors(directions, magnitudes, self._scale)
+        factors, useless = diagonal.grafting_factors(directions, magnitudes, self._scale)
         factors = _scaled(factors, rate)
-        replaces = not (rates.are_known and bool(usable.all()))
+        replaces = not rates.are_known or bool(useless.any())
         parts = self._magnitudes
-        rows = zip(self.stacks, parts, usable.split(sizes), factors.split(sizes), strict=True)
-        for stack, part, is_usable, block_factors in rows:
+        rows = zip(self.stacks, parts, useless.split(sizes), factors.split(sizes), strict=True)
+        for stack, part, is_useless, block_factors in rows:
             if replaces:
-                torch.where(is_usable, stack.buffer, part, out=stack.buffer)
+                torch.where(is_useless, part, stack.buffer, out=stack.buffer)
             stack.buffer.mul_(block_factors)
 
     def _add_momentum(self, update: Tensor, rates: Rates, options: StepOptions) -> None:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..plan.blocking import StackSpec
+from . import foreach
 from .config import DistributedConfig
 from .distributor import Distributor, Specs, Weights, add_weights, apply_, sent_dtype
 from .placement import Placement
@@ -167,7 +168,7 @@ class Sharded(Distributor):
             shapes = {piece.index: piece.matrix_shape for piece, _ in present}
             matrices = {index: as_matrix(grads[index], shape) for index, shape in shapes.items()}
             sources = [piece.of_shard(matrices[piece.index]) for piece, _ in present]
-            torch._foreach_copy_(targets, sources)
+            foreach.copy_(targets, sources)
         if targets and l2 != 0:
             sources = [piece.of_shard(weights.matrices[piece.index]) for piece, _ in present]
             add_weights(targets, sources, l2)
@@ -179,7 +180,7 @@ class Sharded(Distributor):
             self._placement.shard_group,
         )
         if self._stack_views:
-            torch._foreach_copy_(self._stack_views, self._owned_views)
+            foreach.copy_(self._stack_views, self._owned_views)
 
     def apply_updates(
         self,
@@ -192,7 +193,7 @@ class Sharded(Distributor):
         del stacks
         replica = self._placement.replica
         if self._stack_views:
-            torch._foreach_copy_(self._owned_views, self._stack_views)
+            foreach.copy_(self._owned_views, self._stack_views)
         dist.all_to_all_single(
             self._parts[replica],
             self._owned,

@@ -39,8 +39,16 @@ def matrix_view(grid: BlockGrid, matrix: Tensor) -> Tensor:
 
 
 def stack_view(grid: BlockGrid, blocks: Tensor) -> Tensor:
-    """The grid's blocks [rows * columns, m, n] as a view [rows, m, columns, n]."""
-    return blocks.unflatten(0, (grid.rows, grid.columns)).transpose(1, 2)
+    """The grid's blocks [rows * columns, m, n], contiguous, as a view [rows, m, columns, n].
+
+    Strides are those of `matrix_view` where both lie alike in memory, so that torch sees it.
+    """
+    size = grid.height * grid.width
+    return blocks.as_strided(
+        (grid.rows, grid.height, grid.columns, grid.width),
+        (grid.columns * size, grid.width, grid.width if grid.columns == 1 else size, 1),
+        blocks.storage_offset(),
+    )
 
 
 class Stack:

@@ -18,7 +18,7 @@ from .placement import LOCAL, Placement
 from .refresher import Refresher
 from .segment import Norms, Segment
 from .stack import Stack, memory_of
-from .step import StepInfo, StepOptions
+from .step import Number, StepInfo, StepOptions
 
 
 class StackGroup:
@@ -183,7 +183,11 @@ class StackGroup:
             self.refresher.refresh(infos, options)
         for segment, info in segments:
             segment.compute_directions(info, options, found_inf)
-        decay = decay_fraction(1.0 if is_known else finite.to(self.dtype), options)
+        taken: Number = 1.0
+        if not is_known:
+            is_one = infos and infos[0].rates.is_uniform
+            taken = infos[0].rates.taken if is_one else finite.to(self.dtype)
+        decay = decay_fraction(taken, options)
         all_norms = self._norms(segments, options)
         numbers = {stack: number for number, stack in enumerate(self.stacks)}
         for (segment, info), norms in zip(segments, all_norms, strict=True):

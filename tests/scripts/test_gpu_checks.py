@@ -110,7 +110,7 @@ def test_a_part_that_lacks_something_says_what() -> None:
 def test_the_page_holds_measurements_against_goals_and_predictions(tmp_path: Path) -> None:
     write_steps(tmp_path, ours=2.0, metas=20.0)
     rows = [
-        {"optimizer": name, "over_adamw": {"100": over}, "failure": None}
+        {"optimizer": name, "whole": {}, "over_adamw": {"100": over}, "failure": None}
         | {"forward_and_backward": {"cpu": {"median": 1.0}, "device": {"median": 50.0}}}
         for name, over in {"adamw": 0.0, report.OURS: 0.05}.items()
     ]

@@ -33,6 +33,7 @@ class Diagonal:
         """
         return (
             self.has_fused_direction(options)
+            and not options.nesterov
             and options.momentum == 0
             and options.l2 == 0
             and not isinstance(options.decay, Tensor)
@@ -45,7 +46,6 @@ class Diagonal:
             and options.fused is not False
             and self.second is not None
             and has_fused_adam(self.second.device.type)
-            and not options.nesterov
             and options.betas[0] > 0
         )
 
@@ -96,7 +96,8 @@ def fused_direction(
     """Adam's direction as a new tensor, after both moments have taken the gradient.
 
     By torch's fused Adam, which moves a weight of zero at a learning rate of -1: one pass over
-    memory instead of seven.
+    memory instead of seven. Of a first moment that has taken the gradient already it makes the
+    look-ahead, see `look_ahead`, and takes its direction.
 
     Args:
       grad, first, second: of one shape.

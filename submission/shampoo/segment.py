@@ -75,6 +75,8 @@ class Segment:
         method = stack.diagonal
         if method is not None and info.rates.is_uniform and method.has_fused_direction(options):
             average, second = self._tensor("first"), self._tensor("second")
+            if options.nesterov:
+                average = average.lerp_(grad, info.rates.shares[0]).clone()
             count = stack.steps.view(-1)[0]
             self._magnitude = diagonal.fused_direction(
                 grad, average, second, count, found_inf, options

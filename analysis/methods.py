@@ -1,0 +1,194 @@
+"""Steps to targets with one thing changed, against the league's best entry as it is.
+
+    python -m analysis.methods --logs=DIR    # DIR has a folder of logs per variant, and "base"
+    python -m analysis.methods               # writes the page anew
+
+Every variant ran at the points that the base was tuned to, with the same seeds: one that wants
+other hyperparameters is not done justice. Writes methods.csv and methods.md to results/methods;
+variants.json there says what each variant changes.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from analysis import scoring
+from analysis.logs import read_logs
+from common import cli, documents, files
+from common.cli import UserError
+from scripts.local.metrics_log import read_csv, write_csv
+from workloads import registry
+
+FLAGS = flags.FLAGS
+FOLDER = Path(__file__).parents[1] / "results" / "methods"
+BASE = "base"
+_COLUMNS = ("variant", "workload", "study", "steps")
+# A variant earns an option if its median ratio is at most the first, and none is above the second.
+MOST_MEDIAN, MOST_WORST = 0.95, 1.05
+
+# Steps by workload and study, infinite where the target was missed.
+Steps = Mapping[str, Mapping[int, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A variant beside the base.
+
+    Attributes:
+      ratios: by workload, of the medians over studies; infinite where the variant's misses the
+        target, None where the base's does or the variant has not run.
+      mean: geometric mean of the ratios study by study, where both reach the target.
+      pairs: how many these are.
+      missed, base_missed: studies that miss a target.
+    """
+
+    ratios: Mapping[str, float | None]
+    mean: float
+    pairs: int
+    missed: int
+    base_missed: int
+
+    @property
+    def known(self) -> list[float]:
+        """The ratios that there are."""
+        return [ratio for ratio in self.ratios.values() if ratio is not None]
+
+    @property
+    def earns_its_place(self) -> bool:
+        """Whether the variant is an improvement that the rule of the project accepts."""
+        return statistics.median(self.known) <= MOST_MEDIAN and max(self.known) <= MOST_WORST
+
+
+def outcome(variant: Steps, base: Steps) -> Outcome:
+    """Compares a variant with the base.
+
+    >>> found = outcome({"a": {1: 8.0, 2: 6.0}}, {"a": {1: 10.0, 2: 10.0}})
+    >>> found.ratios, round(found.mean, 2), found.pairs
+    ({'a': 0.7}, 0.69, 2)
+    """
+    ratios: dict[str, float | None] = {}
+    pairs: list[float] = []
+    for workload, studies in base.items():
+        own, other = variant.get(workload, {}), statistics.median(studies.values())
+        has_ratio = bool(own) and math.isfinite(other)
+        ratios[workload] = statistics.median(own.values()) / other if has_ratio else None
+        both = [(own[study], steps) for study, steps in studies.items() if study in own]
+        pairs += (math.log(a / b) for a, b in both if math.isfinite(a) and math.isfinite(b))
+    missed, base_missed = (
+        sum(math.isinf(steps) for studies in steps_of.values() for steps in studies.values())
+        for steps_of in (variant, base)
+    )
+    mean = math.exp(statistics.fmean(pairs)) if pairs else math.nan
+    return Outcome(ratios, mean, len(pairs), missed, base_missed)
+
+
+def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
+    """Steps by variant; UserError for a damaged file."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for row in read_csv(path, _COLUMNS):
+        studies = found.setdefault(row["variant"], {}).setdefault(row["workload"], {})
+        studies[int(row["study"])] = float(row["steps"])
+    return found
+
+
+def page(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
+    """The page of what was found, variants in the order of `variants`."""
+    base = found[BASE]
+    missed = outcome(base, base).missed
+    lines = [
+        "# One thing changed, on nine stand-ins with three seeds",
+        "",
+        "Median steps to the target over those of Shampoo + EMA",
+        "(`scripts/league/entries/shampoo_ema`), whose points, found by a search, and seeds every",
+        "variant has too. Mean: geometric, of the ratios seed by seed. Above 1 is worse; > says",
+        f"that the median misses. Shampoo + EMA misses {missed} of {_trials(base)}.",
+        "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
+        "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
+        "",
+        table(found, variants),
+        "",
+        f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
+        f"{MOST_WORST:g}: {_earning(found, variants)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
+    """A row per variant that has run."""
+    base = found[BASE]
+    workloads = [name for name in registry.names("standin") if name in base]
+    rows = []
+    for name, about in variants.items():
+        if name not in found:
+            continue
+        result = outcome(found[name], base)
+        cells = {workload: _ratio(result.ratios[workload]) for workload in workloads}
+        rows.append(
+            {
+                "changed": str(about["changed"]) + ("" if about["in_product"] else " (no option)"),
+                **cells,
+                "median": _ratio(statistics.median(result.known)),
+                "mean": f"{result.mean:.2f}",
+                "missed": f"{result.missed} of {_trials(found[name])}",
+            }
+        )
+    return documents.table(rows, left=1, fmt="pipe")
+
+
+def _earning(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
+    base = found[BASE]
+    names = [n for n in variants if n in found and outcome(found[n], base).earns_its_place]
+    return ", ".join(names) if names else "none does"
+
+
+def _ratio(value: float | None) -> str:
+    if value is None:
+        return documents.UNKNOWN
+    return ">" if math.isinf(value) else f"{value:.2f}"
+
+
+def _trials(steps: Steps) -> int:
+    return sum(map(len, steps.values()))
+
+
+def collect(logs: Path) -> list[dict[str, object]]:
+    """A row per variant, workload and study, of logs."""
+    studies = scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
+    return [
+        dict(zip(_COLUMNS, (row.submission, row.workload, row.study, row.steps), strict=True))
+        for row in studies.itertuples()
+    ]
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("logs", None, "folder with a folder of logs per variant")
+    flags.DEFINE_string("output", str(FOLDER), "folder with variants.json")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the table and the page."""
+    del argv
+    output = Path(FLAGS.output)
+    variants, path = files.read_json(output / "variants.json"), output / "methods.csv"
+    if FLAGS.logs:
+        rows = collect(Path(FLAGS.logs))
+        if unknown := {str(row["variant"]) for row in rows} - {*variants, BASE}:
+            raise UserError(
+                f"--logs={FLAGS.logs}: {', '.join(sorted(unknown))} not in variants.json"
+            )
+        write_csv(path, rows)
+    found = read(path)
+    if BASE not in found:
+        raise UserError(f"{path} has no rows of {BASE!r}, which all others are held against")
+    files.write_text(output / "methods.md", page(found, variants))
+    print(f"wrote {output / 'methods.md'}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,58 @@
+"""Variants of an entry beside the entry."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis import methods
+from common import files
+
+VARIANTS = {
+    "better": {"changed": "a", "in_product": True},
+    "worse": {"changed": "b", "in_product": False},
+}
+BASE = {"mnist_vit": {1: 100.0, 2: 120.0, 3: 110.0}, "stdlib_lm": {1: 200.0, 2: 210.0, 3: math.inf}}
+
+
+def times(factor):
+    return {
+        workload: {study: factor * steps for study, steps in studies.items()}
+        for workload, studies in BASE.items()
+    }
+
+
+def test_a_variant_earns_its_place_by_median_and_worst_ratio():
+    assert methods.outcome(times(0.9), BASE).earns_its_place
+    assert not methods.outcome(times(0.96), BASE).earns_its_place
+    mixed = {**times(0.5), "stdlib_lm": times(1.1)["stdlib_lm"]}
+    assert not methods.outcome(mixed, BASE).earns_its_place
+
+
+def test_misses_are_counted_and_never_averaged():
+    missed = {"mnist_vit": dict.fromkeys((1, 2, 3), math.inf)}
+    found = methods.outcome(missed, BASE)
+    assert found.ratios == {"mnist_vit": math.inf, "stdlib_lm": None}
+    assert (found.pairs, found.missed, found.base_missed) == (0, 3, 1)
+    page = methods.page({"base": BASE, "better": times(0.9), "worse": missed}, VARIANTS)
+    assert "b (no option)" in page and ">" in page.splitlines()[-4]
+    assert "1.05: better." in page
+
+
+def test_the_page_is_what_the_committed_table_says():
+    variants = files.read_json(methods.FOLDER / "variants.json")
+    page = (methods.FOLDER / "methods.md").read_text("utf-8")
+    assert page == methods.page(methods.read(), variants)
+
+
+def test_the_base_has_the_committed_study_s_steps():
+    """What the variants are held against is the league's own entry."""
+    league = methods.collect(Path("results/league"))
+    steps = {
+        (row["workload"], row["study"]): row["steps"]
+        for row in league
+        if row["variant"] == "shampoo_ema"
+    }
+    base = methods.read()[methods.BASE]
+    flat = {(workload, study): n for workload, row in base.items() for study, n in row.items()}
+    assert flat == pytest.approx(steps)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import entry_evidence, entry_plans, league_tables, published, step_plans
+from analysis import entry_evidence, entry_plans, league_tables, methods, published, step_plans
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -52,6 +52,7 @@ def filled(document: Path) -> str:
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
+        "shares": methods.shares_text,
         **league_tables.TABLES,
         **step_plans.TABLES,
     }

@@ -25,7 +25,7 @@ from workloads import registry
 
 FLAGS = flags.FLAGS
 FOLDER = Path(__file__).parents[1] / "results" / "methods"
-BASE = "base"
+BASE, _SHARE = "base", "share"
 _COLUMNS = ("variant", "workload", "study", "steps")
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
@@ -137,6 +137,14 @@ def table(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object
             }
         )
     return documents.table(rows, left=1, fmt="pipe")
+
+
+def shares_text() -> str:
+    """What the committed variants of the average's share took of the base's steps, in the mean."""
+    found = read()
+    shares = sorted((n.removeprefix(_SHARE), n) for n in found if n.startswith(_SHARE))
+    means = [(share, outcome(found[name], found[BASE]).mean) for share, name in shares]
+    return ", ".join(f"{mean:.2f} ({share})" for share, mean in means)
 
 
 def _earning(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:

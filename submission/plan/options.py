@@ -246,7 +246,7 @@ class ShampooOptions(StateOptions):
     refresh_tolerance: float = 0.0
     overlap: bool = False
     factor_interval: int = 1
-    averaging_share: float = 0.05
+    averaging_share: float = 0.1
     averaging_decay: float | None = None
     averaging_start: int = 0
     averaging_blend: float = 1.0

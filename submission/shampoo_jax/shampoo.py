@@ -139,7 +139,7 @@ def shampoo(
     root_dtype: Any = "float32",
     maximize: bool = False,
     averaging: Averaging | None = None,
-    averaging_share: Number = 0.05,
+    averaging_share: Number = 0.1,
     averaging_decay: Number | None = None,
     averaging_start: int = 0,
     averaging_blend: Number = 1.0,

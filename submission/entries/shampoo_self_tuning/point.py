@@ -16,5 +16,5 @@ POINT = types.SimpleNamespace(
     exponent=0.25,
     refresh_interval=100,
     damping=1e-5,
-    averaging_share=0.05,
+    averaging_share=0.1,
 )

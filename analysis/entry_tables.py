@@ -20,7 +20,10 @@ from workloads.rulesets import ruleset
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
-OTHERS = (ROOT / "docs" / "official.md", ROOT / "docs" / "scaling.md", ROOT / "README.md")
+OTHERS = (
+    *(ROOT / "docs" / f"{n}.md" for n in ("official", "scaling", "tuning")),
+    ROOT / "README.md",
+)
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
 
@@ -52,7 +55,7 @@ def filled(document: Path) -> str:
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
-        "shares": methods.shares_text,
+        **methods.TABLES,
         **league_tables.TABLES,
         **step_plans.TABLES,
     }

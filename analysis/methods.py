@@ -9,9 +9,10 @@ variants.json there says what each variant changes.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -113,6 +114,14 @@ def page(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]
         "",
         f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
         f"{MOST_WORST:g}: {_earning(found, variants)}.",
+        "",
+        "No options, but patches of the code for this table:",
+        "",
+        *(
+            f"- {about['changed']}: {about['note']}"
+            for name, about in variants.items()
+            if name in found and not about["in_product"]
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +138,7 @@ def table(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object
         cells = {workload: _ratio(result.ratios[workload]) for workload in workloads}
         rows.append(
             {
-                "changed": str(about["changed"]) + ("" if about["in_product"] else " (no option)"),
+                "changed": about["changed"],
                 **cells,
                 "median": _ratio(statistics.median(result.known)),
                 "mean": f"{result.mean:.2f}",
@@ -141,10 +150,14 @@ def table(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object
 
 def shares_text() -> str:
     """What the committed variants of the average's share took of the base's steps, in the mean."""
+    shares = sorted(name.removeprefix(_SHARE) for name in read() if name.startswith(_SHARE))
+    return ", ".join(f"{mean_text(_SHARE + share)} ({share})" for share in shares)
+
+
+def mean_text(variant: str) -> str:
+    """What a committed variant took of the base's steps, in the mean."""
     found = read()
-    shares = sorted((n.removeprefix(_SHARE), n) for n in found if n.startswith(_SHARE))
-    means = [(share, outcome(found[name], found[BASE]).mean) for share, name in shares]
-    return ", ".join(f"{mean:.2f} ({share})" for share, mean in means)
+    return f"{outcome(found[variant], found[BASE]).mean:.2f}"
 
 
 def _earning(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
@@ -170,6 +183,16 @@ def collect(logs: Path) -> list[dict[str, object]]:
         dict(zip(_COLUMNS, (row.submission, row.workload, row.study, row.steps), strict=True))
         for row in studies.itertuples()
     ]
+
+
+# For documents.
+TABLES: Mapping[str, Callable[[], str]] = {
+    "shares": shares_text,
+    **{
+        f"steps-{name}": functools.partial(mean_text, name)
+        for name in ("heavy", "quarter", "interval100", "soap", "kl")
+    },
+}
 
 
 def define_flags() -> None:

@@ -6,7 +6,8 @@ joins every collective as the others do.
 
 import abc
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -131,13 +132,21 @@ class Distributor(abc.ABC):
         views = [view for stack in stacks for view in stack.active_views]
         if not views:
             return
-        targets, sources, places = [], [], iter(views)
+        alike: foreach.Pairs = [], []
+        others: foreach.Pairs = [], []
+        places = iter(views)
         for stack in stacks:
             for part, target in stack.destinations(grads):
                 grad, view = grads[part.index], next(places)
-                targets.append(view if target is None else target)
-                sources.append(_region(part, grad) if target is None else grad)
-        foreach.copy_(targets, sources)
+                if target is None:
+                    target, grad, pairs = view, _region(part, grad), others
+                else:
+                    pairs = alike if grad.is_contiguous() else others
+                pairs[0].append(target)
+                pairs[1].append(grad)
+        for pairs in (alike, others):
+            if pairs[0]:
+                torch._foreach_copy_(*pairs)
         if l2 != 0:
             add_weights(views, _regions(stacks, weights), l2)
 
@@ -173,6 +182,11 @@ class Distributor(abc.ABC):
 class Local(Distributor):
     """All on one device."""
 
+    def __init__(self) -> None:
+        # The weights that the last step moved, by stack, and these beside their updates.
+        self._moved: list[list[Tensor]] = []
+        self._pairs: list[foreach.Pairs] = []
+
     def apply_updates(
         self,
         stacks: Sequence[Stack],
@@ -182,8 +196,12 @@ class Local(Distributor):
     ) -> None:
         """See `Distributor.apply_updates`."""
         del present
-        sources = [view for stack in stacks for view in stack.active_views]
-        apply_(_regions(stacks, weights), sources, decay)
+        moved = [weights.regions(stack) for stack in stacks]
+        if len(moved) != len(self._moved) or not all(map(operator.is_, moved, self._moved)):
+            sources = [view for stack in stacks for view in stack.active_views]
+            self._moved = moved
+            self._pairs = list(foreach.by_layout(list(itertools.chain(*moved)), sources))
+        apply_(self._pairs, decay)
 
 
 def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
@@ -198,19 +216,18 @@ def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
     return taken * (options.lr * options.decay)
 
 
-def apply_(targets: list[Tensor], updates: list[Tensor], decay: Number | None) -> None:
-    """Shrinks `targets` by the fraction `decay`, and subtracts `updates`."""
-    if not targets:
-        return
+def apply_(pairs: Iterable[foreach.Pairs], decay: Number | None) -> None:
+    """Shrinks weights by the fraction `decay`, and subtracts updates, in lists of both."""
     keep = None if decay is None else 1 - decay
-    if decay is not None and targets[0].dtype != updates[0].dtype:
-        # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
-        _add_decay(updates, targets, decay)
-        keep = None
-    for weights, taken in foreach.by_layout(targets, updates):
-        if keep is not None:
+    for weights, updates in pairs:
+        if keep is None or decay is None:
+            pass
+        elif weights[0].dtype == updates[0].dtype:
             torch._foreach_mul_(weights, keep)
-        torch._foreach_sub_(weights, taken)
+        else:
+            # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
+            _add_decay(updates, weights, decay)
+        torch._foreach_sub_(weights, updates)
 
 
 def add_weights(targets: list[Tensor], weights: Sequence[Tensor], l2: float) -> None:
@@ -329,7 +346,7 @@ class Replicated(Distributor):
         if self._sends_weights:
             foreach.copy_(targets, self._views)
         else:
-            apply_(targets, self._views, None)
+            apply_(foreach.by_layout(targets, self._views), None)
 
     def _send(self, done: int) -> None:
         """Starts the buckets that lie within the first `done` elements."""

@@ -20,12 +20,11 @@ def by_layout(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> Iterator[
     Yields:
       targets and sources; none that are empty.
 
-    >>> row, column = torch.zeros(1, 2), torch.zeros(2, 1)
-    >>> [len(pairs[0]) for pairs in by_layout([row, column, row], [row, row.mT.expand(2, 1), row])]
-    [3]
-    >>> wide = torch.zeros(2, 4)[:, :2]
-    >>> [len(pairs[0]) for pairs in by_layout([wide, row], [torch.zeros(2, 2), row])]
-    [1, 1]
+    >>> matrix, region = torch.zeros(2, 3), torch.zeros(2, 4)[:, :3]
+    >>> [len(targets) for targets, _ in by_layout([matrix, matrix], [matrix, matrix])]
+    [2]
+    >>> [len(targets) for targets, _ in by_layout([region, matrix, matrix], [matrix] * 3)]
+    [2, 1]
     """
     alike: Pairs = [], []
     others: Pairs = [], []

@@ -217,7 +217,8 @@ class Sharded(Distributor):
             for piece, view in zip(pieces, views, strict=True)
             if piece.index in present
         ]
-        apply_([target for target, _ in pairs], [update for _, update in pairs], decay)
+        targets, updates = [target for target, _ in pairs], [update for _, update in pairs]
+        apply_(foreach.by_layout(targets, updates), decay)
 
 
 def _total(pieces: Sequence[Piece]) -> int:

@@ -3,6 +3,8 @@
 The iteration of `submission.shampoo.iteration` and its steps, see there, for one matrix.
 """
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -48,18 +50,30 @@ def inverse_root(matrix: Array, power: int, steps: Sequence[Step]) -> Array:
       steps: of `plan.minimax`, for p.
     """
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    ratio, root = matrix, identity
-    for number, step in enumerate(steps):
-        keep, rest = _factor(ratio - step.centre * identity if step.centre else ratio, step)
-        root = keep * root + (rest if number == 0 else product(root, rest))
-        if number < len(steps) - 1:
-            ratio = _renewed(ratio, power, keep, rest, minimax.saves(power, step))
-    return _symmetric_part(root)
+
+    def advance(
+        pair: tuple[Array, Array], coefficients: Array, squares: bool
+    ) -> tuple[tuple[Array, Array], None]:
+        ratio, root = pair
+        keep, rest = _factor(ratio, coefficients)
+        return (
+            _renewed(ratio, power, keep, rest, squares),
+            keep * root + product(root, rest),
+        ), None
+
+    # Steps alike are a loop, which is compiled once: unrolled, they were most of a program.
+    pair = matrix, identity
+    for squares, alike in itertools.groupby(steps[:-1], functools.partial(minimax.saves, power)):
+        rows = jnp.asarray([step.coefficients for step in alike], matrix.dtype)
+        pair, _ = lax.scan(functools.partial(advance, squares=squares), pair, rows)
+    ratio, root = pair
+    keep, rest = _factor(ratio - steps[-1].centre * identity, steps[-1].coefficients)
+    return _symmetric_part(keep * root + product(root, rest))
 
 
-def _factor(variable: Array, step: Step) -> tuple[float, Array]:
+def _factor(variable: Array, coefficients: Array | Sequence[float]) -> tuple[Array | float, Array]:
     """h as a multiple of the identity and the rest, R = h - c_0 I."""
-    first, linear, quadratic, *higher = step.coefficients
+    first, linear, quadratic, *higher = coefficients
     square = product(variable, variable)
     rest = linear * variable + quadratic * square
     if higher:
@@ -67,7 +81,7 @@ def _factor(variable: Array, step: Step) -> tuple[float, Array]:
     return first, rest
 
 
-def _renewed(ratio: Array, power: int, keep: float, rest: Array, squares: bool) -> Array:
+def _renewed(ratio: Array, power: int, keep: Array | float, rest: Array, squares: bool) -> Array:
     """h^p P, for h = keep I + rest."""
     factors = [(keep, rest)] * power
     if squares:

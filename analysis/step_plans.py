@@ -1,6 +1,7 @@
 """Tables of documents about steps on GPUs as `scripts.plan_scale` plans them.
 
-Read from results/scaling; beside them the published seconds per training step of AlgoPerf v1.0.
+Read from results/scaling; beside them the published seconds per training step of AlgoPerf v1.0, and
+steps that were measured on a GPU, from results/gpu.
 """
 
 import functools
@@ -94,10 +95,19 @@ def shares_table() -> str:
     return documents.table(rows)
 
 
+def step_on_gpu(optimizer: str, network: str = "vit_s16", device: str = "nvidia_h200") -> str:
+    """Milliseconds of an optimizer's step by itself at a refresh every 100 steps, as measured."""
+    measured = files.read_json(ROOT / "results" / "gpu" / device / "training.json")
+    rows = {row["optimizer"]: row for row in measured["networks"][network]["rows"]}
+    return documents.number(rows[optimizer]["milliseconds"]["amortised"]["100"])
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "plans": plans_table,
     "planned-gpt2": functools.partial(ratios, "gpt2_small", "ddp", 1, 8),
     "planned-llama": functools.partial(ratios, "llama3-8b", "fsdp", 64, 512),
     "refresh-floor": refresh_floor,
     "planned-shares": shares_table,
+    "h200-muon": functools.partial(step_on_gpu, "muon"),
+    "h200-shampoo": functools.partial(step_on_gpu, "ours_shampoo"),
 }

@@ -31,6 +31,9 @@ _COLUMNS = ("variant", "workload", "study", "steps")
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
+_COLUMNS_OF_A_TABLE = 3
+
+Variants = Mapping[str, Mapping[str, object]]
 # Steps by workload and study, infinite where the target was missed.
 Steps = Mapping[str, Mapping[int, float]]
 
@@ -96,7 +99,7 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
     return found
 
 
-def page(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
+def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
     base = found[BASE]
     missed = outcome(base, base).missed
@@ -110,42 +113,58 @@ def page(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]
         "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
         "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
         "",
-        table(found, variants),
+        summary(found, variants),
         "",
         f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
         f"{MOST_WORST:g}: {_earning(found, variants)}.",
         "",
-        "No options, but patches of the code for this table:",
+        "No options, but patches of the code for these tables:",
         "",
         *(
             f"- {about['changed']}: {about['note']}"
             for name, about in variants.items()
             if name in found and not about["in_product"]
         ),
+        "",
+        "## By workload",
+        *by_workload(found, variants),
     ]
     return "\n".join(lines) + "\n"
 
 
-def table(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
-    """A row per variant that has run."""
+def summary(found: Mapping[str, Steps], variants: Variants) -> str:
+    """A row per variant that has run, over all workloads."""
+    rows = []
+    for name in variants:
+        if name in found:
+            result = outcome(found[name], found[BASE])
+            rows.append(
+                {
+                    "changed": variants[name]["changed"],
+                    "median": _ratio(statistics.median(result.known)),
+                    "mean": f"{result.mean:.2f}",
+                    "worst": _ratio(max(result.known)),
+                    "missed": f"{result.missed} of {_trials(found[name])}",
+                }
+            )
+    return documents.table(rows, left=1, fmt="pipe")
+
+
+def by_workload(found: Mapping[str, Steps], variants: Variants) -> list[str]:
+    """Tables of a few workloads each, with a row per variant that has run."""
     base = found[BASE]
     workloads = [name for name in registry.names("standin") if name in base]
-    rows = []
-    for name, about in variants.items():
-        if name not in found:
-            continue
-        result = outcome(found[name], base)
-        cells = {workload: _ratio(result.ratios[workload]) for workload in workloads}
-        rows.append(
-            {
-                "changed": about["changed"],
-                **cells,
-                "median": _ratio(statistics.median(result.known)),
-                "mean": f"{result.mean:.2f}",
-                "missed": f"{result.missed} of {_trials(found[name])}",
-            }
-        )
-    return documents.table(rows, left=1, fmt="pipe")
+    tables = []
+    for start in range(0, len(workloads), _COLUMNS_OF_A_TABLE):
+        rows = []
+        for name in variants:
+            if name in found:
+                ratios = outcome(found[name], base).ratios
+                shown = workloads[start : start + _COLUMNS_OF_A_TABLE]
+                cells = {workload: _ratio(ratios[workload]) for workload in shown}
+                rows.append({"changed": variants[name]["changed"], **cells})
+        tables += ["", documents.table(rows, left=1, fmt="pipe")]
+    return tables
 
 
 def shares_text() -> str:
@@ -160,7 +179,7 @@ def mean_text(variant: str) -> str:
     return f"{outcome(found[variant], found[BASE]).mean:.2f}"
 
 
-def _earning(found: Mapping[str, Steps], variants: Mapping[str, Mapping[str, object]]) -> str:
+def _earning(found: Mapping[str, Steps], variants: Variants) -> str:
     base = found[BASE]
     names = [n for n in variants if n in found and outcome(found[n], base).earns_its_place]
     return ", ".join(names) if names else "none does"

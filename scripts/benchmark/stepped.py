@@ -86,9 +86,9 @@ class SteppedOptimizer:
           `state_bytes`: what a checkpoint holds, packed where it is packed.
           `workspace_bytes`: what else the optimizer keeps between steps.
         """
-        shared = _storages([self.parameters, *self._gradient_sets])
+        shared = storages([self.parameters, *self._gradient_sets])
         state, total = (
-            sum(size for key, size in _storages([root]).items() if key not in shared)
+            sum(size for key, size in storages([root]).items() if key not in shared)
             for root in (self.optimizer.state_dict(), self.optimizer)
         )
         return {"state_bytes": state, "workspace_bytes": max(0, total - state)}
@@ -97,7 +97,7 @@ class SteppedOptimizer:
 _LEAVES = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, str, bytes, int)
 
 
-def _storages(roots: Sequence[Any]) -> dict[int, int]:
+def storages(roots: Sequence[Any]) -> dict[int, int]:
     """Bytes by address of all tensor storages that can be reached from Python objects."""
     sizes: dict[int, int] = {}
     seen: dict[int, Any] = {}  # Keeps the objects alive: a dead one's id could be another's.

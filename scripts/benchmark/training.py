@@ -33,7 +33,10 @@ FLAGS = flags.FLAGS
 GPUS = 4
 OPTIMIZERS = ("adamw", "muon", "ours_shampoo")
 INTERVALS = (1, 10, 100)
+# What is timed.
+_KINDS = ("forward_and_backward", "plain", "refresh", "whole_plain", "whole_refresh")
 Row = dict[str, Any]
+Found = list[tuple[str, Sample]]
 
 
 class Trained:
@@ -121,10 +124,6 @@ def measure(
         }
     report.derive(rows, INTERVALS)
     return [row | _whole(row, rows.get(rivals.BASELINE, {})) for row in rows.values()]
-
-
-_KINDS = ("forward_and_backward", "plain", "refresh", "whole_plain", "whole_refresh")
-Found = list[tuple[str, Sample]]
 
 
 def _parted_cycle(trained: Trained, cycle: int, device: torch.device, limit: float) -> Found:

@@ -88,6 +88,11 @@ class Weights:
             self.shards[index] = self.matrices[index]
             self.copied[index] = shard, self.matrices[index]
 
+    @property
+    def has_temporary(self) -> bool:
+        """Whether some shards are of this step only."""
+        return len(self.shards) > len(self._aliases)
+
     def drop_temporary(self) -> None:
         """Frees what the last step alone needed: copies, and shards that may not be compared."""
         for index in [index for index in self.shards if index not in self._aliases]:
@@ -202,6 +207,8 @@ class Local(Distributor):
             self._moved = moved
             self._pairs = list(foreach.by_layout(list(itertools.chain(*moved)), sources))
         apply_(self._pairs, decay)
+        if weights.has_temporary:  # which would live on until the next step
+            self._moved, self._pairs = [], []
 
 
 def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
@@ -218,15 +225,14 @@ def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
 
 def apply_(pairs: Iterable[foreach.Pairs], decay: Number | None) -> None:
     """Shrinks weights by the fraction `decay`, and subtracts updates, in lists of both."""
-    keep = None if decay is None else 1 - decay
+    keep = 1.0 if decay is None else 1 - decay
     for weights, updates in pairs:
-        if keep is None or decay is None:
-            pass
-        elif weights[0].dtype == updates[0].dtype:
-            torch._foreach_mul_(weights, keep)
-        else:
-            # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
-            _add_decay(updates, weights, decay)
+        if decay is not None:
+            if weights[0].dtype == updates[0].dtype:
+                torch._foreach_mul_(weights, keep)
+            else:
+                # Rounding 1 - decay to a short mantissa would give no decay, or far too much.
+                _add_decay(updates, weights, decay)
         torch._foreach_sub_(weights, updates)
 
 

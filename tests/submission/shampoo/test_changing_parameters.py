@@ -1,8 +1,11 @@
 """State belongs to a parameter: whatever its place, group, dtype and memory."""
 
+import gc
+
 import pytest
 import torch
 
+from scripts.benchmark import stepped
 from submission.shampoo import Shampoo
 from tests.submission.shampoo.streams import OPTIONS, VARIANTS, assert_equal, parameters, run
 
@@ -208,3 +211,19 @@ def test_state_follows_a_parameter_to_another_dtype(variant, dtype):
     for weight, old in zip(weights, before, strict=True):
         assert weight.dtype == dtype
         assert 0 < (weight - old).abs().max() < 0.5
+
+
+def test_a_copy_of_a_strided_weight_ends_with_the_step():
+    """What can be reached from the optimizer takes no more memory than for a contiguous weight."""
+    taken = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        kernel = torch.randn(8, 4, 3, 3).to(memory_format=memory_format)
+        parameter = torch.nn.Parameter(kernel)
+        optimizer = Shampoo([parameter], lr=0.1)
+        for _ in range(2):
+            parameter.grad = torch.randn_like(kernel)
+            optimizer.step()
+        parameter.grad = None
+        gc.collect()
+        taken.append(sum(stepped.storages([optimizer]).values()))
+    assert taken[0] == taken[1]

@@ -81,13 +81,9 @@ def outcome(variant: Steps, base: Steps) -> Outcome:
         has_ratio = bool(own) and math.isfinite(other)
         ratios[workload] = statistics.median(own.values()) / other if has_ratio else None
         both = [(own[study], steps) for study, steps in studies.items() if study in own]
-        pairs += (math.log(a / b) for a, b in both if math.isfinite(a) and math.isfinite(b))
-    missed, base_missed = (
-        sum(math.isinf(steps) for studies in steps_of.values() for steps in studies.values())
-        for steps_of in (variant, base)
-    )
-    mean = math.exp(statistics.fmean(pairs)) if pairs else math.nan
-    return Outcome(ratios, mean, len(pairs), missed, base_missed)
+        pairs += (a / b for a, b in both if math.isfinite(a) and math.isfinite(b))
+    mean = statistics.geometric_mean(pairs) if pairs else math.nan
+    return Outcome(ratios, mean, len(pairs), _missed(variant), _missed(base))
 
 
 def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
@@ -102,93 +98,89 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
 def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
     base = found[BASE]
-    missed = outcome(base, base).missed
+    outcomes = {name: outcome(found[name], base) for name in variants if name in found}
+    earning = [name for name, result in outcomes.items() if result.earns_its_place]
+    rows = [
+        {
+            "changed": variants[name]["changed"],
+            "median": _ratio(statistics.median(result.known)),
+            "mean": f"{result.mean:.2f}",
+            "worst": _ratio(max(result.known)),
+            "missed": f"{result.missed} of {_trials(found[name])}",
+        }
+        for name, result in outcomes.items()
+    ]
     lines = [
         "# One thing changed, on nine stand-ins with three seeds",
         "",
         "Median steps to the target over those of Shampoo + EMA",
         "(`scripts/league/entries/shampoo_ema`), whose points, found by a search, and seeds every",
         "variant has too. Mean: geometric, of the ratios seed by seed. Above 1 is worse; > says",
-        f"that the median misses. Shampoo + EMA misses {missed} of {_trials(base)}.",
+        f"that the median misses. Shampoo + EMA misses {_missed(base)} of {_trials(base)}.",
         "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
         "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
         "",
-        summary(found, variants),
+        documents.table(rows, left=1, fmt="pipe"),
         "",
         f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
-        f"{MOST_WORST:g}: {_earning(found, variants)}.",
+        f"{MOST_WORST:g}: {', '.join(earning) or 'none does'}.",
         "",
         "No options, but patches of the code for these tables:",
         "",
         *(
-            f"- {about['changed']}: {about['note']}"
-            for name, about in variants.items()
-            if name in found and not about["in_product"]
+            f"- {variants[name]['changed']}: {variants[name]['note']}"
+            for name in outcomes
+            if not variants[name]["in_product"]
         ),
         "",
         "## By workload",
-        *by_workload(found, variants),
+        *_by_workload(outcomes, variants),
     ]
     return "\n".join(lines) + "\n"
 
 
-def summary(found: Mapping[str, Steps], variants: Variants) -> str:
-    """A row per variant that has run, over all workloads."""
-    rows = []
-    for name in variants:
-        if name in found:
-            result = outcome(found[name], found[BASE])
-            rows.append(
-                {
-                    "changed": variants[name]["changed"],
-                    "median": _ratio(statistics.median(result.known)),
-                    "mean": f"{result.mean:.2f}",
-                    "worst": _ratio(max(result.known)),
-                    "missed": f"{result.missed} of {_trials(found[name])}",
-                }
-            )
-    return documents.table(rows, left=1, fmt="pipe")
-
-
-def by_workload(found: Mapping[str, Steps], variants: Variants) -> list[str]:
-    """Tables of a few workloads each, with a row per variant that has run."""
-    base = found[BASE]
-    workloads = [name for name in registry.names("standin") if name in base]
+def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[str]:
+    """Tables of a few workloads each, with a row per variant."""
+    known = {workload for result in outcomes.values() for workload in result.ratios}
+    workloads = [name for name in registry.names("standin") if name in known]
     tables = []
     for start in range(0, len(workloads), _COLUMNS_OF_A_TABLE):
-        rows = []
-        for name in variants:
-            if name in found:
-                ratios = outcome(found[name], base).ratios
-                shown = workloads[start : start + _COLUMNS_OF_A_TABLE]
-                cells = {workload: _ratio(ratios[workload]) for workload in shown}
-                rows.append({"changed": variants[name]["changed"], **cells})
+        shown = workloads[start : start + _COLUMNS_OF_A_TABLE]
+        rows = [
+            {"changed": variants[name]["changed"]}
+            | {workload: _ratio(result.ratios[workload]) for workload in shown}
+            for name, result in outcomes.items()
+        ]
         tables += ["", documents.table(rows, left=1, fmt="pipe")]
     return tables
 
 
+@functools.cache
+def _committed() -> Mapping[str, Steps]:
+    return read()
+
+
 def shares_text() -> str:
     """What the committed variants of the average's share took of the base's steps, in the mean."""
-    shares = sorted(name.removeprefix(_SHARE) for name in read() if name.startswith(_SHARE))
+    found = _committed()
+    shares = sorted(name.removeprefix(_SHARE) for name in found if name.startswith(_SHARE))
     return ", ".join(f"{mean_text(_SHARE + share)} ({share})" for share in shares)
 
 
 def mean_text(variant: str) -> str:
     """What a committed variant took of the base's steps, in the mean."""
-    found = read()
+    found = _committed()
     return f"{outcome(found[variant], found[BASE]).mean:.2f}"
-
-
-def _earning(found: Mapping[str, Steps], variants: Variants) -> str:
-    base = found[BASE]
-    names = [n for n in variants if n in found and outcome(found[n], base).earns_its_place]
-    return ", ".join(names) if names else "none does"
 
 
 def _ratio(value: float | None) -> str:
     if value is None:
         return documents.UNKNOWN
     return ">" if math.isinf(value) else f"{value:.2f}"
+
+
+def _missed(steps: Steps) -> int:
+    return sum(math.isinf(n) for studies in steps.values() for n in studies.values())
 
 
 def _trials(steps: Steps) -> int:

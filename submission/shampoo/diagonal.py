@@ -191,8 +191,8 @@ def grafting_factors(
     """
     limits = torch.finfo(directions.dtype)
     sound = directions.clamp(math.sqrt(limits.tiny) * 10, limits.max)
-    unusable = sound != directions
+    useless = sound != directions
     factors = magnitudes / sound
     if isinstance(otherwise, Tensor):
-        return torch.where(unusable, otherwise, factors), unusable
-    return factors.masked_fill_(unusable, otherwise), unusable
+        return torch.where(useless, otherwise, factors), useless
+    return factors.masked_fill_(useless, otherwise), useless

@@ -130,7 +130,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         *(
             f"- {variants[name]['changed']}: {variants[name]['note']}"
             for name in outcomes
-            if not variants[name]["in_product"]
+            if "point" not in variants[name]
         ),
         "",
         "## By workload",

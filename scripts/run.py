@@ -19,7 +19,7 @@ from common import cli, files, progress
 from scripts.local import entries, environment, resumable
 from scripts.local import trial as trials
 from scripts.local.trial import Trial
-from workloads import registry, search_space
+from workloads import registry
 from workloads.official.datasets import FRAMEWORKS
 
 FLAGS = flags.FLAGS
@@ -85,13 +85,12 @@ def _trial() -> Trial:
     frameworks = entries.frameworks([entry])
     entries.check_frameworks(frameworks, FLAGS.framework)
     space = Path(FLAGS.search_space or entries.standin_points_file(entry))
-    entries.check_keys(entry, search_space.load(space), space)
     return Trial(
         workload=FLAGS.workload,
         entry=entry,
         study=FLAGS.study,
         trial=FLAGS.trial,
-        hyperparameters=search_space.point(space, FLAGS.trial),
+        hyperparameters=entries.point(entry, space, FLAGS.trial),
         seed=FLAGS.seed,
         max_steps=FLAGS.max_steps,
         ignore_targets=FLAGS.ignore_targets,

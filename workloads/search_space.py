@@ -65,9 +65,9 @@ def points(path: Path, count: int | None = None, numbers_only: bool = True) -> l
     return draw(content, count)
 
 
-def point(path: Path, trial: int) -> Point:
-    """The point of one trial, numbered from 1; UserError if the list is shorter."""
-    content = load(path)
+def point(path: Path, trial: int, numbers_only: bool = True) -> Point:
+    """The point of one trial, numbered from 1; UserError as `load`, or if the list is shorter."""
+    content = load(path, numbers_only)
     if trial < 1:
         raise UserError(f"--trial={trial}: trials are numbered from 1")
     if isinstance(content, dict):

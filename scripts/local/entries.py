@@ -115,9 +115,21 @@ def standin_points_file(name: str) -> Path:
 def points(name: str, path: Path | None = None) -> list[Point]:
     """The points of an entry on the stand-ins, of a file or its own; UserError as `check_keys`."""
     path = path or standin_points_file(name)
-    listed = search_space.points(path)
+    listed = search_space.points(path, numbers_only=takes_numbers_only(name))
     check_keys(name, listed, path)
     return listed
+
+
+def point(name: str, path: Path, trial: int) -> Point:
+    """One point of a file, numbered from 1, for an entry; UserError as `check_keys`."""
+    numbers_only = takes_numbers_only(name)
+    check_keys(name, search_space.load(path, numbers_only), path)
+    return search_space.point(path, trial, numbers_only)
+
+
+def takes_numbers_only(name: str) -> bool:
+    """Whether points of strings and null are refused: entries here read numbers alone."""
+    return name not in _ELSEWHERE
 
 
 def ranges(path: Path, names: Sequence[str]) -> dict[str, Ranges]:

@@ -251,27 +251,18 @@ def roots(settings: Row, results: Mapping[str, list[Row]]) -> str:
             for row in results[name]:
                 if row["exponent"] == exponent:
                     value = f"{row[key]:g}" if isinstance(row[key], float) else row[key]
-                    rows.setdefault(value, {header: value})[_title(row["method"])] = cell(row)
+                    rows.setdefault(value, {header: value})[row["method"]] = cell(row)
             lines.append(table(rows.values()))
     counted = [
         {
             "root": f"A^(-1/{round(1 / row['exponent'])})",
             "damping": f"{row['damping']:g}",
-            **{_title(name): row[name] or "–" for name in ("products", *_SOLVERS)},
+            "products": row["products"],
         }
         for row in results["products"]
     ]
     lines += ["", "## Matrix products of an iteration", "", table(counted)]
     return "\n".join(lines) + "\n"
-
-
-_SOLVERS = {"newton_denman_beavers": "Denman-Beavers", "coupled_newton": "coupled Newton"}
-
-
-def _title(method: str) -> str:
-    """A solver's name in words, which may break where a column is narrow."""
-    solver, comma, rest = method.partition(",")
-    return _SOLVERS.get(solver, solver) + comma + rest
 
 
 def _errors(row: Row) -> str:

@@ -2,9 +2,9 @@
 
     python -m scripts.benchmark.roots --sizes=32,256,1024 --output=results/numerics
 
-Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots` and with those that it
-has had, of graded spectra, of factors of a stand-in in training and of inputs that are known to
-break solvers, and compares with float64. Writes roots.json, one row per input, exponent, damping
+Takes A^(-1/4) and A^(-1/2) with every solver of `submission.shampoo.roots`, of graded spectra, of
+factors of a stand-in in training and of inputs that are known to break solvers, and compares with
+float64. Writes roots.json, one row per input, exponent, damping
 and method, and roots.md (on a GPU roots_cuda.json and roots_cuda.md). Times on a CPU are the
 process's CPU time, taken in rotation.
 """
@@ -25,8 +25,6 @@ from torch import Tensor
 from common import cli, files, progress
 from scripts.benchmark import machine, report, root_inputs
 from scripts.benchmark.clock import summary, timed
-from scripts.benchmark.counting import WorkCount
-from scripts.benchmark.former_roots import FORMER, by_former
 from scripts.benchmark.machine import LoadMeter
 from scripts.benchmark.real_factors import real_factors
 from scripts.benchmark.report import Row
@@ -66,13 +64,11 @@ class Method:
         if self.precision == "float64":
             matrices = matrices.double()
         # On CUDA it is for the caller to repeat.
-        solver = "eigh" if repeat and (matrices.is_cuda or self.solver in FORMER) else self.solver
+        solver = "eigh" if repeat and matrices.is_cuda else self.solver
         with self._products(matrices.device):
             if solver == "eigh" or repeat:
                 return roots.inverse_root(matrices, exponent, damping, solver)
-            if solver == "products":
-                return roots.by_products(matrices, exponent, damping)
-            return by_former(matrices, exponent, damping, solver)
+            return roots.by_products(matrices, exponent, damping)
 
     def _products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision != "TF32":
@@ -84,11 +80,7 @@ METHODS = (
     Method("eigh", "float32"),
     Method("eigh", "float64"),
     Method("products", "float32"),
-    Method("newton_denman_beavers", "float32"),
-    Method("coupled_newton", "float32"),
     Method("products", "TF32"),
-    Method("newton_denman_beavers", "TF32"),
-    Method("coupled_newton", "TF32"),
 )
 
 
@@ -225,20 +217,10 @@ def _counts() -> list[Row]:
             "exponent": 1 / power,
             "damping": damping,
             "products": minimax.products(power, minimax.steps(power, damping, TOLERANCE)),
-            **{solver: _former_count(solver, power, damping) for solver in FORMER},
         }
         for power in POWERS
         for damping in DAMPINGS
     ]
-
-
-def _former_count(solver: str, power: int, damping: float) -> int | None:
-    """Of a former iteration; None where it knows no such root."""
-    if solver == "newton_denman_beavers" and power not in (2, 4):
-        return None
-    with WorkCount() as count:
-        FORMER[solver](torch.eye(2)[None], power, damping / 2, 1 + damping)
-    return sum(kernel.flops > 0 for kernel in count.kernels)
 
 
 def _times(

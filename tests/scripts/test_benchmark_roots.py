@@ -11,7 +11,6 @@ import torch
 from common import cli
 from common.cli import UserError
 from scripts.benchmark import report, root_inputs
-from scripts.benchmark.former_roots import FORMER, by_former
 from scripts.benchmark.roots import DAMPINGS, EXPONENTS, METHODS, POWERS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.plan import reference
@@ -50,11 +49,6 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
         if row["input"] == "one eigenvalue -1e-4 lmax":
             assert row["trusted"] == ("eigh" in row["method"])
     assert all(row["milliseconds"]["median"] > 0 for row in results["times"])
-    for row in results["products"]:
-        assert row["products"] < row["coupled_newton"]
-        assert (
-            row["newton_denman_beavers"] is None or row["products"] < row["newton_denman_beavers"]
-        )
     text = (tmp_path / "roots.md").read_text()
     assert text == report.roots(settings, results)
     assert text.count("\n## ") == 5 * len(EXPONENTS) + 1
@@ -115,21 +109,12 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
         "packages": {"torch": "2"},
     }
     results = {name: [row] for name in ("graded", "trained", "dampings", "failures", "times")}
-    counts = {"products": 3, "newton_denman_beavers": None, "coupled_newton": 5}
-    results["products"] = [{"exponent": 0.5, "damping": 1e-6, **counts}]
+    results["products"] = [{"exponent": 0.5, "damping": 1e-6, "products": 3}]
     text = report.roots(settings, results)
     assert "| ✗ 1e-02 / – |" in text
     assert "| ✗ → 3e-05 |" in text
     final = {"repeated_trusted": False, "repeated_error": None}
     assert "| ✗ → ✗ " in report.roots(settings, results | {"failures": [row | final]})
-
-
-@pytest.mark.parametrize("solver", FORMER)
-def test_former_iterations_still_take_roots(solver: str) -> None:
-    case = root_inputs.log_uniform(12, 1e3)
-    result = by_former(case.matrix[None].double(), 0.25, 1e-4, solver)
-    assert result.trusted.all()
-    np.testing.assert_allclose(result.roots[0], case.power(-0.25, 1e-4), rtol=0, atol=1e-4)
 
 
 def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:

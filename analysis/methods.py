@@ -1,11 +1,11 @@
 """Steps to targets with one thing changed, against the league's best entry as it is.
 
-    python -m analysis.methods --logs=DIR    # DIR has a folder of logs per variant, and "base"
+    python -m analysis.methods --logs=DIR    # DIR is what `scripts.league.vary` has written
     python -m analysis.methods               # writes the page anew
 
 Every variant ran at the points that the base was tuned to, with the same seeds: one that wants
-other hyperparameters is not done justice. Writes methods.csv and methods.md to results/methods;
-variants.json there says what each variant changes.
+other hyperparameters is not done justice. Writes methods.csv, whose rows of variants that are not
+in DIR stay, and methods.md to results/methods; variants.json there says what each variant changes.
 """
 
 import dataclasses
@@ -25,13 +25,16 @@ from scripts.local.metrics_log import read_csv, write_csv
 from workloads import registry
 
 FLAGS = flags.FLAGS
-FOLDER = Path(__file__).parents[1] / "results" / "methods"
-BASE, _SHARE = "base", "share"
+RESULTS = Path(__file__).parents[1] / "results"
+FOLDER = RESULTS / "methods"
+BASE, _BASE_ENTRY, VARIED, _SHARE = "base", "shampoo_ema", "varied", "share"
 _COLUMNS = ("variant", "workload", "study", "steps")
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
+# Of docs/heuristics.md, with a table of variants each.
+SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision")
 
 Variants = Mapping[str, Mapping[str, object]]
 # Steps by workload and study, infinite where the target was missed.
@@ -47,14 +50,13 @@ class Outcome:
         target, None where the base's does or the variant has not run.
       mean: geometric mean of the ratios study by study, where both reach the target.
       pairs: how many these are.
-      missed, base_missed: studies that miss a target.
+      missed: studies of the variant that miss a target.
     """
 
     ratios: Mapping[str, float | None]
     mean: float
     pairs: int
     missed: int
-    base_missed: int
 
     @property
     def known(self) -> list[float]:
@@ -83,7 +85,7 @@ def outcome(variant: Steps, base: Steps) -> Outcome:
         both = [(own[study], steps) for study, steps in studies.items() if study in own]
         pairs += (a / b for a, b in both if math.isfinite(a) and math.isfinite(b))
     mean = statistics.geometric_mean(pairs) if pairs else math.nan
-    return Outcome(ratios, mean, len(pairs), _missed(variant), _missed(base))
+    return Outcome(ratios, mean, len(pairs), _missed(variant))
 
 
 def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
@@ -100,16 +102,6 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
     base = found[BASE]
     outcomes = {name: outcome(found[name], base) for name in variants if name in found}
     earning = [name for name, result in outcomes.items() if result.earns_its_place]
-    rows = [
-        {
-            "changed": variants[name]["changed"],
-            "median": _ratio(statistics.median(result.known)),
-            "mean": f"{result.mean:.2f}",
-            "worst": _ratio(max(result.known)),
-            "missed": f"{result.missed} of {_trials(found[name])}",
-        }
-        for name, result in outcomes.items()
-    ]
     lines = [
         "# One thing changed, on nine stand-ins with three seeds",
         "",
@@ -120,7 +112,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
         "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
         "",
-        documents.table(rows, left=1, fmt="pipe"),
+        _table(outcomes, found, variants),
         "",
         f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
         f"{MOST_WORST:g}: {', '.join(earning) or 'none does'}.",
@@ -137,6 +129,21 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         *_by_workload(outcomes, variants),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants) -> str:
+    """A row per variant, over all workloads."""
+    rows = [
+        {
+            "changed": variants[name]["changed"],
+            "median": _ratio(statistics.median(result.known)),
+            "mean": documents.number(result.mean, ".2f"),
+            "worst": _ratio(max(result.known)),
+            "missed": f"{result.missed} of {_trials(found[name])}",
+        }
+        for name, result in outcomes.items()
+    ]
+    return documents.table(rows, left=1, fmt="pipe")
 
 
 def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[str]:
@@ -160,6 +167,22 @@ def _committed() -> Mapping[str, Steps]:
     return read()
 
 
+def _variants(folder: Path = FOLDER) -> Variants:
+    variants: Variants = files.read_json(folder / "variants.json")
+    return variants
+
+
+def section_table(section: str) -> str:
+    """The committed variants of a section of docs/heuristics.md."""
+    found, variants = _committed(), _variants()
+    outcomes = {
+        name: outcome(found[name], found[BASE])
+        for name, variant in variants.items()
+        if variant["section"] == section and name in found
+    }
+    return _table(outcomes, found, variants)
+
+
 def shares_text() -> str:
     """What the committed variants of the average's share took of the base's steps, in the mean."""
     found = _committed()
@@ -168,8 +191,10 @@ def shares_text() -> str:
 
 
 def mean_text(variant: str) -> str:
-    """What a committed variant took of the base's steps, in the mean."""
+    """What a committed variant took of the base's steps, in the mean; a dash before it has run."""
     found = _committed()
+    if variant not in found:
+        return documents.UNKNOWN
     return f"{outcome(found[variant], found[BASE]).mean:.2f}"
 
 
@@ -188,20 +213,34 @@ def _trials(steps: Steps) -> int:
 
 
 def collect(logs: Path) -> list[dict[str, object]]:
-    """A row per variant, workload and study, of logs."""
+    """A row per variant, workload and study, of the logs in a folder per variant."""
+    folders = sorted(path for path in logs.iterdir() if path.is_dir())
+    return [row for folder in folders for row in _rows(folder.name, folder, VARIED)]
+
+
+def base_rows() -> list[dict[str, object]]:
+    """The same of the base, of the league's committed logs."""
+    return _rows(BASE, RESULTS / "league", _BASE_ENTRY)
+
+
+def _rows(variant: str, logs: Path, entry: str) -> list[dict[str, object]]:
     studies = scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
     return [
-        dict(zip(_COLUMNS, (row.submission, row.workload, row.study, row.steps), strict=True))
-        for row in studies.itertuples()
+        dict(zip(_COLUMNS, (variant, row.workload, row.study, row.steps), strict=True))
+        for row in studies[studies["submission"] == entry].itertuples()
     ]
 
 
 # For documents.
 TABLES: Mapping[str, Callable[[], str]] = {
     "shares": shares_text,
+    **{f"variants-{name}": functools.partial(section_table, name) for name in SECTIONS},
     **{
         f"steps-{name}": functools.partial(mean_text, name)
-        for name in ("heavy", "quarter", "interval100", "soap", "kl")
+        for name in (
+            *("heavy", "quarter", "interval100", "soap", "kl"),
+            *("damping1e-4", "damping1e-10"),
+        )
     },
 }
 
@@ -216,14 +255,16 @@ def main(argv: Sequence[str]) -> None:
     """Writes the table and the page."""
     del argv
     output = Path(FLAGS.output)
-    variants, path = files.read_json(output / "variants.json"), output / "methods.csv"
+    variants, path = _variants(output), output / "methods.csv"
     if FLAGS.logs:
-        rows = collect(Path(FLAGS.logs))
-        if unknown := {str(row["variant"]) for row in rows} - {*variants, BASE}:
+        rows = collect(Path(FLAGS.logs)) + base_rows()
+        new = {str(row["variant"]) for row in rows}
+        if unknown := new - {*variants, BASE}:
             raise UserError(
                 f"--logs={FLAGS.logs}: {', '.join(sorted(unknown))} not in variants.json"
             )
-        write_csv(path, rows)
+        kept = read_csv(path, _COLUMNS) if path.exists() else []
+        write_csv(path, [*(row for row in kept if row["variant"] not in new), *rows])
     found = read(path)
     if BASE not in found:
         raise UserError(f"{path} has no rows of {BASE!r}, which all others are held against")

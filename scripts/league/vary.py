@@ -26,7 +26,10 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[2]
 VARIANTS = ROOT / "results" / "methods" / "variants.json"
 BASE, VARIED = "shampoo_ema", "varied"
-FOLDERS = ROOT / "scripts" / "league" / "entries"
+FOLDERS = {
+    BASE: Path(__file__).with_name("entries") / BASE,
+    VARIED: Path(__file__).with_name(VARIED),
+}
 BEST, POINTS = entries.STANDIN_POINTS / "best.csv", "points.json"
 # Those of the league; study 0 chose the points.
 STUDIES = range(1, 4)
@@ -37,7 +40,7 @@ def varied(workloads: Sequence[str], change: Mapping[str, Any]) -> tuple[list[Po
 
     UserError as `plans.best_trials`.
     """
-    points = entries.points(entries.named(str(FOLDERS / BASE)))
+    points = entries.points(entries.named(str(FOLDERS[BASE])))
     best = plans.best_trials(BEST, {BASE: points}, workloads)
     choice = {(VARIED, workload): numbers for (_, workload), numbers in best.items()}
     return [{**point, **change} for point in points], choice
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains the variants one after another; 1 if a trial failed."""
     del argv
     workloads, failed = studies.workloads_from_flags(), 0
-    entries.named(str(FOLDERS / VARIED))
+    entries.named(str(FOLDERS[VARIED]))
     for name, change in changes(FLAGS.variants).items():
         output = Path(FLAGS.output) / name
         points, choice = varied(workloads, change)

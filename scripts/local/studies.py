@@ -1,7 +1,7 @@
 """Runs many trials on this machine, several at a time, and records that in a manifest.
 
-The one runner of `scripts.study`, `scripts.tune` and `scripts.compare`, with the flags that they
-share. Each job is a process with its own cores and threads.
+The one runner of `scripts.study`, `scripts.tune` and `scripts.league.vary`, with the flags that
+they share. Each job is a process with its own cores and threads.
 """
 
 import dataclasses

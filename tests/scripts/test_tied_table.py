@@ -5,8 +5,8 @@ import csv
 import pytest
 import torch
 
-from scripts.compare import tied_table
-from scripts.compare.tied_table import WAYS, WIDTH, WORDS, TiedModel
+from scripts.benchmark import tied_table
+from scripts.benchmark.tied_table import WAYS, WIDTH, WORDS, TiedModel
 from scripts.local.environment import ROOT
 
 ADAMW = "AdamW's step"

@@ -10,10 +10,20 @@ import pytest
 from common.cli import UserError
 from scripts.local import trial as trials
 from scripts.local.trial import Trial
-from tests.scripts.tiny_comparison import write_files
 from workloads import registry
 
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})
+
+
+def write_files(folder: Path, trial: Trial) -> None:
+    """Writes what says of a trial that it has finished."""
+    status = {"status": "complete", "reason": "steps", "global_step": 1}
+    status["accumulated_submission_time"] = 1.0
+    content = {"hparams": dict(trial.hyperparameters), "flags_0": trial.settings()}
+    folder.mkdir(parents=True)
+    for name, values in (content | {"status": status}).items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    (folder / "eval_measurements.csv").write_text("global_step,score\n1,1.0\n")
 
 
 def test_seeds_are_paired_over_entries_and_points_only() -> None:

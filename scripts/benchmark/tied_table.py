@@ -1,6 +1,6 @@
 """Compares ways to move a tied embedding table: loss of a small word-level language model.
 
-    python -m scripts.compare.tied_table --output=results/tied_table
+    python -m scripts.benchmark.tied_table --output=results/tied_table
 
 The corpus and its split are those of the stand-in `stdlib_lm`, here in words; the output layer is
 the embedding. All but the table is trained alike, by the first point of the entry `shampoo` with
@@ -171,7 +171,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "# How to move a tied embedding table\n\n"
         f"Validation loss per word after {STEPS} steps of a small language model on Python's own "
         f"library, whose output layer is its embedding, [{WORDS}, {WIDTH}]. All else is trained "
-        "alike. By `python -m scripts.compare.tied_table`, on a CPU; manifest.json says where. A "
+        "alike. By `python -m scripts.benchmark.tied_table`, on a CPU; manifest.json says where. A "
         "star: the best rate is at the edge of the grid. Not AlgoPerf.\n\n"
         f"{table(rows)}\n"
     )

@@ -1,1 +1,0 @@
-"""Optimizers and options compared on the stand-ins."""

@@ -1,0 +1,67 @@
+"""Variants of the league's best entry: what their points change, and which can be trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.cli import UserError
+from scripts.league import vary
+from scripts.local import entries
+from tests.scripts.commands import finish
+from workloads import registry, search_space
+
+POINTS = entries.points(entries.named(str(vary.FOLDERS[vary.BASE])))
+
+
+def settings(entry: str, point: dict[str, Any]) -> dict[str, Any]:
+    """Options of the optimizer that an entry makes of a point."""
+    model = torch.nn.Sequential(torch.nn.Linear(8, 6))
+    module = entries.load(entries.named(str(vary.FOLDERS[entry])))
+    workload = registry.load("mnist_vit")
+    values = search_space.as_namedtuple(point)
+    state = module.init_optimizer_state(workload, model, None, values, None)
+    (group,) = state["optimizer"].param_groups
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def test_without_a_change_it_is_the_base() -> None:
+    assert settings("varied", POINTS[1]) == settings(vary.BASE, POINTS[1])
+
+
+@pytest.mark.parametrize("name", vary.changes(None))
+def test_every_variant_changes_what_its_point_says(name: str) -> None:
+    change = vary.changes([name])[name]
+    point = {**POINTS[2], "averaging_share": 0.03}  # which no variant has
+    base, varied = settings("varied", point), settings("varied", point | change)
+    assert base != varied
+    for option in change.keys() & base.keys() - {"grafting"}:
+        given = change[option]
+        expected = getattr(torch, given) if option.endswith("_dtype") else given
+        assert varied[option] == expected
+
+
+def test_what_is_no_variant_or_a_patch_is_refused() -> None:
+    with pytest.raises(UserError, match="--variants: 'overlp' is unknown; did you mean overlap"):
+        vary.changes(["overlp"])
+    with pytest.raises(UserError, match="--variants: 'cautious' is a patch of the code"):
+        vary.changes(["cautious"])
+
+
+def test_the_plan_has_the_base_s_best_trials_and_writes_nothing(tmp_path: Path) -> None:
+    command = ("-m", "scripts.league.vary", f"--output={tmp_path / 'logs'}", "--dry_run")
+    done = finish(*command, "--workloads=mnist_vit,stdlib_lm", "--variants=overlap")
+    assert done.returncode == 0, done.stderr
+    assert "6 trials, 0 complete, 6 to run" in done.stdout
+    assert not (tmp_path / "logs").exists()
+
+
+def test_strings_and_null_reach_an_entry_that_is_named_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps([{**POINTS[0], "grafting": None, "root_dtype": "bfloat16"}]))
+    entry = entries.named(str(vary.FOLDERS[vary.VARIED]))
+    assert entries.point(entry, path, 1)["root_dtype"] == "bfloat16"
+    with pytest.raises(UserError, match="grafting is None, not a finite number"):
+        entries.point("shampoo", path, 1)

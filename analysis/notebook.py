@@ -2,7 +2,7 @@
 
 A notebook is text in `analysis/notebooks/`, and with its outputs an `.ipynb`, paired by Jupytext.
 
-python -m analysis.notebook [--notebooks=leaderboard,step_cost]
+python -m analysis.notebook [--notebooks=leaderboard]
 """
 
 import logging

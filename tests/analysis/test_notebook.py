@@ -1,6 +1,5 @@
 """Every notebook, run on small data in a kernel of its own."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from analysis import notebook
 from common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ["hyperparameters", "leaderboard", "step_cost", "time_to_target"]
+NAMES = ["hyperparameters", "leaderboard"]
 
 
 def _logs(folder: Path) -> Path:
@@ -43,15 +42,6 @@ def _search(path: Path) -> Path:
     return path
 
 
-def _step_cost(folder: Path) -> Path:
-    networks = json.loads((ROOT / "results" / "step_cost" / "cpu.json").read_text())
-    folder.mkdir()
-    (folder / "cpu.json").write_text(json.dumps({"small_200k": networks["small_200k"]}))
-    staggering = ROOT / "results" / "step_cost" / "cpu_staggering.json"
-    shutil.copy(staggering, folder)
-    return folder
-
-
 SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
     "hyperparameters": lambda root: {
         "SEARCH": str(_search(root / "search.csv")),
@@ -62,8 +52,6 @@ SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
         "PUBLISHED": str(_published(root / "published")),
         "RESAMPLES": 20,
     },
-    "step_cost": lambda root: {"STEP_COST": str(_step_cost(root / "step_cost"))},
-    "time_to_target": lambda root: {"LOGS": str(_logs(root / "logs")), "RESAMPLES": 20},
 }
 
 
@@ -118,5 +106,5 @@ def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_unknown_names_are_a_users_error() -> None:
     with pytest.raises(UserError, match="unknown notebook 'x'; known: hyperparameters, lead"):
         notebook.execute("x")
-    with pytest.raises(UserError, match="notebook step_cost has no parameter 'LOGS'"):
-        notebook.execute("step_cost", {"LOGS": "x"})
+    with pytest.raises(UserError, match="notebook leaderboard has no parameter 'LOGS'"):
+        notebook.execute("leaderboard", {"LOGS": "x"})

@@ -58,7 +58,7 @@ def test_what_rounding_took_below_the_damping_errs_by_less_than_that(power, damp
     ("power", "former"), [(4, {1e-4: 48, 1e-5: 54, 1e-6: 63}), (2, {1e-4: 30, 1e-5: 33, 1e-6: 39})]
 )
 def test_products_are_fewer_than_those_of_newton_denman_beavers(power, former):
-    """Half of them for p = 4; the numbers are those of `scripts.benchmark.former_roots`."""
+    """Half of them for p = 4; the numbers are those of results/numerics/replaced.md."""
     for damping, count in former.items():
         products = minimax.products(power, minimax.steps(power, damping, 1e-7))
         assert products <= (0.56 if power == 4 else 0.8) * count

@@ -27,6 +27,9 @@ from submission.shampoo import Shampoo
 from submission.shampoo.devices import stream_module
 
 FLAGS = flags.FLAGS
+NETWORKS, STEPS = ("vit_s16", "resnet50"), 20
+# Of one step, at most.
+STEP_SECONDS = 60
 # Steps before a capture, with the first refreshes.
 _WARM = 3
 
@@ -122,30 +125,19 @@ def _capture(optimizer: Shampoo) -> Callable[[], None]:
     return replay
 
 
-def define_flags() -> None:
-    """Declares the command line."""
-    known = ", ".join(model_shapes.NETWORKS)
-    flags.DEFINE_list("networks", ["vit_s16", "resnet50"], f"of {known}")
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to step")
-    flags.DEFINE_integer("steps", 20, "to compare", lower_bound=1)
-    flags.DEFINE_float("time_limit", 60, "seconds for one step", lower_bound=0.001)
-    flags.DEFINE_string("output", "runs/captured", "folder for the results")
-
-
 def main(argv: Sequence[str]) -> None:
-    """Compares what the flags describe."""
+    """Compares on the networks of the GPU checks."""
     del argv
     device = machine.device(FLAGS.device)
-    names = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
+    names, steps = (("small_200k",), 2) if FLAGS.tiny else (NETWORKS, STEPS)
     path = files.make_directory(Path(FLAGS.output)) / "captured.json"
     results: dict[str, Any] = {"settings": machine.conditions(device), "networks": {}}
     for name in names:
-        shapes = model_shapes.shapes(name)
-        results["networks"][name] = compare(shapes, device, FLAGS.steps, FLAGS.time_limit)
+        results["networks"][name] = compare(model_shapes.shapes(name), device, steps, STEP_SECONDS)
         files.write_json(path, results)
     print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    define_flags()
+    machine.define_flags("runs/captured", with_tiny=True)
     cli.run(main)

@@ -22,6 +22,9 @@ from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries,
 from submission.shampoo import roots
 
 FLAGS = flags.FLAGS
+SIZES, BATCHES, REPEATS = (32, 128, 384, 512, 1024), (1, 16, 128), 3
+# Of one batch, at most.
+BATCH_SECONDS = 10
 DAMPING = 1e-6
 METHODS: Mapping[str, Callable[[Tensor], Any]] = {
     "eigh": torch.linalg.eigh,
@@ -66,33 +69,20 @@ def measure(
     ]
 
 
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_list("sizes", ["32", "128", "384", "512", "1024"], "dimensions d")
-    flags.DEFINE_list("batches", ["1", "16", "128"], "matrices at once")
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
-    flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
-    flags.DEFINE_float("time_limit", 10, "seconds for one batch", lower_bound=0.001)
-    flags.DEFINE_string("output", "runs/factorisations", "folder for the results")
-
-
 def main(argv: Sequence[str]) -> None:
-    """Measures what the flags describe."""
+    """Measures at the sizes of the GPU checks."""
     del argv
     device = machine.device(FLAGS.device)
-    sizes, batches = (
-        [int(n) for n in cli.numbers(flag, getattr(FLAGS, flag), 1, integers=True)]
-        for flag in ("sizes", "batches")
-    )
+    sizes, batches, repeats = ((8, 16), (1, 2), 1) if FLAGS.tiny else (SIZES, BATCHES, REPEATS)
     path = files.make_directory(Path(FLAGS.output)) / "factorisations.json"
     rows: list[Row] = []
     for size in sizes:
         for batch in batches:
-            rows += measure(size, batch, device, FLAGS.repeats, FLAGS.time_limit)
+            rows += measure(size, batch, device, repeats, BATCH_SECONDS)
         files.write_json(path, {"settings": machine.conditions(device), "rows": rows})
     print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    define_flags()
+    machine.define_flags("runs/factorisations", with_tiny=True)
     cli.run(main)

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: device, free memory, settings, load."""
+"""The machine that a benchmark runs on: its flags, device, free memory, settings, load."""
 
 import gc
 import os
@@ -9,9 +9,18 @@ from typing import Any
 
 import psutil
 import torch
+from absl import flags
 
 from common.cli import UserError
 from scripts.local import environment, supervisor
+
+
+def define_flags(output: str, with_tiny: bool = False) -> None:
+    """Declares where to compute, where to write to, and for parts of the GPU checks `--tiny`."""
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
+    flags.DEFINE_string("output", output, "folder for the results")
+    if with_tiny:
+        flags.DEFINE_bool("tiny", False, "small sizes, to try the command")
 
 
 def device(name: str) -> torch.device:

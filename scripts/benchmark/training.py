@@ -10,7 +10,6 @@ host queues an optimizer's step while the device is busy with the passes before.
 training.json after each network.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,8 @@ FLAGS = flags.FLAGS
 GPUS = 4
 OPTIMIZERS = ("adamw", "muon", "ours_shampoo")
 INTERVALS = (1, 10, 100)
+# Steps from one refresh to the next, timed cycles of each kind, and seconds of a step at most.
+CYCLE, REPEATS, STEP_SECONDS = 4, 3, 60
 # What is timed.
 _KINDS = ("forward_and_backward", "plain", "refresh", "whole_plain", "whole_refresh")
 Row = dict[str, Any]
@@ -172,54 +173,26 @@ def _whole_times(row: Row) -> dict[str, float]:
     return {str(interval): plain + more / interval for interval in INTERVALS}
 
 
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_list("networks", list(networks.NETWORKS), f"of {', '.join(networks.NETWORKS)}")
-    flags.DEFINE_list("optimizers", list(OPTIMIZERS), "of scripts/local/rivals.py")
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to train")
-    flags.DEFINE_integer("batch", None, f"images; default: AlgoPerf's over {GPUS}", lower_bound=1)
-    flags.DEFINE_bool("tiny", False, "small networks of the same kinds, to try the command")
-    flags.DEFINE_integer("cycle", 4, "steps from one refresh to the next", lower_bound=2)
-    flags.DEFINE_integer("repeats", 3, "timed cycles of each kind of each optimizer", lower_bound=1)
-    flags.DEFINE_float("time_limit", 60, "seconds for one step", lower_bound=0.001)
-    flags.DEFINE_string("output", "runs/training", "folder for the results")
-
-
 def main(argv: Sequence[str]) -> int:
-    """Measures what the flags describe; 1 if an optimizer failed."""
+    """Trains the networks of the GPU checks; 1 if an optimizer failed."""
     del argv
     device = machine.device(FLAGS.device)
     torch.set_float32_matmul_precision("high")
-    known = networks.TINY if FLAGS.tiny else networks.NETWORKS
-    names = cli.names("networks", FLAGS.networks, list(known))
-    optimizers = rivals.available()
-    chosen = cli.names("optimizers", FLAGS.optimizers, list(optimizers))
+    cycle, repeats = (2, 1) if FLAGS.tiny else (CYCLE, REPEATS)
+    available = rivals.available()
+    optimizers = {name: available[name] for name in OPTIMIZERS}
     path = files.make_directory(Path(FLAGS.output)) / "training.json"
     results: dict[str, Any] = {"settings": machine.conditions(device), "networks": {}}
-    for name in names:
-        network = known[name]
-        batch = FLAGS.batch or get_batch_size(network.workload) // GPUS
-        rows = measure(
-            network,
-            {optimizer: optimizers[optimizer] for optimizer in chosen},
-            batch,
-            device,
-            FLAGS.cycle,
-            FLAGS.repeats,
-            FLAGS.time_limit,
-        )
-        results["networks"][name] = {**_described(network), "batch": batch, "rows": rows}
+    for name, network in (networks.TINY if FLAGS.tiny else networks.NETWORKS).items():
+        batch = 2 if FLAGS.tiny else get_batch_size(network.workload) // GPUS
+        rows = measure(network, optimizers, batch, device, cycle, repeats, STEP_SECONDS)
+        described = {"workload": network.workload, "side": network.side, "batch": batch}
+        results["networks"][name] = {**described, "rows": rows}
         files.write_json(path, results)
     print(f"wrote {path}")
     return int(any(row["failure"] for n in results["networks"].values() for row in n["rows"]))
 
 
-def _described(network: Network) -> dict[str, Any]:
-    fields = dataclasses.asdict(network)
-    del fields["build"]
-    return fields
-
-
 if __name__ == "__main__":
-    define_flags()
+    machine.define_flags("runs/training", with_tiny=True)
     cli.run(main)

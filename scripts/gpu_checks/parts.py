@@ -5,6 +5,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -60,29 +61,21 @@ def _steps(device: str, folder: Path, tiny: bool) -> Sequence[str]:
     ]
 
 
-def _captured(device: str, folder: Path, tiny: bool) -> Sequence[str]:
-    sizes = ("--networks=small_200k", "--steps=2") if tiny else ()
+def _benchmark(module: str, device: str, folder: Path, tiny: bool) -> Sequence[str]:
+    """Of a module that knows its own sizes."""
     where = f"--device={device}", f"--output={folder}"
-    return ["-m", "scripts.benchmark.captured", *where, *sizes]
-
-
-def _factorisations(device: str, folder: Path, tiny: bool) -> Sequence[str]:
-    sizes = ("--sizes=8,16", "--batches=1,2", "--repeats=1") if tiny else ()
-    where = f"--device={device}", f"--output={folder}"
-    return ["-m", "scripts.benchmark.factorisations", *where, *sizes]
-
-
-def _training(device: str, folder: Path, tiny: bool) -> Sequence[str]:
-    sizes = ("--tiny", "--batch=2", "--cycle=2", "--repeats=1") if tiny else ()
-    where = f"--device={device}", f"--output={folder}"
-    return ["-m", "scripts.benchmark.training", *where, *sizes]
+    return ["-m", f"scripts.benchmark.{module}", *where, *(("--tiny",) if tiny else ())]
 
 
 PARTS: Mapping[str, Part] = {
     "tests": Part("tests that need a CUDA device", 300, _tests, needs="pytest"),
-    "captured": Part("a captured step against one without a graph", 120, _captured),
-    "training": Part("training steps of ViT-S and ResNet-50", 300, _training),
-    "factorisations": Part("eigh, QR and roots by size and batch", 180, _factorisations),
+    "captured": Part(
+        "a captured step against one without a graph", 120, partial(_benchmark, "captured")
+    ),
+    "training": Part("training steps of ViT-S and ResNet-50", 300, partial(_benchmark, "training")),
+    "factorisations": Part(
+        "eigh, QR and roots by size and batch", 180, partial(_benchmark, "factorisations")
+    ),
     "steps": Part("steps of optimizers", 600, _steps),
 }
 

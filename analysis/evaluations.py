@@ -38,31 +38,39 @@ class Problem:
         return f"{self.path}: {self.reason}"
 
 
-def split_rows(text: str) -> tuple[list[str], list[list[str]], list[int], list[str]]:
+def split_rows(content: bytes) -> tuple[list[str], list[list[str]], list[int]]:
     """Splits CSV, of which pandas would fill up rows that are too short in silence.
 
     Returns:
-      The header; the rows that are as wide; the line of each; what is wrong with the other lines.
+      The header, the rows, and the line of each.
 
     Raises:
-      DamagedError: it is no CSV.
+      DamagedError: it is no CSV, or is cut off.
     """
-    rows, lines, damaged = [], [], []
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError("is not text") from error
+    if not text.strip():
+        raise DamagedError("is empty")
+    # Without the last newline the last number may have lost digits, and nothing else would show it.
+    if not text.endswith("\n"):
+        raise DamagedError("is truncated: the last line has no end")
+    rows, lines = [], []
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(reader)
         for row in reader:
-            if len(row) == len(header):
-                rows.append(row)
-                lines.append(reader.line_num)
-            else:
+            if len(row) != len(header):
                 width = f"{len(row)} of {len(header)} columns"
-                damaged.append(f"line {reader.line_num} has {width}")
+                raise DamagedError(f"line {reader.line_num} has {width}")
+            rows.append(row)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise DamagedError(f"is not CSV: line {reader.line_num}: {error}") from error
     if twice := [name for name in header if name and header.count(name) > 1]:
         raise DamagedError(f"has column {twice[0]!r} twice")
-    return header, rows, lines, damaged
+    return header, rows, lines
 
 
 def parse_numbers(cells: np.ndarray, name: str, reasons: dict[int, str]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Reads evaluations from one tidy table: CSV, gzipped CSV or Parquet."""
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,6 @@ def read_table(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The evaluations of a table, sorted by `keys`, with the columns of `Logs.frame`.
 
-    A damaged row makes its whole trial unusable, as a damaged file does.
-
     Args:
       path: a file whose name ends with one of SUFFIXES. Its columns are those of `Logs.frame`, of
         which framework, hyperparameters, finished and cut may be missing; `val_metric` is another
@@ -38,59 +37,46 @@ def read_table(
       keys: the columns that tell trials apart.
 
     Raises:
-      UserError: the table is damaged as a whole or cut off, lacks columns, or mixes several tracks.
+      UserError: the table is damaged or cut off, lacks columns, or mixes several tracks.
     """
+    try:
+        table, lines = _load(path)
+        table = table.rename(columns=_ALIASES)
+        if twice := table.columns[table.columns.duplicated()].tolist():
+            raise DamagedError(f"has column {str(twice[0])!r} twice")
+        if missing := [name for name in _REQUIRED if name not in table]:
+            raise DamagedError(f"is missing columns {', '.join(missing)}")
+        for name in _TRACK:
+            tracks = sorted(set(map(str, table[name]))) if name in table else []
+            if len(tracks) > 1:
+                listed = f"{name}: {', '.join(tracks)}"
+                raise DamagedError(f"holds several tracks ({listed}); give one of them")
+        frame = _convert(table, lines)
+    except DamagedError as error:
+        raise UserError(f"{path} {error}") from error
     problems: list[Problem] = []
-    table, lines = _load(path, problems)
-    table = table.rename(columns=_ALIASES)
-    if twice := table.columns[table.columns.duplicated()].tolist():
-        raise UserError(f"{path} has column {str(twice[0])!r} twice")
-    if missing := [name for name in _REQUIRED if name not in table]:
-        raise UserError(f"{path}: missing columns {', '.join(missing)}")
-    for name in _TRACK:
-        tracks = sorted(set(map(str, table[name]))) if name in table else []
-        if len(tracks) > 1:
-            raise UserError(
-                f"{path}: holds several tracks ({name}: {', '.join(tracks)}); give one of them"
-            )
-    frame, reasons = _convert(table)
-    reasons = {row: f"line {lines[row]}: {reason}" for row, reason in reasons.items()}
-    trial = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
-    named = np.isfinite(frame[["study", "trial"]]).all(axis=1).to_numpy()
-    damaged = np.array(sorted(reasons), dtype=int)
-    for row in damaged[np.sort(np.unique(trial[damaged], return_index=True)[1])]:
-        name = "{0}/study_{3:g}/{1}_{2}/trial_{4:g}".format(*frame.loc[row, keys])
-        reason = f"{name}: {reasons[row]}" if named[row] else reasons[row]
-        problems.append(Problem(path, f"{reason}; left out"))
-    frame = frame[~np.isin(trial, trial[damaged]) & named]
     frame = _select_known(frame, table, version, path, problems)
     frame = frame.astype(dict.fromkeys(_INTEGERS, np.int64))
     return frame.sort_values(keys, kind="stable", ignore_index=True), problems
 
 
-def _load(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table, and the line of the file of each row; lines of another width are left out."""
+def _load(path: Path) -> tuple[pd.DataFrame, Sequence[int]]:
+    """The table, and the line of the file of each row."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
-            return table, np.arange(1, len(table) + 1)
+            return table, range(1, len(table) + 1)
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-        if not text.strip():
-            raise DamagedError("the file is empty")
-        # Without the last newline the last number may have lost digits.
-        if not text.endswith("\n"):
-            raise DamagedError("it is truncated: the last line has no end")
-        header, rows, lines, damaged = split_rows(text)
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
     except Exception as error:  # a damaged file fails in any layer below these
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
-        raise UserError(f"{path} cannot be read: {reason}") from error
-    problems.extend(Problem(path, f"{reason}; left out") for reason in damaged)
-    return pd.DataFrame(rows, columns=header, dtype=object), np.array(lines, dtype=int)
+        raise DamagedError(f"cannot be read: {reason}") from error
+    header, rows, lines = split_rows(content)
+    return pd.DataFrame(rows, columns=header, dtype=object), lines
 
 
-def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
-    """The frame, all its numbers as float64, and by damaged row what is wrong with it."""
+def _convert(table: pd.DataFrame, lines: Sequence[int]) -> pd.DataFrame:
+    """The frame, all its numbers as float64; DamagedError for the first that is none."""
     reasons: dict[int, str] = {}
     frame = pd.DataFrame(index=range(len(table)))
     for name in _TEXTS:
@@ -101,9 +87,7 @@ def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
             texts = table[name].astype(str).str.lower().to_numpy()
             frame[name] = texts != "false" if unlogged else texts == "true"
     for name in (*_INTEGERS, *_FLOATS):
-        if name not in table:
-            frame[name] = np.nan
-        elif pd.api.types.is_any_real_numeric_dtype(table[name]):
+        if pd.api.types.is_any_real_numeric_dtype(table[name]):
             frame[name] = table[name].to_numpy(float, na_value=np.nan)
         else:
             is_bool = pd.api.types.is_bool_dtype(table[name])
@@ -111,8 +95,11 @@ def _convert(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
             frame[name] = parse_numbers(cells.to_numpy(object), name, reasons)
     for name in (*_INTEGERS, "score"):
         check_range(frame[name].to_numpy(), name, reasons)
+    if reasons:
+        row = min(reasons)
+        raise DamagedError(f"is damaged: line {lines[row]}: {reasons[row]}")
     keys = ["submission", "workload", "framework", "study", "trial", "hyperparameters"]
-    return frame[[*keys, "finished", "cut", "global_step", *_FLOATS]], reasons
+    return frame[[*keys, "finished", "cut", "global_step", *_FLOATS]]
 
 
 def _cells(column: pd.Series) -> pd.Series:

@@ -101,9 +101,11 @@ def read_evaluations(
         "score": "score",
         "validation_metric": f"validation/{metric}",
     }
-    header, rows, lines, damaged = split_rows(_read_text(path))
-    if damaged:
-        raise DamagedError(damaged[0])
+    try:
+        content = files.read_bytes(path)
+    except UserError as error:
+        raise DamagedError(str(error).removeprefix(f"{path} ")) from error
+    header, rows, lines = split_rows(content)
     if not rows:
         raise DamagedError("holds no evaluation")
     if missing := [source for source in sources.values() if source not in header]:
@@ -122,18 +124,3 @@ def read_evaluations(
     if status is not None and (problem := lost_rows(columns["global_step"].tolist(), status)):
         raise DamagedError(problem)
     return columns
-
-
-def _read_text(path: Path) -> str:
-    try:
-        text = files.read_bytes(path).decode("utf-8")
-    except UserError as error:
-        raise DamagedError(str(error).removeprefix(f"{path} ")) from error
-    except UnicodeDecodeError as error:
-        raise DamagedError("is not text") from error
-    if not text.strip():
-        raise DamagedError("is empty")
-    # Without the last newline the last number may have lost digits, and nothing else would show it.
-    if not text.endswith("\n"):
-        raise DamagedError("is truncated: the last line has no end")
-    return text

@@ -3,17 +3,16 @@
 import copy
 import io
 import pickle
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from submission.plan.options import ShampooOptions
 from submission.shampoo.averaging import averager
+from tests.submission.shampoo.operators import Operators
 
 MODES = ["ema", "schedule_free"]
 SHAPES = [(), (3,), (2, 4), (2, 3, 2, 2)]
@@ -289,16 +288,6 @@ def test_the_state_of_full_precision_weights_has_no_remainder():
     saved = {"z": torch.ones(3, 2), "weight_sum": torch.ones((), dtype=torch.float64)}
     average.load(weight, saved)
     assert not average.state_tensors(weight)["remainder"].any()
-
-
-class Operators(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.counts[function.overloadpacket.__name__] += 1
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -83,17 +83,3 @@ def test_a_slender_block_is_preconditioned_on_its_short_side_and_not_cut_along_t
 
 def test_convolutions_merge_all_but_the_first_dimension():
     assert plan_parameter((16, 3, 5, 5), BlockingConfig()).matrix_shape == (16, 75)
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"block_size": 1}, "block_size"),
-        ({"block_size": 2.5}, "block_size"),
-        ({"max_dim": 0}, "max_dim"),
-        ({"max_aspect": 0.5}, "max_aspect"),
-    ],
-)
-def test_bad_options_are_named(options, name):
-    with pytest.raises(ValueError, match=name):
-        BlockingConfig(**options)

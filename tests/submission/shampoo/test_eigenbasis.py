@@ -1,13 +1,12 @@
 """Eigenbases against numpy and the anchor study's experiment; moments carried between bases."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from submission.shampoo import eigenbasis
 
@@ -72,18 +71,6 @@ def assert_sound(bases, matrices, tolerance):
     expected = reference_off_diagonal(matrices, bases.vectors)
     np.testing.assert_allclose(bases.residual.double(), expected, rtol=10 * tolerance, atol=1e-5)
     assert bases.trusted.all()
-
-
-class Operators(TorchDispatchMode):
-    """Counts the operators that are dispatched."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @settings(max_examples=25)

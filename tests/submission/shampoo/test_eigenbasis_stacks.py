@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submission.shampoo import eigenbasis
+from tests.submission.shampoo.operators import Operators
 from tests.submission.shampoo.test_eigenbasis import (
     SYNCHRONISING,
-    Operators,
     covariances,
     normal,
     rotations,
@@ -93,7 +93,7 @@ def test_operators_do_not_grow_with_the_stack(name):
         inputs = stacks(count)
         with Operators() as operators:
             CALLS[name](inputs)
-        counts.append(operators.names)
+        counts.append(operators.counts)
     assert counts[0] == counts[1]
     if name in ("off_diagonal", "rotate_first", "rotate_second"):
         assert not SYNCHRONISING & set(counts[0])

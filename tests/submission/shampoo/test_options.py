@@ -141,6 +141,8 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"momentum": 1.0}, "momentum"),
         ({"decay_mode": "l1"}, "decay_mode"),
         ({"block_size": 1}, "block_size"),
+        ({"block_size": 2.5}, "block_size"),
+        ({"max_dim": 0}, "max_dim"),
         ({"block_aspect": 0.5}, "block_aspect"),
         ({"max_aspect": 0.5}, "max_aspect"),
         ({"oversize": "drop"}, "oversize"),

@@ -34,7 +34,7 @@ MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
 # Of docs/heuristics.md, with a table of variants each.
-SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision")
+SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision", "packages")
 
 Variants = Mapping[str, Mapping[str, object]]
 # Steps by workload and study, infinite where the target was missed.

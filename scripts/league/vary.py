@@ -3,11 +3,13 @@
     python -m scripts.league.vary --output=DIR [--variants=damping1e-4,overlap]
 
 The variants are those of results/methods/variants.json with a `point`: hyperparameters, or options
-of `Shampoo`, that each of the entry's points has then. Every variant trains the best point of every
+of `Shampoo`, that each of the entry's points has then; `entry` and `points_of` name other entries of
+the league, as those of other people's packages. Every variant trains the best point of every
 workload with the seeds of the league's study, in a folder of its own under --output, and resumes.
 `python -m analysis.methods --logs=DIR` makes tables of what came out.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,35 +28,55 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[2]
 VARIANTS = ROOT / "results" / "methods" / "variants.json"
 BASE, VARIED = "shampoo_ema", "varied"
-FOLDERS = {
-    BASE: Path(__file__).with_name("entries") / BASE,
-    VARIED: Path(__file__).with_name(VARIED),
-}
 BEST, POINTS = entries.STANDIN_POINTS / "best.csv", "points.json"
 # Those of the league; study 0 chose the points.
 STUDIES = range(1, 4)
 
 
-def varied(workloads: Sequence[str], change: Mapping[str, Any]) -> tuple[list[Point], Choice]:
-    """The base's points with a change, and which of them is the best of each workload.
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What a variant trains.
 
-    UserError as `plans.best_trials`.
+    Attributes:
+      change: hyperparameters that every point has instead of, or besides, its own.
+      entry: the league's entry that reads them.
+      points_of: the entry of the league whose best points they are.
     """
-    points = entries.points(entries.named(str(FOLDERS[BASE])))
-    best = plans.best_trials(BEST, {BASE: points}, workloads)
-    choice = {(VARIED, workload): numbers for (_, workload), numbers in best.items()}
-    return [{**point, **change} for point in points], choice
+
+    change: Mapping[str, Any]
+    entry: str = VARIED
+    points_of: str = BASE
+
+    def points(self, workloads: Sequence[str]) -> tuple[list[Point], Choice]:
+        """The points, and which of them is the best of each workload; UserError as `plans`."""
+        entries.named(str(folder(self.entry)))
+        points = entries.points(entries.named(str(folder(self.points_of))))
+        best = plans.best_trials(BEST, {self.points_of: points}, workloads)
+        choice = {(self.entry, workload): numbers for (_, workload), numbers in best.items()}
+        return [{**point, **self.change} for point in points], choice
 
 
-def changes(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """What the named variants change, or all that can run; UserError for a name that cannot."""
+def folder(entry: str) -> Path:
+    """Where an entry of the league is."""
+    here = Path(__file__).parent
+    return here / VARIED if entry == VARIED else here / "entries" / entry
+
+
+def variants(names: Sequence[str] | None) -> dict[str, Variant]:
+    """The named variants, or all that can run; UserError for a name that cannot."""
     listed = files.read_json(VARIANTS)
-    found = {name: entry["point"] for name, entry in listed.items() if "point" in entry}
+    known = {
+        name: Variant(
+            entry["point"], *(entry[key] for key in ("entry", "points_of") if key in entry)
+        )
+        for name, entry in listed.items()
+        if "point" in entry
+    }
     for name in names or ():
-        if name not in found:
-            known = "a patch of the code" if name in listed else f"unknown{near(found, name)}"
-            raise UserError(f"--variants: {name!r} is {known}; allowed: {', '.join(found)}")
-    return {name: found[name] for name in names} if names else found
+        if name not in known:
+            problem = "a patch of the code" if name in listed else f"unknown{near(known, name)}"
+            raise UserError(f"--variants: {name!r} is {problem}; allowed: {', '.join(known)}")
+    return {name: known[name] for name in names} if names else known
 
 
 def define_flags() -> None:
@@ -70,17 +92,17 @@ def main(argv: Sequence[str]) -> int:
     """Trains the variants one after another; 1 if a trial failed."""
     del argv
     workloads, failed = studies.workloads_from_flags(), 0
-    entries.named(str(FOLDERS[VARIED]))
-    for name, change in changes(FLAGS.variants).items():
+    for name, variant in variants(FLAGS.variants).items():
         output = Path(FLAGS.output) / name
-        points, choice = varied(workloads, change)
-        planned = plans.trials_of(STUDIES, {VARIED: points}, choice, FLAGS.seed)
+        points, choice = variant.points(workloads)
+        planned = plans.trials_of(STUDIES, {variant.entry: points}, choice, FLAGS.seed)
         if FLAGS.dry_run:
             studies.print_plan(planned, output)
             continue
         space = files.make_directory(output) / POINTS
         files.write_json(space, points)
-        failures = studies.run_study(planned, {VARIED: space}, output, studies.machine_from_flags())
+        machine = studies.machine_from_flags()
+        failures = studies.run_study(planned, {variant.entry: space}, output, machine)
         failed |= studies.report(failures, len(planned), output)
     return failed
 

@@ -32,6 +32,7 @@ class RivalOptions:
         rival does not cut (the SOAPs of pytorch-optimizer and heavyball).
       interval: steps between refreshes of inverse roots or eigenbases.
       nesterov: look-ahead first moment, as in NAdam.
+      exponent: of each inverse root of a matrix's two; None is the optimizer's own.
       shampoo_options: further ones of `submission.shampoo`, which other rivals never see.
     """
 
@@ -42,6 +43,7 @@ class RivalOptions:
     block_size: int = 1024
     interval: int = 10
     nesterov: bool = False
+    exponent: float | None = None
     shampoo_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -75,6 +77,7 @@ class _Adapter:
       arguments: what it is given besides the parameters, of the module, the options and the device.
       refreshes_at: as of `Rival`.
       looks_ahead: whether it knows a look-ahead first moment.
+      has_exponent: whether the exponent of its roots can be chosen.
     """
 
     module: str
@@ -82,11 +85,14 @@ class _Adapter:
     arguments: Callable[[Any, RivalOptions, torch.device], Mapping[str, Any]]
     refreshes_at: Callable[[int, int], bool]
     looks_ahead: bool = True
+    has_exponent: bool = False
 
     def make(self, parameters: Sequence[Tensor], options: RivalOptions) -> Optimizer:
-        """Builds the optimizer; ValueError for a look-ahead that it lacks."""
+        """Builds the optimizer; ValueError for a look-ahead or an exponent that it lacks."""
+        where = f"{self.class_name} of {self.module}"
+        if options.exponent is not None and not self.has_exponent:
+            raise ValueError(f"{where} has no choice of exponent; exponent must be None")
         if options.nesterov and not self.looks_ahead:
-            where = f"{self.class_name} of {self.module}"
             raise ValueError(f"{where} has no look-ahead first moment; nesterov must be False")
         module, weights = importlib.import_module(self.module), list(parameters)
         arguments = self.arguments(module, options, weights[0].device)
@@ -162,6 +168,7 @@ def _shampoo(
         block_size=options.block_size,
         refresh_interval=options.interval,
         nesterov=options.nesterov,
+        exponent=options.exponent,
         **options.shampoo_options,
     )
 
@@ -175,6 +182,10 @@ def _meta(
     if config == "RootInvKLShampooPreconditionerConfig":
         # The default exponent, 1/4, is not the paper's: Lin et al. 2025, arXiv:2509.03378, has 1/2.
         configuration = configuration(inverse_exponent_override={2: 0.5})
+    if options.exponent is not None:
+        configuration = dataclasses.replace(
+            configuration, inverse_exponent_override={2: options.exponent}
+        )
     grafting = None
     if grafted:
         grafting = module.AdamPreconditionerConfig(beta2=beta2, epsilon=options.eps)
@@ -257,12 +268,15 @@ def hb_soap_refreshes(step: int, interval: int) -> bool:
 
 def _of_shampoo(method: str, refreshes_at: Callable[[int, int], bool]) -> _Adapter:
     arguments = functools.partial(_shampoo, method)
-    return _Adapter("submission.shampoo", "Shampoo", arguments, refreshes_at)
+    return _Adapter("submission.shampoo", "Shampoo", arguments, refreshes_at, has_exponent=True)
 
 
 def _of_meta(config: str, grafted: bool) -> _Adapter:
     arguments = functools.partial(_meta, config, grafted)
-    return _Adapter("distributed_shampoo", "DistributedShampoo", arguments, _every)
+    has_exponent = config == "DefaultShampooConfig"
+    return _Adapter(
+        "distributed_shampoo", "DistributedShampoo", arguments, _every, has_exponent=has_exponent
+    )
 
 
 _ADAPTERS = {

@@ -13,13 +13,15 @@ from scripts.local import entries
 from tests.scripts.commands import finish
 from workloads import registry, search_space
 
-POINTS = entries.points(entries.named(str(vary.FOLDERS[vary.BASE])))
+POINTS = entries.points(entries.named(str(vary.folder(vary.BASE))))
+VARIANTS = vary.variants(None)
+OWN = [name for name, variant in VARIANTS.items() if variant.entry == vary.VARIED]
 
 
 def settings(entry: str, point: dict[str, Any]) -> dict[str, Any]:
     """Options of the optimizer that an entry makes of a point."""
     model = torch.nn.Sequential(torch.nn.Linear(8, 6))
-    module = entries.load(entries.named(str(vary.FOLDERS[entry])))
+    module = entries.load(entries.named(str(vary.folder(entry))))
     workload = registry.load("mnist_vit")
     values = search_space.as_namedtuple(point)
     state = module.init_optimizer_state(workload, model, None, values, None)
@@ -31,9 +33,9 @@ def test_without_a_change_it_is_the_base() -> None:
     assert settings("varied", POINTS[1]) == settings(vary.BASE, POINTS[1])
 
 
-@pytest.mark.parametrize("name", vary.changes(None))
+@pytest.mark.parametrize("name", OWN)
 def test_every_variant_changes_what_its_point_says(name: str) -> None:
-    change = vary.changes([name])[name]
+    change = VARIANTS[name].change
     point = {**POINTS[2], "averaging_share": 0.03}  # which no variant has
     base, varied = settings("varied", point), settings("varied", point | change)
     assert base != varied
@@ -45,9 +47,9 @@ def test_every_variant_changes_what_its_point_says(name: str) -> None:
 
 def test_what_is_no_variant_or_a_patch_is_refused() -> None:
     with pytest.raises(UserError, match="--variants: 'overlp' is unknown; did you mean overlap"):
-        vary.changes(["overlp"])
+        vary.variants(["overlp"])
     with pytest.raises(UserError, match="--variants: 'cautious' is a patch of the code"):
-        vary.changes(["cautious"])
+        vary.variants(["cautious"])
 
 
 def test_the_plan_has_the_base_s_best_trials_and_writes_nothing(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_the_plan_has_the_base_s_best_trials_and_writes_nothing(tmp_path: Path) 
 def test_strings_and_null_reach_an_entry_that_is_named_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "points.json"
     path.write_text(json.dumps([{**POINTS[0], "grafting": None, "root_dtype": "bfloat16"}]))
-    entry = entries.named(str(vary.FOLDERS[vary.VARIED]))
+    entry = entries.named(str(vary.folder(vary.VARIED)))
     assert entries.point(entry, path, 1)["root_dtype"] == "bfloat16"
     with pytest.raises(UserError, match="grafting is None, not a finite number"):
         entries.point("shampoo", path, 1)

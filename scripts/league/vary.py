@@ -3,8 +3,8 @@
     python -m scripts.league.vary --output=DIR [--variants=damping1e-4,overlap]
 
 The variants are those of results/methods/variants.json with a `point`: hyperparameters, or options
-of `Shampoo`, that each of the entry's points has then; `entry` and `points_of` name other entries of
-the league, as those of other people's packages. Every variant trains the best point of every
+of `Shampoo`, that each of the entry's points has then; `entry` and `points_of` name other entries
+of the league, as those of other people's packages. Every variant trains the best point of every
 workload with the seeds of the league's study, in a folder of its own under --output, and resumes.
 `python -m analysis.methods --logs=DIR` makes tables of what came out.
 """
@@ -66,9 +66,7 @@ def variants(names: Sequence[str] | None) -> dict[str, Variant]:
     """The named variants, or all that can run; UserError for a name that cannot."""
     listed = files.read_json(VARIANTS)
     known = {
-        name: Variant(
-            entry["point"], *(entry[key] for key in ("entry", "points_of") if key in entry)
-        )
+        name: Variant(entry["point"], entry.get("entry", VARIED), entry.get("points_of", BASE))
         for name, entry in listed.items()
         if "point" in entry
     }

@@ -187,6 +187,8 @@ def test_a_missing_look_ahead_is_refused(monkeypatch: pytest.MonkeyPatch, module
             recorded(monkeypatch, module, name, nesterov=True)
     with pytest.raises(ValueError, match="no look-ahead"):
         rivals.available()["adamw"].make(parameters(), RivalOptions(nesterov=True))
+    with pytest.raises(ValueError, match="no choice of exponent"):
+        rivals.available()["adamw"].make(parameters(), RivalOptions(exponent=0.5))
 
 
 def test_where_metas_code_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

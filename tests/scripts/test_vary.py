@@ -9,7 +9,9 @@ import torch
 
 from common.cli import UserError
 from scripts.league import vary
+from scripts.league.averaged import WeightAverage
 from scripts.local import entries
+from submission.shampoo import Shampoo
 from tests.scripts.commands import finish
 from workloads import registry, search_space
 
@@ -67,3 +69,27 @@ def test_strings_and_null_reach_an_entry_that_is_named_by_its_path(tmp_path: Pat
     assert entries.point(entry, path, 1)["root_dtype"] == "bfloat16"
     with pytest.raises(UserError, match="grafting is None, not a finite number"):
         entries.point("shampoo", path, 1)
+
+
+def test_an_average_beside_torchs_adamw_is_that_of_ours() -> None:
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(4, 3)) for _ in range(2)]
+    adamw = torch.optim.AdamW(weights[:1], lr=0.1)
+    average = WeightAverage(adamw, share=0.1)
+    ours = Shampoo(weights[1:], lr=0.1, weight_decay=0.01, table=True, averaging="ema")
+    generator = torch.Generator().manual_seed(0)
+    for step in range(12):
+        gradient = torch.randn(4, 3, generator=generator)
+        for weight, optimizer in zip(weights, (adamw, ours), strict=True):
+            weight.grad = gradient.clone()
+            optimizer.step()
+        if step == 5:  # as after a restart
+            saved = average.state_dict()
+            average.load_state_dict(saved)
+    trained = weights[0].detach().clone()
+    assert adamw.param_groups[0]["averaging"] == "ema"
+    adamw.eval()  # type: ignore[attr-defined]
+    ours.eval()
+    torch.testing.assert_close(weights[0], weights[1])
+    assert not torch.equal(weights[0], trained)
+    adamw.train()  # type: ignore[attr-defined]
+    assert torch.equal(weights[0], trained)

@@ -6,7 +6,6 @@ part of a line.
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,9 +86,3 @@ def number(value: float | None, form: str = "") -> str:
 def ratio(value: float | None, base: float | None) -> float | None:
     """`value / base`; None where one is unknown or the base is not positive."""
     return None if value is None or base is None or not base > 0 else value / base
-
-
-def median(values: Iterable[float]) -> float:
-    """The median of what is not NaN; NaN if nothing is left."""
-    known = [value for value in values if not math.isnan(value)]
-    return statistics.median(known) if known else math.nan

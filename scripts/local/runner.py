@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from common import files
-from scripts.local import checkpoint, entries, environment, ranks, trial_state
+from scripts.local import checkpoint, environment, ranks, trial_state
 from scripts.local.clock import now
 from scripts.local.metrics_log import MetricsLog
 from scripts.local.trial import CHECKPOINT, HPARAMS, STATUS, Trial, require_same
@@ -27,26 +27,22 @@ from submission.algoperf_api import spec
 from workloads import prng, registry
 from workloads.standin import replicas
 
-Evaluations = Sequence[tuple[int, Mapping[str, Any]]]
-
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
     """What a trial calls between two steps; never on the clock.
 
-    Rank 0 calls the first two, all ranks the others.
+    Rank 0 calls the first two, all ranks the last.
 
     Attributes:
       started: called with the preemption count and the first step, once a resume has succeeded.
       evaluated: called with the step and the evaluation's metrics.
       stop_requested: whether to save a checkpoint now and raise `Stopped`.
-      decided: whether the trial may end here, given (step, metrics) of all evaluations so far.
     """
 
     started: Callable[[int, int], None] = lambda preemption_count, step: None
     evaluated: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None
     stop_requested: Callable[[], bool] = lambda: False
-    decided: Callable[[Evaluations], bool] = lambda evaluations: False
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -58,14 +54,10 @@ def run_trial(
     directory: Path,
     checkpoint_period_seconds: float,
     hooks: Hooks,
-    load: Callable[[str], Any] = entries.load,
 ) -> dict[str, Any]:
     """Runs or resumes a trial to its end, writes its files, and returns its status.
 
     All ranks call this with the same trial and directory.
-
-    Args:
-      load: from the trial's `entry` to the functions of the API.
 
     Raises:
       UserError: the entry cannot use the point, or the checkpoint is damaged or was written with
@@ -78,7 +70,7 @@ def run_trial(
         for part, expected in trial_state.identity(trial).items():
             where = f"cannot resume from checkpoint {saved}: it"
             require_same(where, snapshot.get(part), expected)
-    state = trial_state.start(trial, MetricsLog(directory), load)
+    state = trial_state.start(trial, MetricsLog(directory))
     if snapshot is not None:
         try:
             state.restore(snapshot)
@@ -159,7 +151,7 @@ class _Run:
         self.needs_train_state = "train_state" in update_params.parameters
 
     def train(self) -> str:
-        """Steps until the trial ends; returns why: targets, decided, time, submission or steps."""
+        """Steps until the trial ends; returns why: targets, time, submission or steps."""
         state, train_state = self.state, self.state.train_state
         (train_state["last_step_end_time"],) = ranks.maximum(time.time())
         while True:
@@ -179,8 +171,6 @@ class _Run:
                 goals = ("validation_goal_reached", "test_goal_reached")
                 if all(train_state[goal] for goal in goals) and not self.ignore_targets:
                     return "targets"
-                if self.hooks.decided(state.eval_results):
-                    return "decided"
                 if train_state["training_complete"]:
                     return "submission" if ended_by_submission else "steps"
                 since_last, train_state["last_step_end_time"] = ranks.maximum(

@@ -56,17 +56,12 @@ class Machine:
     command: tuple[str, ...] = dataclasses.field(default_factory=lambda: RUN)
 
 
-def define_job_flags() -> None:
-    """Flags of all that runs several jobs at a time."""
+def define_machine_flags() -> None:
+    """Flags of all that runs several trials at a time."""
     flags.DEFINE_integer("jobs", None, "trials at a time (default: as cores allow)", lower_bound=1)
     flags.DEFINE_integer("threads", 1, "PyTorch threads per process", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "base seed", lower_bound=0)
     flags.DEFINE_bool("dry_run", False, "print the plan and what is complete; create nothing")
-
-
-def define_machine_flags() -> None:
-    """Flags of all whose jobs are `scripts.run`."""
-    define_job_flags()
     flags.DEFINE_integer("nproc", 1, "processes that train a trial together", lower_bound=1)
     flags.DEFINE_float(
         "checkpoint_period_seconds", 15.0, "least time between two checkpoints", lower_bound=0.0
@@ -75,8 +70,7 @@ def define_machine_flags() -> None:
 
 def machine_from_flags() -> Machine:
     """The machine as the flags describe it; warns if trials share cores."""
-    nproc = FLAGS.nproc if "nproc" in FLAGS else 1
-    cores, threads = len(environment.available_cores()), nproc * FLAGS.threads
+    cores, threads = len(environment.available_cores()), FLAGS.nproc * FLAGS.threads
     jobs = FLAGS.jobs or max(1, cores // threads)
     if jobs * threads > cores:
         print(
@@ -84,10 +78,7 @@ def machine_from_flags() -> Machine:
             "their times are not comparable",
             file=sys.stderr,
         )
-    machine = Machine(jobs, nproc, FLAGS.threads)
-    if "checkpoint_period_seconds" not in FLAGS:
-        return machine
-    return dataclasses.replace(machine, checkpoint_period_seconds=FLAGS.checkpoint_period_seconds)
+    return Machine(jobs, FLAGS.nproc, FLAGS.threads, FLAGS.checkpoint_period_seconds)
 
 
 def workloads_from_flags() -> tuple[str, ...]:
@@ -146,7 +137,7 @@ def run_study(
             else:
                 left.append(trial)
         jobs = [_job(trial, spaces.get(trial.entry), output, machine) for trial in left]
-        return run_recorded(jobs, len(planned) - len(left), output, machine, planned[0].seed)
+        return _run_recorded(jobs, len(planned) - len(left), output, machine, planned[0].seed)
 
 
 def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Job:
@@ -171,14 +162,13 @@ def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Jo
     return Job(trial.name, command, trial.directory(output) / trials.LOG)
 
 
-def run_recorded(
-    jobs: Sequence[Job], done: int, output: Path, machine: Machine, seed: int, unit: str = "trial"
+def _run_recorded(
+    jobs: Sequence[Job], done: int, output: Path, machine: Machine, seed: int
 ) -> list[Failure]:
     """Runs jobs, if there are any, and records them in the manifest of `output`; the failed ones.
 
     Args:
       done: jobs that were complete before.
-      unit: what a job is called.
     """
     if not jobs:
         return []
@@ -188,14 +178,14 @@ def run_recorded(
         "threads": machine.threads,
         "cores": environment.core_slots(machine.jobs, machine.nproc * machine.threads),
         "seed": seed,
-        f"{unit}s_planned": done + len(jobs),
-        f"{unit}s_to_run": len(jobs),
+        "trials_planned": done + len(jobs),
+        "trials_to_run": len(jobs),
     }
     failures: list[Failure] = []
     try:
         with manifest.recorded(output, **settings) as record:
-            run_jobs(jobs, done, machine, failures, unit)
-            record[f"{unit}s_failed"] = len(failures)
+            run_jobs(jobs, done, machine, failures)
+            record["trials_failed"] = len(failures)
             record["outcome"] = "failed trials" if failures else "complete"
     except BaseException:
         print_failures(failures)  # which else were lost
@@ -203,9 +193,7 @@ def run_recorded(
     return failures
 
 
-def run_jobs(
-    jobs: Sequence[Job], done: int, machine: Machine, failures: list[Failure], unit: str = "trial"
-) -> None:
+def run_jobs(jobs: Sequence[Job], done: int, machine: Machine, failures: list[Failure]) -> None:
     """Runs all jobs, each pinned to its own cores, and adds those that fail to `failures`.
 
     The commands must accept `--cores`, as `scripts.run` does. A job that cannot be started, such as
@@ -225,7 +213,7 @@ def run_jobs(
 
     with (
         supervisor.exit_on_sigterm(),
-        progress.bar(done + len(jobs), f"{unit}s", unit, initial=done) as bar,
+        progress.bar(done + len(jobs), "trials", "trial", initial=done) as bar,
     ):
         try:
             while pending or running:

@@ -153,7 +153,7 @@ def check_same(trial: Trial, directory: Path) -> None:
 def read_status(directory: Path) -> dict[str, Any] | None:
     """status.json of a finished trial, None for an unfinished one; UserError if damaged.
 
-    It has `reason` (targets, decided, steps, time or submission), `global_step` (the last one),
+    It has `reason` (targets, steps, time or submission), `global_step` (the last one),
     `accumulated_submission_time` (seconds), and, unless it is old, `evaluations` (how many).
     """
     path = directory / STATUS

@@ -213,7 +213,7 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
     assert math.isnan(row["validation_metric"]) and 3 not in set(logs.frame["trial"])
 
 
-@pytest.mark.parametrize("reason", ["targets", "steps", "decided", "submission", "time"])
+@pytest.mark.parametrize("reason", ["targets", "steps", "submission", "time"])
 def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reason: str) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason=reason)
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.95], reason=reason)

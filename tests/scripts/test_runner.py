@@ -199,13 +199,6 @@ def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> N
     assert losses[0] == losses[1]
 
 
-def test_a_trial_ends_once_it_is_decided(tmp_path: Path) -> None:
-    hooks = Hooks(decided=lambda evaluations: evaluations[-1][0] >= 10)
-    status = run(NO_TARGETS, tmp_path, hooks)
-    assert (status["reason"], status["global_step"]) == ("decided", 10)
-    assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5, 10]
-
-
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "other", "empty"])
 def test_a_damaged_checkpoint_is_named_and_nothing_is_written(tmp_path: Path, damage: str) -> None:
     crash_at(17, tmp_path)

@@ -49,17 +49,18 @@ class Variant:
 
     def points(self, workloads: Sequence[str]) -> tuple[list[Point], Choice]:
         """The points, and which of them is the best of each workload; UserError as `plans`."""
-        entries.named(str(folder(self.entry)))
-        points = entries.points(entries.named(str(folder(self.points_of))))
+        entries.named(argument(self.entry))
+        points = entries.points(entries.named(argument(self.points_of)))
         best = plans.best_trials(BEST, {self.points_of: points}, workloads)
         choice = {(self.entry, workload): numbers for (_, workload), numbers in best.items()}
         return [{**point, **self.change} for point in points], choice
 
 
-def folder(entry: str) -> Path:
-    """Where an entry of the league is."""
+def argument(entry: str) -> str:
+    """An entry as a command line names it: those of the league alone are in folders of its own."""
     here = Path(__file__).parent
-    return here / VARIED if entry == VARIED else here / "entries" / entry
+    folder = here / VARIED if entry == VARIED else here / "entries" / entry
+    return str(folder) if folder.is_dir() else entry
 
 
 def variants(names: Sequence[str] | None) -> dict[str, Variant]:

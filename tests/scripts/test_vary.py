@@ -15,7 +15,7 @@ from submission.shampoo import Shampoo
 from tests.scripts.commands import finish
 from workloads import registry, search_space
 
-POINTS = entries.points(entries.named(str(vary.folder(vary.BASE))))
+POINTS = entries.points(entries.named(vary.argument(vary.BASE)))
 VARIANTS = vary.variants(None)
 OWN = [name for name, variant in VARIANTS.items() if variant.entry == vary.VARIED]
 
@@ -23,7 +23,7 @@ OWN = [name for name, variant in VARIANTS.items() if variant.entry == vary.VARIE
 def settings(entry: str, point: dict[str, Any]) -> dict[str, Any]:
     """Options of the optimizer that an entry makes of a point."""
     model = torch.nn.Sequential(torch.nn.Linear(8, 6))
-    module = entries.load(entries.named(str(vary.folder(entry))))
+    module = entries.load(entries.named(vary.argument(entry)))
     workload = registry.load("mnist_vit")
     values = search_space.as_namedtuple(point)
     state = module.init_optimizer_state(workload, model, None, values, None)
@@ -65,7 +65,7 @@ def test_the_plan_has_the_base_s_best_trials_and_writes_nothing(tmp_path: Path) 
 def test_strings_and_null_reach_an_entry_that_is_named_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "points.json"
     path.write_text(json.dumps([{**POINTS[0], "grafting": None, "root_dtype": "bfloat16"}]))
-    entry = entries.named(str(vary.folder(vary.VARIED)))
+    entry = entries.named(vary.argument(vary.VARIED))
     assert entries.point(entry, path, 1)["root_dtype"] == "bfloat16"
     with pytest.raises(UserError, match="grafting is None, not a finite number"):
         entries.point("shampoo", path, 1)

@@ -39,11 +39,13 @@ class OperatorCount(TorchDispatchMode):
 
     Attributes:
       operators: of torch's own, views and allocations not counted.
+      dispatched: all of torch's own.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operators = 0
+        self.dispatched = 0
 
     def __torch_dispatch__(
         self,
@@ -53,8 +55,9 @@ class OperatorCount(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.namespace == "aten" and not func.is_view and func.overloadpacket not in _NO_WORK:
-            self.operators += 1
+        if func.namespace == "aten":
+            self.dispatched += 1
+            self.operators += not func.is_view and func.overloadpacket not in _NO_WORK
         return result
 
 

@@ -1,4 +1,4 @@
-"""Counts the operators of a plain Shampoo step by what they are for, on networks and stand-ins.
+"""Counts the operators of a plain Shampoo step on networks and stand-ins.
 
     python -m scripts.benchmark.launches --output=results/launches
 
@@ -7,8 +7,6 @@ would: each operator about a kernel (one on a list of tensors several, where the
 "Views" are made anew at each step and cost the host alone. Writes launches.json and launches.md.
 """
 
-import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,67 +25,11 @@ FLAGS = flags.FLAGS
 NETWORKS = ("vit_s16", "resnet50", "small_200k")
 # The option sets that are counted; a learning rate must be a tensor.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {"default": {}, "nesterov": {"nesterov": True}}
-# The phase of an operator: that of the first name which is among the functions that called it.
-PHASES = {
-    "scatter_gradients": "grads in",
-    "gather": "guard",
-    "all_finite": "guard",
-    "advance": "counts",
-    "fused_adam": "vectors",
-    "average_factors": "factors",
-    "times": "products",
-    "times_from_right": "products",
-    "compute_directions": "moments",
-    "norms": "norms",
-    "finish": "graft",
-    "apply_updates": "apply",
-    "decay_fraction": "apply",
-}
-_OTHER = "other"
 # After some steps, far from a refresh.
 _WARM, LATE = 3, {"refresh": "together", "refresh_interval": 1 << 20, "refresh_step": 1 << 10}
-_PACKAGE = str(Path("submission") / "shampoo")
 
 
-class PhaseCount(OperatorCount):
-    """Counts operators by phase, and all that is dispatched.
-
-    Attributes:
-      phases: operators by phase.
-      dispatched: all, views and allocations among them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.phases: Counter[str] = Counter()
-        self.dispatched = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        before = self.operators
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        self.dispatched += func.namespace == "aten"
-        self.phases[_phase()] += self.operators - before
-        return result
-
-
-def _phase() -> str:
-    names, frame = set(), sys._getframe(2)
-    while frame is not None:
-        if _PACKAGE in frame.f_code.co_filename:
-            names.add(frame.f_code.co_name)
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return next((phase for name, phase in PHASES.items() if name in names), _OTHER)
-
-
-def count(shapes: model_shapes.Shapes, options: Mapping[str, Any]) -> PhaseCount:
+def count(shapes: model_shapes.Shapes, options: Mapping[str, Any]) -> OperatorCount:
     """What a plain step of Shampoo dispatches for parameters of some shapes."""
     sets = gradients(shapes, torch.device("cpu"))
     parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes.values()]
@@ -95,7 +37,7 @@ def count(shapes: model_shapes.Shapes, options: Mapping[str, Any]) -> PhaseCount
     optimizer = Shampoo(parameters, lr=torch.tensor(1e-3), **settings)
     # No factor is refreshed: roots of zero are multiplied with like others.
     optimizer.param_groups[0].update(LATE)
-    counted = PhaseCount()
+    counted = OperatorCount()
     for step in range(_WARM + 1):
         for parameter, grad in zip(parameters, sets[step % len(sets)], strict=True):
             parameter.grad = grad
@@ -126,39 +68,22 @@ def measure(names: Sequence[str]) -> list[dict[str, Any]]:
                     "parameters": len(shapes),
                     "operators": counted.operators,
                     "dispatched": counted.dispatched,
-                    "phases": dict(counted.phases),
                 }
             )
     return rows
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The tables: totals, and the default's operators by phase."""
-    totals = [
-        {
-            "network": row["network"],
-            "variant": row["variant"],
-            "tensors": str(row["parameters"]),
-            "operators": str(row["operators"]),
-            "with views": str(row["dispatched"]),
-        }
-        for row in rows
-    ]
-    known = [*dict.fromkeys(PHASES.values()), _OTHER]
-    used = [phase for phase in known if any(row["phases"].get(phase) for row in rows)]
-    phases = [
-        {"network": row["network"], **{p: str(row["phases"].get(p, 0)) for p in used}}
-        for row in rows
-        if row["variant"] == "default"
-    ]
+    """The table of totals, with what it counts."""
+    names = {"parameters": "tensors", "dispatched": "with views"}
+    totals = [{names.get(key, key): str(value) for key, value in row.items()} for row in rows]
     text = (
         "# Operators of a plain step\n\n"
         "By `python -m scripts.benchmark.launches`: what a step of Shampoo dispatches that "
         "refreshes nothing, as on an accelerator; on lists of tensors one operator is about one "
         "kernel. Stand-ins are not AlgoPerf.\n\n"
     )
-    titled = "\n\n## By phase\n\nOf the default:\n\n"
-    return text + documents.table(totals) + titled + documents.table(phases) + "\n"
+    return text + documents.table(totals) + "\n"
 
 
 def define_flags() -> None:

@@ -1,4 +1,4 @@
-"""Steps to targets with one thing changed, against the league's best entry as it is.
+"""Steps to targets with one thing changed, over those of an entry of the league as it is.
 
     python -m analysis.methods --logs=DIR    # DIR is what `scripts.league.vary` has written
     python -m analysis.methods               # writes the page anew
@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from absl import flags
 
 from analysis import scoring
@@ -27,14 +28,25 @@ from workloads import registry
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parents[1] / "results"
 FOLDER = RESULTS / "methods"
-BASE, _BASE_ENTRY, VARIED, _SHARE = "base", "shampoo_ema", "varied", "share"
+# What a variant is held against, the first where it says nothing, and the league's entry of it.
+BASE, _SHARE = "base", "share"
+BASES = {BASE: "shampoo_ema", "adamw": "adamw"}
 _COLUMNS = ("variant", "workload", "study", "steps")
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
 # Of docs/heuristics.md, with a table of variants each.
-SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision", "packages")
+SECTIONS = (
+    "direction",
+    "blocks",
+    "roots",
+    "refresh",
+    "weights",
+    "precision",
+    "packages",
+    "drop-in",
+)
 
 Variants = Mapping[str, Mapping[str, object]]
 # Steps by workload and study, infinite where the target was missed.
@@ -99,9 +111,11 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
 
 def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
+    outcomes = _outcomes(found, variants)
+    own = {name: outcome for name, outcome in outcomes.items() if _against(variants[name]) == BASE}
+    others = {name: outcome for name, outcome in outcomes.items() if name not in own}
+    earning = [name for name, result in own.items() if result.earns_its_place]
     base = found[BASE]
-    outcomes = {name: outcome(found[name], base) for name in variants if name in found}
-    earning = [name for name, result in outcomes.items() if result.earns_its_place]
     lines = [
         "# One thing changed, on nine stand-ins with three seeds",
         "",
@@ -112,7 +126,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
         "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
         "",
-        _table(outcomes, found, variants),
+        _table(own, found, variants),
         "",
         f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
         f"{MOST_WORST:g}: {', '.join(earning) or 'none does'}.",
@@ -126,9 +140,34 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         ),
         "",
         "## By workload",
-        *_by_workload(outcomes, variants),
+        *_by_workload(own, variants),
     ]
+    if others:
+        lines += [
+            "",
+            "## Shampoo at AdamW's points",
+            "",
+            "Steps over those of AdamW, at the points that a search found for AdamW.",
+            "",
+            _table(others, found, variants),
+            *_by_workload(others, variants),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _outcomes(
+    found: Mapping[str, Steps], variants: Variants, section: str | None = None
+) -> dict[str, Outcome]:
+    """Those of the variants, of one section if given, that have run."""
+    return {
+        name: outcome(found[name], found[_against(variant)])
+        for name, variant in variants.items()
+        if name in found and section in (None, variant["section"])
+    }
+
+
+def _against(variant: Mapping[str, object]) -> str:
+    return str(variant.get("against", BASE))
 
 
 def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants) -> str:
@@ -175,12 +214,7 @@ def _variants(folder: Path = FOLDER) -> Variants:
 def section_table(section: str) -> str:
     """The committed variants of a section of docs/heuristics.md."""
     found, variants = _committed(), _variants()
-    outcomes = {
-        name: outcome(found[name], found[BASE])
-        for name, variant in variants.items()
-        if variant["section"] == section and name in found
-    }
-    return _table(outcomes, found, variants)
+    return _table(_outcomes(found, variants, section), found, variants)
 
 
 def shares_text() -> str:
@@ -195,7 +229,7 @@ def mean_text(variant: str) -> str:
     found = _committed()
     if variant not in found:
         return documents.UNKNOWN
-    return f"{outcome(found[variant], found[BASE]).mean:.2f}"
+    return f"{_outcomes(found, {variant: _variants()[variant]})[variant].mean:.2f}"
 
 
 def _ratio(value: float | None) -> str:
@@ -215,19 +249,27 @@ def _trials(steps: Steps) -> int:
 def collect(logs: Path) -> list[dict[str, object]]:
     """A row per variant, workload and study, of the logs in a folder per variant."""
     folders = sorted(path for path in logs.iterdir() if path.is_dir())
-    return [row for folder in folders for row in _rows(folder.name, folder, VARIED)]
+    return [row for folder in folders for row in _rows(_steps(folder), folder.name)]
 
 
 def base_rows() -> list[dict[str, object]]:
-    """The same of the base, of the league's committed logs."""
-    return _rows(BASE, RESULTS / "league", _BASE_ENTRY)
+    """The same of what variants are held against, of the league's committed logs."""
+    steps = _steps(RESULTS / "league")
+    return [
+        row
+        for base, entry in BASES.items()
+        for row in _rows(steps[steps["submission"] == entry], base)
+    ]
 
 
-def _rows(variant: str, logs: Path, entry: str) -> list[dict[str, object]]:
-    studies = scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
+def _steps(logs: Path) -> pd.DataFrame:
+    return scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
+
+
+def _rows(steps: pd.DataFrame, variant: str) -> list[dict[str, object]]:
     return [
         dict(zip(_COLUMNS, (variant, row.workload, row.study, row.steps), strict=True))
-        for row in studies[studies["submission"] == entry].itertuples()
+        for row in steps.itertuples()
     ]
 
 
@@ -259,7 +301,7 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.logs:
         rows = collect(Path(FLAGS.logs)) + base_rows()
         new = {str(row["variant"]) for row in rows}
-        if unknown := new - {*variants, BASE}:
+        if unknown := new - {*variants, *BASES}:
             raise UserError(
                 f"--logs={FLAGS.logs}: {', '.join(sorted(unknown))} not in variants.json"
             )

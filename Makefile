@@ -78,14 +78,14 @@ reproduce: $(STAMP)  ## Shampoo against AdamW on nine stand-ins, best points, 3 
 	  --first_study=1 --trials=best --best_from=$(POINTS)/best.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
 	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce) --output=$(call runs,reproduce/report)
 
-league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=… JOBS=…]
+league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=… JOBS=… ALL=1]
 	$(BIN)/python -m scripts.tune --mode=search $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=8 \
 	  --ranges=$(SPACES) $(call flag,jobs,$(JOBS)) --logs=$(call runs,league_search) --output=$(call runs,league)
 	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,league/search.csv) \
 	  --ranges=$(SPACES) --output=$(POINTS)
 	$(BIN)/python -m scripts.league.held_out --search=$(call runs,league/search.csv) --output=$(call runs,league)
 	$(BIN)/python -m scripts.study $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --studies=3 \
-	  --first_study=1 --trials=all $(call flag,jobs,$(JOBS)) --output=$(call runs,league)
+	  --first_study=1 $(if $(ALL),--trials=all,--trials=best --best_from=$(POINTS)/best.csv) $(call flag,jobs,$(JOBS)) --output=$(call runs,league)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.league.cost $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --output=$(call runs,league)
 	$(BIN)/python -m analysis.report --logs=$(call runs,league) --output=$(call runs,league/report)
 

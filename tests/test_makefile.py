@@ -105,6 +105,21 @@ def test_values_arrive_as_they_are_given(
     assert not [word for word in call if word.startswith(ODD[:5])]
 
 
+@pytest.mark.parametrize(
+    ("variables", "trials"),
+    [
+        ((), {"--trials=best", "--best_from=workloads/standin/points/best.csv"}),
+        (("ALL=1",), {"--trials=all"}),
+    ],
+)
+def test_the_league_studies_the_best_point_or_all_five(
+    tmp_path: Path, variables: tuple[str, ...], trials: set[str]
+) -> None:
+    calls = run(tmp_path, "league", *variables)
+    study = next(call for call in calls if "scripts.study" in call[1])
+    assert {flag for flag in study if flag.startswith(("--trials", "--best"))} == trials
+
+
 def test_the_benchmark_needs_the_python_that_its_pins_have_wheels_for(tmp_path: Path) -> None:
     shutil.copy(MAKEFILE, tmp_path)
     (tmp_path / "requirements-algoperf.txt").touch()

@@ -1,6 +1,12 @@
-"""Parameters, gradients and option sets that the optimizer's tests share."""
+"""Parameters, gradients, option sets and copies that the optimizer's tests share."""
+
+import copy
+import io
+import pickle
 
 import torch
+
+from submission.shampoo import Shampoo
 
 OPTIONS = {
     "lr": 0.01,
@@ -31,7 +37,7 @@ def set_grads(seed, *lists):
     for row in zip(*lists, strict=True):
         grad = torch.randn(row[0].shape, generator=generator, dtype=torch.float64)
         for parameter in row:
-            parameter.grad = grad.to(parameter.dtype)
+            parameter.grad = grad.to(parameter)
 
 
 def run(optimizer, weights, steps, first_seed=0):
@@ -40,8 +46,30 @@ def run(optimizer, weights, steps, first_seed=0):
         optimizer.step()
 
 
+def through_a_file(state_dict):
+    buffer = io.BytesIO()
+    torch.save(state_dict, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def travelled(optimizer, weights, how):
+    """Another optimizer with copies of these weights and state, and the copies."""
+    if how == "torch.save":
+        copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+        other = Shampoo(copies)
+        other.load_state_dict(through_a_file(optimizer.state_dict()))
+        return other, copies
+    other = {"deepcopy": copy.deepcopy, "pickle": lambda o: pickle.loads(pickle.dumps(o))}[how](
+        optimizer
+    )
+    return other, other.param_groups[0]["params"]
+
+
 def assert_equal(left, right):
+    """Bit for bit, and of the same dtypes."""
     for a, b in zip(left, right, strict=True):
+        assert a.dtype == b.dtype
         assert torch.equal(a, b)
 
 

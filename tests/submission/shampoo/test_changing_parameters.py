@@ -146,12 +146,15 @@ def test_a_parameter_whose_entry_is_removed_begins_anew_alone(variant):
 def test_replaced_memory_changes_nothing(variant, steps):
     optimizer, weights, other, others = pair(variant, dtype=torch.float32)
     for _ in range(2):
+        old = [weight.data for weight in weights]
+        before = [weight.clone() for weight in old]
         for number, weight in enumerate(weights):
             weight.data = weight.detach().clone()
             if number == 2:  # a view of something larger, with other strides
                 weight.data = torch.cat([weight.detach().T, torch.ones(1, 6)])[:5].T
         go_on(optimizer, weights, other, others, steps)
         assert_equal(weights, others)
+        assert_equal(old, before)
 
 
 @pytest.mark.parametrize(

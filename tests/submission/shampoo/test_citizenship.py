@@ -142,8 +142,9 @@ def test_no_gradients_is_no_step():
 
 
 @pytest.mark.parametrize("fused", [None, True])
-@pytest.mark.parametrize("overflow", [False, True])
-def test_grad_scaler_unscales_and_skips_also_without_the_host_knowing(overflow, fused):
+@pytest.mark.parametrize("case", ["plain", "overflow", "clipped"])
+def test_grad_scaler_unscales_and_skips_also_without_the_host_knowing(case, fused):
+    overflow = case == "overflow"
     plain, scaled = (
         parameters([(6, 5), (4,)], torch.float32),
         parameters([(6, 5), (4,)], torch.float32),
@@ -156,6 +157,10 @@ def test_grad_scaler_unscales_and_skips_also_without_the_host_knowing(overflow, 
         weight.grad *= scaler.get_scale()
     if overflow:
         scaled[1].grad[0] = torch.inf
+    if case == "clipped":
+        scaler.unscale_(second)
+        for weights in (plain, scaled):
+            torch.nn.utils.clip_grad_norm_(weights, 0.5)
     before = [weight.detach().clone() for weight in scaled]
     scaler.step(second)
     scaler.update()

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from submission.shampoo import Shampoo
-from tests.submission.shampoo.streams import VARIANTS
+from tests.submission.shampoo import streams
+from tests.submission.shampoo.streams import VARIANTS, run, set_grads
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -13,19 +15,9 @@ OPTIONS = {"lr": 0.01, "weight_decay": 0.1, "block_size": 64, "refresh_interval"
 
 
 def parameters(device, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(0)
     return [
-        torch.nn.Parameter(torch.randn(shape, generator=generator).to(device, dtype))
-        for shape in SHAPES
+        nn.Parameter(weight.detach().to(device)) for weight in streams.parameters(SHAPES, dtype)
     ]
-
-
-def set_grads(seed, *lists):
-    generator = torch.Generator().manual_seed(seed)
-    for row in zip(*lists, strict=True):
-        grad = torch.randn(row[0].shape, generator=generator)
-        for parameter in row:
-            parameter.grad = grad.to(parameter.device, parameter.dtype)
 
 
 def without_waiting(step):
@@ -56,9 +48,7 @@ def test_the_gpu_agrees_with_the_cpu(variant):
 def test_a_plain_step_never_waits_for_the_device(variant):
     weights = parameters("cuda")
     optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    for seed in range(6):
-        set_grads(seed, weights)
-        optimizer.step()
+    run(optimizer, weights, 6)
     optimizer.finish()
     optimizer.param_groups[0].update(refresh="together", refresh_interval=1000)
     optimizer.param_groups[0]["refresh_step"] = 2000
@@ -82,9 +72,7 @@ def test_a_refresh_by_products_never_waits_for_the_device(options, overlap):
     optimizer = Shampoo(
         weights, **{**OPTIONS, "refresh_interval": 1, "overlap": overlap}, **options
     )
-    for seed in range(6):
-        set_grads(seed, weights)
-        optimizer.step()
+    run(optimizer, weights, 6)
     set_grads(7, weights)
     without_waiting(optimizer.step)
     assert optimizer.diagnostics()["failed_roots"] == 0
@@ -94,9 +82,7 @@ def test_a_refresh_by_products_never_waits_for_the_device(options, overlap):
 def test_a_non_finite_gradient_changes_nothing(variant):
     weights = parameters("cuda")
     optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    for seed in range(4):
-        set_grads(seed, weights)
-        optimizer.step()
+    run(optimizer, weights, 4)
     before = [weight.detach().clone() for weight in weights]
     set_grads(9, weights)
     weights[2].grad[0, 0] = torch.nan

@@ -1,7 +1,6 @@
 """AdamW's arguments and checkpoints, as someone has them who comes from torch.optim.AdamW."""
 
 import copy
-import io
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from tests.submission.shampoo.streams import (
     parameters,
     run,
     set_grads,
+    through_a_file,
 )
 
 ADAMW = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
@@ -44,22 +44,6 @@ def test_fused_chooses_the_kernel_of_vectors_and_who_unscales(fused):
     assert ("_fused_adamw_" in operators.counts) == (fused is not False)
     assert optimizer._step_supports_amp_scaling == (fused is True)
     torch.testing.assert_close(weights, others)
-
-
-def test_gradients_unscaled_by_a_scaler_can_be_clipped():
-    plain, scaled = parameters(dtype=torch.float32), parameters(dtype=torch.float32)
-    first, second = Shampoo(plain, lr=0.01), Shampoo(scaled, lr=0.01)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
-    scaler.scale(torch.zeros(()))
-    set_grads(0, plain, scaled)
-    for weight in scaled:
-        weight.grad *= scaler.get_scale()
-    scaler.unscale_(second)
-    for weights in (plain, scaled):
-        torch.nn.utils.clip_grad_norm_(weights, 0.5)
-    scaler.step(second)
-    first.step()
-    assert_equal(plain, scaled)
 
 
 @pytest.mark.parametrize("argument", ["differentiable", "amsgrad"])
@@ -105,13 +89,6 @@ def test_independent_decay_is_never_stronger_than_weight_decay(as_tensor):
     assert other.param_groups[0]["peak_lr"] == pytest.approx(1e-2)
 
 
-def _through_a_file(state_dict):
-    buffer = io.BytesIO()
-    torch.save(state_dict, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
-
-
 @pytest.mark.parametrize("arguments", [{}, {"foreach": True}, {"fused": True}])
 def test_vectors_go_on_from_adamw_as_adamw(arguments):
     weights = parameters([(7,), ()], torch.float32)
@@ -119,7 +96,7 @@ def test_vectors_go_on_from_adamw_as_adamw(arguments):
     run(adamw, weights, 3)
     copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
     optimizer = Shampoo(copies, lr=1.0)
-    optimizer.load_state_dict(_through_a_file(adamw.state_dict()))
+    optimizer.load_state_dict(through_a_file(adamw.state_dict()))
     run(adamw, weights, 4, first_seed=3)
     run(optimizer, copies, 4, first_seed=3)
     torch.testing.assert_close(weights, copies, rtol=1e-6, atol=1e-7)
@@ -134,7 +111,7 @@ def test_matrices_keep_the_moments_of_adamw_and_the_groups_options(method):
     saved = torch.optim.AdamW([{"params": [weight]} for weight in weights], **ADAMW)
     saved.load_state_dict(_regrouped(adamw.state_dict()))
     optimizer = Shampoo(groups, method=method, refresh_interval=7, maximize=True)
-    optimizer.load_state_dict(_through_a_file(saved.state_dict()))
+    optimizer.load_state_dict(through_a_file(saved.state_dict()))
     group = optimizer.param_groups[0]
     assert (group["split"], group["refresh_interval"], group["lr"]) == ((4, 8), 7, 0.01)
     assert (group["betas"], group["maximize"]) == ((0.9, 0.99), False)
@@ -172,7 +149,9 @@ def test_the_decay_of_adam_is_l2():
     ("rival", "message"),
     [
         (lambda weights: torch.optim.AdamW(weights, amsgrad=True), "amsgrad of state_dict"),
-        (lambda weights: torch.optim.SGD(weights, lr=1, momentum=0.9), "so it is not that of Sham"),
+        (lambda weights: torch.optim.SGD(weights, lr=1, momentum=0.9), "not that of Shampoo or"),
+        (torch.optim.Adadelta, "not that of Shampoo or AdamW"),
+        (torch.optim.Rprop, "not that of Shampoo or AdamW"),
     ],
 )
 def test_state_that_cannot_go_on_is_refused(rival, message):
@@ -221,7 +200,7 @@ def test_a_load_in_inference_mode_leaves_nothing_that_steps_cannot_change(varian
     run(other, others, 2)
     optimizer.state[weights[0]]["slow"] = torch.ones(7)
     with torch.inference_mode():
-        optimizer.load_state_dict(_through_a_file(optimizer.state_dict()))
+        optimizer.load_state_dict(through_a_file(optimizer.state_dict()))
     run(optimizer, weights, 3, first_seed=2)
     run(other, others, 3, first_seed=2)
     assert_equal(weights, others)

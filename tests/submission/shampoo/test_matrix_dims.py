@@ -156,30 +156,6 @@ def test_a_fused_matrix_moves_as_a_list_of_its_parts(shape, split, method):
         assert (part - weight).abs().max() <= 1e-12
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            {"split": (2, 3)},
-            r"split must add up to the rows .* got \(2, 3\), which is 5, for 6 rows",
-        ),
-        ({"split": [3, 3]}, "split must be None or a tuple"),
-        ({"split": ()}, "split must be None or a tuple"),
-        ({"split": (0, 6)}, "split must be None or a tuple"),
-        ({"matrix_dims": "merge"}, "matrix_dims must be one of"),
-        ({"table": "yes"}, "table must be True, False or 'auto'"),
-        ({"table_aspect": 0.5}, "table_aspect must be a number >= 1"),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_name(options, said):
-    with pytest.raises(ValueError, match=said):
-        Shampoo(parameters([(6, 5)]), **options)
-    optimizer = Shampoo(parameters([(6, 5)]))
-    with pytest.raises(ValueError, match=said):
-        optimizer.add_param_group({"params": parameters([(6,), (6, 4)]), **options})
-    assert len(optimizer.param_groups) == 1
-
-
 def test_state_of_a_version_without_these_options_goes_on_with_its_blocks():
     """A stack was then one matrix, as a convolution is, and all that was over max_dim a table."""
     options = {**OPTIONS, "max_dim": 16}

@@ -1,8 +1,6 @@
 """The polynomials behind roots by products: optimal, as exact as asked, and few."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -72,9 +70,3 @@ def test_a_larger_cushion_would_take_more_steps(power, damping, monkeypatch):
     more = minimax.steps(power, damping, 1e-7)
     minimax.steps.cache_clear()
     assert len(more) > len(steps)
-
-
-def test_nothing_but_the_standard_library_is_loaded():
-    code = "import sys, submission.plan.minimax; print({'numpy', 'torch'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -239,14 +239,16 @@ def test_state_is_no_larger_than_the_matrices_it_describes():
     assert elements < 4.7 * 1024**2
 
 
-def test_vectors_take_torch_adamws_steps():
-    weights, expected = parameters([(6,), (3, 1)]), parameters([(6,), (3, 1)])
+def test_vectors_take_torch_adamws_steps_and_long_ones_have_one_counter():
+    shapes = [(6,), (3, 1), (70_000,)]
+    weights, expected = parameters(shapes), parameters(shapes)
     optimizer = Shampoo(weights, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
     adamw = torch.optim.AdamW(expected, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
     run(optimizer, weights, 5)
     run(adamw, expected, 5)
     for a, b in zip(weights, expected, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
+    assert optimizer.diagnostics()["state_bytes"] < 16.2 * 70_000
 
 
 def test_the_fused_kernel_steps_like_the_stacks_whatever_changes_between_steps(monkeypatch):

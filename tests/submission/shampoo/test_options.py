@@ -151,33 +151,22 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"root_solver": "newton_denman_beavers"}, "'products' takes its place"),
         ({"exponent": 0.3, "refresh_tolerance": 0.1}, "exponent"),
         ({"exponent": 0.5, "method": "soap"}, "exponent"),
+        (
+            {"split": (2, 3)},
+            r"split must add up to the rows .* got \(2, 3\), which is 5, for 6 rows",
+        ),
+        ({"split": [3, 3]}, "split must be None or a tuple"),
+        ({"split": ()}, "split must be None or a tuple"),
+        ({"split": (0, 6)}, "split must be None or a tuple"),
+        ({"matrix_dims": "merge"}, "matrix_dims must be one of"),
+        ({"table": "yes"}, "table must be True, False or 'auto'"),
+        ({"table_aspect": 0.5}, "table_aspect must be a number >= 1"),
     ],
 )
 def test_bad_options_are_named(options, name):
     with pytest.raises(ValueError, match=name):
-        Shampoo(parameters([(2, 2)]), **options)
-    good = Shampoo(parameters([(2, 2)]))
+        Shampoo(parameters([(6, 5)]), **options)
+    good = Shampoo(parameters([(6, 5)]))
     with pytest.raises(ValueError, match=name):
-        good.add_param_group({"params": parameters([(3, 3)]), **options})
+        good.add_param_group({"params": parameters([(6,), (6, 4)]), **options})
     assert len(good.param_groups) == 1
-
-
-@pytest.mark.skipif(
-    torch.torch_version.TorchVersion(torch.__version__) < (2, 6),
-    reason="optimizers take named parameters from torch 2.6 on",
-)
-def test_repr_says_what_happens_to_each_parameter():
-    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 300))
-    text = repr(Shampoo(model.named_parameters(), block_size=100, max_aspect=30.0))
-    assert "0.weight [4, 6]: Shampoo, 1 x [4, 6]" in text
-    assert "0.bias [4]: AdamW (vector)" in text
-    assert "1.weight [300, 4]: Shampoo, 3 x [100, 4]" in text
-
-
-def test_options_are_checked_at_every_step():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 1)
-    optimizer.param_groups[0]["decay_mode"] = "L2"
-    with pytest.raises(ValueError, match="decay_mode must be one of"):
-        run(optimizer, weights, 1)

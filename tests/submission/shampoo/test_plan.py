@@ -14,7 +14,8 @@ SHAPES = [(300, 200), (64,), (1000, 40), (7, 3, 3, 3), (50000,), (90, 90), (2000
 
 
 @pytest.mark.parametrize(
-    "module", ["options", "blocking", "ownership", "refresh", "reference", "reference_blocks"]
+    "module",
+    ["options", "blocking", "minimax", "ownership", "refresh", "reference", "reference_blocks"],
 )
 def test_no_framework_is_imported(module):
     code = (

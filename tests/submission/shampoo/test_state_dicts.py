@@ -1,8 +1,6 @@
 """State that is saved, copied, read and loaded, as with any torch optimizer."""
 
 import copy
-import io
-import pickle
 
 import pytest
 import torch
@@ -15,43 +13,25 @@ from tests.submission.shampoo.streams import (
     parameters,
     run,
     set_grads,
+    travelled,
 )
 
 
-def _through_torch_save(optimizer, weights):
-    buffer = io.BytesIO()
-    torch.save(optimizer.state_dict(), buffer)
-    buffer.seek(0)
-    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
-    other = Shampoo(copies)
-    other.load_state_dict(torch.load(buffer, weights_only=True))
-    return other, copies
-
-
-def _through_deepcopy(optimizer, weights):
-    del weights
-    other = copy.deepcopy(optimizer)
-    return other, other.param_groups[0]["params"]
-
-
-def _through_pickle(optimizer, weights):
-    del weights
-    other = pickle.loads(pickle.dumps(optimizer))
-    return other, other.param_groups[0]["params"]
-
-
-@pytest.mark.parametrize("travel", [_through_torch_save, _through_deepcopy, _through_pickle])
+@pytest.mark.parametrize("how", ["torch.save", "deepcopy", "pickle"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_travelled_optimizer_continues_bitwise(travel, dtype, variant):
-    """4 steps in, with refreshes at 1, 2, 3: some are owed or on their way."""
+def test_a_travelled_optimizer_continues_bitwise(how, dtype, variant):
+    """4 steps in, with refreshes at 1, 2, 3: some are owed or on their way. And so do averages."""
     steps = 4
     weights = parameters(dtype=dtype)
     optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
     run(optimizer, weights, steps)
-    other, copies = travel(optimizer, weights)
-    run(optimizer, weights, 6, first_seed=5)
-    run(other, copies, 6, first_seed=5)
+    other, copies = travelled(optimizer, weights, how)
+    for instance, row in ((optimizer, weights), (other, copies)):
+        run(instance, row, 6, first_seed=5)
+    assert_equal(weights, copies)
+    optimizer.eval()
+    other.eval()
     assert_equal(weights, copies)
 
 
@@ -154,8 +134,8 @@ def test_what_others_keep_in_the_state_is_kept_and_saved():
     optimizer.step()
     optimizer.state[weights[0]]["count"] = 3
     run(optimizer, weights, 2)  # the second parameter has the stacks built anew
-    for travel in (_through_torch_save, _through_deepcopy):
-        other, copies = travel(optimizer, weights)
+    for how in ("torch.save", "deepcopy"):
+        other, copies = travelled(optimizer, weights, how)
         assert torch.equal(other.state[copies[0]]["slow"], torch.ones(6, 5))
         assert other.state_dict()["state"][0]["count"] == 3
 
@@ -164,7 +144,7 @@ def test_a_copy_keeps_the_state_of_a_parameter_whose_gradient_is_missing_at_firs
     weights = parameters([(6, 5), (4, 5)])
     optimizer = Shampoo(weights, **OPTIONS)
     run(optimizer, weights, 3)
-    other, copies = _through_deepcopy(optimizer, weights)
+    other, copies = travelled(optimizer, weights, "deepcopy")
     for instance, owned in ((optimizer, weights), (other, copies)):
         set_grads(3, owned)
         owned[1].grad = None
@@ -178,9 +158,9 @@ def test_a_copy_made_in_eval_mode_leaves_it_for_good():
     optimizer = Shampoo(weights, **OPTIONS, averaging="ema")
     run(optimizer, weights, 2)
     optimizer.eval()
-    other, copies = _through_deepcopy(optimizer, weights)
+    other, copies = travelled(optimizer, weights, "deepcopy")
     other.train()
-    third, thirds = _through_torch_save(other, copies)
+    third, thirds = travelled(other, copies, "torch.save")
     run(third, thirds, 1)
 
 
@@ -244,21 +224,9 @@ def test_counts_survive_checkpoints():
     run(optimizer, weights, 4)
     weights[0].grad[0, 0] = torch.nan
     optimizer.step()
-    other, _ = _through_torch_save(optimizer, weights)
+    other, _ = travelled(optimizer, weights, "torch.save")
     assert other.diagnostics() == optimizer.diagnostics()
     assert other.diagnostics()["skipped_steps"] == 1
-
-
-@pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
-def test_averages_go_on_after_a_checkpoint_as_if_there_had_been_none(averaging):
-    weights = parameters()
-    optimizer = Shampoo(weights, **OPTIONS, averaging=averaging, averaging_share=0.2)
-    run(optimizer, weights, 3)
-    other, copies = _through_torch_save(optimizer, weights)
-    for instance, row in ((optimizer, weights), (other, copies)):
-        run(instance, row, 4)
-        instance.eval()
-    assert_equal(weights, copies)
 
 
 def test_averages_of_a_version_without_shares_keep_their_decay():
@@ -284,6 +252,6 @@ def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
     run(optimizer, weights, 3)
     trained = [weight.detach().clone() for weight in weights]
     optimizer.eval()
-    other, copies = _through_torch_save(optimizer, weights)
+    other, copies = travelled(optimizer, weights, "torch.save")
     other.train()
     assert_equal(trained, copies)

@@ -1,7 +1,5 @@
 """What a caller's modes, hooks and half-done changes must not do to the optimizer."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -14,6 +12,7 @@ from tests.submission.shampoo.streams import (
     parameters,
     run,
     set_grads,
+    travelled,
 )
 
 
@@ -52,17 +51,7 @@ def test_autocast_holds_for_the_closure():
     assert dtypes == [torch.bfloat16]
 
 
-def _copied(optimizer, weights, kind):
-    if kind == "state_dict":
-        copies = [nn.Parameter(weight.detach().clone()) for weight in weights]
-        other = Shampoo(copies)
-        other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-        return other, copies
-    other = copy.deepcopy(optimizer)
-    return other, other.param_groups[0]["params"]
-
-
-@pytest.mark.parametrize("kind", ["state_dict", "deepcopy"])
+@pytest.mark.parametrize("kind", ["torch.save", "deepcopy"])
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
 def test_moments_of_adamw_outlive_a_copy_before_the_next_gradient(method, kind):
     weights = parameters([(6, 5), (4,)])
@@ -70,7 +59,7 @@ def test_moments_of_adamw_outlive_a_copy_before_the_next_gradient(method, kind):
     run(adamw, weights, 5)
     optimizer = Shampoo(weights, method=method)
     optimizer.load_state_dict(adamw.state_dict())
-    other, copies = _copied(optimizer, weights, kind)
+    other, copies = travelled(optimizer, weights, kind)
     assert float(other.state[copies[0]]["step"]) == 5
     torch.testing.assert_close(
         other.state[copies[0]]["exp_avg"], adamw.state[weights[0]]["exp_avg"]
@@ -91,7 +80,7 @@ def test_moments_of_adamw_outlive_the_first_gradient_of_another_parameter():
     assert float(optimizer.state[weights[0]]["step"]) == 2
 
 
-@pytest.mark.parametrize("kind", ["state_dict", "deepcopy"])
+@pytest.mark.parametrize("kind", ["torch.save", "deepcopy"])
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
 def test_state_is_whole_after_a_change_of_blocks(method, kind):
     """Before the next step, and after one in which a parameter has no gradient."""
@@ -99,12 +88,12 @@ def test_state_is_whole_after_a_change_of_blocks(method, kind):
     optimizer = Shampoo(weights, **{**OPTIONS, "method": method})
     run(optimizer, weights, 4)
     optimizer.param_groups[0]["block_size"] = 3
-    other, copies = _copied(optimizer, weights, kind)
+    other, copies = travelled(optimizer, weights, kind)
     for instance, members in ((optimizer, weights), (other, copies)):
         set_grads(4, members)
         members[1].grad = None
         instance.step()
-    third, thirds = _copied(optimizer, weights, kind)
+    third, thirds = travelled(optimizer, weights, kind)
     assert float(third.state[thirds[1]]["step"]) == 4
     for instance, members in ((optimizer, weights), (other, copies), (third, thirds)):
         run(instance, members, 4, first_seed=5)
@@ -122,22 +111,6 @@ def test_a_group_added_in_eval_mode_does_not_step():
     set_grads(0, late)
     with pytest.raises(RuntimeError, match=r"call the optimizer's train\(\)"):
         optimizer.step()
-
-
-@pytest.mark.parametrize(
-    "rival",
-    [
-        lambda weights: torch.optim.SGD(weights, lr=0.5, momentum=0.9, nesterov=True),
-        lambda weights: torch.optim.Adadelta(weights),
-        lambda weights: torch.optim.Rprop(weights),
-    ],
-)
-def test_options_of_other_optimizers_are_refused(rival):
-    weights = parameters([(3, 3)])
-    optimizer = Shampoo(weights, lr=1e-3)
-    with pytest.raises(ValueError, match="not that of Shampoo or AdamW"):
-        optimizer.load_state_dict(rival(weights).state_dict())
-    assert optimizer.param_groups[0]["lr"] == 1e-3
 
 
 def test_options_of_nadam_that_have_another_meaning_stay_out():
@@ -202,13 +175,3 @@ def test_averages_are_not_taken_for_weights_that_training_moves(tmp_path):
         else:
             load()
             assert_equal(model.parameters(), other.parameters())
-
-
-def test_long_vectors_have_one_counter_and_adamws_steps():
-    vector = [torch.nn.Parameter(torch.linspace(-1, 1, 70_000))]
-    twin = [torch.nn.Parameter(vector[0].detach().clone())]
-    optimizer, adamw = Shampoo(vector), torch.optim.AdamW(twin, weight_decay=0.0)
-    run(optimizer, vector, 3)
-    run(adamw, twin, 3)
-    torch.testing.assert_close(vector, twin)
-    assert optimizer.diagnostics()["state_bytes"] < 8.1 * 70_000

@@ -24,7 +24,7 @@ def initial_state(layout: Layout, options: Options) -> ShampooState:
     for spec in layout.specs:
         block = stack_step.initial_block(spec, options.static, layout.dtype)
         lanes = options.division.lanes
-        shape = (geometry.rows_of(spec, lanes), lanes)
+        shape = (lanes, geometry.rows_of(spec, lanes))
         stacks[geometry.stack_name(spec)] = {
             name: jnp.broadcast_to(value, (*shape, *value.shape)) for name, value in block.items()
         }
@@ -70,8 +70,9 @@ def directions(
     updates = geometry.unstacked(blocks, layout)
     leaves = {}
     for index in layout.diagonal:
-        grad = jnp.where(finite, grads[index], 0.0)
-        update, leaves[str(index)] = _step_leaf(grad, state.leaves[str(index)], step, options)
+        update, leaves[str(index)] = _step_leaf(
+            grads[index], state.leaves[str(index)], step, options
+        )
         updates[index] = jnp.where(finite, update, 0.0)
     new = state._replace(
         count=step.count,
@@ -105,7 +106,8 @@ def _step_leaf(
 ) -> tuple[Array, dict[str, Array]]:
     """The diagonal method's step of a leaf without factors."""
     static, new = options.static, dict(state)
-    new["first"], average = diagonal.first_moment(state["first"], grad, step, static.nesterov)
+    new["first"] = diagonal.first_moment(state["first"], grad, step)
+    average = diagonal.moment_taken(new["first"], grad, step, static.nesterov)
     second = None
     if "second" in state:
         second = diagonal.update_second(static.diagonal, state["second"], grad, step)
@@ -124,7 +126,7 @@ def _step_stacks(
     """Directions of all stacks, zero at a skipped step, and their new states.
 
     Args:
-      stacks: gradients, [rows, lanes, m, n].
+      stacks: gradients, [lanes, rows, m, n].
       state: before the step.
       layout: of the leaves.
       step: the step.
@@ -140,7 +142,7 @@ def _step_stacks(
             stack_step.step_stacks, layout.specs, options=static, leaves=leaves, axes=axes
         ),
         [state.stacks[name] for name in names],
-        [jnp.where(step.finite, stack, 0.0) for stack in stacks],
+        stacks,
         owners,
         due,
         step,

@@ -14,10 +14,10 @@ def has_second(kind: str | None) -> bool:
 
 
 def update_second(kind: str | None, second: Array, grad: Array, step: Step) -> Array:
-    """v <- b v + (1 - b) g g, or v + g g for AdaGrad; the gradient is zero where v must stay."""
-    if kind == "adagrad":
-        return second + grad * grad
-    return step.decay2 * second + step.share2 * (grad * grad)
+    """v <- b v + (1 - b) g g, or v + g g for AdaGrad; unchanged at a skipped step."""
+    squares = grad * grad
+    new = second + squares if kind == "adagrad" else step.decay2 * second + step.share2 * squares
+    return jnp.where(step.finite, new, second)
 
 
 def direction(kind: str, average: Array, second: Array | None, step: Step) -> Array:
@@ -40,10 +40,14 @@ def direction(kind: str, average: Array, second: Array | None, step: Step) -> Ar
     return corrected / (jnp.sqrt(second) + step.eps)
 
 
-def first_moment(first: Array, grad: Array, step: Step, nesterov: bool) -> tuple[Array, Array]:
-    """M <- b M + (1 - b) g, and what a step takes of it: M, or its look-ahead b M + (1 - b) g."""
-    first = step.decay1 * first + step.share1 * grad
-    return first, (step.decay1 * first + step.share1 * grad if nesterov else first)
+def first_moment(first: Array, grad: Array, step: Step) -> Array:
+    """M <- b M + (1 - b) g; unchanged at a skipped step."""
+    return jnp.where(step.finite, step.decay1 * first + step.share1 * grad, first)
+
+
+def moment_taken(first: Array, grad: Array, step: Step, nesterov: bool) -> Array:
+    """What a step takes of the new M: M itself, or its look-ahead b M + (1 - b) g."""
+    return step.decay1 * first + step.share1 * grad if nesterov else first
 
 
 def grafted(update: Array, magnitude: Array, norms: tuple[Array, Array]) -> Array:

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .blocks import Blocks
 from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit, transposed
 from .power_step import power_step, rayleigh
 from .preconditioners import SIDES, Preconditioner
-from .refresh import Blocks
 from .solvers import basis_solver
 from .step import Step
 

@@ -152,14 +152,14 @@ def stack_name(spec: StackSpec) -> str:
 
 
 def rows_of(spec: StackSpec, lanes: int) -> int:
-    """The first dimension of a stack's state [rows, lanes, ...]: enough for all blocks."""
+    """The second dimension of a stack's state [lanes, rows, ...]: enough for all blocks."""
     return -(-spec.blocks // lanes)
 
 
 def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int) -> Array:
-    """The blocks of a stack, [rows, lanes, m, n] in the state's dtype, zeros behind the last.
+    """The blocks of a stack, [lanes, rows, m, n] in the state's dtype, zeros behind the last.
 
-    Block g of the stack is at (g // lanes, g % lanes).
+    Block g of the stack is at (g % lanes, g // lanes).
     """
     blocks = [_blocks(leaves[p.index], p, layout.turned[p.index]) for p in spec.parts]
     rows = rows_of(spec, lanes)
@@ -167,7 +167,7 @@ def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int
     if padding:
         blocks.append(jnp.zeros((padding, spec.height, spec.width), layout.dtype))
     whole = jnp.concatenate([block.astype(layout.dtype) for block in blocks])
-    return whole.reshape(rows, lanes, spec.height, spec.width)
+    return whole.reshape(rows, lanes, spec.height, spec.width).swapaxes(0, 1)
 
 
 def _blocks(leaf: Array, part: Part, turned: tuple[int, int, int] | None) -> Array:
@@ -182,10 +182,10 @@ def _blocks(leaf: Array, part: Part, turned: tuple[int, int, int] | None) -> Arr
 
 
 def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
-    """The leaves, by index, whose blocks are in `stacks`, [rows, lanes, m, n] each."""
+    """The leaves, by index, whose blocks are in `stacks`, [lanes, rows, m, n] each."""
     regions: dict[int, dict[tuple[int, int], Array]] = {}
     for spec, stack in zip(layout.specs, stacks, strict=True):
-        blocks = stack.reshape(-1, spec.height, spec.width)
+        blocks = stack.swapaxes(0, 1).reshape(-1, spec.height, spec.width)
         for part in spec.parts:
             grid = part.grid
             part_blocks = blocks[part.offset : part.offset + grid.blocks]
@@ -205,8 +205,8 @@ def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
 
 
 def leaf_of_block(spec: StackSpec, lanes: int) -> Any:
-    """The leaf that each block of a stack belongs to, int32 [rows, lanes]; 0 behind the last."""
+    """The leaf that each block of a stack belongs to, int32 [lanes, rows]; 0 behind the last."""
     numbers = np.zeros(rows_of(spec, lanes) * lanes, np.int32)
     for part in spec.parts:
         numbers[part.offset : part.offset + part.grid.blocks] = part.index
-    return numbers.reshape(-1, lanes)
+    return numbers.reshape(-1, lanes).T

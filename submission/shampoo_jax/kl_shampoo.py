@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from .blocks import Blocks
 from .eigenbasis import Basis, Eigenbasis, turned_squares
 from .linalg import product, transposed
 from .options import Number
 from .preconditioners import SIDES
-from .refresh import Blocks
 from .step import Step
 
 
@@ -60,14 +60,15 @@ class KLShampoo(Eigenbasis):
             values = jnp.where(sound[:, None], balanced[side], self._prior(scale)[:, None])
             name = f"{SIDES[side]}_values"
             new[name] = jnp.where(step.finite, values, state[name])
-        new["weight"] = jnp.where(sound, weight, _share(step) * (scale > 0))
+        weight = jnp.where(sound, weight, step.share2 * (scale > 0))
+        new["weight"] = jnp.where(step.finite, weight, state["weight"])
         by_column, by_row = by_column / shift[:, None], by_row * shift[:, None]
         by_column, by_row = (
             jnp.sqrt(jnp.where(sound[:, None], by, 0.0)) for by in (by_column, by_row)
         )
         vectors = {
             0: rotated_right * by_column[:, None, :],
-            1: transposed(rotated_left * by_row[:, :, None]),
+            1: rotated_left * by_row[:, :, None],
         }
         return {**new, **self.averaged(state, vectors, step)}
 
@@ -118,14 +119,9 @@ class KLShampoo(Eigenbasis):
         return self.from_basis(state, average)
 
 
-def _share(step: Step) -> Array:
-    """EMA weight of this gradient; 0 at a skipped step."""
-    return jnp.where(step.finite, step.share2, 0.0)
-
-
 def _counted(weight: Array, scale: Array, step: Step) -> tuple[Array, Array]:
     """The weights [K] with this gradient, unless all have been zero; its share of the averages."""
-    share = _share(step).astype(weight.dtype)
+    share = jnp.asarray(step.share2, weight.dtype)
     started = jnp.where(weight > 0, weight, share * (scale > 0))
     new = step.decay2 * started + share * (started > 0)
     return new, share / jnp.maximum(new, jnp.finfo(new.dtype).tiny)

@@ -28,15 +28,23 @@ def product(left: Array, right: Array) -> Array:
 _HALVED_FROM = 256
 
 
-def gram(vectors: Array) -> Array:
-    """X X^T for X [K, d, k], without most of the upper half's work, which mirrors the lower's."""
-    size = vectors.shape[-2]
+def gram(matrices: Array, side: int) -> Array:
+    """X X^T for side 0 and X^T X for side 1, of matrices X [K, m, n].
+
+    Without most of the upper half's work, which mirrors the lower's.
+    """
+    axis, summed = (1, 2) if side == 0 else (2, 1)
+
+    def between(left: Array, right: Array) -> Array:
+        dimensions = ((summed,), (summed,)), ((0,), (0,))
+        return lax.dot_general(left, right, dimensions, precision=lax.Precision.HIGHEST)
+
+    size = matrices.shape[axis]
     if size < _HALVED_FROM:
-        return product(vectors, transposed(vectors))
-    half = (size + 1) // 2
-    upper, lower = vectors[..., :half, :], vectors[..., half:, :]
-    corner = product(lower, transposed(upper))
-    rows = [gram(upper), transposed(corner)], [corner, gram(lower)]
+        return between(matrices, matrices)
+    first, second = jnp.split(matrices, [(size + 1) // 2], axis)
+    corner = between(second, first)
+    rows = [gram(first, side), transposed(corner)], [corner, gram(second, side)]
     return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
 
 

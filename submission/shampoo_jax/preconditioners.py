@@ -13,8 +13,9 @@ from jax import Array, lax
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
 from . import solvers
-from .linalg import gram, product, transposed
-from .refresh import Blocks, Due, Lanes, block_numbers, refresh_blocks, refresh_flagged
+from .blocks import Blocks
+from .linalg import gram, product
+from .refresh import Due, Lanes, block_numbers, refresh_blocks, refresh_flagged
 from .roots import drift, inverse_root
 from .rounding import shortened
 from .step import Step
@@ -71,18 +72,18 @@ class Preconditioner(abc.ABC):
 
         (Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with an EMA instead of a sum.)
         """
-        vectors = {0: grad, 1: transposed(grad)}
-        return {**state, **self.averaged(state, vectors, step)}
+        return {**state, **self.averaged(state, {0: grad, 1: grad}, step)}
 
-    def averaged(self, state: Blocks, vectors: dict[int, Array], step: Step) -> Blocks:
-        """The factors once they have averaged X X^T, X [K, d, k] by side; zero X where skipped."""
+    def averaged(self, state: Blocks, matrices: dict[int, Array], step: Step) -> Blocks:
+        """The factors once they have averaged X X^T or X^T X, for matrices X [K, m, n] by side."""
 
         def average(factors: list[Array]) -> list[Array]:
             averages = []
             for (side, _), factor in zip(self.present, factors, strict=True):
-                outer = gram(vectors[side])
+                outer = gram(matrices[side], side)
                 exact = step.factor_decay * factor.astype(outer.dtype) + step.factor_share * outer
-                averages.append(shortened(exact, factor.dtype, step.calls))
+                new = shortened(exact, factor.dtype, step.calls)
+                averages.append(jnp.where(step.averages, new, factor))
             return averages
 
         factors = [state[SIDES[side]] for side, _ in self.present]

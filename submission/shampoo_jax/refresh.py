@@ -14,8 +14,7 @@ from jax import Array, lax
 
 from ..plan.blocking import StackSpec
 from ..plan.refresh import RefreshSchedule
-
-Blocks = dict[str, Array]
+from .blocks import Blocks, replaced
 
 
 class Due(NamedTuple):
@@ -95,7 +94,7 @@ def refresh_blocks(
     """Replaces parts of a stack's state by what `body` makes of them, block by block where due.
 
     Args:
-      state: arrays [rows * lanes.local, ...].
+      state: arrays [lanes.local * rows, ...].
       names: of what `body` changes.
       due: the blocks.
       lanes: those of this device; blocks of other lanes are passed over.
@@ -105,13 +104,14 @@ def refresh_blocks(
     Returns:
       The state, changed where due.
     """
+    rows = len(state[names[0]]) // lanes.local
 
     def trip(number: Array, changed: Blocks) -> Blocks:
         row, lane = number // lanes.total, number % lanes.total - lanes.first
         is_own = (lane >= 0) & (lane < lanes.local)
-        index = (row * lanes.local + jnp.clip(lane, 0, lanes.local - 1)).astype(jnp.int32)
+        index = (jnp.clip(lane, 0, lanes.local - 1) * rows + row).astype(jnp.int32)
         condition = is_own if lanes.local < lanes.total else None
-        return _replaced(state, changed, index, body, condition)
+        return replaced(_renewing(body, names, condition), state, changed, index)
 
     changed: Any = lax.fori_loop(due.start, due.stop, trip, {name: state[name] for name in names})
     return {**state, **changed}
@@ -120,12 +120,12 @@ def refresh_blocks(
 def refresh_flagged(
     state: Blocks, names: Sequence[str], flags: Array, body: Callable[[Blocks], Blocks]
 ) -> Blocks:
-    """As `refresh_blocks`, of this device's blocks whose flag [rows * lanes.local] is set."""
+    """As `refresh_blocks`, of this device's blocks whose flag [lanes.local * rows] is set."""
     indices = jnp.nonzero(flags, size=len(flags), fill_value=0)[0].astype(jnp.int32)
 
     def trip(number: Array, changed: Blocks) -> Blocks:
         index = lax.dynamic_index_in_dim(indices, number, keepdims=False)
-        return _replaced(state, changed, index, body, None)
+        return replaced(_renewing(body, names, None), state, changed, index)
 
     bounds = jnp.int32(0), flags.sum(dtype=jnp.int32)
     changed: Any = lax.fori_loop(*bounds, trip, {name: state[name] for name in names})
@@ -134,35 +134,25 @@ def refresh_flagged(
 
 def block_numbers(count: int, lanes: Lanes) -> Array:
     """The numbers in their stack of a device's `count` blocks, int32."""
-    index = jnp.arange(count, dtype=jnp.int32)
-    return index // lanes.local * lanes.total + index % lanes.local + lanes.first
+    index, rows = jnp.arange(count, dtype=jnp.int32), count // lanes.local
+    return index % rows * lanes.total + index // rows + lanes.first
 
 
-def _replaced(
-    state: Blocks,
-    changed: Blocks,
-    index: Array,
-    body: Callable[[Blocks], Blocks],
-    condition: Array | None,
-) -> Blocks:
-    """`changed`, a part of the state, with the body's result at an index if the condition holds."""
-    block = {
-        name: lax.dynamic_index_in_dim(array, index, keepdims=False)
-        for name, array in {**state, **changed}.items()
-    }
+def _renewing(
+    body: Callable[[Blocks], Blocks], names: Sequence[str], condition: Array | None
+) -> Callable[[Blocks], Blocks]:
+    """The body as a function of arrays [1, ...], which changes nothing if a condition is false."""
 
     def work(block: Blocks) -> Blocks:
-        new = body({name: _lengthened(array) for name, array in block.items()})
-        return {name: new[name].astype(block[name].dtype) for name in changed}
+        new = body({name: _lengthened(array[0]) for name, array in block.items()})
+        return {name: new[name].astype(block[name].dtype)[None] for name in names}
 
     def unchanged(block: Blocks) -> Blocks:
-        return {name: block[name] for name in changed}
+        return {name: block[name] for name in names}
 
-    new: Any = work(block) if condition is None else lax.cond(condition, work, unchanged, block)
-    return {
-        name: lax.dynamic_update_index_in_dim(array, new[name], index, 0)
-        for name, array in changed.items()
-    }
+    if condition is None:
+        return work
+    return lambda block: lax.cond(condition, work, unchanged, block)
 
 
 def _lengthened(array: Array) -> Array:

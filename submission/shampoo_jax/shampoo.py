@@ -71,7 +71,7 @@ def scale_by_shampoo(
         None for its only axis. Updates are on every device, with explicit axes where the
         parameters are. `jax.jit` init, so that the state is divided from the start instead of
         lying on one device first.
-      lanes: second dimension of the state of stacks, see `ShampooState`, a multiple of the number
+      lanes: first dimension of the state of stacks, see `ShampooState`, a multiple of the number
         of those devices; None for that number, or 1 without a mesh. State fits any number of
         devices that divides `lanes`.
       matricize: takes a leaf's path, as in "dense/kernel", and shape and returns how many

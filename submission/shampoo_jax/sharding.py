@@ -12,8 +12,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ..plan.options import check
+from .blocks import Blocks
 from .options import Division, Options, resolve
-from .refresh import Blocks, Due, Lanes
+from .refresh import Due, Lanes
 from .states import ShampooState
 from .step import Step
 
@@ -47,7 +48,7 @@ def state_shardings(
     >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("batch",))
     >>> optimizer = shampoo(1e-3, mesh=mesh)
     >>> state = jax.eval_shape(optimizer.init, {"kernel": jnp.ones((4, 3))})
-    >>> state_shardings(state, mesh).stacks["4x3"]["left"].spec == P(None, ("batch",))
+    >>> state_shardings(state, mesh).stacks["4x3"]["left"].spec == P(("batch",))
     True
     """
     division = resolve({"mesh": mesh, "axis": axis}).division
@@ -61,7 +62,7 @@ def _shardings(state: Any, division: Division, mesh: jax.sharding.Mesh) -> Any:
         if not isinstance(node, ShampooState):
             return everywhere
         for stack in node.stacks.values():
-            lanes = stack["first"].shape[1]
+            lanes = stack["first"].shape[0]
             what = f"a multiple of the {division.devices} devices along {division.axes}"
             check(lanes % division.devices == 0, "lanes", lanes, what)
         return jax.tree.map(lambda _: everywhere, node)._replace(
@@ -75,7 +76,7 @@ def _shardings(state: Any, division: Division, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _along(division: Division) -> P:
-    return P(None, division.axes)
+    return P(division.axes)
 
 
 def _of_leaf(shape: tuple[int, ...], division: Division) -> P:
@@ -167,7 +168,7 @@ def divided(
     Nothing within the step communicates, but for norms of whole layers.
 
     Args:
-      body: takes the state, gradients [rows, lanes, m, n] and owners of a device's lanes, what is
+      body: takes the state, gradients [lanes, rows, m, n] and owners of a device's lanes, what is
         due, the step and the lanes; returns updates and new states.
       states, grads, owners, due, step: of all lanes; see `stack_step.step_stacks`.
       division: among which devices.
@@ -191,7 +192,7 @@ def divided(
         first = lax.axis_index(division.axes) * local
         updates, new = body(states, grads, owners, due, step, Lanes(lanes, local, first))
         # One buffer, for one collective operation.
-        flat = [jnp.swapaxes(update, 0, 1).reshape(local, -1) for update in updates]
+        flat = [update.reshape(local, -1) for update in updates]
         buffer = jnp.concatenate(flat, axis=1)
         return lax.all_gather(buffer, division.axes, axis=0, tiled=True), new
 
@@ -209,9 +210,8 @@ def divided(
     grads = lax.with_sharding_constraint(list(grads), NamedSharding(division.mesh, P()))
     buffer, new = mapped(list(states), list(grads), list(owners), list(due), step)
     updates, start = [], 0
-    for rows, _, height, width in shapes:
+    for _, rows, height, width in shapes:
         stop = start + rows * height * width
-        part = buffer[:, start:stop].reshape(lanes, rows, height, width)
-        updates.append(jnp.swapaxes(part, 0, 1))
+        updates.append(buffer[:, start:stop].reshape(lanes, rows, height, width))
         start = stop
     return updates, new

@@ -5,8 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from .blocks import Blocks
 from .eigenbasis import Basis, Eigenbasis, turned_squares
-from .refresh import Blocks
 from .step import Step
 
 
@@ -20,8 +20,9 @@ class Soap(Eigenbasis):
 
     def update_moments(self, state: Blocks, grad: Array, step: Step) -> Blocks:
         """V <- b V + (1 - b) G' o G' for the gradients G' in the basis."""
-        second = step.decay2 * state["basis_second"] + step.share2 * jnp.square(grad)
-        return {**state, "basis_second": second}
+        old = state["basis_second"]
+        new = step.decay2 * old + step.share2 * jnp.square(grad)
+        return {**state, "basis_second": jnp.where(step.finite, new, old)}
 
     def direction(self, state: Blocks, average: Array, step: Step) -> Array:
         """S for the first moments M in the basis, [K, m, n]."""

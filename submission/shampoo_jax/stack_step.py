@@ -9,10 +9,11 @@ from jax import Array, lax
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
 from . import diagonal
+from .blocks import Blocks, are_in_turn, mapped
 from .kl_shampoo import KLShampoo
 from .linalg import frobenius
 from .preconditioners import InverseRoot, Preconditioner
-from .refresh import Blocks, Due, Lanes
+from .refresh import Due, Lanes
 from .soap import Soap
 from .step import Step
 
@@ -21,6 +22,9 @@ _METHODS: dict[str, type[Preconditioner]] = {
     "soap": Soap,
     "kl_shampoo": KLShampoo,
 }
+
+# Beside the state of a stack: gradients, and later directions and updates, in one place.
+_MATRIX, _MAGNITUDE = "matrix", "magnitude"
 
 
 def preconditioner(spec: StackSpec, options: ShampooOptions) -> Preconditioner:
@@ -55,9 +59,9 @@ def step_stacks(
 
     Args:
       specs: of the stacks.
-      states: their state, arrays [rows, lanes.local, ...].
-      grads: gradients [rows, lanes.local, m, n], zero at a skipped step.
-      owners: the leaf of each block, int32 [rows, lanes.local].
+      states: their state, arrays [lanes.local, rows, ...].
+      grads: gradients [lanes.local, rows, m, n].
+      owners: the leaf of each block, int32 [lanes.local, rows].
       due: see `refresh.due_blocks`.
       step: the step.
       lanes: those of this device.
@@ -66,125 +70,147 @@ def step_stacks(
       axes: of a mesh, along which the lanes are divided; empty without one.
 
     Returns:
-      Directions for a learning rate of 1, [rows, lanes.local, m, n], zero at a skipped step, and
+      Directions for a learning rate of 1, [lanes.local, rows, m, n], zero at a skipped step, and
       the new states.
     """
-    directions: list[Array] = []
-    magnitudes: list[Callable[[], Array] | None] = []
-    news: list[Blocks] = []
+    by_layer = options.grafting_scope == "layer" and options.graft is not None
+    stacks: list[Blocks] = []
     for spec, state, grad, ranges in zip(specs, states, grads, due, strict=True):
-        flat = {name: _merged(array) for name, array in state.items()}
-        direction, magnitude, new = _direction(
-            spec, flat, _merged(grad), ranges, lanes, step, options
-        )
-        directions.append(direction)
-        magnitudes.append(magnitude)
-        news.append(new)
-    norms = [
-        None if magnitude is None else (frobenius(direction), frobenius(magnitude()))
-        for direction, magnitude in zip(directions, magnitudes, strict=True)
+        flat = {name: _merged(array) for name, array in {**state, _MATRIX: grad}.items()}
+        if by_layer:
+            flat[_MAGNITUDE] = jnp.zeros_like(flat[_MATRIX])
+        stacks.append(_advanced(spec, flat, ranges, lanes, step, options))
+    if by_layer:
+        stacks = _grafted_by_layer(stacks, owners, step, options, leaves, axes)
+    shape = (lanes.local, -1)
+    stacks = [
+        {name: array.reshape(*shape, *array.shape[1:]) for name, array in stack.items()}
+        for stack in stacks
     ]
-    if options.grafting_scope == "layer":
-        norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axes)
-    velocities = [new["velocity"] for new in news if "velocity" in new]
-
-    def finish() -> tuple[list[Array], list[Array]]:
-        updates = [
-            _finished(direction, magnitude, pair, step)
-            for direction, magnitude, pair in zip(directions, magnitudes, norms, strict=True)
-        ]
-        if options.momentum == 0:
-            return updates, []
-        pairs = [
-            diagonal.with_momentum(velocity, update, step, options.momentum, options.nesterov)
-            for velocity, update in zip(velocities, updates, strict=True)
-        ]
-        return [update for _, update in pairs], [velocity for velocity, _ in pairs]
-
-    def skip() -> tuple[list[Array], list[Array]]:
-        return [jnp.zeros_like(direction) for direction in directions], velocities
-
-    # Also a boundary for the compiler, which might compute all of this anew for every leaf that is
-    # cut out of the result.
-    updates, velocities = lax.cond(step.finite, finish, skip)
-    for number, velocity in enumerate(velocities):
-        news[number]["velocity"] = velocity
-    shape = (-1, lanes.local)
-    states = [
-        {name: array.reshape(*shape, *array.shape[1:]) for name, array in new.items()}
-        for new in news
-    ]
-    return [update.reshape(*shape, *update.shape[1:]) for update in updates], states
-
-
-def _finished(
-    direction: Array,
-    magnitude: Callable[[], Array] | None,
-    norms: tuple[Array, Array] | None,
-    step: Step,
-) -> Array:
-    """The direction S [K, m, n] with the magnitude's norm, or corrected for its start."""
-    if magnitude is not None and norms is not None:
-        return diagonal.grafted(direction, magnitude(), norms)
-    is_finite = jnp.isfinite(frobenius(direction))[:, None, None]
-    return jnp.where(is_finite, direction / step.correction1, 0.0)
+    return [stack.pop(_MATRIX) for stack in stacks], stacks
 
 
 def _merged(array: Array) -> Array:
-    """[rows, lanes, ...] as [rows * lanes, ...]."""
+    """[lanes, rows, ...] as [lanes * rows, ...]."""
     return array.reshape(-1, *array.shape[2:])
 
 
-def _direction(
+def _advanced(
     spec: StackSpec,
-    state: Blocks,
-    grad: Array,
+    blocks: Blocks,
     due: dict[int, Due],
     lanes: Lanes,
     step: Step,
     options: ShampooOptions,
-) -> tuple[Array, Callable[[], Array] | None, Blocks]:
-    """S, what computes the grafted method's D or None, and the new state; arrays [K, ...]."""
+) -> Blocks:
+    """The new state of a stack's blocks, and updates in the place of gradients; arrays [K, ...].
+
+    With a place for magnitudes, directions and magnitudes before grafting.
+    """
     method = preconditioner(spec, options)
-    state = method.update_factors(state, grad, step)
-    state = method.refresh(state, due, lanes, step)
-    rotated = method.to_basis(state, grad)
-    state = method.update_moments(state, rotated, step)
-    first, average = diagonal.first_moment(state["first"], rotated, step, options.nesterov)
-    state = {**state, "first": first}
-    magnitude: Callable[[], Array] | None = None
-    if options.graft is not None:
-        second = None
-        if "second" in state:
-            second = diagonal.update_second(options.graft, state["second"], grad, step)
-            state["second"] = second
-        in_parameter_basis = method.from_basis(state, average)
-        # Not its result: to compute it twice costs less than to store it.
-        magnitude = functools.partial(
-            diagonal.direction, options.graft, in_parameter_basis, second, step
-        )
-    return method.direction(state, average, step), magnitude, state
+    in_turn = are_in_turn(spec.height, spec.width)
+    blocks = mapped(
+        lambda blocks: method.update_factors(blocks, blocks[_MATRIX], step), blocks, in_turn
+    )
+    blocks = method.refresh(blocks, due, lanes, step)
+    return mapped(functools.partial(_moved, method, step, options), blocks, in_turn)
+
+
+def _moved(method: Preconditioner, step: Step, options: ShampooOptions, blocks: Blocks) -> Blocks:
+    """Moments averaged, and the rest as `_advanced` returns it."""
+    grad = blocks[_MATRIX]
+    rotated = method.to_basis(blocks, grad)
+    blocks = dict(method.update_moments(blocks, rotated, step))
+    blocks["first"] = diagonal.first_moment(blocks["first"], rotated, step)
+    if "second" in blocks:
+        blocks["second"] = diagonal.update_second(options.graft, blocks["second"], grad, step)
+
+    def pair() -> tuple[Array, Array | None]:
+        taken = diagonal.moment_taken(blocks["first"], rotated, step, options.nesterov)
+        direction, magnitude = method.direction(blocks, taken, step), None
+        if options.graft is not None:
+            taken = method.from_basis(blocks, taken)
+            magnitude = diagonal.direction(options.graft, taken, blocks.get("second"), step)
+        return direction, magnitude
+
+    def finish() -> Blocks:
+        direction, magnitude = pair()
+        norms = None if magnitude is None else (frobenius(direction), frobenius(magnitude))
+        return _finished(blocks, direction, magnitude, norms, step, options)
+
+    if _MAGNITUDE in blocks:
+        direction, magnitude = pair()
+        return {**blocks, _MATRIX: direction, _MAGNITUDE: magnitude}
+    return {**blocks, **_unless_skipped(finish, blocks, step)}
+
+
+def _unless_skipped(finish: Callable[[], Blocks], blocks: Blocks, step: Step) -> Blocks:
+    """What `finish` returns, or updates of zero."""
+
+    def skip() -> Blocks:
+        unchanged = {_MATRIX: jnp.zeros_like(blocks[_MATRIX])}
+        if "velocity" in blocks:
+            unchanged["velocity"] = blocks["velocity"]
+        return unchanged
+
+    # Also a boundary for the compiler, which might compute all of this anew for every leaf that is
+    # cut out of the result.
+    chosen: Blocks = lax.cond(step.finite, finish, skip)
+    return chosen
+
+
+def _finished(
+    blocks: Blocks,
+    direction: Array,
+    magnitude: Array | None,
+    norms: tuple[Array, Array] | None,
+    step: Step,
+    options: ShampooOptions,
+) -> Blocks:
+    """Updates: directions S [K, m, n] with the magnitudes' norms, or corrected for their start."""
+    if magnitude is not None and norms is not None:
+        update = diagonal.grafted(direction, magnitude, norms)
+    else:
+        is_finite = jnp.isfinite(frobenius(direction))[:, None, None]
+        update = jnp.where(is_finite, direction / step.correction1, 0.0)
+    if options.momentum == 0:
+        return {_MATRIX: update}
+    velocity, update = diagonal.with_momentum(
+        blocks["velocity"], update, step, options.momentum, options.nesterov
+    )
+    return {_MATRIX: update, "velocity": velocity}
+
+
+def _grafted_by_layer(
+    stacks: Sequence[Blocks],
+    owners: Sequence[Array],
+    step: Step,
+    options: ShampooOptions,
+    leaves: int,
+    axes: tuple[str, ...],
+) -> list[Blocks]:
+    """Stacks with updates in the place of directions and magnitudes."""
+    norms = [(frobenius(stack[_MATRIX]), frobenius(stack[_MAGNITUDE])) for stack in stacks]
+    norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axes)
+    finished = []
+    for stack, pair in zip(stacks, norms, strict=True):
+        direction, magnitude = stack[_MATRIX], stack.pop(_MAGNITUDE)
+        finish = functools.partial(_finished, stack, direction, magnitude, pair, step, options)
+        finished.append({**stack, **_unless_skipped(finish, stack, step)})
+    return finished
 
 
 def _over_layers(
-    norms: Sequence[tuple[Array, Array] | None],
+    norms: Sequence[tuple[Array, Array]],
     owners: Sequence[Array],
     leaves: int,
     axes: tuple[str, ...],
-) -> list[tuple[Array, Array] | None]:
+) -> list[tuple[Array, Array]]:
     """Norms of the leaves that blocks belong to, in place of those of the blocks."""
-    totals = None
+    totals = jnp.zeros((leaves, 2), norms[0][0].dtype)
     for pair, owner in zip(norms, owners, strict=True):
-        if pair is not None:
-            squares = jnp.square(jnp.stack(pair, axis=-1))
-            totals = jnp.zeros((leaves, 2), squares.dtype) if totals is None else totals
-            totals = totals.at[owner].add(squares)
-    if totals is None:
-        return list(norms)
+        totals = totals.at[owner].add(jnp.square(jnp.stack(pair, axis=-1)))
     if axes:
         totals = lax.psum(totals, axes)
     totals = jnp.sqrt(totals)
-    return [
-        None if pair is None else (totals[owner, 0], totals[owner, 1])
-        for pair, owner in zip(norms, owners, strict=True)
-    ]
+    return [(totals[owner, 0], totals[owner, 1]) for owner in owners]

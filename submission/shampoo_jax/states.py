@@ -13,7 +13,7 @@ class ShampooState(NamedTuple):
       calls: steps so far, skipped ones counted, int32; refreshes follow it.
       skipped: steps that a non-finite gradient has left without effect, int32.
       factor_weight: sum of the weights in the factors; factor / weight is their average.
-      stacks: by the shape of the blocks, as in "384x384", arrays [rows, lanes, ...]: "left" and
+      stacks: by the shape of the blocks, as in "384x384", arrays [lanes, rows, ...]: "left" and
         "right" factors, what the method derives from them, "left_failures" and "right_failures"
         (refreshes that were not trusted), the moments "first" and "second", and "velocity".
       leaves: by the index of a leaf without factors: "first", "second" and "velocity".

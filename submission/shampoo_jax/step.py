@@ -17,8 +17,8 @@ class Step(NamedTuple):
       finite: whether all gradients are finite; where not, nothing changes but `calls`.
       calls: the number of this step, from 1, skipped ones counted.
       count: finite gradients so far, this one included.
-      decay1, decay2: EMA weights of the old first and second moments; 1 at a skipped step.
-      share1, share2: EMA weights of the gradient, which is zero at a skipped step.
+      decay1, decay2: EMA weights of the old first and second moments.
+      share1, share2: EMA weights of the gradient.
       correction1, correction2: 1 - b**count for both; 1 before the first finite gradient.
       averages: whether factors average this gradient.
       factor_decay, factor_share: EMA weights of the old factors and of their new products.
@@ -29,14 +29,14 @@ class Step(NamedTuple):
     finite: Array
     calls: Array
     count: Any  # as an array it would clash with the method of tuples
-    decay1: Array
-    decay2: Array
+    decay1: Number
+    decay2: Number
     share1: Number
     share2: Number
     correction1: Array
     correction2: Array
     averages: Array
-    factor_decay: Array
+    factor_decay: Number
     factor_share: Number
     factor_weight: Array
     eps: Number
@@ -64,22 +64,22 @@ def begin(
     calls = calls + 1
     count = count + finite.astype(count.dtype)
     averages = finite & ((calls % factor_interval == 0) | (calls == 1))
-    base = rates.b2**factor_interval
-    factor_decay = jnp.where(averages, base, 1.0).astype(dtype)
+    factor_decay = rates.b2**factor_interval
+    weight = factor_decay * factor_weight + (1 - factor_decay)
     return Step(
         finite,
         calls,
         count,
-        jnp.where(finite, rates.b1, 1.0).astype(dtype),
-        jnp.where(finite, rates.b2, 1.0).astype(dtype),
+        rates.b1,
+        rates.b2,
         1 - rates.b1,
         1 - rates.b2,
         bias_correction(rates.b1, count, dtype),
         bias_correction(rates.b2, count, dtype),
         averages,
         factor_decay,
-        1 - base,
-        factor_decay * factor_weight + jnp.where(averages, 1 - base, 0.0).astype(dtype),
+        1 - factor_decay,
+        jnp.where(averages, weight, factor_weight),
         rates.eps,
         rates.damping,
     )

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     trained = {name: np.array(value).tolist() for name, value in run.params.items()}
     read = run.prepare()
     stacks = jax.tree.leaves(run.state[0].optimizer.stacks)
-    lanes = {shard.data.shape[1] for array in stacks for shard in array.addressable_shards}
+    lanes = {shard.data.shape[0] for array in stacks for shard in array.addressable_shards}
     figures = {
         "devices": len(jax.devices()),
         "lanes of a device": sorted(lanes),

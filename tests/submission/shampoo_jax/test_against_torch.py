@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
 
+from submission.shampoo_jax import blocks
 from tests.submission.shampoo_jax.streams import EVEN, worst_difference
 
 # Every value of every option is in one of them at least; each compiles for seconds.
@@ -83,6 +84,20 @@ WITHOUT_ORACLE = {
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_takes_the_same_steps(options):
     assert worst_difference(options, shapes=EVEN) <= 1e-9
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "adagrad, layer, l2, uncut",
+        "rmsprop, look-ahead, independent, long side alone",
+        "soap, grafted, together",
+        "kl_shampoo, every second",
+    ],
+)
+def test_takes_the_same_steps_with_blocks_in_turn(monkeypatch, case):
+    monkeypatch.setattr(blocks, "_LONG", 1)
+    assert worst_difference(CASES[case], shapes=EVEN) <= 1e-9
 
 
 def test_takes_the_same_steps_with_blocks_of_several_shapes():

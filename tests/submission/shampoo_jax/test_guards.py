@@ -52,13 +52,13 @@ def test_a_root_that_cannot_be_trusted_keeps_its_predecessor():
     step = stepping(optimizer)
     params, state = step(params, optimizer.init(params), grads)
     old = state.stacks["2x2"]
-    stacks = {"2x2": {**old, "left": old["left"].at[1, 0, 0, 0].set(np.nan)}}
+    stacks = {"2x2": {**old, "left": old["left"].at[0, 1, 0, 0].set(np.nan)}}
     params, after = step(params, state._replace(stacks=stacks), {"a": grads["a"] + 1})
     new = after.stacks["2x2"]
-    assert np.array_equal(new["left_root"][1], old["left_root"][1])
-    assert not np.array_equal(new["left_root"][0], old["left_root"][0])
-    assert new["left_failures"].tolist() == [[0], [1]]
-    assert new["right_failures"].tolist() == [[0], [0]]
+    assert np.array_equal(new["left_root"][0, 1], old["left_root"][0, 1])
+    assert not np.array_equal(new["left_root"][0, 0], old["left_root"][0, 0])
+    assert new["left_failures"].tolist() == [[0, 1]]
+    assert new["right_failures"].tolist() == [[0, 0]]
     assert np.isfinite(params["a"]).all()
 
 

@@ -123,7 +123,7 @@ def test_blocks_come_back_where_they_were(lanes):
     tree = [jnp.asarray(leaf) for leaf in tree]
     layout = layout_of(tree, resolve({"block_size": 4, "batch_dims": 0}))
     stacks = [stacked(tree, layout, spec, lanes) for spec in layout.specs]
-    assert all(stack.shape[1] == lanes for stack in stacks)
+    assert all(stack.shape[0] == lanes for stack in stacks)
     assert sum(stack.size for stack in stacks) >= 9 * 7 + 2 * 4 * 3
     back = unstacked(stacks, layout)
     assert sorted(back) == [0, 1]

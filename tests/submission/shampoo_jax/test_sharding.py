@@ -63,7 +63,7 @@ def test_axes_of_a_mesh_may_be_explicit(results):
     assert results["explicit"] <= 1e-9
     assert results["explicit, automatic"] <= 1e-9
     average, update, factor = results["places"]
-    assert average[0] == update[0] == factor[1] == "data"
+    assert average[0] == update[0] == factor[0] == "data"
 
 
 def test_what_does_not_fit_a_mesh_is_refused():

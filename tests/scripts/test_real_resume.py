@@ -1,6 +1,7 @@
-"""A real workload under the real Shampoo entry: stopped between two evaluations, then resumed."""
+"""Real workloads under real entries: stopped between two evaluations, then resumed."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,34 +10,47 @@ from scripts.local import checkpoint, entries
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.runner import Hooks, Stopped, run_trial
 from scripts.local.trial import Trial
-from workloads import search_space
+from workloads import registry, search_space
 
-LAST_STEP, STOPPED_AT = 45, 27
+LAST_STEP, STOPPED_AT = 33, 24
 
 
 @pytest.mark.slow
-def test_shampoo_resumes_bitwise_with_dropout(tmp_path: Path) -> None:
-    point = search_space.point(entries.standin_points_file("shampoo"), 1)
-    point |= {"dropout_rate": 0.1, "refresh_interval": 10}
-    trial = Trial("mnist_vit", "shampoo", 0, 1, point, max_steps=LAST_STEP, ignore_targets=True)
+@pytest.mark.parametrize(
+    ("workload", "entry"),
+    [("mnist_vit", "shampoo"), ("mnist_resnet", "adamw_jax"), ("flights_dlrm", "shampoo_jax")],
+)
+def test_a_trial_resumes_bitwise_with_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workload: str, entry: str
+) -> None:
+    framework = entries.frameworks([entry])[entry]
+    if framework == "jax":
+        pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
+    facts = dataclasses.replace(registry.facts(workload), max_runtime_seconds=10**9)
+    monkeypatch.setitem(registry._ALL, workload, facts)
+    point = search_space.point(entries.standin_points_file(entry), 1)
+    point |= {"dropout_rate": 0.1, "refresh_interval": 10} if "shampoo" in entry else {}
+    limits = {"max_steps": LAST_STEP, "ignore_targets": True}
+    trial = Trial(workload, entry, 0, 1, point, framework=framework, **limits)  # type: ignore[arg-type]
 
-    def run(folder: Path, hooks: Hooks) -> None:
-        folder.mkdir(exist_ok=True)
-        run_trial(trial, folder, checkpoint_period_seconds=1e9, hooks=hooks)
+    def run(name: str, hooks: Hooks) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        run_trial(trial, tmp_path / name, checkpoint_period_seconds=1e9, hooks=hooks)
 
-    run(tmp_path / "whole", Hooks())
+    run("whole", Hooks())
     asked = iter([False] * (STOPPED_AT - 1) + [True])
     with pytest.raises(Stopped):
-        run(tmp_path / "resumed", Hooks(stop_requested=lambda: next(asked)))
+        run("resumed", Hooks(stop_requested=lambda: next(asked)))
     snapshot = checkpoint.load(tmp_path / "resumed" / "checkpoint.pt")
     assert snapshot["global_step"] == STOPPED_AT
     seen: list[tuple[int, int]] = []
-    run(tmp_path / "resumed", Hooks(started=lambda count, step: seen.append((count, step))))
+    run("resumed", Hooks(started=lambda count, step: seen.append((count, step))))
     assert seen == [(1, STOPPED_AT)]
 
     whole, resumed = (metrics(tmp_path / name) for name in ("whole", "resumed"))
-    assert [row["global_step"] for row in read_evaluations(tmp_path / "whole")] == [20, 40, 45]
-    assert {row["global_step"] for row in whole if row["grad_norm"]} >= {"0", "20", "40"}
+    steps = [row["global_step"] for row in read_evaluations(tmp_path / "whole")]
+    assert steps[0] < STOPPED_AT and steps[-1] == LAST_STEP
+    assert {row["global_step"] for row in whole if row["grad_norm"]} >= {"0", "20"}
     assert whole == resumed
 
 

@@ -133,13 +133,8 @@ class BrainUnetWorkload(StandinWorkload):
     name: ClassVar[str] = "brain_unet"
     output_layer: ClassVar[str] = "conv_head"
 
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.MEAN_ABSOLUTE_ERROR
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 16
+    loss_type = spec.LossType.MEAN_ABSOLUTE_ERROR
+    eval_batch_size = 16
 
     def load_tables(self) -> dict[str, Table]:
         path = locate("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")

@@ -96,9 +96,7 @@ class CtcWorkload(StandinWorkload, abc.ABC):
     gives and the target, and `ctc_loss` the loss, both per symbol of the targets.
     """
 
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.CTC_LOSS
+    loss_type = spec.LossType.CTC_LOSS
 
     def loss_fn(
         self,

@@ -86,10 +86,7 @@ class DigitsDeepspeechWorkload(CtcWorkload):
     """Lines of digits; metrics wer (edits per digit) and ctc_loss (per digit)."""
 
     name: ClassVar[str] = "digits_deepspeech"
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 240
+    eval_batch_size = 240
 
     @functools.cached_property
     def digits(self) -> dict[str, Digits]:

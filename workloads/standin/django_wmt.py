@@ -81,14 +81,8 @@ class DjangoWmtWorkload(StandinWorkload):
 
     name: ClassVar[str] = "django_wmt"
     max_eval_rows: ClassVar[int | None] = 400
-
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SOFTMAX_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 100
+    loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+    eval_batch_size = 100
 
     def pairs(self) -> dict[str, list[tuple[str, str, str]]]:
         """Language, message and translation per split."""

@@ -145,14 +145,8 @@ class FlightsDlrmWorkload(StandinWorkload):
 
     name: ClassVar[str] = "flights_dlrm"
     max_eval_rows: ClassVar[int | None] = 8192
-
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SIGMOID_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 2048
+    loss_type = spec.LossType.SIGMOID_CROSS_ENTROPY
+    eval_batch_size = 2048
 
     @functools.cached_property
     def _raw(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -37,13 +37,8 @@ def shift_images(batch: Batch, generator: np.random.Generator, background: float
 class MnistWorkload(StandinWorkload):
     """Classification of images [rows, 1, 28, 28] into ten digits; metrics accuracy and loss."""
 
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SOFTMAX_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 250
+    loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+    eval_batch_size = 250
 
     @functools.cached_property
     def _raw(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:

@@ -141,14 +141,8 @@ class MoleculesGnnWorkload(StandinWorkload):
     """Many binary labels of a graph; metrics mean_average_precision, loss per known label."""
 
     name: ClassVar[str] = "molecules_gnn"
-
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SIGMOID_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 250
+    loss_type = spec.LossType.SIGMOID_CROSS_ENTROPY
+    eval_batch_size = 250
 
     @functools.cached_property
     def _raw(self) -> dict[str, tuple[list[str], NDArray[np.float64]]]:

@@ -104,10 +104,7 @@ class PhonemesConformerWorkload(CtcWorkload):
     """Letters to phonemes; metrics wer (edits per phoneme) and ctc_loss (per phoneme)."""
 
     name: ClassVar[str] = "phonemes_conformer"
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 200
+    eval_batch_size = 200
 
     @functools.cached_property
     def _words(self) -> list[tuple[str, list[str]]]:

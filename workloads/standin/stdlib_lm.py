@@ -111,14 +111,8 @@ class StdlibLmWorkload(StandinWorkload):
 
     name: ClassVar[str] = "stdlib_lm"
     max_eval_rows: ClassVar[int | None] = 128
-
-    @property
-    def loss_type(self) -> spec.LossType:
-        return spec.LossType.SOFTMAX_CROSS_ENTROPY
-
-    @property
-    def eval_batch_size(self) -> int:
-        return 64
+    loss_type = spec.LossType.SOFTMAX_CROSS_ENTROPY
+    eval_batch_size = 64
 
     def load_tables(self) -> dict[str, Table]:
         root = Path(sysconfig.get_paths()["stdlib"])

@@ -1,19 +1,17 @@
 """Records the weights that every option set reaches, to hold later commits against them.
 
-    PYTHONPATH=BEFORE:. python tests/submission/shampoo/golden.py record before.npz
-    PYTHONPATH=. python tests/submission/shampoo/golden.py record after.npz
-    PYTHONPATH=. python tests/submission/shampoo/golden.py compare before.npz after.npz
+    PYTHONPATH=BEFORE:. python tests/submission/shampoo/golden.py before.npz
+    PYTHONPATH=. python tests/submission/shampoo/golden.py after.npz before.npz
 
-BEFORE is a checkout of another commit. Bits depend on the machine and its libraries, so both
-recordings that are compared bit by bit are made on one machine. `golden.npz` beside this file has
-the float64 values of one device as they were before the redesign of November 2026, and KL-Shampoo's
-since its scale no longer depends on the first gradients; `test_golden.py` compares them within a
-tolerance, on any machine.
+BEFORE is a checkout of another commit; the second command prints which trajectories differ from
+those of the first. Bits depend on the machine and its libraries, so both run on one machine.
+`golden.npz` beside this file has the float64 values of one device as they were before the redesign
+of November 2026, and KL-Shampoo's since its scale no longer depends on the first gradients;
+`test_golden.py` compares them within a tolerance, on any machine.
 """
 
-import argparse
-import hashlib
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,34 +69,14 @@ def record():
     return recorded
 
 
-def table(before, after):
-    """Markdown lines: for each key whether the bits agree, and the largest relative difference."""
-    lines = ["| trajectory | hash before | same bits | largest difference |", "|---|---|---|---|"]
-    for key in sorted(before.keys() | after.keys()):
-        if key not in before or key not in after:
-            lines.append(f"| {key} | only {'before' if key in before else 'after'} | | |")
-            continue
-        digest = hashlib.sha256(before[key].tobytes()).hexdigest()[:12]
-        same = np.array_equal(before[key], after[key])
-        difference = np.abs(before[key] - after[key]).max() / np.abs(before[key]).max()
-        lines.append(f"| {key} | {digest} | {'yes' if same else '**no**'} | {difference:.1e} |")
-    return lines
-
-
-def main():
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("record").add_argument("output", type=Path)
-    compare = commands.add_parser("compare")
-    compare.add_argument("before", type=Path)
-    compare.add_argument("after", type=Path)
-    arguments = parser.parse_args()
-    if arguments.command == "record":
-        np.savez_compressed(arguments.output, **record())
-    else:
-        print("\n".join(table(np.load(arguments.before), np.load(arguments.after))))
+def main(output, before=None):
+    """Records, and prints the largest relative difference of all that is not as it was before."""
+    recorded = record()
+    np.savez_compressed(output, **recorded)
+    for key, weights in np.load(before).items() if before else ():
+        if not np.array_equal(weights, recorded[key]):
+            print(f"{key}: {np.abs(weights - recorded[key]).max() / np.abs(weights).max():.1e}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -55,7 +55,6 @@ def define_flags() -> None:
     known = ", ".join(model_shapes.NETWORKS)
     flags.DEFINE_list("networks", ["small_200k", "vit_s16"], f"of {known}")
     flags.DEFINE_list("worlds", ["2", "4"], "numbers of processes")
-    flags.DEFINE_list("modes", list(MODES), f"of {', '.join(MODES)}")
     flags.DEFINE_integer("block_size", 256, "longest edge of a block", lower_bound=2)
     flags.DEFINE_integer("repeats", 5, "timed steps of each kind", lower_bound=1)
     flags.DEFINE_string("output", "runs/scaling", "folder for the tables")
@@ -65,13 +64,12 @@ def main(argv: Sequence[str]) -> int:
     """Measures what the flags describe."""
     del argv
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
-    modes = cli.names("modes", FLAGS.modes, MODES)
     worlds = cli.numbers("worlds", FLAGS.worlds, 2, integers=True)
     output = files.make_directory(Path(FLAGS.output))
     load, rows = LoadMeter(), []
     for world in map(int, worlds):
-        of_ranks = _launch(world, networks, modes, FLAGS.block_size, FLAGS.repeats)
-        cases = itertools.product(networks, modes)
+        of_ranks = _launch(world, networks, FLAGS.block_size, FLAGS.repeats)
+        cases = itertools.product(networks, MODES)
         for (network, mode), *times in zip(cases, *of_ranks, strict=True):
             rows.append({"network": network, "mode": mode, "world": world, **summarize(times)})
     settings = {
@@ -107,9 +105,7 @@ def _rank(rank: int, world: int, folder: str, *arguments: Any) -> list[dict[str,
         dist.destroy_process_group()
 
 
-def _measure(
-    networks: Sequence[str], modes: Sequence[str], block_size: int, repeats: int
-) -> list[dict[str, Any]]:
+def _measure(networks: Sequence[str], block_size: int, repeats: int) -> list[dict[str, Any]]:
     """By network and mode, times of this rank's steps and, on the first rank, of steps alone."""
     cases = []
     options: dict[str, Any] = {"block_size": block_size, "refresh": "together"}
@@ -118,7 +114,7 @@ def _measure(
         alone = None
         if dist.get_rank() == 0:
             alone = _optimizer(grads, "ddp", options | {"distributed": None})
-        for mode in modes:
+        for mode in MODES:
             divided = _optimizer(grads, mode, options)
             times: dict[str, Any] = {"divided": [], "alone": []}
             for _ in range(repeats):

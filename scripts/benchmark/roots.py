@@ -36,9 +36,10 @@ from submission.shampoo.roots import InverseRoots
 
 FLAGS = flags.FLAGS
 EXPONENTS = (0.25, 0.5)
-# A size from which on only --large_conditions are measured, and the size of what is not swept.
-LARGE, MIDDLE = 1024, 256
-_CONDITIONS = ("conditions", "large_conditions")
+# A size from which on these conditions alone are measured, and the size of what is not swept.
+LARGE, LARGE_CONDITIONS, MIDDLE = 1024, (1e4, 1e8), 256
+# As a fraction of the largest eigenvalue, where it is not swept.
+DAMPING = 1e-6
 _STACKS = (1, 64)
 TOLERANCE = solvers.TOLERANCES[32]
 SWEEP = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -98,14 +99,11 @@ def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_list("sizes", ["32", "64", "128", "256", "512", "1024"], "dimensions d")
     flags.DEFINE_list("conditions", ["1e2", "1e4", "1e6", "1e8", "1e12"], "condition numbers")
-    flags.DEFINE_list("large_conditions", ["1e4", "1e8"], f"those for d >= {LARGE}")
-    flags.DEFINE_float("damping", 1e-6, "as a fraction of the largest eigenvalue", 0.0, 1.0)
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to compute")
     flags.DEFINE_integer("threads", 1, "torch's threads", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "times that each time is taken", lower_bound=1)
     flags.DEFINE_string("workload", "mnist_vit", "the stand-in whose factors are measured")
     flags.DEFINE_integer("steps", 20, "for which it is trained before", lower_bound=1)
-    flags.DEFINE_string("output", "runs/numerics", "folder for the tables")
+    machine.define_flags("runs/numerics")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -113,13 +111,13 @@ def main(argv: Sequence[str]) -> None:
     del argv
     device = machine.device(FLAGS.device)
     sizes = [int(size) for size in cli.numbers("sizes", FLAGS.sizes, 2, integers=True)]
-    conditions = {name: cli.numbers(name, getattr(FLAGS, name), 1) for name in _CONDITIONS}
+    conditions = cli.numbers("conditions", FLAGS.conditions, 1)
     torch.set_num_threads(FLAGS.threads)
     output = files.make_directory(Path(FLAGS.output))
     graded = [
         root_inputs.log_uniform(size, condition)
         for size in sizes
-        for condition in conditions[_CONDITIONS[size >= LARGE]]
+        for condition in (LARGE_CONDITIONS if size >= LARGE else conditions)
     ]
     middle = max((size for size in sizes if size <= MIDDLE), default=min(sizes))
     trained = real_factors(FLAGS.workload, FLAGS.steps)
@@ -139,20 +137,20 @@ def main(argv: Sequence[str]) -> None:
             ]
 
         results = {
-            "graded": measured(graded, FLAGS.damping, repeat=False),
-            "trained": measured(trained, FLAGS.damping, repeat=False),
+            "graded": measured(graded, DAMPING, repeat=False),
+            "trained": measured(trained, DAMPING, repeat=False),
             "dampings": [row for d in SWEEP for row in measured([swept], d, repeat=False)],
-            "failures": measured(failures, FLAGS.damping, repeat=True),
+            "failures": measured(failures, DAMPING, repeat=True),
             "times": [
                 row
                 for size in sizes
                 for most in _STACKS
-                for row in _times(size, most, FLAGS.damping, device, FLAGS.repeats, bar)
+                for row in _times(size, most, DAMPING, device, FLAGS.repeats, bar)
             ],
             "products": _counts(),
         }
     training = {"workload": FLAGS.workload, "steps": FLAGS.steps}
-    settings = {"damping": FLAGS.damping, **training, **machine.conditions(device), **load.report()}
+    settings = {"damping": DAMPING, **training, **machine.conditions(device), **load.report()}
     path = output / ("roots.json" if device.type == "cpu" else f"roots_{device.type}.json")
     files.write_json(path, {"settings": settings, **results})
     files.write_text(path.with_suffix(".md"), report.roots(settings, results))

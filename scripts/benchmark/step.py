@@ -40,7 +40,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("intervals", ["1", "10", "100"], "refresh intervals to amortise over")
     flags.DEFINE_integer("block_size", 1024, "longest edge of a block", lower_bound=2)
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "where to step")
     flags.DEFINE_integer("threads", None, "torch's threads; default: all cores", lower_bound=1)
     flags.DEFINE_enum(
         "precision", "highest", ["highest", "high", "medium"],
@@ -56,7 +55,7 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "memory", None, "GiB to use; default: four fifths of what is free", lower_bound=0
     )
-    flags.DEFINE_string("output", "runs/step_cost", "folder for the tables")
+    machine.define_flags("runs/step_cost")
     flags.DEFINE_bool("staggering", False, "measure the spread of our own step times instead")
     flags.DEFINE_integer("steps", 1000, "with --staggering: steps of each", lower_bound=100)
     flags.DEFINE_float("pause", 5, "with --staggering: ms between steps", lower_bound=0)

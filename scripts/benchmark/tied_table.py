@@ -34,7 +34,7 @@ FLAGS = flags.FLAGS
 WORDS, CONTEXT, WIDTH, BATCH, STEPS, WARMUP = 4096, 48, 96, 16, 250, 10
 _WORD = re.compile(r"[A-Za-z_]\w*|\d+|\s+|[^\w\s]")
 _VALIDATION_BATCHES = 40
-SEEDS = 3
+SEEDS, RATES = 3, (0.003, 0.01, 0.03)
 # Between the rows of the table and the longest other side (384).
 _LIMIT = 1000
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -148,13 +148,12 @@ def main(argv: Sequence[str]) -> None:
     del argv
     torch.set_num_threads(1)
     output = files.make_directory(Path(FLAGS.output))
-    rates = cli.numbers("learning_rates", FLAGS.learning_rates, 0)
     rows: list[dict[str, Any]] = []
-    count = len(WAYS) * (len(rates) + SEEDS - 1)
+    count = len(WAYS) * (len(RATES) + SEEDS - 1)
     with manifest.recorded(output), progress.bar(count, "tied table", "trial") as bar:
         texts = corpus()
         for way in WAYS:
-            for rate in rates:
+            for rate in RATES:
                 rows.append(trial(*texts, way, rate, 0))
                 bar.update(1)
             for seed in range(1, SEEDS):
@@ -178,6 +177,5 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("learning_rates", ["0.003", "0.01", "0.03"], "grid")
     flags.DEFINE_string("output", "runs/tied_table", "folder for the table")
     cli.run(main)

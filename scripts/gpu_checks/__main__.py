@@ -35,7 +35,6 @@ def define_flags() -> None:
     flags.DEFINE_list("parts", list(parts.PARTS), f"of {', '.join(parts.PARTS)}")
     flags.DEFINE_enum("device", "cuda", ["cpu", "cuda"], "where to measure")
     flags.DEFINE_bool("tiny", False, "small sizes, to try the command")
-    flags.DEFINE_float("seconds", None, "for each part; default: its own", lower_bound=0.1)
     flags.DEFINE_string("output", "results/gpu", "folder for the devices' folders")
 
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the parts that the flags name; 1 if one of them failed or was ended at its limit."""
     del argv
     names = cli.names("parts", FLAGS.parts, list(parts.PARTS))
-    return check(names, FLAGS.device, Path(FLAGS.output), FLAGS.tiny, FLAGS.seconds)
+    return check(names, FLAGS.device, Path(FLAGS.output), FLAGS.tiny)
 
 
 def check(

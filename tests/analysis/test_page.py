@@ -84,10 +84,11 @@ def test_sections_are_listed_with_links_to_them(tmp_path: Path) -> None:
     assert "<a href" not in page("# T\n", tmp_path, "T")
 
 
-def test_a_broken_drawing_is_a_users_error(tmp_path: Path) -> None:
+def test_a_broken_drawing_and_a_missing_picture_are_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_text("<svg")
-    with pytest.raises(UserError, match=r"cannot read .*a\.svg"):
-        page("![x](a.png)", tmp_path, "T")
+    for name, file in (("a", r"a\.svg"), ("gone", r"gone\.png")):
+        with pytest.raises(UserError, match=f"cannot read .*{file}"):
+            page(f"![x]({name}.png)", tmp_path, "T")
 
 
 def test_markdown_becomes_a_page(tmp_path: Path) -> None:
@@ -97,8 +98,3 @@ def test_markdown_becomes_a_page(tmp_path: Path) -> None:
     assert '<div class="table"><table>' in made and "<li>y</li>" in made
     assert '<td style="text-align:right">1</td>' in made
     assert made.startswith("<!doctype html>") and made.endswith("</html>\n")
-
-
-def test_a_missing_picture_is_a_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read .*gone\.png"):
-        page("![x](gone.png)", tmp_path, "T")

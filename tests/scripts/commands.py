@@ -31,10 +31,15 @@ def finish_fake(script: str, *flags: str, **variables: str) -> "subprocess.Compl
     return finish(str(FAKE_MAIN), script, *flags, **variables)
 
 
-def running_for(output: Path) -> list[list[str]]:
-    """Command lines of the processes that run with `--output` of this folder."""
-    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if f"--output={output}" in line]
+def running(path: Path, word: str = "") -> list[int]:
+    """The processes that name a path in their command line and have an argument that ends so."""
+    lines = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
+    return [
+        pid
+        for pid, line in lines.items()
+        if any(str(path) in argument for argument in line or ())
+        and any(argument.endswith(word) for argument in line)
+    ]
 
 
 def wait_until(condition: Callable[[], object]) -> None:

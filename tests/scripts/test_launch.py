@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from scripts.local import checkpoint, environment
 from scripts.local.launch import verdict
 from scripts.local.trial import Trial, is_complete
-from tests.scripts.commands import FAKE_MAIN, finish, finish_fake, running_for, wait_until
+from tests.scripts.commands import FAKE_MAIN, finish, finish_fake, running, wait_until
 from tests.scripts.test_ranks import on, values
 
 # More: KILLS=30 python -m pytest tests/scripts/test_launch.py
@@ -47,7 +47,7 @@ def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) 
             killed = finish(*torchrun, str(FAKE_MAIN), "run", *RUN, f"--output={output}", **strike)
             assert f"rank      : {victim} (local_rank: {victim})" in killed.stderr
         assert killed.returncode == 1
-        assert running_for(output) == []
+        assert running(output) == []
         assert (folder / "checkpoint.pt").exists() == (part > 0)
     done = finish_fake(*study)
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
     assert errors.splitlines()[-1].startswith("stopped; run the same command again to resume")
-    assert running_for(tmp_path) == []
+    assert running(tmp_path) == []
     assert 5 < checkpoint.load(folder / "checkpoint.pt")["global_step"] < 24
 
 

@@ -12,7 +12,7 @@ from scripts.local.runner import Hooks, Stopped, run_trial
 from scripts.local.trial import Trial
 from workloads import registry, search_space
 
-LAST_STEP, STOPPED_AT = 33, 24
+LAST_STEP, STOPPED_AT = 33, 26
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_trial_resumes_bitwise_with_dropout(
     whole, resumed = (metrics(tmp_path / name) for name in ("whole", "resumed"))
     steps = [row["global_step"] for row in read_evaluations(tmp_path / "whole")]
     assert steps[0] < STOPPED_AT and steps[-1] == LAST_STEP
-    assert {row["global_step"] for row in whole if row["grad_norm"]} >= {"0", "20"}
+    assert {int(row["global_step"]) for row in whole if row["grad_norm"]} >= {0, steps[0]}
     assert whole == resumed
 
 

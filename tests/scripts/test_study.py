@@ -17,7 +17,7 @@ from scripts.local import environment, plan, studies
 from scripts.local.lock import locked
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial, is_complete
-from tests.scripts.commands import FAKE_MAIN, finish_fake, running_for, wait_until
+from tests.scripts.commands import FAKE_MAIN, finish_fake, running, wait_until
 
 Write = Callable[[str, Any], Path]
 
@@ -206,7 +206,7 @@ def test_an_interrupted_study_stops_its_trials(
     process, output = start_hanging(tmp_path, write_json)
     process.send_signal(signum)
     assert process.wait(timeout=30) != 0
-    assert running_for(output) == []
+    assert running(output) == []
     last = json.loads((output / "manifest.json").read_text())["invocations"][-1]
     assert last["outcome"] == "interrupted"
 

@@ -149,7 +149,6 @@ def document(table: Sequence[dict[str, str]], versions: dict[str, str]) -> str:
 def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_string("output", None, "folder for the table", required=True)
-    flags.DEFINE_bool("trainers", True, "whether to run what needs more than torch")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -160,14 +159,9 @@ def main(argv: Sequence[str]) -> int:
     logging.disable(logging.INFO)
     output = files.make_directory(Path(FLAGS.output))
     installed = [name for name in TRAINERS if importlib.util.find_spec(name)]
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("torch", *(installed if FLAGS.trainers else ()))
-    }
+    versions = {name: importlib.metadata.version(name) for name in ("torch", *installed)}
     with manifest.recorded(output, trainers=versions):
-        table = rows(torchs_routes())
-        if FLAGS.trainers:
-            table += rows(trainers_routes())
+        table = rows(torchs_routes()) + rows(trainers_routes())
         files.write_text(output / DOCUMENT, document(table, versions))
     print(f"wrote {output / DOCUMENT}")
     return 0

@@ -132,7 +132,6 @@ class BrainUnetWorkload(StandinWorkload):
 
     name: ClassVar[str] = "brain_unet"
     output_layer: ClassVar[str] = "conv_head"
-
     loss_type = spec.LossType.MEAN_ABSOLUTE_ERROR
     eval_batch_size = 16
 

@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +101,3 @@ class Place:
         return subprocess.Popen(
             command, **place, stdout=nowhere, stderr=nowhere, start_new_session=True
         )
-
-
-def wait_for(is_there: Callable[[], object]) -> None:
-    """Returns once something is so; fails after 30 s."""
-    until = time.monotonic() + 30
-    while not is_there():
-        assert time.monotonic() < until, "waited for 30 s in vain"
-        time.sleep(0.05)
-
-
-def processes_with(word: str, path: Path) -> list[int]:
-    """The processes that have a word that ends so, and one that names the path."""
-    pids = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().decode("utf-8", "replace").split("\0")
-        except OSError:  # it has ended
-            continue
-        named = any(argument == word or argument.endswith(f"/{word}") for argument in words)
-        if named and any(str(path) in argument for argument in words):
-            pids.append(int(file.parent.name))
-    return pids

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts.commands import running, wait_until
 from tests.scripts.official.fakes import (
     BREAKS_AT_THE_END,
     FAILS,
@@ -17,8 +18,6 @@ from tests.scripts.official.fakes import (
     SLOW,
     Place,
     make_checkout,
-    processes_with,
-    wait_for,
 )
 from tests.scripts.official.fakes import make_entry as make
 from workloads import search_space
@@ -45,7 +44,7 @@ def hanging(place: Place) -> list[str]:
 
 
 def runners(place: Place) -> list[int]:
-    return processes_with("submission_runner.py", place.output)
+    return running(place.output, "submission_runner.py")
 
 
 def test_fresh_then_left_alone(place: Place) -> None:
@@ -72,11 +71,11 @@ def test_fresh_then_left_alone(place: Place) -> None:
 def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     command = hanging(place)
     process = place.start(command)
-    wait_for(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
+    wait_until(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
     assert len(runners(place)) == 1
     process.send_signal(signum)
     assert process.wait(30) == (-9 if signum == signal.SIGKILL else 143)
-    wait_for(lambda: not runners(place))  # none goes on writing the same files
+    wait_until(lambda: not runners(place))  # none goes on writing the same files
     assert not (place.folder() / "status.json").exists()
     (place.output / "hang").unlink()
     (index,) = (place.folder() / ".work").iterdir()
@@ -97,7 +96,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
 def test_a_second_process_is_refused(place: Place) -> None:
     process = place.start(hanging(place))
     try:
-        wait_for(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
+        wait_until(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
         done = place.finish(place.official(SKIP))
         assert done.returncode == 1
         assert "another process is running the trial" in done.stderr
@@ -114,7 +113,7 @@ def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
     command = place.official(SKIP, "--gpus=1", "--at_once=2")
     process = place.start(command)
     folders = [place.folder(number=number) for number in (1, 2)]
-    wait_for(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
+    wait_until(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
     for device, folder in enumerate(folders):
         assert f"CUDA_VISIBLE_DEVICES={device} " in (folder / "log.txt").read_text()
         assert [path.name for path in (folder / ".work").iterdir()]
@@ -124,7 +123,7 @@ def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
         process.send_signal(signum)
     codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
     assert process.wait(60) == codes[signum]
-    wait_for(lambda: not runners(place))
+    wait_until(lambda: not runners(place))
     assert not place.folder(number=3).exists()
     (place.output / "hang").unlink()
     done = place.finish(command)

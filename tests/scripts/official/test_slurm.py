@@ -14,6 +14,7 @@ import submitit
 from scripts.local import environment
 from scripts.official import checks, slurm
 from scripts.official.command import Node
+from tests.scripts.commands import running, wait_until
 from tests.scripts.official.fakes import (
     FAILS,
     GOOD,
@@ -22,8 +23,6 @@ from tests.scripts.official.fakes import (
     make_checkout,
     make_entry,
     make_trial,
-    processes_with,
-    wait_for,
 )
 
 SBATCH = """#!/bin/sh
@@ -59,10 +58,10 @@ def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     executor.update_parameters(timeout_min=30)
     jobs = slurm.submit_to(executor, planned, unchecked(place))
     folders = [trial.directory(place.output) for trial in planned]
-    wait_for(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
-    for pid in processes_with("submitit.core._submit", place.root / "jobs"):
+    wait_until(lambda: all(zipfile.is_zipfile(folder / "checkpoint_10") for folder in folders))
+    for pid in running(place.root / "jobs", "submitit.core._submit"):
         os.kill(pid, signal.SIGUSR2)
-    wait_for(lambda: all((folder / "launch_1.json").exists() for folder in folders))
+    wait_until(lambda: all((folder / "launch_1.json").exists() for folder in folders))
     hang.unlink()
     results = [job.result() for job in jobs]
     assert [text.split(";")[0].split(" after")[0] for text in results] == [

@@ -14,13 +14,13 @@ from scripts.local.rivals import Rival, RivalOptions
 GRADIENT_SETS = 3
 
 
-def gradients(shapes: Shapes, device: torch.device, seed: int = 0) -> list[list[Tensor]]:
+def gradients(shapes: Shapes, device: torch.device) -> list[list[Tensor]]:
     """Fixed random gradients, `GRADIENT_SETS` lists of one float32 tensor per parameter.
 
     Normal, with rows and columns (of dimension 0 by the rest) scaled log-uniformly over two decades
     from set to set, so that factors are neither round nor of full rank.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     return [
         [_gradient(shape, generator).to(device) for shape in shapes.values()]
         for _ in range(GRADIENT_SETS)

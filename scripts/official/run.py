@@ -26,7 +26,7 @@ class RunnerFailedError(Exception):
     """The official runner ended without having finished the trial; the message says how."""
 
 
-def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECONDS) -> str:
+def complete(trial: OfficialTrial, node: Node) -> str:
     """Runs a trial, resumes it, or leaves it as it is if it is complete; one line about it.
 
     Raises:
@@ -41,7 +41,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
             step = logs.prepare(trial, directory)
             if step:
                 print(f"{trial.trial.name}: goes on from step {step}", file=sys.stderr)
-            status = _run(trial, node, directory, poll_seconds)
+            status = _run(trial, node, directory)
         if not (directory / STATUS).exists():
             files.write_json(directory / STATUS, status)
         if "source" not in status:
@@ -58,7 +58,7 @@ def complete(trial: OfficialTrial, node: Node, poll_seconds: float = _POLL_SECON
     )
 
 
-def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float) -> dict[str, Any]:
+def _run(trial: OfficialTrial, node: Node, directory: Path) -> dict[str, Any]:
     """Runs the official runner; the content of status.json once it has finished the trial."""
     trial.write_space(node.output)
     workdir.prepare(directory)
@@ -76,7 +76,7 @@ def _run(trial: OfficialTrial, node: Node, directory: Path, poll_seconds: float)
             log,
             folder=started.directory,
             environment=started.environment(),
-            poll_seconds=poll_seconds,
+            poll_seconds=_POLL_SECONDS,
             look=Keeper(trial, directory, bar).look,
             grace_seconds=_STOP_SECONDS,
             parent_death=signal.SIGTERM,

@@ -12,11 +12,10 @@ The first follow the user's setting; for the others it is raised where it is too
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 Precision = Literal["tf32", "ieee"]
 # "none" follows a setting that in the end is "ieee".
@@ -95,20 +94,3 @@ def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice
     diagonal = [piece for piece in halves if piece[0] == piece[1]]
     below = [piece for piece in halves if piece[0] != piece[1]]
     return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]
-
-
-def add_symmetric(
-    parts: Sequence[tuple[slice, slice, Tensor]], left: Tensor, right: Tensor, alpha: float
-) -> None:
-    """S <- S + alpha X Y in place, for X Y that is symmetric, on the pieces of S alone.
-
-    For Gram matrices. An iteration to a root needs both halves, and their mean: with one half
-    alone, its first errors do not cancel, and in TF32 it diverged at d = 256.
-
-    Args:
-      parts: `pieces` with the tensors [N, rows, columns] that hold them.
-      left, right: X, [N, d, k], and Y, [N, k, d].
-      alpha: a factor.
-    """
-    for rows, columns, part in parts:
-        part.baddbmm_(left[:, rows], right[:, :, columns], alpha=alpha)

@@ -68,11 +68,6 @@ def weights_after(mode, options, steps=STEPS, dtype=torch.float32, absent=(), sp
     return [full(weight) for weight in weights]
 
 
-def on_ranks(rank, mode, *args):
-    del rank
-    return weights_after(mode, *args)
-
-
 def worst(weights, expected):
     pairs = zip(weights, expected, strict=True)
     return max(float((a - b).norm() / b.norm()) for a, b in pairs)

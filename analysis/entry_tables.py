@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import entry_evidence, entry_plans, league_tables, methods, published, step_plans
+from analysis import (
+    entry_evidence,
+    entry_plans,
+    jax_tables,
+    league_tables,
+    methods,
+    published,
+    step_plans,
+)
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
@@ -55,6 +63,7 @@ def filled(document: Path) -> str:
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
+        **jax_tables.TABLES,
         **methods.TABLES,
         **league_tables.TABLES,
         **step_plans.TABLES,

@@ -147,7 +147,8 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "",
             "## Shampoo at AdamW's points",
             "",
-            "Steps over those of AdamW, at the points that a search found for AdamW.",
+            "Steps over those of AdamW, at the points that a search found for AdamW, which misses",
+            f"{missed_text('adamw', found)}; a dash where its median does.",
             "",
             _table(others, found, variants),
             *_by_workload(others, variants),
@@ -178,7 +179,7 @@ def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants
             "median": _ratio(statistics.median(result.known)),
             "mean": documents.number(result.mean, ".2f"),
             "worst": _ratio(max(result.known)),
-            "missed": f"{result.missed} of {_trials(found[name])}",
+            "missed": missed_text(name, found),
         }
         for name, result in outcomes.items()
     ]
@@ -222,6 +223,12 @@ def shares_text() -> str:
     found = _committed()
     shares = sorted(name.removeprefix(_SHARE) for name in found if name.startswith(_SHARE))
     return ", ".join(f"{mean_text(_SHARE + share)} ({share})" for share in shares)
+
+
+def missed_text(variant: str, found: Mapping[str, Steps] | None = None) -> str:
+    """How many trials of a variant, by default a committed one, miss the target."""
+    steps = (found or _committed())[variant]
+    return f"{_missed(steps)} of {_trials(steps)}"
 
 
 def mean_text(variant: str) -> str:
@@ -276,6 +283,7 @@ def _rows(steps: pd.DataFrame, variant: str) -> list[dict[str, object]]:
 # For documents.
 TABLES: Mapping[str, Callable[[], str]] = {
     "shares": shares_text,
+    "missed-adamw": functools.partial(missed_text, "adamw"),
     **{f"variants-{name}": functools.partial(section_table, name) for name in SECTIONS},
     **{
         f"steps-{name}": functools.partial(mean_text, name)

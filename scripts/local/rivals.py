@@ -162,13 +162,14 @@ def _alike(module: Any, options: RivalOptions, device: torch.device) -> dict[str
 def _shampoo(
     method: str, module: Any, options: RivalOptions, device: torch.device
 ) -> dict[str, Any]:
+    own = {} if options.exponent is None else {"exponent": options.exponent}
     return _shared(
         options,
         method=method,
         block_size=options.block_size,
         refresh_interval=options.interval,
         nesterov=options.nesterov,
-        exponent=options.exponent,
+        **own,
         **options.shampoo_options,
     )
 

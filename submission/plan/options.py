@@ -234,7 +234,7 @@ class ShampooOptions(StateOptions):
     eps: float = 1e-8
     weight_decay: float = 0.0
     decay_mode: DecayMode = "decoupled"
-    exponent: float | Literal["auto"] | None = None
+    exponent: float | Literal["auto"] | None = "auto"
     damping: float = 1e-6
     root_solver: RootSolver = "auto"
     basis_solver: BasisSolver = "auto"

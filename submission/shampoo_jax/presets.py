@@ -86,7 +86,7 @@ def kl_shampoo(
     mask: Any = None,
     *,
     decay_mode: DecayMode = "decoupled",
-    exponent: float | Literal["auto"] | None = None,
+    exponent: float | Literal["auto"] | None = "auto",
     damping: Number = 1e-6,
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",

@@ -56,7 +56,9 @@ class Variant:
         return f"{self.method} {self.options or ''}{dtype}"
 
     def make(self, weights):
-        options = {**BASE, **self.options}
+        # Bounds are those of 1/4, which all variants can have, where the exponent is not the subject.
+        exponent = {"exponent": None} if self.method == "shampoo" else {}
+        options = {**BASE, **exponent, **self.options}
         if self.method in PRESETS:
             return PRESETS[self.method](weights, **options)
         return Shampoo(weights, method=self.method, **options)

@@ -56,7 +56,7 @@ class Variant:
         return f"{self.method} {self.options or ''}{dtype}"
 
     def make(self, weights):
-        # Bounds are those of 1/4, which all variants can have, where the exponent is not the subject.
+        # Bounds are those of 1/4, which all variants can have.
         exponent = {"exponent": None} if self.method == "shampoo" else {}
         options = {**BASE, **exponent, **self.options}
         if self.method in PRESETS:

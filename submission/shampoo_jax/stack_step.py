@@ -80,7 +80,7 @@ def step_stacks(
         if by_layer:
             flat[_MAGNITUDE] = jnp.zeros_like(flat[_MATRIX])
         stacks.append(_advanced(spec, flat, ranges, lanes, step, options))
-    if by_layer:
+    if by_layer and stacks:
         stacks = _grafted_by_layer(stacks, owners, step, options, leaves, axes)
     shape = (lanes.local, -1)
     stacks = [

@@ -82,3 +82,12 @@ def test_roots_are_checked():
     assert not half(matrix.at[0, 1].set(jnp.nan))[1]
     assert not half(matrix.at[2, 0].set(jnp.inf))[1]
     assert np.array_equal(half(jnp.zeros((3, 3)))[0], np.eye(3))
+
+
+@pytest.mark.parametrize("scope", ["block", "layer"])
+def test_a_tree_without_matrices_takes_adamws_step(scope):
+    optimizer = shampoo(0.1, grafting_scope=scope)
+    params = {"bias": jnp.ones(3)}
+    after, state = stepping(optimizer)(params, optimizer.init(params), {"bias": jnp.ones(3)})
+    assert state.stacks == {}
+    assert np.allclose(after["bias"], 0.9)

@@ -1,6 +1,7 @@
 """Runs of the optimizer on a pretended device beside the same on the CPU, one per option set."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 from unittest import mock
 
@@ -125,6 +126,18 @@ def set_gradients(parameters: list[torch.nn.Parameter], seed: int, on: Any = lam
     """Gives parameters the gradients of a step."""
     for parameter, grad in zip(parameters, gradients(seed), strict=True):
         parameter.grad = None if grad is None else on(grad)
+
+
+def steps(
+    optimizer: Shampoo,
+    parameters: list[torch.nn.Parameter],
+    seeds: Iterable[int],
+    on: Any = lambda x: x,
+) -> None:
+    """Steps along the gradients of these seeds."""
+    for seed in seeds:
+        set_gradients(parameters, seed, on)
+        optimizer.step()
 
 
 def difference(tensors: list[Any], others: list[Any]) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from submission.shampoo import Shampoo
 from tests.simulated.device import simulated
-from tests.simulated.runs import OPTION_SETS, difference, optimizer_of, set_gradients, start
+from tests.simulated.runs import OPTION_SETS, difference, optimizer_of, start, steps
 from tests.simulated.tensors import SimTensor, on_device, values_of
 
 CHOSEN = [
@@ -29,12 +29,6 @@ def _host(value):
     return [_host(item) for item in value] if isinstance(value, list) else value
 
 
-def _run(optimizer, parameters, seeds, on=lambda x: x):
-    for seed in seeds:
-        set_gradients(parameters, seed, on)
-        optimizer.step()
-
-
 def _resumed(weights, options, state, on=lambda x: x):
     optimizer, parameters = optimizer_of([values_of(w) for w in weights], options, on)
     optimizer.load_state_dict(state)
@@ -45,15 +39,15 @@ def _resumed(weights, options, state, on=lambda x: x):
 def test_training_goes_on_from_a_checkpoint_on_either_device(name):
     options = OPTION_SETS[name]
     host_optimizer, expected = optimizer_of(start(), options)
-    _run(host_optimizer, expected, range(4))
+    steps(host_optimizer, expected, range(4))
     of_host = copy.deepcopy(host_optimizer.state_dict())
     middle = [parameter.detach().clone() for parameter in expected]
-    _run(host_optimizer, expected, range(4, 7))
+    steps(host_optimizer, expected, range(4, 7))
     host_optimizer.finish()
     final = [parameter.detach() for parameter in expected]
     with simulated() as record:
         sim_optimizer, parameters = optimizer_of(start(), options, on_device)
-        _run(sim_optimizer, parameters, range(4), on_device)
+        steps(sim_optimizer, parameters, range(4), on_device)
         saved = sim_optimizer.state_dict()
         state_values = [v for entry in saved["state"].values() for v in entry.values()]
         assert all(type(value) is SimTensor for value in state_values)
@@ -62,16 +56,16 @@ def test_training_goes_on_from_a_checkpoint_on_either_device(name):
             _resumed(middle, options, _host(of_host), on_device),
         ]
         for optimizer, weights in ((sim_optimizer, parameters), *resumed):
-            _run(optimizer, weights, [4], on_device)
+            steps(optimizer, weights, [4], on_device)
             record.clear()
-            _run(optimizer, weights, [5], on_device)
+            steps(optimizer, weights, [5], on_device)
             assert record.waits == []
-            _run(optimizer, weights, [6], on_device)
+            steps(optimizer, weights, [6], on_device)
             optimizer.finish()
             assert difference(weights, final) <= 1e-6
         saved = _host(saved)
     optimizer, weights = _resumed(middle, options, saved)
-    _run(optimizer, weights, range(4, 7))
+    steps(optimizer, weights, range(4, 7))
     optimizer.finish()
     assert difference(weights, final) <= 1e-6
 
@@ -79,7 +73,7 @@ def test_training_goes_on_from_a_checkpoint_on_either_device(name):
 def test_a_file_and_a_deep_copy_hold_all_state():
     with simulated():
         optimizer, parameters = optimizer_of(start(), {"method": "soap"}, on_device)
-        _run(optimizer, parameters, range(4), on_device)
+        steps(optimizer, parameters, range(4), on_device)
         buffer = io.BytesIO()
         torch.save(optimizer.state_dict(), buffer)
         buffer.seek(0)
@@ -88,7 +82,7 @@ def test_a_file_and_a_deep_copy_hold_all_state():
         twin = copy.deepcopy(optimizer)
         assert isinstance(twin, Shampoo)
         copies = (resumed, (twin, twin.param_groups[0]["params"]))
-        _run(optimizer, parameters, range(4, 7), on_device)
+        steps(optimizer, parameters, range(4, 7), on_device)
         for other, weights in copies:
-            _run(other, weights, range(4, 7), on_device)
+            steps(other, weights, range(4, 7), on_device)
             assert difference(weights, [values_of(p) for p in parameters]) == 0

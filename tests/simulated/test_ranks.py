@@ -5,7 +5,7 @@ import torch
 
 from submission.shampoo import DistributedConfig
 from tests.simulated.device import simulated
-from tests.simulated.runs import OPTION_SETS, difference, optimizer_of, set_gradients, start
+from tests.simulated.runs import OPTION_SETS, difference, optimizer_of, start, steps
 from tests.simulated.tensors import on_device, values_of
 from tests.submission.shampoo import ranks
 
@@ -30,11 +30,9 @@ def _steps(rank, name):
     options = {**OPTION_SETS[name], "distributed": DistributedConfig(**CHOSEN[name])}
     with simulated() as record:
         optimizer, parameters = optimizer_of(start(), options, on_device)
-        for seed in SEEDS:
-            set_gradients(parameters, seed, on_device)
-            if seed == SEEDS[-2]:
-                record.clear()
-            optimizer.step()
+        steps(optimizer, parameters, SEEDS[:-2], on_device)
+        record.clear()
+        steps(optimizer, parameters, SEEDS[-2:], on_device)
         optimizer.finish()
         waits, collectives = list(record.waits), record.names & COLLECTIVES
         optimizer.consolidate_state_dict(to=0)
@@ -48,9 +46,7 @@ def test_two_ranks_take_the_steps_of_one_cpu_and_never_wait():
         pass  # skips where there can be no such device
     for name, *results in zip(CHOSEN, *ranks.run(2, steps_on_rank), strict=True):
         optimizer, expected = optimizer_of(start(), {**OPTION_SETS[name], "distributed": None})
-        for seed in SEEDS:
-            set_gradients(expected, seed)
-            optimizer.step()
+        steps(optimizer, expected, SEEDS)
         optimizer.finish()
         for weights, waits, collectives, _ in results:
             assert difference(weights, [parameter.detach() for parameter in expected]) <= 1e-6

@@ -18,6 +18,7 @@ from tests.simulated.runs import (
     optimizer_of,
     set_gradients,
     start,
+    steps,
 )
 from tests.simulated.tensors import on_device, values_of
 from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch
@@ -99,9 +100,7 @@ def test_the_training_step_of_algoperf_waits_only_to_log(options):
 def test_a_step_with_a_scaled_gradient_that_is_not_finite_is_skipped_without_a_wait():
     with simulated() as record:
         optimizer, parameters = optimizer_of(start(), {**SOLVERS, "fused": True}, on_device)
-        for seed in range(4):
-            set_gradients(parameters, seed, on_device)
-            optimizer.step()
+        steps(optimizer, parameters, range(4), on_device)
         before = [values_of(parameter).clone() for parameter in parameters]
         record.clear()
         for found_inf, scale in ((1.0, 4.0), (0.0, float("inf"))):
@@ -124,8 +123,7 @@ def test_evaluation_swaps_averages_in_and_out_without_a_wait(averaging, monkeypa
         optimizer, parameters = optimizer_of(start(), {**SOLVERS, "averaging": averaging}, on)
         seen = []
         for seed in range(4):
-            set_gradients(parameters, seed, on)
-            optimizer.step()
+            steps(optimizer, parameters, [seed], on)
             if record is not None:
                 record.clear()
             optimizer.eval()
@@ -147,9 +145,7 @@ def test_a_learning_rate_in_a_tensor_of_the_cpu_is_a_number_to_the_device(option
     def run(on):
         optimizer, parameters = optimizer_of(start(), {**SOLVERS, **options}, on)
         optimizer.param_groups[0]["lr"] = torch.tensor([0.02])
-        for seed in range(4):
-            set_gradients(parameters, seed, on)
-            optimizer.step()
+        steps(optimizer, parameters, range(4), on)
         return parameters
 
     expected = [parameter.detach() for parameter in run(lambda x: x)]
@@ -181,10 +177,8 @@ def test_a_caller_under_autocast_changes_nothing():
         weights = []
         for enabled in (False, True):
             optimizer, parameters = optimizer_of(start(), SOLVERS, on_device)
-            for seed in range(3):
-                set_gradients(parameters, seed, on_device)
-                with torch.autocast("sim", torch.bfloat16, enabled=enabled):
-                    optimizer.step()
+            with torch.autocast("sim", torch.bfloat16, enabled=enabled):
+                steps(optimizer, parameters, range(3), on_device)
             weights.append([values_of(parameter) for parameter in parameters])
         assert difference(*weights) == 0
 
@@ -194,8 +188,6 @@ def test_an_optimizer_dropped_amid_a_refresh_leaves_its_memory_to_nobody_else(me
     options = {**SOLVERS, "method": method, "overlap": True, "refresh_interval": 1}
     with simulated():  # which fails at its end if memory was freed too early
         optimizer, parameters = optimizer_of(start(), options, on_device)
-        for seed in range(3):
-            set_gradients(parameters, seed, on_device)
-            optimizer.step()
+        steps(optimizer, parameters, range(3), on_device)
         del optimizer
         gc.collect()

@@ -33,6 +33,10 @@ BEFORE, AFTER = 7, 8
 METHODS = ("shampoo", "soap", "kl_shampoo", "staggered", "ema", "schedule_free", "overlap")
 
 
+def launched(mode, world, function, *args):
+    return [function(0, mode, *args)] if mode == "one" else ranks.run(world, function, mode, *args)
+
+
 def steps(optimizer, weights, numbers):
     for number in numbers:
         for weight, grad in zip(weights, gradients(number), strict=True):
@@ -81,21 +85,15 @@ def all_resumed(rank, mode, folder):
     ],
 )
 def test_a_checkpoint_goes_on_under_any_number_of_ranks(saved, loaded, tmp_path):
-    uninterrupted = on(*saved, all_begun, tmp_path)[0]
+    uninterrupted = launched(*saved, all_begun, str(tmp_path))[0]
     for mode, world in loaded:
-        for weights in on(world=world, mode=mode, function=all_resumed, folder=tmp_path):
+        for weights in launched(mode, world, all_resumed, str(tmp_path)):
             for name in METHODS:
                 if (mode, world) == saved:  # the same layout: bit for bit
                     pairs = zip(weights[name], uninterrupted[name], strict=True)
                     assert all(torch.equal(a, b) for a, b in pairs), name
                 else:
                     assert worst(weights[name], uninterrupted[name]) <= 1e-6, (mode, world, name)
-
-
-def on(mode, world, function, folder):
-    if mode == "one":
-        return [function(0, mode, str(folder))]
-    return ranks.run(world, function, mode, str(folder))
 
 
 def asked_too_early(rank):
@@ -241,10 +239,6 @@ def loaded_by_torch(rank, mode, folder, names, routes):
             trained(net, range(4, 10), optimizer, rank, world)
             ends[name, route] = [full(p) for p in net.parameters()]
     return ends
-
-
-def launched(mode, world, function, *args):
-    return [function(0, mode, *args)] if mode == "one" else ranks.run(world, function, mode, *args)
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

@@ -7,7 +7,7 @@ from torch import nn
 from submission.plan.blocking import matrices_of, plan_parameter
 from submission.plan.options import BlockingConfig
 from submission.shampoo import Shampoo, parameter_groups
-from tests.submission.shampoo.streams import OPTIONS, VARIANTS, parameters, run
+from tests.submission.shampoo.streams import OPTIONS, VARIANTS, parameters, run, set_grads
 
 CONVOLUTIONS = [
     (64, 3, 7, 7),
@@ -96,6 +96,17 @@ def listed(weights, pieces):
     return [nn.Parameter(x.detach().clone()) for weight in weights for x in pieces(weight)]
 
 
+def move_alike(optimizer, weights, list_optimizer, listing, pieces):
+    """Steps on random gradients of the weights, and on the pieces of these of the listed ones."""
+    for seed in range(9):
+        set_grads(seed, weights)
+        grads = [grad for weight in weights for grad in pieces(weight.grad)]
+        for weight, grad in zip(listing, grads, strict=True):
+            weight.grad = grad.clone()
+        optimizer.step()
+        list_optimizer.step()
+
+
 def last_two(weight):
     return weight.reshape(-1, *weight.shape[-2:]) if weight.dim() > 2 else [weight]
 
@@ -111,15 +122,7 @@ def test_a_stack_moves_as_a_list_of_its_matrices(name):
     stacked = parameters(SHAPES)
     listing = listed(stacked, last_two)
     stack_optimizer, list_optimizer = Shampoo(stacked, **options), Shampoo(listing, **options)
-    for seed in range(9):
-        generator = torch.Generator().manual_seed(seed)
-        for weight in stacked:
-            weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-        pieces = [grad for weight in stacked for grad in last_two(weight.grad)]
-        for weight, grad in zip(listing, pieces, strict=True):
-            weight.grad = grad.clone()
-        stack_optimizer.step()
-        list_optimizer.step()
+    move_alike(stack_optimizer, stacked, list_optimizer, listing, last_two)
     expected = torch.cat([weight.detach().flatten() for weight in listing])
     result = torch.cat([weight.detach().flatten() for weight in stacked])
     assert (result - expected).abs().max() <= 1e-12 * expected.abs().max()
@@ -142,15 +145,7 @@ def test_a_fused_matrix_moves_as_a_list_of_its_parts(shape, split, method):
     fused_optimizer = Shampoo(fused, **options, split=split)
     list_optimizer = Shampoo(listing, **{**options, "refresh": "together"})
     fused_optimizer.param_groups[0]["refresh"] = "together"
-    for seed in range(9):
-        generator = torch.Generator().manual_seed(seed)
-        for weight in fused:
-            weight.grad = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-        pieces = [grad for weight in fused for grad in parts(weight.grad)]
-        for weight, grad in zip(listing, pieces, strict=True):
-            weight.grad = grad.clone()
-        fused_optimizer.step()
-        list_optimizer.step()
+    move_alike(fused_optimizer, fused, list_optimizer, listing, parts)
     fused_parts = [part for weight in fused for part in parts(weight.detach())]
     for part, weight in zip(fused_parts, listing, strict=True):
         assert (part - weight).abs().max() <= 1e-12

@@ -213,7 +213,6 @@ class ShampooOptions(StateOptions):
         only if it has moved by more (Eschenhagen et al. 2025, arXiv:2506.03595).
       overlap: use the result of a refresh from the next step on; on a device with streams
         it is computed beside training.
-      factor_interval: factors average every so many gradients.
       averaging_share: "ema" averages the weights over this share of the steps so far, their mean
         age, whatever the length of the schedule; at most 0.5, which weighs all steps alike.
       averaging_decay: in place of `averaging_share`, an EMA weight per step; for a mean age of a
@@ -245,7 +244,6 @@ class ShampooOptions(StateOptions):
     refresh: Refresh = "staggered"
     refresh_tolerance: float = 0.0
     overlap: bool = False
-    factor_interval: int = 1
     averaging_share: float = 0.1
     averaging_decay: float | None = None
     averaging_start: int = 0
@@ -272,9 +270,10 @@ class ShampooOptions(StateOptions):
         for name in ("damping", "averaging_beta"):
             value = getattr(self, name)
             check(_is_finite(value) and 0 < value < 1, name, value, "a number in (0, 1)")
-        for name in ("refresh_interval", "factor_interval"):
-            value = getattr(self, name)
-            check(is_integer(value) and value >= 1, name, value, "an integer >= 1")
+        interval = self.refresh_interval
+        check(
+            is_integer(interval) and interval >= 1, "refresh_interval", interval, "an integer >= 1"
+        )
         for name in ("nesterov", "overlap"):
             check(isinstance(getattr(self, name), bool), name, getattr(self, name), "a boolean")
         check_choice("decay_mode", self.decay_mode, ("decoupled", "l2", "independent"))

@@ -142,15 +142,12 @@ class ReferenceShampoo:
         self.average, self.weight_sum = self.weight.copy(), 0.0
         self.pending: list[tuple[Block, int, Matrix, float]] = []
 
-    def step(
-        self, grad: NDArray[Any], due: Collection[tuple[int, int]], averages: bool, peak_lr: float
-    ) -> None:
+    def step(self, grad: NDArray[Any], due: Collection[tuple[int, int]], peak_lr: float) -> None:
         """One step with gradient `grad`, the weight's shape; a non-finite one changes nothing.
 
         Args:
           grad: any float dtype.
           due: (block, side) pairs to be refreshed; `due_refreshes` gives them.
-          averages: whether factors average this gradient; the first that is seen they always do.
           peak_lr: the learning rate at which independent weight decay is not scaled.
         """
         fresh, self.seen = not self.seen, True
@@ -161,7 +158,7 @@ class ReferenceShampoo:
         matrix = (grad + decay * self.weight).reshape(self.matrix_shape)
         average, direction = np.empty(self.matrix_shape), np.empty(self.matrix_shape)
         for index, block in enumerate(self.blocks):
-            self._average_factors(block, matrix[block.at], averages or fresh)
+            self._average_factors(block, matrix[block.at])
             if self.config.method == "shampoo" and fresh:
                 self._refresh(block, (LEFT, RIGHT), at_once=True)
             elif self.config.method == "shampoo" or self.steps > 1:
@@ -171,13 +168,11 @@ class ReferenceShampoo:
         update = self._graft(direction, self._magnitude(average, matrix))
         self._apply(self._momentum(update).reshape(self.weight.shape), peak_lr)
 
-    def _average_factors(self, block: Block, grad: Matrix, averages: bool) -> None:
+    def _average_factors(self, block: Block, grad: Matrix) -> None:
         """A <- b A + (1-b) P, P being G G^T and G^T G, or KL-Shampoo's."""
         is_kl = self.config.method == "kl_shampoo"
         products = self._kl_products(block, grad) if is_kl else (grad @ grad.T, grad.T @ grad)
-        if not averages:
-            return
-        b = self.config.betas[1] ** self.config.factor_interval
+        b = self.config.betas[1]
         if not is_kl:
             block.weight = b * block.weight + (1 - b)
         for side, product in zip(block.sides, products, strict=True):
@@ -386,7 +381,6 @@ class ReferenceGroup:
         for parameter in self.parameters:
             parameter.config = self.config
             parameter.install()
-        averages = self.calls % self.config.factor_interval == 0
         finite = all(np.isfinite(grad).all() for grad in grads if grad is not None)
         # Parameters join when they have their first gradient.
         joined = [n for n, grad in enumerate(grads) if grad is not None or self.parameters[n].seen]
@@ -395,4 +389,4 @@ class ReferenceGroup:
             grad = grads[number]
             if grad is not None:
                 usable = grad if finite else np.full_like(grad, np.nan)
-                self.parameters[number].step(usable, pairs, averages, self.peak_lr)
+                self.parameters[number].step(usable, pairs, self.peak_lr)

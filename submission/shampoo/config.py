@@ -46,7 +46,6 @@ _ADAMW_ARGUMENTS = {
 # What a captured step cannot have, with the reason.
 _CAPTURABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "overlap": ((False,), "refresh() is outside of the step already"),
-    "factor_interval": ((1,), "the host decides which gradients count"),
     "factor_dtype": ((torch.float32,), "rounding takes its seed from the host"),
     "averaging": ((None,), "averages have counters in new memory at every step"),
     "decay_mode": (("decoupled", "l2"), "the host keeps the highest lr"),

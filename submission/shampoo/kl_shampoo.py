@@ -13,7 +13,6 @@ from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
 from .factor import Blocks
-from .factor_average import FactorAverage
 from .preconditioners import Eigenbasis
 from .step import Number, StepInfo, StepOptions
 
@@ -32,7 +31,7 @@ class KLShampoo(Eigenbasis):
     for ever where rows or columns of G stay zero.
 
     Eigenvalues are averaged at every step; a refresh changes their shape and not their mean, since
-    the averaged matrices may lag (`factor_interval`) and be rounded.
+    the averaged matrices may be rounded.
     """
 
     _has_eigenvalues = True
@@ -45,7 +44,7 @@ class KLShampoo(Eigenbasis):
         self._rotated: Tensor | None = None
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
-        """Averages eigenvalues, and factors where they are due; see `Preconditioner`."""
+        """Averages eigenvalues and factors; see `Preconditioner`."""
         left, right = self.bases
         rotated_left = grad if left is None else left.rotate(grad, 0)
         rotated_right = grad if right is None else right.rotate(grad, 1)
@@ -64,14 +63,13 @@ class KLShampoo(Eigenbasis):
             columns = columns.lerp((squares * by_row).sum(-2, keepdim=True).mT, share)
         rows, columns, shift = self._balanced(rows, columns)
         sound = self._assign((rows, columns), scale, info)
-        average = FactorAverage.of(info, options)
-        if average is not None:
-            by_column, by_row = by_column / shift, by_row * shift
-            by_column, by_row = (torch.where(sound, by, 0).sqrt() for by in (by_column, by_row))
-            vectors = rotated_right * by_column.mT, (rotated_left * by_row).mT
-            for side, factor in self.present:
-                pairs = factor.matrix.pairs(average.observed(vectors[side]))
-                factor.matrix.average(pairs, average.decay, average.weight, average.seed)
+        by_column, by_row = by_column / shift, by_row * shift
+        by_column, by_row = (torch.where(sound, by, 0).sqrt() for by in (by_column, by_row))
+        vectors = rotated_right * by_column.mT, (rotated_left * by_row).mT
+        for side, factor in self.present:
+            pairs = factor.matrix.pairs(vectors[side])
+            decay, weight = info.rates.decays[1], 1 - options.betas[1]
+            factor.matrix.average(pairs, decay, weight, options.refresh_step)
         self._rotated = rotated
         return True
 

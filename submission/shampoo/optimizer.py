@@ -102,7 +102,6 @@ class Shampoo(torch.optim.Optimizer):
         refresh: Literal["staggered", "together"] = ShampooConfig.refresh,
         refresh_tolerance: float = ShampooConfig.refresh_tolerance,
         overlap: bool = ShampooConfig.overlap,
-        factor_interval: int = ShampooConfig.factor_interval,
         exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
         root_solver: Literal["auto", "eigh", "products"] = ShampooConfig.root_solver,

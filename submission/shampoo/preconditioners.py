@@ -92,18 +92,12 @@ class Preconditioner(abc.ABC):
         del grad, info, options
         return False
 
-    def pairs(self, grad: Tensor, keeps: bool) -> list[list[tuple[Tensor, Tensor]]]:
-        """What the factors average of G [N, m, n], see `SymmetricStack.pairs`.
-
-        Args:
-          grad: G.
-          keeps: whether G will be the same tensor at other steps.
-        """
+    def pairs(self, grad: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """What the factors average of G [N, m, n], see `SymmetricStack.pairs`."""
         if self._pairs is not None and self._pairs[0] is grad:
             return self._pairs[1]
         pairs = [f.matrix.pairs(grad if side == 0 else grad.mT) for side, f in self.present]
-        if keeps:
-            self._pairs = grad, pairs
+        self._pairs = grad, pairs
         return pairs
 
     def to_basis(self, grad: Tensor) -> Tensor:

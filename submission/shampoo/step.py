@@ -42,7 +42,6 @@ class StepOptions:
     refresh: str
     refresh_tolerance: float
     overlap: bool
-    factor_interval: int
     refresh_step: int
 
 

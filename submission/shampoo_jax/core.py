@@ -54,7 +54,6 @@ def directions(
       layout: of the leaves.
       options: of the transformation.
     """
-    static = options.static
     grads = [grad.astype(layout.dtype) for grad in grads]
     stacks = [geometry.stacked(grads, layout, s, options.division.lanes) for s in layout.specs]
     finite = _are_finite([*stacks, *_joined([grads[index] for index in layout.diagonal])])
@@ -64,7 +63,6 @@ def directions(
         state.count,
         state.factor_weight,
         options.rates.cast(layout.dtype),
-        static.factor_interval,
     )
     blocks, states = _step_stacks(stacks, state, layout, step, options)
     updates = geometry.unstacked(blocks, layout)

@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from ..plan.blocking import StackSpec
 from ..plan.options import ShampooOptions
@@ -76,24 +76,13 @@ class Preconditioner(abc.ABC):
 
     def averaged(self, state: Blocks, matrices: dict[int, Array], step: Step) -> Blocks:
         """The factors once they have averaged X X^T or X^T X, for matrices X [K, m, n] by side."""
-
-        def average(factors: list[Array]) -> list[Array]:
-            averages = []
-            for (side, _), factor in zip(self.present, factors, strict=True):
-                outer = gram(matrices[side], side)
-                exact = step.factor_decay * factor.astype(outer.dtype) + step.factor_share * outer
-                new = shortened(exact, factor.dtype, step.calls)
-                averages.append(jnp.where(step.averages, new, factor))
-            return averages
-
-        factors = [state[SIDES[side]] for side, _ in self.present]
-        if self.options.factor_interval == 1:
-            factors = average(factors)
-        else:
-            factors = lax.cond(step.averages, average, lambda same: same, factors)
-        return {
-            SIDES[side]: factor for (side, _), factor in zip(self.present, factors, strict=True)
-        }
+        factors = {}
+        for side, _ in self.present:
+            factor, outer = state[SIDES[side]], gram(matrices[side], side)
+            exact = step.decay2 * factor.astype(outer.dtype) + step.share2 * outer
+            new = shortened(exact, factor.dtype, step.calls)
+            factors[SIDES[side]] = jnp.where(step.finite, new, factor)
+        return factors
 
     def refresh(self, state: Blocks, due: dict[int, Due], lanes: Lanes, step: Step) -> Blocks:
         """Replaces what is derived from the factors of the blocks that are due, by side.

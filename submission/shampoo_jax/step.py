@@ -20,8 +20,6 @@ class Step(NamedTuple):
       decay1, decay2: EMA weights of the old first and second moments.
       share1, share2: EMA weights of the gradient.
       correction1, correction2: 1 - b**count for both; 1 before the first finite gradient.
-      averages: whether factors average this gradient.
-      factor_decay, factor_share: EMA weights of the old factors and of their new products.
       factor_weight: the sum of the weights in the factors after this step.
       eps, damping: see `ShampooOptions`.
     """
@@ -35,9 +33,6 @@ class Step(NamedTuple):
     share2: Number
     correction1: Array
     correction2: Array
-    averages: Array
-    factor_decay: Number
-    factor_share: Number
     factor_weight: Array
     eps: Number
     damping: Number
@@ -49,7 +44,6 @@ def begin(
     count: Array,
     factor_weight: Array,
     rates: Rates,
-    factor_interval: int,
 ) -> Step:
     """The step after `count` finite gradients and `calls` calls, int32 scalars.
 
@@ -58,14 +52,11 @@ def begin(
       calls, count: before this step.
       factor_weight: before this step; its dtype is that of all state.
       rates: of the transformation.
-      factor_interval: factors average every so many calls, and at the first.
     """
     dtype = factor_weight.dtype
     calls = calls + 1
     count = count + finite.astype(count.dtype)
-    averages = finite & ((calls % factor_interval == 0) | (calls == 1))
-    factor_decay = rates.b2**factor_interval
-    weight = factor_decay * factor_weight + (1 - factor_decay)
+    weight = rates.b2 * factor_weight + (1 - rates.b2)
     return Step(
         finite,
         calls,
@@ -76,10 +67,7 @@ def begin(
         1 - rates.b2,
         bias_correction(rates.b1, count, dtype),
         bias_correction(rates.b2, count, dtype),
-        averages,
-        factor_decay,
-        1 - factor_decay,
-        jnp.where(averages, weight, factor_weight),
+        jnp.where(finite, weight, factor_weight),
         rates.eps,
         rates.damping,
     )

@@ -82,7 +82,6 @@ VARIANTS = {
     "soap, grafted": {"method": "soap", "grafting": "adam", "grafting_scope": "layer"},
     "kl_shampoo": {"method": "kl_shampoo"},
     # Every second: a refresh of one gradient's factor finds any basis of its null space.
-    "kl_shampoo, every second": {"method": "kl_shampoo", "factor_interval": 2},
     "no grafting": {"grafting": None},
     "sgd, momentum": {"grafting": "sgd", "momentum": 0.5, "betas": (0.0, 0.99)},
     "adagrad, layer": {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
@@ -95,7 +94,6 @@ VARIANTS = {
     "overlap": {"refresh": "staggered", "overlap": True},
     "overlap soap": {"method": "soap", "overlap": True},
     "bfloat16 state": {"factor_dtype": torch.bfloat16, "root_dtype": torch.bfloat16},
-    "every third gradient": {"factor_interval": 3},
     "one-sided": {"oversize": "one_sided", "max_dim": 11, "table_aspect": 1.0},
     "ema": {"averaging": "ema"},
     "schedule_free": {"averaging": "schedule_free", "betas": (0.0, 0.99)},

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from submission.plan.options import MATRIX_DIMS
 from submission.plan.reference import ReferenceGroup
-from submission.plan.reference_blocks import cut
 from submission.shampoo import Shampoo, ShampooConfig
 from tests.submission.shampoo.test_reference import BASE, STEPS, draw
 
@@ -22,7 +21,6 @@ def common_options(**more):
         "table_aspect": st.sampled_from([1.0, 3.0]),
         "refresh_interval": st.integers(1, 5),
         "refresh": st.sampled_from(["together", "staggered"]),
-        "factor_interval": st.sampled_from([1, 1, 3]),
         "grafting_scope": st.sampled_from(["block", "layer"]),
         "nesterov": st.booleans(),
         "momentum": st.sampled_from([0.0, 0.0, 0.7]),
@@ -137,14 +135,8 @@ def test_soap_and_kl_shampoo_agree_with_the_reference(shapes, options, seed, spo
 
     Eigenvectors of a multiple eigenvalue are any basis of its space, and second moments expressed
     anew are as arbitrary. No block here is longer than twice its short side, or it has a factor
-    on that side alone; so two gradients are enough, and one is for square blocks.
+    on that side alone; so two gradients are enough.
     """
-    areas = [area for shape in shapes for area in cut(shape, ShampooConfig(**options))]
-    if any(
-        left and right and rows.stop - rows.start != columns.stop - columns.start
-        for rows, columns, left, right in areas
-    ):
-        options = {**options, "factor_interval": 1}
     double, single = errors(shapes, options, seed, spoilt, missing)
     assert double <= 1e-10
     assert single <= 1e-2
@@ -161,8 +153,7 @@ def test_root_solvers_agree_with_the_reference(solver, exponent):
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
 def test_a_first_gradient_that_is_not_finite_delays_the_factors(method):
-    """Factors then begin at the next multiple of their interval, after the early refreshes."""
-    options = {"method": method, "factor_interval": 6, "refresh_interval": 5}
+    options = {"method": method, "refresh_interval": 5}
     assert errors([(4, 4)], options, seed=0, spoilt={0})[0] <= 1e-10
     assert errors([(4, 4)], {**options, "overlap": True}, seed=0, spoilt={0})[0] <= 1e-10
 
@@ -181,7 +172,6 @@ def test_a_first_gradient_that_is_not_finite_delays_the_factors(method):
         {"momentum": 0.5},
         {"refresh_interval": 2},
         {"refresh": "together"},
-        {"factor_interval": 2},
         {"overlap": True},
         {"averaging_decay": 0.5},
         {"averaging_share": 0.5},

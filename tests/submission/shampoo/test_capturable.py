@@ -102,7 +102,6 @@ def test_a_step_without_a_graph_refreshes_by_itself():
     ("name", "value"),
     [
         ("overlap", True),
-        ("factor_interval", 2),
         ("factor_dtype", torch.bfloat16),
         ("averaging", "ema"),
         ("decay_mode", "independent"),

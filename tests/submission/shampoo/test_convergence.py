@@ -115,7 +115,6 @@ VARIANTS = [
     Variant("kl_shampoo", {"refresh_tolerance": 0.1}),
     Variant("shampoo", {"overlap": True}),
     Variant("soap", {"overlap": True}),
-    Variant("kl_shampoo", {"factor_interval": 3}),
     # Decay, averages, precision.
     Variant("kl_shampoo", {"weight_decay": 1e-3}),
     Variant("soap", {"weight_decay": 1e-3, "decay_mode": "independent"}),

@@ -54,7 +54,6 @@ from tests.submission.shampoo.streams import (
         {"refresh": "staggered"},
         {"refresh_tolerance": 0.9},
         {"overlap": True},
-        {"factor_interval": 2},
         {"factor_dtype": torch.bfloat16},
         {"root_dtype": torch.bfloat16},
         {"averaging": "schedule_free"},

@@ -128,7 +128,6 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"refresh": "never"}, "refresh"),
         ({"refresh_tolerance": -0.1}, "refresh_tolerance"),
         ({"overlap": 1}, "overlap"),
-        ({"factor_interval": 0}, "factor_interval"),
         ({"factor_dtype": torch.float16}, "factor_dtype"),
         ({"root_dtype": "float32"}, "root_dtype"),
         ({"averaging": "polyak"}, "averaging"),

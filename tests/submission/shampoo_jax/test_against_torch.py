@@ -17,7 +17,6 @@ CASES = {
     "one side, sgd, momentum": {
         "max_aspect": 1.0,
         "betas": (0.0, 0.9),
-        "factor_interval": 3,
         "grafting": "sgd",
         "momentum": 0.5,
     },
@@ -59,9 +58,8 @@ CASES = {
         "averaging_share": 0.5,
         "averaging_start": 4,
     },
-    "kl_shampoo, every second": {
+    "kl_shampoo, one side, look-ahead": {
         "method": "kl_shampoo",
-        "factor_interval": 2,
         "max_aspect": 1.0,
         "nesterov": True,
     },
@@ -92,7 +90,7 @@ def test_takes_the_same_steps(options):
         "adagrad, layer, l2, uncut",
         "rmsprop, look-ahead, independent, long side alone",
         "soap, grafted, together",
-        "kl_shampoo, every second",
+        "kl_shampoo, one side, look-ahead",
     ],
 )
 def test_takes_the_same_steps_with_blocks_in_turn(monkeypatch, case):

@@ -30,7 +30,6 @@ from submission.shampoo_jax.rounding import shortened
         ("exponent", 0.0),
         ("refresh_interval", 0),
         ("refresh", "sometimes"),
-        ("factor_interval", 1.5),
         ("grafting", "lion"),
         ("grafting_scope", "model"),
         ("nesterov", 1),

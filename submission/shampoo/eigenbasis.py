@@ -75,33 +75,48 @@ def decompose(matrices: Tensor) -> Eigendecomposition:
       matrices: A, [N, d, d], float32 or float64, symmetric up to rounding, scaled so that the
         squares of the entries stay within the range of the dtype (`scale_to_unit`).
     """
-    infinite = ~torch.linalg.matrix_norm(matrices).isfinite()
-    if infinite.any():
+    norms = torch.linalg.matrix_norm(matrices)
+    infinite = ~norms.isfinite()
+    spoilt = bool(infinite.any())
+    if spoilt:
         matrices = torch.where(infinite[:, None, None], 0.0, matrices)
-    results, sound = _eigh(matrices)
+        norms = torch.where(infinite, 0.0, norms)
+    results, sound = _eigh(matrices, norms)
     for index in (~sound).nonzero().flatten().tolist():
-        alone, sound_alone = _eigh(matrices[index : index + 1].double())
+        single = matrices[index : index + 1].double()
+        alone, sound_alone = _eigh(single, torch.linalg.matrix_norm(single))
         for result, retried in zip(results, alone, strict=True):
             result[index] = torch.where(sound_alone, retried[0], torch.nan)
-    for result in results:
-        result[infinite] = torch.nan
+    if spoilt:
+        for result in results:
+            result[infinite] = torch.nan
     return results
 
 
-def non_orthonormality(vectors: Tensor) -> Tensor:
+def non_orthonormality(vectors: Tensor, probes: Tensor | None = None) -> Tensor:
     """How far V^T V is from the identity, for V [N, d, d]: about the largest norm of a row, [N].
 
     Measured on a few vectors of random signs, at a cost of d^2: the whole product would cost a
     tenth of an eigendecomposition and more. The vectors stand on the left of each product, where
     a CPU multiplies few of them several times faster than on the right.
+
+    Args:
+      vectors: V.
+      probes: these vectors, [N, PROBES, d], where the caller has them.
     """
-    probes = sign_probes(vectors).expand(len(vectors), -1, -1)
+    if probes is None:
+        probes = sign_probes(vectors).expand(len(vectors), -1, -1)
     error = torch.bmm(torch.bmm(probes, vectors.mT), vectors) - probes
     return error.abs().amax(dim=(-2, -1))
 
 
-def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
-    """The decomposition, NaN if one does not converge, and whether it is sound, [N]."""
+def _eigh(matrices: Tensor, norms: Tensor) -> tuple[Eigendecomposition, Tensor]:
+    """The decomposition, NaN if one does not converge, and whether it is sound, [N].
+
+    Args:
+      matrices: [N, d, d].
+      norms: their Frobenius norms, [N].
+    """
     try:
         values, vectors = torch.linalg.eigh(matrices)
     except torch.linalg.LinAlgError:
@@ -110,10 +125,10 @@ def _eigh(matrices: Tensor) -> tuple[Eigendecomposition, Tensor]:
     probes = sign_probes(matrices).expand(len(matrices), -1, -1)
     turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
     error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
-    norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
-    residual = torch.linalg.matrix_norm(error) / (norm * math.sqrt(PROBES))
+    norms = norms.clamp_min(torch.finfo(matrices.dtype).tiny)
+    residual = torch.linalg.matrix_norm(error) / (norms * math.sqrt(PROBES))
     sound = residual <= MAX_RESIDUAL
-    sound &= non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
+    sound &= non_orthonormality(vectors, probes) <= MAX_NON_ORTHONORMALITY[matrices.dtype]
     return Eigendecomposition(values, vectors, residual), sound
 
 

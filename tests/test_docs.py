@@ -72,6 +72,14 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert not dead
 
 
+@pytest.mark.parametrize("path", [*DOCUMENTS, *(ROOT / "submission").rglob("*.md")], ids=str)
+def test_no_line_of_text_is_taken_for_html(path: Path) -> None:
+    """As one that begins with a comment is: its markup would be shown as it stands."""
+    blocks = [token.content for token in tokens(path) if token.type == "html_block"]
+    lines = re.sub(r"<!--.*?-->", "", "".join(blocks), flags=re.DOTALL).splitlines()
+    assert not [line for line in lines if line.strip() and not line.lstrip().startswith("<")]
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     names = re.findall(r"^\.\. auto\w+:: stacked_shampoo\.(\w+)$", text, re.MULTILINE)

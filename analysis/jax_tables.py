@@ -1,12 +1,58 @@
-"""Tables of docs/jax.md, read from results/jax: where the state of JAX's Shampoo lies."""
+"""Tables of docs/jax.md, read from results/jax: what JAX's Shampoo costs, where its state lies."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from common import documents, files
+from common.documents import UNKNOWN
 from scripts.local.environment import ROOT
 
 JAX = ROOT / "results" / "jax"
+_TORCH, _ADAMW = "ours_shampoo", "optax_adamw"
+_LABELS = {
+    "jax_shampoo": "Shampoo",
+    "optax_muon": "optax.contrib.muon",
+    _ADAMW: "optax.adamw",
+    _TORCH: "Shampoo in PyTorch",
+}
+_INTERVAL = "100"
 _MIB = 2**20
+
+
+def costs_table() -> str:
+    """By network and optimizer: compile time, and steps in ratios to optax.adamw and PyTorch."""
+    rows = []
+    for network, measured in files.read_json(JAX / "cpu.json").items():
+        found = {row["optimizer"]: row for row in measured["rows"]}
+        for name, label in _LABELS.items():
+            row = found[name]
+            compiling = row.get("compile_milliseconds")
+            rows.append(
+                {
+                    "network": network,
+                    "optimizer": label,
+                    "compiles in": UNKNOWN if compiling is None else f"{compiling / 1e3:.1f} s",
+                    "times optax.adamw": _ratio(found, name, _ADAMW, "compile_milliseconds"),
+                    "plain step, times optax.adamw": _ratio(found, name, _ADAMW, "plain"),
+                    "times PyTorch": _ratio(found, name, _TORCH, "plain"),
+                    f"with roots every {_INTERVAL} steps": _ratio(found, name, _TORCH, "amortised"),
+                }
+            )
+    return documents.table(rows)
+
+
+def _ratio(found: Mapping[str, Any], name: str, base: str, what: str) -> str:
+    values = [_value(found[key], what) for key in (name, base)]
+    if any(value is None for value in values):
+        return UNKNOWN
+    return documents.number(values[0] / values[1])
+
+
+def _value(row: Mapping[str, Any], what: str) -> Any:
+    if what == "compile_milliseconds":
+        return row.get(what)
+    value = row["milliseconds"][what]
+    return value[_INTERVAL] if what == "amortised" else value
 
 
 def devices_table() -> str:
@@ -26,5 +72,6 @@ def devices_table() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    "jax-costs": costs_table,
     "jax-devices": devices_table,
 }

@@ -1,8 +1,18 @@
-"""What docs/jax.md says of the state of JAX's Shampoo."""
+"""What docs/jax.md says of JAX's Shampoo costs."""
 
 from analysis import jax_tables
 from common import files
 from tests.analysis.conftest import rows_of
+
+
+def test_costs_are_ratios_within_one_network() -> None:
+    heads, *rows = rows_of(jax_tables.costs_table())
+    assert len(heads) == 7 and len(rows) % 4 == 0
+    for row in rows:
+        if row[1] == "optax.adamw":
+            assert row[3] == row[4] == "1"
+        if row[1] == "Shampoo in PyTorch":
+            assert row[2] == row[3] == "–" and row[5] == row[6] == "1"
 
 
 def test_a_device_holds_at_least_its_share() -> None:

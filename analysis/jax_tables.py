@@ -1,8 +1,18 @@
-"""Tables of docs/jax.md, read from results/jax: what JAX's Shampoo costs, where its state lies."""
+"""Tables of docs/jax.md: what JAX's Shampoo costs, where its state lies, and its steps to target.
 
+Read from results/jax; beside its steps those of PyTorch, from results/league.
+"""
+
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pandas as pd
+
+from analysis import league_tables
+from analysis.logs import read_logs
+from analysis.scoring import score_trials
 from common import documents, files
 from common.documents import UNKNOWN
 from scripts.local.environment import ROOT
@@ -71,7 +81,37 @@ def devices_table() -> str:
     return documents.table(rows)
 
 
+@functools.cache
+def trials() -> pd.DataFrame:
+    """The trials of JAX, as `score_trials` returns them."""
+    return score_trials(read_logs(JAX / "study").frame)
+
+
+def torch_trials() -> pd.DataFrame:
+    """Those of PyTorch's league that have the same workload, point and seed."""
+    league = league_tables.judged().trials
+    league = league[league["submission"] == league_tables.HERO]
+    return trials()[["workload", "study", "trial"]].merge(league)
+
+
+def steps_table() -> str:
+    """Steps to target by workload and seed."""
+    both = {"PyTorch": torch_trials(), "JAX": trials()}
+    rows = []
+    for workload in trials()["workload"].unique():
+        cells = {"workload": f"`{workload}`"}
+        for framework, table in both.items():
+            chosen = table[table["workload"] == workload].sort_values("study")
+            seeds = ", ".join(map(str, chosen["study"]))
+            cells[f"{framework}, seeds {seeds}"] = ", ".join(
+                f"{steps:.0f}" if math.isfinite(steps) else "missed" for steps in chosen["steps"]
+            )
+        rows.append(cells)
+    return documents.table(rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "jax-costs": costs_table,
     "jax-devices": devices_table,
+    "jax-steps": steps_table,
 }

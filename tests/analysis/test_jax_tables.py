@@ -1,8 +1,28 @@
-"""What docs/jax.md says of JAX's Shampoo costs."""
+"""What docs/jax.md says of JAX's Shampoo is of complete logs, of the same points and seeds."""
+
+import pytest
 
 from analysis import jax_tables
 from common import files
 from tests.analysis.conftest import rows_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known_facts() -> None:
+    """The real targets: the documents are of logs that were judged by them."""
+
+
+def test_steps_are_of_the_same_points_and_seeds() -> None:
+    keys = ["workload", "study", "trial"]
+    ours, theirs = (
+        table.sort_values(keys)[[*keys, "hyperparameters"]].values.tolist()
+        for table in (jax_tables.trials(), jax_tables.torch_trials())
+    )
+    assert ours == theirs
+    assert jax_tables.trials()["finished"].all()
+    rows = rows_of(jax_tables.steps_table())
+    assert len(rows) == 1 + 4
+    assert all(len(cell.split(", ")) == 3 for row in rows[1:] for cell in row[1:])
 
 
 def test_costs_are_ratios_within_one_network() -> None:

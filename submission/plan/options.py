@@ -209,8 +209,6 @@ class ShampooOptions(StateOptions):
         are also taken at each power of two, since early factors change fastest.
       refresh: "staggered" spreads the refreshes over the interval by their cost, so that steps
         take equally long; "together" does them all in one step.
-      refresh_tolerance: if > 0, a factor's turn is a check, and it is refreshed at the next step
-        only if it has moved by more (Eschenhagen et al. 2025, arXiv:2506.03595).
       overlap: use the result of a refresh from the next step on; on a device with streams
         it is computed beside training.
       averaging_share: "ema" averages the weights over this share of the steps so far, their mean
@@ -242,7 +240,6 @@ class ShampooOptions(StateOptions):
     momentum: float = 0.0
     refresh_interval: int = 10
     refresh: Refresh = "staggered"
-    refresh_tolerance: float = 0.0
     overlap: bool = False
     averaging_share: float = 0.1
     averaging_decay: float | None = None
@@ -258,9 +255,8 @@ class ShampooOptions(StateOptions):
         for beta in self.betas:
             check(_is_finite(beta) and 0 <= beta < 1, "betas", self.betas, "two numbers in [0, 1)")
         check(_is_finite(self.eps) and self.eps > 0, "eps", self.eps, "a finite number > 0")
-        for name in ("weight_decay", "refresh_tolerance"):
-            value = getattr(self, name)
-            check(_is_finite(value) and value >= 0, name, value, "a finite number >= 0")
+        decay = self.weight_decay
+        check(_is_finite(decay) and decay >= 0, "weight_decay", decay, "a finite number >= 0")
         check(
             _is_finite(self.momentum) and 0 <= self.momentum < 1,
             "momentum",
@@ -333,12 +329,6 @@ class ShampooOptions(StateOptions):
         check(self.method != "soap", "exponent", exponent, "'auto' or None for method 'soap'")
         if self.method != "shampoo":
             return
-        power = round(1 / exponent)
-        if self.root_solver == "products" or self.refresh_tolerance > 0:
-            what = "root_solver" if self.root_solver == "products" else "refresh_tolerance"
-            check(
-                math.isclose(exponent * power, 1),
-                "exponent",
-                exponent,
-                f"1 over an integer for this {what}",
-            )
+        if self.root_solver == "products":
+            is_root = math.isclose(exponent * round(1 / exponent), 1)
+            check(is_root, "exponent", exponent, "1 over an integer for this root_solver")

@@ -209,28 +209,6 @@ def condition(values: Tensor, damping: float) -> Tensor:
     return torch.where(largest > 0, largest / (smallest + damping * largest), 1.0)
 
 
-@at_least("ieee")
-def off_diagonal(matrices: Tensor, basis: Tensor) -> Tensor:
-    """||offdiag(Q^T A Q)||_F / ||Q^T A Q||_F, [N]: how far Q is from an eigenbasis of A.
-
-    The criterion for a refresh of Eschenhagen et al. 2025 (arXiv:2506.03595). For an orthonormal Q
-    it is ||A Q - Q diag(q_i^T A q_i)||_F / ||A Q||_F, which takes one product instead of two and
-    no difference of norms, in which small values would cancel.
-
-    Args:
-      matrices: A, [N, d, d], symmetric up to rounding, of any scale.
-      basis: Q, [N, d, d], orthonormal columns, the dtype of A.
-
-    Returns:
-      Between 0 and 1; 0 for a zero matrix, NaN for one that is not finite.
-    """
-    parts = [
-        _rayleigh(scale_to_unit(matrices[part])[0], basis[part])[1]
-        for part in _parts(len(matrices), matrices[:1].numel())
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
 def rotate_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     """An average of gradients in the old bases, expressed in the new: T_L M T_R^T.
 

@@ -19,7 +19,7 @@ from .step import Number
 Blocks = slice | Tensor
 
 # Columns of `KroneckerFactor.health`.
-RESIDUAL, CONDITION, REFRESHES, FAILURES, _MOVED, _FAILED = range(6)
+RESIDUAL, CONDITION, REFRESHES, FAILURES, _FAILED = range(5)
 _MEASURES, _COUNTS = slice(RESIDUAL, CONDITION + 1), slice(REFRESHES, FAILURES + 1)
 
 
@@ -31,9 +31,8 @@ class KroneckerFactor:
       matrix: the weighted sum of outer products.
       dtype: of what is computed from the factors.
       weight: that of the `Preconditioner`.
-      health: [N, 6] float32: the last refresh's residual and condition number, the numbers of
-        trusted and of untrusted refreshes, and whether a refresh is pending because the factor
-        has moved or because the last refresh failed.
+      health: [N, 5] float32: the last refresh's residual and condition number, the numbers of
+        trusted and of untrusted refreshes, and whether the last failed and is to be repeated.
     """
 
     def __init__(self, dimension: int, weight: Tensor, dtype: torch.dtype) -> None:
@@ -42,9 +41,9 @@ class KroneckerFactor:
         self.dtype = weight.dtype
         self.weight = weight
         self.matrix = SymmetricStack(blocks, dimension, LEAF, dtype, device)
-        self.health = torch.zeros(blocks, 6, dtype=torch.float32, device=device)
-        self._moved, self._failed = AsyncFlags(), AsyncFlags()
-        self._due: dict[int, list[int]] = {}
+        self.health = torch.zeros(blocks, 5, dtype=torch.float32, device=device)
+        self._failed = AsyncFlags()
+        self._due: list[int] = []
 
     def dense(self, blocks: Blocks) -> Tensor:
         """The matrices at `blocks` in full, [n, d, d]."""
@@ -55,14 +54,13 @@ class KroneckerFactor:
 
         Later in the step there may be newer flags, for which the host would have to wait.
         """
-        for column, flags in ((_MOVED, self._moved), (_FAILED, self._failed)):
-            if flags.is_posted:
-                self._due[column] = flags.read()
+        if self._failed.is_posted:
+            self._due = self._failed.read()
 
     @property
     def has_pending(self) -> bool:
-        """Whether `pending_moved` or `pending_retries` names blocks."""
-        return any(self._due.values())
+        """Whether `pending_retries` names blocks."""
+        return bool(self._due)
 
     def pending_retries(self, live: Tensor) -> Tensor | None:
         """Indices of blocks whose last root an iteration failed at; None if there are none.
@@ -72,36 +70,17 @@ class KroneckerFactor:
         Args:
           live: [N] booleans; where False a block takes no step, and is named again at the next.
         """
-        return self._pending(self._failed, _FAILED, live)
-
-    def pending_moved(self, live: Tensor) -> Tensor | None:
-        """Indices of blocks whose last check found that they moved; as `pending_retries`."""
-        return self._pending(self._moved, _MOVED, live)
-
-    def _pending(self, flags: "AsyncFlags", column: int, live: Tensor) -> Tensor | None:
-        numbers = self._due.pop(column, [])
+        numbers, self._due = self._due, []
         if not numbers:
             return None
         indices = to_device(numbers, self.health.device)
         # Of these alone: what has been scheduled since is for the next step to see.
-        self.health[indices, column] *= ~live[indices]
-        flags.post(self.health[:, column] > 0)
+        self.health[indices, _FAILED] *= ~live[indices]
+        self.restore()
         return indices
 
-    def schedule_moved(self, blocks: Blocks, moved: Tensor, live: Tensor) -> None:
-        """Schedules a refresh where `moved` [n] says so, for the blocks that are `live` [n]."""
-        self._schedule(self._moved, _MOVED, blocks, moved, live)
-
-    def _schedule(
-        self, flags: "AsyncFlags", column: int, blocks: Blocks, needed: Tensor, live: Tensor
-    ) -> None:
-        old = self.health[blocks, column]
-        self.health[blocks, column] = torch.where(live, needed.float(), old)
-        flags.post(self.health[:, column] > 0)
-
     def restore(self) -> None:
-        """Schedules the refreshes that a loaded `health` says are pending."""
-        self._moved.post(self.health[:, _MOVED] > 0)
+        """Schedules the refreshes that `health`, which may have been loaded, says are pending."""
         self._failed.post(self.health[:, _FAILED] > 0)
 
     def record(self, blocks: Blocks, trusted: Tensor, live: Tensor, *measures: Tensor) -> None:
@@ -110,10 +89,12 @@ class KroneckerFactor:
         new = torch.stack([measure.float() for measure in measures], dim=1)
         counts = old[:, _COUNTS] + torch.stack([trusted & live, ~trusted & live], dim=1)
         new = torch.where(live[:, None], new, old[:, _MEASURES])
-        self.health[blocks] = torch.cat([new, counts, old[:, _MOVED:]], dim=1)
+        self.health[blocks] = torch.cat([new, counts, old[:, _FAILED:]], dim=1)
         # On a CPU the host has seen the failure, and tried again, at once.
         if is_queued(self.health.device):
-            self._schedule(self._failed, _FAILED, blocks, ~trusted, live)
+            failed = torch.where(live, (~trusted).float(), old[:, _FAILED])
+            self.health[blocks, _FAILED] = failed
+            self.restore()
 
     def record_failure(self, blocks: Blocks, live: Tensor) -> None:
         """Counts refreshes that gave no result, where `live` [n]."""

@@ -100,7 +100,6 @@ class Shampoo(torch.optim.Optimizer):
         max_aspect: float = ShampooConfig.max_aspect,
         refresh_interval: int = ShampooConfig.refresh_interval,
         refresh: Literal["staggered", "together"] = ShampooConfig.refresh,
-        refresh_tolerance: float = ShampooConfig.refresh_tolerance,
         overlap: bool = ShampooConfig.overlap,
         exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,

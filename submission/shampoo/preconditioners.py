@@ -129,10 +129,6 @@ class Preconditioner(abc.ABC):
         """
 
     @abc.abstractmethod
-    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
-        """How far the factors at `blocks` have moved since their refresh, [n]."""
-
-    @abc.abstractmethod
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """The result that `install` takes; changes nothing. With `retry`, by the safest solver."""
 
@@ -222,12 +218,6 @@ class InverseRoot(Preconditioner):
         assert right is not None
         return right.times_from_right(source, out)
 
-    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
-        """How far the roots are from those of the factors, see `roots.drift`."""
-        factor = self.factor(side)
-        root = self._root(side).dense(blocks, factor.dtype)
-        return roots.drift(factor.dense(blocks), root, self.exponent(options), options.damping)
-
     def compute(
         self, side: int, blocks: Blocks, options: StepOptions, retry: bool
     ) -> roots.InverseRoots:
@@ -307,13 +297,6 @@ class Eigenbasis(Preconditioner):
         for side, _ in self.present:
             direction = self._basis(side).rotate(direction, side, back=True)
         return direction
-
-    def drift(self, side: int, blocks: slice, options: StepOptions) -> Tensor:
-        """The off-diagonal part of Q^T A Q, see `eigenbasis.off_diagonal`."""
-        del options
-        factor = self.factor(side)
-        vectors = self._basis(side).vectors[blocks].to(factor.dtype)
-        return eigenbasis.off_diagonal(factor.dense(blocks), vectors)
 
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""

@@ -5,7 +5,7 @@
   off by 2^-11 or 2^-9, and no direction is known that well.
 - Iterations to A^(-1/p), p even: TF32 from a damping of `plan.trust.TF32_DAMPING` on, else, and
   with an odd p, all of float32.
-- Eigenbases, and what checks a root, a basis or a factor's drift: all of float32, since small
+- Eigenbases, and what checks a root or a basis: all of float32, since small
   differences are what they are about.
 
 The first follow the user's setting; for the others it is raised where it is too low, and set back.

@@ -1,4 +1,4 @@
-"""Refreshes of a stack group: the factors that are due, that moved, or whose refresh failed."""
+"""Refreshes of a stack group: the factors that are due, or whose refresh failed."""
 
 import sys
 import warnings
@@ -89,30 +89,19 @@ class Refresher:
             info, blocks = infos[due.stack], slice(due.start, due.stop)
             if any(new.start <= due.start and due.stop <= new.stop for new in info.fresh_blocks):
                 continue
-            if options.refresh_tolerance > 0:
-                preconditioner = self._preconditioner(due.stack)
-                live = self._live(preconditioner, info)[blocks]
-                drift = preconditioner.drift(due.side, blocks, options)
-                moved = drift > options.refresh_tolerance
-                preconditioner.factor(due.side).schedule_moved(blocks, moved, live)
-            else:
-                self._start(due.stack, due.side, blocks, info, options)
+            self._start(due.stack, due.side, blocks, info, options)
 
     def _refresh_pending(
         self, number: int, preconditioner: Preconditioner, info: StepInfo, options: StepOptions
     ) -> None:
-        """First gradients, blocks that moved, and roots that an iteration failed at."""
+        """First gradients, and roots that an iteration failed at."""
         for side, factor in preconditioner.present:
             if preconditioner.refreshes_at_first:
                 for blocks in info.fresh_blocks:
                     self._start(number, side, blocks, info, options, at_once=True)
             if not factor.has_pending:
                 continue
-            live = self._live(preconditioner, info)
-            # Both first: what fails now is repeated at the next step.
-            moved, failed = factor.pending_moved(live), factor.pending_retries(live)
-            if moved is not None:
-                self._start(number, side, moved, info, options)
+            failed = factor.pending_retries(self._live(preconditioner, info))
             if failed is not None:
                 self._start(number, side, failed, info, options, retry=True)
 

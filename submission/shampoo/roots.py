@@ -10,7 +10,7 @@ from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, resolve_root_solve
 from ..plan.trust import TF32_DAMPING
 from . import iteration
 from .devices import is_queued
-from .eigenbasis import decompose, scale_to_unit, sign_probes
+from .eigenbasis import decompose, scale_to_unit
 from .products import at_least
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
@@ -127,42 +127,6 @@ def _by_products(matrices: Tensor, exponent: float, power: int, damping: float) 
     roots = _identity_where(empty, roots * largest.pow(-exponent) * bounds.pow(-exponent))
     trusted = (residual <= MAX_ITERATION_RESIDUAL) & _is_finite(roots)
     return InverseRoots(roots, trusted, residual, condition)
-
-
-@at_least("ieee")
-def drift(factors: Tensor, roots: Tensor, exponent: float, damping: float) -> Tensor:
-    """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e, [N].
-
-    A is damped as it was for the root: in its null space X^p A would be 0.
-
-    Args:
-      factors: A, [N, d, d].
-      roots: X, [N, d, d], of what A was.
-      exponent, damping: of the root.
-    """
-    probes = sign_probes(factors)
-    # As rows, since a few columns would make a slow product of it.
-    image = probes @ factors
-    image = image + damping * _largest(factors, image) * probes
-    limit = torch.finfo(image.dtype).tiny
-    for _ in range(round(1 / exponent)):
-        image = image @ roots
-        image = image / torch.linalg.matrix_norm(image, keepdim=True).clamp_min(limit)
-    scale = (image * probes).sum((-2, -1), keepdim=True)
-    scale = scale / image.square().sum((-2, -1), keepdim=True).clamp_min(limit)
-    return torch.linalg.matrix_norm(image * scale - probes) / torch.linalg.matrix_norm(probes)
-
-
-def _largest(matrices: Tensor, rows: Tensor) -> Tensor:
-    """The largest eigenvalue of each matrix [n, d, d] to a few per cent, [n, 1, 1].
-
-    By power iteration from rows [n, k, d], which scales the damping alone.
-    """
-    limit = torch.finfo(rows.dtype).tiny
-    for _ in range(8):
-        rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(limit)
-        rows = rows @ matrices
-    return torch.linalg.vector_norm(rows, dim=-1, keepdim=True).amax(-2, keepdim=True)
 
 
 def _identity_where(empty: Tensor, matrices: Tensor) -> Tensor:

@@ -40,7 +40,6 @@ class StepOptions:
     momentum: float
     refresh_interval: int
     refresh: str
-    refresh_tolerance: float
     overlap: bool
     refresh_step: int
 

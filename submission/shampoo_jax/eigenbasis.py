@@ -7,7 +7,7 @@ from jax import Array, lax
 
 from .blocks import Blocks
 from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit, transposed
-from .power_step import power_step, rayleigh
+from .power_step import power_step
 from .preconditioners import SIDES, Preconditioner
 from .solvers import basis_solver
 from .step import Step
@@ -125,12 +125,6 @@ class Eigenbasis(Preconditioner):
             **self.turned(block, side, change, new, step),
         }
         return {name: jnp.where(where, moved[name], block[name]) for name in moved}, new.trusted
-
-    def drift(self, block: Blocks, side: int, step: Step) -> Array:
-        """The off-diagonal part of Q^T A Q, see `rayleigh`."""
-        del step
-        scaled, _ = scale_to_unit(block[SIDES[side]])
-        return rayleigh(scaled, block[f"{SIDES[side]}_basis"])[1]
 
     def is_ready(self, block: Blocks) -> Array:
         """Whether a block may be refreshed."""

@@ -4,7 +4,6 @@ State is a dict of arrays [K, ...], a row for every block that a device holds.
 """
 
 import abc
-import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ from ..plan.options import ShampooOptions
 from . import solvers
 from .blocks import Blocks
 from .linalg import gram, product
-from .refresh import Due, Lanes, block_numbers, refresh_blocks, refresh_flagged
-from .roots import drift, inverse_root
+from .refresh import Due, Lanes, refresh_blocks
+from .roots import inverse_root
 from .rounding import shortened
 from .step import Step
 
@@ -50,17 +49,12 @@ class Preconditioner(abc.ABC):
         """The state of one block, without the leading dimension."""
 
     def factors(self, dtype: Any) -> Blocks:
-        """Factors of zeros, and counters of refreshes that could not be trusted, of one block.
-
-        With a tolerance also whether a refresh is pending.
-        """
+        """Factors of zeros, and counters of refreshes that could not be trusted, of one block."""
         short = jnp.dtype(dtype if dtype == jnp.float64 else self.options.factor_dtype)
         state = {}
         for side, size in self.present:
             state[SIDES[side]] = jnp.zeros((size, size), short)
             state[f"{SIDES[side]}_failures"] = jnp.zeros((), jnp.int32)
-            if self.options.refresh_tolerance > 0:
-                state[f"{SIDES[side]}_pending"] = jnp.zeros((), bool)
         return state
 
     def root_dtype(self, dtype: Any) -> Any:
@@ -85,11 +79,7 @@ class Preconditioner(abc.ABC):
         return factors
 
     def refresh(self, state: Blocks, due: dict[int, Due], lanes: Lanes, step: Step) -> Blocks:
-        """Replaces what is derived from the factors of the blocks that are due, by side.
-
-        With a tolerance those that are due are checked, and refreshed at the next step if they have
-        moved by more.
-        """
+        """Replaces what is derived from the factors of the blocks that are due, by side."""
         live = step.finite if self.refreshes_at_first else step.finite & (step.count > 1)
         for side, _ in self.present:
             due_now = due[side].where(live)
@@ -100,25 +90,8 @@ class Preconditioner(abc.ABC):
                 new, trusted = self.refreshed(block, side, step)
                 return {**new, failures: block[failures] + ~trusted}
 
-            if self.options.refresh_tolerance == 0:
-                state = refresh_blocks(state, names, due_now, lanes, renewed)
-                continue
-            pending = f"{SIDES[side]}_pending"
-            flags = state[pending] & live
-            if self.refreshes_at_first:
-                is_first = step.calls == 1
-                exist = block_numbers(len(flags), lanes) < self.spec.blocks
-                flags |= is_first & live & exist
-                due_now = due_now.where(~is_first)
-            state = refresh_flagged(state, names, flags, renewed)
-            state = {**state, pending: state[pending] & ~live}
-            check = functools.partial(self._checked, side=side, step=step)
-            state = refresh_blocks(state, (pending,), due_now, lanes, check)
+            state = refresh_blocks(state, names, due_now, lanes, renewed)
         return state
-
-    def _checked(self, block: Blocks, side: int, step: Step) -> Blocks:
-        moved = self.drift(block, side, step) > self.options.refresh_tolerance
-        return {f"{SIDES[side]}_pending": moved}
 
     @abc.abstractmethod
     def derived(self, side: int) -> tuple[str, ...]:
@@ -127,10 +100,6 @@ class Preconditioner(abc.ABC):
     @abc.abstractmethod
     def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
         """What `derived` names, of one block, and whether the refresh is trusted."""
-
-    @abc.abstractmethod
-    def drift(self, block: Blocks, side: int, step: Step) -> Array:
-        """How far the factor of one block has moved since its refresh."""
 
     def to_basis(self, state: Blocks, matrices: Array) -> Array:
         """Matrices [K, m, n] in the coordinates of the first moment."""
@@ -198,11 +167,6 @@ class InverseRoot(Preconditioner):
         solver = solvers.root_solver(self.options, self.exponent, step.damping)
         new, trusted = inverse_root(block[factor] / weight, self.exponent, step.damping, solver)
         return {root: jnp.where(trusted & exists, new, block[root])}, trusted
-
-    def drift(self, block: Blocks, side: int, step: Step) -> Array:
-        """How far the root is from that of the factor, see `roots.drift`."""
-        factor, root = block[SIDES[side]], block[f"{SIDES[side]}_root"]
-        return drift(factor, root, self.exponent, step.damping)
 
     def direction(self, state: Blocks, average: Array, step: Step) -> Array:
         """S for the averaged gradients M, [K, m, n]."""

@@ -117,27 +117,6 @@ def refresh_blocks(
     return {**state, **changed}
 
 
-def refresh_flagged(
-    state: Blocks, names: Sequence[str], flags: Array, body: Callable[[Blocks], Blocks]
-) -> Blocks:
-    """As `refresh_blocks`, of this device's blocks whose flag [lanes.local * rows] is set."""
-    indices = jnp.nonzero(flags, size=len(flags), fill_value=0)[0].astype(jnp.int32)
-
-    def trip(number: Array, changed: Blocks) -> Blocks:
-        index = lax.dynamic_index_in_dim(indices, number, keepdims=False)
-        return replaced(_renewing(body, names, None), state, changed, index)
-
-    bounds = jnp.int32(0), flags.sum(dtype=jnp.int32)
-    changed: Any = lax.fori_loop(*bounds, trip, {name: state[name] for name in names})
-    return {**state, **changed}
-
-
-def block_numbers(count: int, lanes: Lanes) -> Array:
-    """The numbers in their stack of a device's `count` blocks, int32."""
-    index, rows = jnp.arange(count, dtype=jnp.int32), count // lanes.local
-    return index % rows * lanes.total + index // rows + lanes.first
-
-
 def _renewing(
     body: Callable[[Blocks], Blocks], names: Sequence[str], condition: Array | None
 ) -> Callable[[Blocks], Blocks]:

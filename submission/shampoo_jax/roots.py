@@ -6,7 +6,7 @@ from jax import Array, lax
 
 from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, iteration
 from . import products
-from .linalg import decompose, frobenius, product, scale_to_unit, sign_probes, transposed
+from .linalg import decompose, product, scale_to_unit, transposed
 
 
 def inverse_root(
@@ -69,37 +69,3 @@ def by_products(matrix: Array, exponent: float, damping: float) -> tuple[Array, 
     # Comparisons with NaN are false.
     trusted = empty | (residual <= MAX_ITERATION_RESIDUAL)
     return root, trusted & jnp.isfinite(root).all()
-
-
-def drift(factor: Array, root: Array, exponent: float, damping: Array | float) -> Array:
-    """|X^p A z - z| / |z| over fixed probes z, up to a factor, with X the root and p = 1/e.
-
-    A is damped as it was for the root: in its null space X^p A would be 0.
-
-    Args:
-      factor: A, [d, d], of any scale.
-      root: X, [d, d], of what A was.
-      exponent, damping: of the root; p is an integer.
-    """
-    tiny = jnp.finfo(factor.dtype).tiny
-    probes = sign_probes(factor)
-    image = product(probes, factor)
-    image = image + damping * _largest_eigenvalue(factor, image) * probes
-    for _ in range(round(1 / exponent)):
-        image = product(image, root)
-        image = image / jnp.maximum(frobenius(image), tiny)
-    scale = (image * probes).sum() / jnp.maximum(jnp.square(image).sum(), tiny)
-    return frobenius(image * scale - probes) / frobenius(probes)
-
-
-def _largest_eigenvalue(matrix: Array, rows: Array) -> Array:
-    """Of a matrix [d, d], to a few per cent, by power iteration from rows [k, d]."""
-    tiny = jnp.finfo(rows.dtype).tiny
-
-    def lengths(rows: Array) -> Array:
-        return jnp.sqrt(jnp.square(rows).sum(-1, keepdims=True))
-
-    def multiply(_: int, rows: Array) -> Array:
-        return product(rows / jnp.maximum(lengths(rows), tiny), matrix)
-
-    return lengths(lax.fori_loop(0, 8, multiply, rows)).max()

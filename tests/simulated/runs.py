@@ -27,18 +27,10 @@ _MORE: dict[str, dict[str, Any]] = {
     "tensor lr": {"lr": torch.tensor(0.01)},
     "tensor lr, independent": {"lr": torch.tensor(0.01), "decay_mode": "independent"},
     "tensor lr, schedule_free": {"lr": torch.tensor(0.01), "averaging": "schedule_free"},
-    "checks beside training": {
-        "refresh": "staggered",
-        "refresh_interval": 2,
-        "refresh_tolerance": 0.01,
-        "overlap": True,
-    },
 }
 _ADJUSTED: dict[str, dict[str, Any]] = {
     # Such factors are too indefinite for iterations at a small damping.
     "bfloat16 state": {"damping": 0.1},
-    # So that blocks move more than once.
-    "adaptive soap": {"refresh_tolerance": 0.01, "refresh_interval": 1},
 }
 OPTION_SETS = {
     name: {"block_size": 8, **SOLVERS, **options, **_ADJUSTED.get(name, {})}

@@ -78,7 +78,7 @@ def _train(model, options, place, record=None):
         {"method": "soap", "eps": 1e-4},
         {"method": "kl_shampoo", "overlap": True},
         {"averaging": "ema"},
-        {"averaging": "schedule_free", "refresh_tolerance": 0.05},
+        {"averaging": "schedule_free"},
     ],
     ids=str,
 )

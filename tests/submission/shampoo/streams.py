@@ -89,8 +89,6 @@ VARIANTS = {
     "products": {"root_solver": "products", "decay_mode": "independent"},
     "products, 1/3": {"root_solver": "products", "exponent": 1 / 3},
     "staggered": {"refresh": "staggered"},
-    "adaptive": {"refresh": "staggered", "refresh_tolerance": 0.1},
-    "adaptive soap": {"method": "soap", "refresh_tolerance": 0.1},
     "overlap": {"refresh": "staggered", "overlap": True},
     "overlap soap": {"method": "soap", "overlap": True},
     "bfloat16 state": {"factor_dtype": torch.bfloat16, "root_dtype": torch.bfloat16},

@@ -13,7 +13,7 @@ SHAPES = [(6, 5), (7,), (6, 5), (4, 9), (7,)]
 ALL = pytest.mark.parametrize("variant", VARIANTS)
 # Those whose refreshes do not depend on how many factors there are.
 SIMULTANEOUS = pytest.mark.parametrize(
-    "variant", [name for name in VARIANTS if name not in ("staggered", "adaptive", "overlap")]
+    "variant", [name for name in VARIANTS if name not in ("staggered", "overlap")]
 )
 
 

@@ -110,9 +110,6 @@ VARIANTS = [
     Variant("shampoo", {"refresh": "together"}),
     Variant("shampoo", {"refresh_interval": 1}),
     Variant("soap", {"refresh_interval": 20}),
-    Variant("shampoo", {"refresh_tolerance": 0.1}),
-    Variant("soap", {"refresh_tolerance": 0.1}),
-    Variant("kl_shampoo", {"refresh_tolerance": 0.1}),
     Variant("shampoo", {"overlap": True}),
     Variant("soap", {"overlap": True}),
     # Decay, averages, precision.

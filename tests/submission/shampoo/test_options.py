@@ -126,7 +126,6 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"root_solver": "svd"}, "root_solver"),
         ({"basis_solver": "svd"}, "basis_solver"),
         ({"refresh": "never"}, "refresh"),
-        ({"refresh_tolerance": -0.1}, "refresh_tolerance"),
         ({"overlap": 1}, "overlap"),
         ({"factor_dtype": torch.float16}, "factor_dtype"),
         ({"root_dtype": "float32"}, "root_dtype"),
@@ -148,7 +147,6 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"exponent": 0.3, "root_solver": "products"}, "exponent"),
         ({"root_solver": "coupled_newton"}, "'products' takes its place"),
         ({"root_solver": "newton_denman_beavers"}, "'products' takes its place"),
-        ({"exponent": 0.3, "refresh_tolerance": 0.1}, "exponent"),
         ({"exponent": 0.5, "method": "soap"}, "exponent"),
         (
             {"split": (2, 3)},

@@ -68,8 +68,7 @@ CASES = {
 
 # Options that the oracle does not have.
 WITHOUT_ORACLE = {
-    "tolerance": {"refresh_tolerance": 0.1, "maximize": True, "decay_mode": "l2"},
-    "soap, tolerance": {"method": "soap", "refresh_tolerance": 0.2, "refresh_interval": 2},
+    "maximize, l2": {"maximize": True, "decay_mode": "l2"},
     "soap, qr": {"method": "soap", "basis_solver": "qr"},
     "kl_shampoo, cholesky_qr": {
         "method": "kl_shampoo",

@@ -26,7 +26,6 @@ OPTIONS = {
     "decay_mode": "independent",
     "averaging": "schedule_free",
     "refresh_interval": 2,
-    "refresh_tolerance": 0.1,
     "factor_dtype": "bfloat16",
 }
 

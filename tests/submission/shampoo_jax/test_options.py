@@ -39,7 +39,6 @@ from submission.shampoo_jax.rounding import shortened
         ("matricize", 1),
         ("split", (3, 0)),
         ("basis_solver", "guess"),
-        ("refresh_tolerance", -1.0),
         ("factor_dtype", "float16"),
         ("root_dtype", "short"),
         ("maximize", 1),

@@ -36,6 +36,7 @@ _COLUMNS = ("variant", "workload", "study", "steps")
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
+PACKAGES = "packages"
 # Of docs/heuristics.md, with a table of variants each.
 SECTIONS = (
     "direction",
@@ -109,11 +110,18 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
     return found
 
 
+def part(variant: Mapping[str, object]) -> int:
+    """Where a variant stands on the page: 0 for a change of the base, 1 for a package, 2 else."""
+    return 2 if _against(variant) != BASE else int(variant["section"] == PACKAGES)
+
+
 def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
     outcomes = _outcomes(found, variants)
-    own = {name: outcome for name, outcome in outcomes.items() if _against(variants[name]) == BASE}
-    others = {name: outcome for name, outcome in outcomes.items() if name not in own}
+    own, packages, places = (
+        {name: result for name, result in outcomes.items() if part(variants[name]) == number}
+        for number in range(3)
+    )
     earning = [name for name, result in own.items() if result.earns_its_place]
     base = found[BASE]
     lines = [
@@ -142,7 +150,19 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "## By workload",
         *_by_workload(own, variants),
     ]
-    if others:
+    if packages:
+        lines += [
+            "",
+            "## Other people's packages",
+            "",
+            "Meta's Shampoo has the points and options of Shampoo + EMA, the SOAPs, without a",
+            "look-ahead, the points that a search found for this project's; all are evaluated at",
+            "the same average of the weights. What else they do is their own.",
+            "",
+            _table(packages, found, variants),
+            *_by_workload(packages, variants),
+        ]
+    if places:
         lines += [
             "",
             "## Shampoo at AdamW's points",
@@ -150,8 +170,8 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "Steps over those of AdamW, at the points that a search found for AdamW, which misses",
             f"{missed_text('adamw', found)}; a dash where its median does.",
             "",
-            _table(others, found, variants),
-            *_by_workload(others, variants),
+            _table(places, found, variants),
+            *_by_workload(places, variants),
         ]
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from common import files
-from scripts.local import checkpoint, environment, ranks, trial_state
+from scripts.local import checkpoint, entries, environment, ranks, trial_state
 from scripts.local.clock import now
 from scripts.local.metrics_log import MetricsLog
 from scripts.local.trial import CHECKPOINT, HPARAMS, STATUS, Trial, require_same
@@ -54,10 +54,14 @@ def run_trial(
     directory: Path,
     checkpoint_period_seconds: float,
     hooks: Hooks,
+    load: Callable[[str], Any] = entries.load,
 ) -> dict[str, Any]:
     """Runs or resumes a trial to its end, writes its files, and returns its status.
 
     All ranks call this with the same trial and directory.
+
+    Args:
+      load: from the trial's `entry` to the functions of the API.
 
     Raises:
       UserError: the entry cannot use the point, or the checkpoint is damaged or was written with
@@ -70,7 +74,7 @@ def run_trial(
         for part, expected in trial_state.identity(trial).items():
             where = f"cannot resume from checkpoint {saved}: it"
             require_same(where, snapshot.get(part), expected)
-    state = trial_state.start(trial, MetricsLog(directory))
+    state = trial_state.start(trial, MetricsLog(directory), load)
     if snapshot is not None:
         try:
             state.restore(snapshot)

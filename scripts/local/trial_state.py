@@ -161,8 +161,11 @@ def identity(trial: Trial) -> dict[str, dict[str, Any]]:
     }
 
 
-def start(trial: Trial, log: MetricsLog) -> TrialState:
+def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.load) -> TrialState:
     """Builds data, model and optimizer of a trial that stands before its first step.
+
+    Args:
+      load: from the trial's `entry` to the functions of the API.
 
     UserError if the entry cannot use the trial's point, or the ranks not its batch size, or the
     workload or the ranks not the entry's framework.
@@ -170,7 +173,7 @@ def start(trial: Trial, log: MetricsLog) -> TrialState:
     if trial.framework == "jax" and replicas.count() > 1:
         raise UserError(f"--nproc={replicas.count()}: an entry in JAX trains in one process")
     workload = registry.load(trial.workload, trial.framework)
-    submission = entries.load(trial.entry)
+    submission = load(trial.entry)
     hyperparameters = search_space.as_namedtuple(trial.hyperparameters)
     data_rng, optimizer_rng, model_rng, loop_rng = prng.split(prng.key(trial.rng_seed), 4)
     torch.manual_seed(prng.seed(model_rng))

@@ -13,7 +13,7 @@ Shampoo (
     param 0 [4, 8]: Shampoo, 1 x [4, 8]
     param 1 [4]: AdamW (vector)
   parameters: 32 by Shampoo, 4 by AdamW
-  state on all ranks: 1 kB; work: 7.4 kFLOP per step as modelled
+  state on all ranks: 992 B; work: 7.4 kFLOP per step as modelled
 )
 """
 

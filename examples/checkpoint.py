@@ -38,7 +38,7 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains, saves, and resumes where it left off.")
     parser.add_argument("--folder", type=Path, required=True, help="of the checkpoints")
-    parser.add_argument("--steps", type=int, default=40, help="in all, earlier runs included")
+    parser.add_argument("--steps", type=int, default=60, help="in all, earlier runs included")
     flags = parser.parse_args()
     if "LOCAL_RANK" in os.environ:
         dist.init_process_group("gloo")

@@ -37,7 +37,7 @@ def wrapped(model: nn.Module, wrapper: str, device: str) -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains under DDP, FSDP2 or HSDP.")
     parser.add_argument("--wrapper", choices=["ddp", "fsdp2", "hsdp"], default="fsdp2")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=100)
     flags = parser.parse_args()
     if "LOCAL_RANK" not in os.environ:
         parser.error("start it with torchrun, as at the head of this file")

@@ -198,7 +198,9 @@ class ShampooOptions(StateOptions):
         kl_shampoo. "auto" is 1/2 for shampoo, full whitening (Morwani et al. 2024,
         arXiv:2406.17748), where that is safe, see `exponent_obstacle`, else as None. Without
         meaning for soap.
-      damping: added to a factor as a fraction of its largest eigenvalue.
+      damping: added to a factor as a fraction of its largest eigenvalue. At the exponent 1/2 noise
+        in directions without gradient grows by up to damping^(-1/2) on each side, so that it wants
+        more of it than 1/4 does.
       root_solver: how inverse roots are taken, see `inverse_root` of the framework.
       basis_solver: how eigenbases are taken, see `eigenbasis` of the framework.
       grafting_scope: norms are matched per "block" or per "layer", that is, parameter.
@@ -232,7 +234,7 @@ class ShampooOptions(StateOptions):
     weight_decay: float = 0.0
     decay_mode: DecayMode = "decoupled"
     exponent: float | Literal["auto"] | None = "auto"
-    damping: float = 1e-6
+    damping: float = 1e-4
     root_solver: RootSolver = "auto"
     basis_solver: BasisSolver = "auto"
     grafting_scope: GraftingScope = "block"

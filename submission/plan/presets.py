@@ -55,5 +55,10 @@ def winning_point(point: int) -> dict[str, Any]:
     """
     if point not in range(1, len(_POINTS) + 1):
         raise ValueError(f"point must be an integer from 1 to 5, got {point!r}.")
-    shared = {"exponent": None, "refresh_interval": 100, "block_aspect": float("inf")}
+    shared = {
+        "exponent": None,
+        "damping": 1e-6,
+        "refresh_interval": 100,
+        "block_aspect": float("inf"),
+    }
     return shared | _POINTS[point - 1]

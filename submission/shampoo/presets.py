@@ -33,19 +33,19 @@ def soap(params: ParamsT, **options: Any) -> Shampoo:
 
 
 def kl_shampoo(params: ParamsT, **options: Any) -> Shampoo:
-    """KL-Shampoo (Lin et al. 2025, arXiv:2509.03378).
+    """KL-Shampoo (Lin et al. 2025, arXiv:2509.03378), with the damping that results/league has.
 
     Args:
       params, options: as for `shampoo`.
     """
-    return Shampoo(params, **{"method": "kl_shampoo", "betas": (0.95, 0.95), **options})
+    return Shampoo(params, **{"method": "kl_shampoo", "betas": (0.95, 0.95), "damping": 1e-6, **options})
 
 
 def algoperf_winner(params: ParamsT, point: int = 1, **options: Any) -> Shampoo:
     """One of the five points of the Shampoo entry that won AlgoPerf's external track.
 
     All have blocks up to 1024 and a refresh every 100 steps. Their damping of 1e-8 was absolute;
-    here it is relative, and the default.
+    here it is relative, 1e-6.
 
     Args:
       params: as for `Shampoo`.

@@ -111,9 +111,9 @@ def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "hsdp"])
 def test_distributed_learns(environment: dict[str, str], tmp_path: Path, wrapper: str) -> None:
-    flags = (*TORCHRUN, example("distributed"), f"--wrapper={wrapper}", "--steps=40")
-    first, last = losses(run(environment, tmp_path, *flags))
-    assert last < first < 0.2
+    flags = (*TORCHRUN, example("distributed"), f"--wrapper={wrapper}", "--steps=80")
+    first, *_, last = losses(run(environment, tmp_path, *flags))
+    assert last < first / 2 and last < 0.2
 
 
 def test_distributed_says_how_it_is_started(environment: dict[str, str], tmp_path: Path) -> None:
@@ -123,21 +123,21 @@ def test_distributed_says_how_it_is_started(environment: dict[str, str], tmp_pat
 
 def test_checkpoint_goes_on_where_it_left_off(environment: dict[str, str], tmp_path: Path) -> None:
     """The same loss as without an interruption, on one process and then on two."""
-    whole = run(environment, tmp_path, example("checkpoint"), "--folder=whole", "--steps=20")
-    for steps, launcher in ((10, ()), (20, TORCHRUN)):
+    whole = run(environment, tmp_path, example("checkpoint"), "--folder=whole", "--steps=60")
+    for steps, launcher in ((30, ()), (60, TORCHRUN)):
         flags = (*launcher, example("checkpoint"), "--folder=parts", f"--steps={steps}")
         printed = run(environment, tmp_path, *flags)
-        assert printed.startswith(f"step {steps - 9}:")
+        assert printed.startswith(f"step {steps - 29}:")
     assert losses(printed)[-1] == pytest.approx(losses(whole)[-1], rel=1e-4)
     assert losses(printed)[0] < losses(whole)[0] / 2
 
 
 def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_path: Path) -> None:
     program = example("mixture_of_experts")
-    printed = run(environment, tmp_path, program, "--steps=200")
+    printed = run(environment, tmp_path, program, "--steps=300")
     assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" in printed
     assert "embed.weight [64, 24]: AdamW (table)" in printed
-    first, last = losses(printed)
+    first, *_, last = losses(printed)
     assert last < first / 2
     merged = run(environment, tmp_path, program, "--steps=0", "--matrix_dims=convolution")
     assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" not in merged

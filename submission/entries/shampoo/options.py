@@ -10,11 +10,10 @@ def options(hyperparameters: Any) -> dict[str, Any]:
     """Shampoo's arguments besides AdamW's.
 
     Reads from `hyperparameters` `nesterov`, `refresh_interval` and, where present, `exponent` (1/4
-    per side if absent), `momentum` (none if absent), `damping` (the optimizer's own if absent),
+    per side if absent), `momentum` (none if absent), `damping` (1e-6 if absent),
     `averaging_share` (evaluation at an average of the weights over this share of the steps so far;
     none if absent) and `averaging_blend` (the average's part in what is evaluated; 1 if absent).
     """
-    damping = getattr(hyperparameters, "damping", None)
     averaging = {
         "averaging": "ema",
         "averaging_share": getattr(hyperparameters, "averaging_share", None),
@@ -25,8 +24,8 @@ def options(hyperparameters: Any) -> dict[str, Any]:
         "momentum": getattr(hyperparameters, "momentum", 0.0),
         "exponent": getattr(hyperparameters, "exponent", None),
         "refresh_interval": hyperparameters.refresh_interval,
+        "damping": getattr(hyperparameters, "damping", 1e-6),
         "max_dim": MAX_DIM,
-        **({} if damping is None else {"damping": damping}),
         **(averaging if averages(hyperparameters) else {}),
     }
 

@@ -14,13 +14,13 @@ from .optimizer import Shampoo
 
 
 def shampoo(params: ParamsT, **options: Any) -> Shampoo:
-    """Shampoo as it was measured in results/league: the default with look-ahead, rarer refreshes.
+    """Shampoo as results/league has it: with look-ahead, rarer refreshes, a damping of 1e-6.
 
     Args:
       params: as for `Shampoo`.
       options: those of `Shampoo`, in place of the preset's.
     """
-    return Shampoo(params, **{"nesterov": True, "refresh_interval": 20, **options})
+    return Shampoo(params, **{"nesterov": True, "refresh_interval": 20, "damping": 1e-6, **options})
 
 
 def soap(params: ParamsT, **options: Any) -> Shampoo:
@@ -38,7 +38,8 @@ def kl_shampoo(params: ParamsT, **options: Any) -> Shampoo:
     Args:
       params, options: as for `shampoo`.
     """
-    return Shampoo(params, **{"method": "kl_shampoo", "betas": (0.95, 0.95), "damping": 1e-6, **options})
+    point = {"method": "kl_shampoo", "betas": (0.95, 0.95), "damping": 1e-6}
+    return Shampoo(params, **{**point, **options})
 
 
 def algoperf_winner(params: ParamsT, point: int = 1, **options: Any) -> Shampoo:

@@ -13,7 +13,7 @@
 
 Options, blocks and the order of refreshes are those of `plan`, so that the PyTorch version with the
 same arguments takes the same steps on the same matrices. `shampoo` is its class `Shampoo`; its
-preset of that name is `nesterov=True, refresh_interval=20` here. docs/jax.md lists
+preset of that name is `nesterov=True, refresh_interval=20, damping=1e-6` here. docs/jax.md lists
 what only one of them has.
 """
 

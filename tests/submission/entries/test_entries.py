@@ -15,7 +15,6 @@ from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
 from submission.entries.nadamw.nadamw import NAdamW
 from submission.entries.shampoo.options import MAX_DIM
-from submission.plan.options import ShampooOptions
 from submission.shampoo import parameter_groups
 from tests import training_ranks
 from tests.submission.tiny_training import Run, TinyWorkload, make_batch, same
@@ -225,14 +224,14 @@ def test_self_tuning_is_the_external_entry_s_first_point_but_for_its_own_time_an
     assert first["momentum"] == 0.0, "which is what the optimizer does without"
 
 
-def test_damping_is_for_products_in_tf32_and_the_optimizer_s_own_where_a_point_has_none():
+def test_damping_is_for_products_in_tf32_and_the_league_s_where_a_point_has_none():
     point = vars(point_of("shampoo"))
     for given, expected in ((point, 1e-5), ({**point, "damping": 1e-4}, 1e-4)):
         run = Run(module_of("shampoo"), make_model(), types.SimpleNamespace(**given))
         assert run.optimizer.param_groups[0]["damping"] == expected
     del point["damping"]
     run = Run(module_of("shampoo"), make_model(), types.SimpleNamespace(**point))
-    assert run.optimizer.param_groups[0]["damping"] == ShampooOptions.damping
+    assert run.optimizer.param_groups[0]["damping"] == 1e-6
 
 
 @pytest.mark.parametrize("entry", [*SUBMITTED, "nesterov"])

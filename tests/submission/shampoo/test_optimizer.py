@@ -73,7 +73,7 @@ def test_every_option_changes_behaviour(change):
 def test_basis_solvers_differ(method):
     runs = []
     for solver in ("eigh", "qr", "cholesky_qr"):
-        weights = parameters([(9, 7)], torch.float32)
+        weights = parameters([(30, 20)], torch.float32)
         run(Shampoo(weights, method=method, basis_solver=solver, refresh_interval=2), weights, 9)
         runs.append(weights[0])
     assert not torch.equal(runs[0], runs[1])

@@ -36,18 +36,9 @@ _COLUMNS = ("variant", "workload", "study", "steps")
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
-PACKAGES = "packages"
-# Of docs/heuristics.md, with a table of variants each.
-SECTIONS = (
-    "direction",
-    "blocks",
-    "roots",
-    "refresh",
-    "weights",
-    "precision",
-    "packages",
-    "drop-in",
-)
+# Of the page; the others, with a table of variants each, are of docs/heuristics.md.
+PACKAGES, DROP_IN = "packages", "drop-in"
+SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision")
 
 Variants = Mapping[str, Mapping[str, object]]
 # Steps by workload and study, infinite where the target was missed.
@@ -110,18 +101,11 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
     return found
 
 
-def part(variant: Mapping[str, object]) -> int:
-    """Where a variant stands on the page: 0 for a change of the base, 1 for a package, 2 else."""
-    return 2 if _against(variant) != BASE else int(variant["section"] == PACKAGES)
-
-
 def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
-    outcomes = _outcomes(found, variants)
-    own, packages, places = (
-        {name: result for name, result in outcomes.items() if part(variants[name]) == number}
-        for number in range(3)
-    )
+    own = _outcomes(found, variants, SECTIONS)
+    packages = _outcomes(found, variants, [PACKAGES])
+    drop_in = _outcomes(found, variants, [DROP_IN])
     earning = [name for name, result in own.items() if result.earns_its_place]
     base = found[BASE]
     lines = [
@@ -143,7 +127,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "",
         *(
             f"- {variants[name]['changed']}: {variants[name]['note']}"
-            for name in outcomes
+            for name in own
             if "point" not in variants[name]
         ),
         "",
@@ -162,7 +146,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             _table(packages, found, variants),
             *_by_workload(packages, variants),
         ]
-    if places:
+    if drop_in:
         lines += [
             "",
             "## Shampoo at AdamW's points",
@@ -170,25 +154,26 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "Steps over those of AdamW, at the points that a search found for AdamW, which misses",
             f"{missed_text('adamw', found)}; a dash where its median does.",
             "",
-            _table(places, found, variants),
-            *_by_workload(places, variants),
+            _table(drop_in, found, variants),
+            *_by_workload(drop_in, variants),
         ]
     return "\n".join(lines) + "\n"
 
 
 def _outcomes(
-    found: Mapping[str, Steps], variants: Variants, section: str | None = None
+    found: Mapping[str, Steps], variants: Variants, sections: Sequence[str]
 ) -> dict[str, Outcome]:
-    """Those of the variants, of one section if given, that have run."""
+    """Those of the sections' variants that have run."""
     return {
-        name: outcome(found[name], found[_against(variant)])
+        name: _outcome(name, found, variants)
         for name, variant in variants.items()
-        if name in found and section in (None, variant["section"])
+        if name in found and variant["section"] in sections
     }
 
 
-def _against(variant: Mapping[str, object]) -> str:
-    return str(variant.get("against", BASE))
+def _outcome(name: str, found: Mapping[str, Steps], variants: Variants) -> Outcome:
+    """A variant beside what it is held against."""
+    return outcome(found[name], found[str(variants[name].get("against", BASE))])
 
 
 def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants) -> str:
@@ -233,9 +218,9 @@ def _variants(folder: Path = FOLDER) -> Variants:
 
 
 def section_table(section: str) -> str:
-    """The committed variants of a section of docs/heuristics.md."""
+    """The committed variants of a section."""
     found, variants = _committed(), _variants()
-    return _table(_outcomes(found, variants, section), found, variants)
+    return _table(_outcomes(found, variants, [section]), found, variants)
 
 
 def shares_text() -> str:
@@ -256,7 +241,7 @@ def mean_text(variant: str) -> str:
     found = _committed()
     if variant not in found:
         return documents.UNKNOWN
-    return f"{_outcomes(found, {variant: _variants()[variant]})[variant].mean:.2f}"
+    return f"{_outcome(variant, found, _variants()).mean:.2f}"
 
 
 def _ratio(value: float | None) -> str:
@@ -304,7 +289,7 @@ def _rows(steps: pd.DataFrame, variant: str) -> list[dict[str, object]]:
 TABLES: Mapping[str, Callable[[], str]] = {
     "shares": shares_text,
     **{f"missed-{name}": functools.partial(missed_text, name) for name in ("adamw", "drop_in")},
-    **{f"variants-{name}": functools.partial(section_table, name) for name in SECTIONS},
+    **{f"variants-{name}": functools.partial(section_table, name) for name in (*SECTIONS, DROP_IN)},
     **{
         f"steps-{name}": functools.partial(mean_text, name)
         for name in (

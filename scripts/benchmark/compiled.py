@@ -30,7 +30,6 @@ def _muon(optax: Any, options: RivalOptions) -> Any:
 
 def _shampoo(optax: Any, options: RivalOptions) -> Any:
     module = importlib.import_module("submission.shampoo_jax")
-    own = {} if options.exponent is None else {"exponent": options.exponent}
     return module.shampoo(
         options.lr,
         *options.betas,
@@ -40,8 +39,7 @@ def _shampoo(optax: Any, options: RivalOptions) -> Any:
         refresh_interval=options.interval,
         nesterov=options.nesterov,
         matricize=lambda path, shape: 1,
-        **own,
-        **options.shampoo_options,
+        **options.of_shampoo,
     )
 
 

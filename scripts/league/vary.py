@@ -90,7 +90,8 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> int:
     """Trains the variants one after another; 1 if a trial failed."""
     del argv
-    workloads, failed = studies.workloads_from_flags(), 0
+    workloads, machine = studies.workloads_from_flags(), studies.machine_from_flags()
+    failed = 0
     for name, variant in variants(FLAGS.variants).items():
         output = Path(FLAGS.output) / name
         points, choice = variant.points(workloads)
@@ -100,7 +101,6 @@ def main(argv: Sequence[str]) -> int:
             continue
         space = files.make_directory(output) / POINTS
         files.write_json(space, points)
-        machine = studies.machine_from_flags()
         failures = studies.run_study(planned, {variant.entry: space}, output, machine)
         failed |= studies.report(failures, len(planned), output)
     return failed

@@ -46,6 +46,12 @@ class RivalOptions:
     exponent: float | None = None
     shampoo_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def of_shampoo(self) -> dict[str, Any]:
+        """`shampoo_options`, and the exponent where it is given."""
+        exponent = {} if self.exponent is None else {"exponent": self.exponent}
+        return {**exponent, **self.shampoo_options}
+
 
 Make = Callable[[Sequence[Tensor], RivalOptions], Optimizer]
 
@@ -162,15 +168,13 @@ def _alike(module: Any, options: RivalOptions, device: torch.device) -> dict[str
 def _shampoo(
     method: str, module: Any, options: RivalOptions, device: torch.device
 ) -> dict[str, Any]:
-    own = {} if options.exponent is None else {"exponent": options.exponent}
     return _shared(
         options,
         method=method,
         block_size=options.block_size,
         refresh_interval=options.interval,
         nesterov=options.nesterov,
-        **own,
-        **options.shampoo_options,
+        **options.of_shampoo,
     )
 
 

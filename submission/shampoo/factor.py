@@ -89,11 +89,13 @@ class KroneckerFactor:
         new = torch.stack([measure.float() for measure in measures], dim=1)
         counts = old[:, _COUNTS] + torch.stack([trusted & live, ~trusted & live], dim=1)
         new = torch.where(live[:, None], new, old[:, _MEASURES])
-        self.health[blocks] = torch.cat([new, counts, old[:, _FAILED:]], dim=1)
+        failed = old[:, _FAILED:]
         # On a CPU the host has seen the failure, and tried again, at once.
-        if is_queued(self.health.device):
-            failed = torch.where(live, (~trusted).float(), old[:, _FAILED])
-            self.health[blocks, _FAILED] = failed
+        is_late = is_queued(self.health.device)
+        if is_late:
+            failed = torch.where(live[:, None], (~trusted).float()[:, None], failed)
+        self.health[blocks] = torch.cat([new, counts, failed], dim=1)
+        if is_late:
             self.restore()
 
     def record_failure(self, blocks: Blocks, live: Tensor) -> None:

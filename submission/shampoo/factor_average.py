@@ -17,8 +17,8 @@ def average_factors(
 ) -> None:
     """Averages the outer products of gradients G [N, m, n] into factors.
 
-    L <- b L + (1 - b) G G^T and R <- b R + (1 - b) G^T G, b being beta2; blocks that take no step
-    keep theirs, whatever their gradient
+    L <- b L + (1 - b) G G^T and R <- b R + (1 - b) G^T G, b being beta2; of blocks that take no
+    step L and R stay as they are, their gradients being zero
     (Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with an EMA instead of a sum).
 
     Args:

@@ -77,14 +77,7 @@ class Counters:
         live = finite if all_active else self._mask_of(is_active) & finite
         self._steps.add_(live)
         rates = self._rates(live, betas, lr, is_known)
-        fresh: Sequence[Tensor | None] = [None] * len(self._sizes)
-        if new:
-            masks = self._split(self._mask(tuple(part in new for part in self._parts)))
-            fresh = [
-                mask if any(part in new for part in spec.parts) else None
-                for spec, mask in zip(self._specs, masks, strict=True)
-            ]
-        columns = self._split(live), self._per_stack, fresh, self._ranges(new), rates
+        columns = self._split(live), self._per_stack, self._ranges(new), rates
         return [StepInfo(*row) for row in zip(*columns, strict=True)]
 
     def after_step(self) -> list[StepInfo]:
@@ -93,7 +86,7 @@ class Counters:
         live = self._split(self._steps > 0)
         no_rates = Rates(0.0, (0.0, 0.0), (1.0, 1.0), 0.0, lambda: (1.0, 1.0), is_uniform=True)
         rows = zip(live, self._per_stack, self._ranges(new), strict=True)
-        return [StepInfo(is_live, steps, None, blocks, no_rates) for is_live, steps, blocks in rows]
+        return [StepInfo(is_live, steps, blocks, no_rates) for is_live, steps, blocks in rows]
 
     def _rates(
         self, live: Tensor, betas: tuple[float, float], lr: float | Tensor, is_known: bool

@@ -212,9 +212,7 @@ class StackGroup:
         """The stacks that no fused kernel steps, together where they can be, with their steps."""
         numbers = list(self._batched)
         segments = []
-        # Gradients that are the first of some blocks alone are not averaged by all.
-        are_alike = all(info.fresh is None and info.rates.is_uniform for info in infos)
-        if are_alike and self._together is not None:
+        if self._together is not None and infos[0].rates.is_uniform:
             segments.append((self._together, infos[0]))
             numbers = [n for n in numbers if self.stacks[n].preconditioner is None]
         return segments + [(self._alone[number], infos[number]) for number in numbers]

@@ -91,13 +91,11 @@ class StepInfo(NamedTuple):
     Attributes:
       live: booleans, whether a block takes the step; a scalar or [N, 1, 1].
       steps: gradients averaged so far, [N, 1, 1].
-      fresh: booleans, which blocks get their first gradient; None if no block does.
-      fresh_blocks: the same as ranges, known to the host.
+      fresh_blocks: the ranges of blocks that get their first gradient, known to the host.
       rates: see `Rates`.
     """
 
     live: Tensor
     steps: Tensor
-    fresh: Tensor | None
     fresh_blocks: tuple[slice, ...]
     rates: Rates

@@ -30,14 +30,14 @@ RESULTS = Path(__file__).parents[1] / "results"
 FOLDER = RESULTS / "methods"
 # What a variant is held against, the first where it says nothing, and the league's entry of it.
 BASE, _SHARE = "base", "share"
-BASES = {BASE: "shampoo_ema", "adamw": "adamw"}
+BASES = {BASE: "shampoo_ema", "adamw": "adamw", "published_winner": "published_winner"}
 _COLUMNS = ("variant", "workload", "study", "steps")
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
 _COLUMNS_OF_A_TABLE = 3
 # Of the page; the others, with a table of variants each, are of docs/heuristics.md.
-PACKAGES, DROP_IN = "packages", "drop-in"
+PACKAGES, DROP_IN, ENTRY = "packages", "drop-in", "entry"
 SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision")
 
 Variants = Mapping[str, Mapping[str, object]]
@@ -106,6 +106,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
     own = _outcomes(found, variants, SECTIONS)
     packages = _outcomes(found, variants, [PACKAGES])
     drop_in = _outcomes(found, variants, [DROP_IN])
+    entry = _outcomes(found, variants, [ENTRY])
     earning = [name for name, result in own.items() if result.earns_its_place]
     base = found[BASE]
     lines = [
@@ -133,6 +134,13 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "",
         "## By workload",
         *_by_workload(own, variants),
+        "",
+        "## Chosen on eight workloads, shown on the ninth",
+        "",
+        "The change with the least geometric mean of ratios on the eight others, none if none is",
+        "below 1; a change whose median misses a target there is not taken.",
+        "",
+        documents.table(_held_out(own, variants), left=2, fmt="pipe"),
     ]
     if packages:
         lines += [
@@ -156,6 +164,18 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "",
             _table(drop_in, found, variants),
             *_by_workload(drop_in, variants),
+        ]
+    if entry:
+        lines += [
+            "",
+            "## The exponent of the entry for AlgoPerf",
+            "",
+            "Options of that entry's points (look-ahead, refreshes every 100 steps, a damping of",
+            "1e-5, an average over a tenth), at the points that a search found for the published",
+            "winner's options, whose exponent is 1/4; steps over those of the published winner's.",
+            "",
+            _table(entry, found, variants),
+            *_by_workload(entry, variants),
         ]
     return "\n".join(lines) + "\n"
 
@@ -189,6 +209,41 @@ def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants
         for name, result in outcomes.items()
     ]
     return documents.table(rows, left=1, fmt="pipe")
+
+
+def _held_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[dict[str, str]]:
+    """A row per workload: the change that the others choose, and what it does on this one."""
+    options = {name: found for name, found in outcomes.items() if "point" in variants[name]}
+    workloads = list(next(iter(outcomes.values())).ratios)
+    rows, shown = [], []
+    for left_out in workloads:
+        means = {
+            name: mean
+            for name, found in options.items()
+            if (mean := _mean_without(left_out, found)) is not None and mean < 1
+        }
+        best = min(means, key=means.__getitem__, default=None)
+        ratio = 1.0 if best is None else options[best].ratios[left_out]
+        shown.append(math.inf if ratio is None else ratio)
+        rows.append(
+            {
+                "left out": left_out,
+                "chosen": "none" if best is None else str(variants[best]["changed"]),
+                "on the eight": _ratio(1.0 if best is None else means[best]),
+                "on the ninth": _ratio(ratio),
+            }
+        )
+    mean = math.inf if math.inf in shown else statistics.geometric_mean(shown)
+    empty = dict.fromkeys(("chosen", "on the eight"), "")
+    rows.append({"left out": "geometric mean", **empty, "on the ninth": _ratio(mean)})
+    return rows
+
+
+def _mean_without(left_out: str, found: Outcome) -> float | None:
+    """Geometric mean of the ratios on all other workloads; None if a target is missed there."""
+    ratios = [ratio for name, ratio in found.ratios.items() if name != left_out]
+    known = [ratio for ratio in ratios if ratio is not None]
+    return None if math.inf in known or not known else statistics.geometric_mean(known)
 
 
 def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[str]:

@@ -38,6 +38,21 @@ def test_misses_are_counted_and_never_averaged():
     assert "1.05: better." in page
 
 
+def test_what_the_others_choose_is_shown_on_the_workload_left_out():
+    base = {name: dict.fromkeys((1, 2, 3), 100.0) for name in ("a", "b", "c")}
+    variants = {name: {**VARIANTS["better"], "changed": name} for name in ("some", "even")}
+    steps = {"some": {"a": 50.0, "b": 60.0, "c": 140.0}, "even": dict.fromkeys("abc", 90.0)}
+    outcomes = {
+        name: methods.outcome({w: dict.fromkeys((1, 2, 3), n) for w, n in of_one.items()}, base)
+        for name, of_one in steps.items()
+    }
+    rows = methods._held_out(outcomes, variants)
+    shown = [(row["left out"], row["chosen"], row["on the ninth"]) for row in rows]
+    expected = [("a", "even", "0.90"), ("b", "some", "0.60"), ("c", "some", "1.40")]
+    assert shown[:3] == expected
+    assert rows[-1]["on the ninth"] == "0.91"
+
+
 def test_the_page_is_what_the_committed_table_says():
     variants = files.read_json(methods.FOLDER / "variants.json")
     page = (methods.FOLDER / "methods.md").read_text("utf-8")

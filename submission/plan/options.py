@@ -16,7 +16,6 @@ MatrixDims = Literal["auto", "convolution", "stack"]
 Refresh = Literal["staggered", "together"]
 RootSolver = Literal["auto", "eigh", "products"]
 BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
-GraftingScope = Literal["block", "layer"]
 DecayMode = Literal["decoupled", "l2", "independent"]
 
 MATRIX_DIMS = ("auto", "convolution", "stack")
@@ -203,7 +202,6 @@ class ShampooOptions(StateOptions):
         more of it than 1/4 does.
       root_solver: how inverse roots are taken, see `inverse_root` of the framework.
       basis_solver: how eigenbases are taken, see `eigenbasis` of the framework.
-      grafting_scope: norms are matched per "block" or per "layer", that is, parameter.
       nesterov: look-ahead of every moving average there is: of the first moment, as in NAdam, and
         of `momentum`.
       momentum: heavy-ball momentum of the final direction, after grafting.
@@ -237,7 +235,6 @@ class ShampooOptions(StateOptions):
     damping: float = 1e-4
     root_solver: RootSolver = "auto"
     basis_solver: BasisSolver = "auto"
-    grafting_scope: GraftingScope = "block"
     nesterov: bool = False
     momentum: float = 0.0
     refresh_interval: int = 10
@@ -275,7 +272,6 @@ class ShampooOptions(StateOptions):
         for name in ("nesterov", "overlap"):
             check(isinstance(getattr(self, name), bool), name, getattr(self, name), "a boolean")
         check_choice("decay_mode", self.decay_mode, ("decoupled", "l2", "independent"))
-        check_choice("grafting_scope", self.grafting_scope, ("block", "layer"))
         check_choice("refresh", self.refresh, REFRESHES)
         check_root_solver("root_solver", self.root_solver)
         check_choice("basis_solver", self.basis_solver, BASIS_SOLVERS)

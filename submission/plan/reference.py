@@ -268,16 +268,13 @@ class ReferenceShampoo:
         return average / (np.sqrt(self.v / correction) + eps)
 
     def _graft(self, direction: Matrix, magnitude: Matrix) -> Matrix:
-        """P = S ||D|| / ||S||, block by block or over the layer; D where ||S|| is of no use."""
+        """P = S ||D|| / ||S||, block by block; D where ||S|| is of no use."""
         if self.is_diagonal:
             return magnitude
         if self.config.graft is None:
             return np.where(np.isfinite(direction), direction, 0.0)
-        areas = [block.at for block in self.blocks]
-        if self.config.grafting_scope == "layer":
-            areas = [(slice(None), slice(None))]
         update = magnitude.copy()
-        for at in areas:
+        for at in (block.at for block in self.blocks):
             norm = np.linalg.norm(direction[at])
             if norm > 0 and np.isfinite(norm):
                 update[at] = direction[at] * (np.linalg.norm(magnitude[at]) / norm)

@@ -94,7 +94,6 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "max_dim": table != "auto",
         "table_aspect": table != "auto",
         "oversize": table is False,
-        "grafting_scope": config.graft is None,
         "exponent": method == "soap",
         "damping": method == "soap",
         "root_solver": method != "shampoo",

@@ -106,7 +106,6 @@ class Shampoo(torch.optim.Optimizer):
         root_solver: Literal["auto", "eigh", "products"] = ShampooConfig.root_solver,
         basis_solver: Literal["auto", "eigh", "qr", "cholesky_qr"] = ShampooConfig.basis_solver,
         grafting: Grafting | Literal["auto"] | None = ShampooConfig.grafting,
-        grafting_scope: Literal["block", "layer"] = ShampooConfig.grafting_scope,
         nesterov: bool = ShampooConfig.nesterov,
         momentum: float = ShampooConfig.momentum,
         decay_mode: Literal["decoupled", "l2", "independent"] = ShampooConfig.decay_mode,

@@ -12,14 +12,11 @@ from .preconditioners import Eigenbasis
 from .stack import Stack
 from .step import Number, Rates, StepInfo, StepOptions
 
-Norms = tuple[Tensor, Tensor | None]
-
 
 class Segment:
     """Stacks that take one step together: all that share a memory, or one of them.
 
-    A step calls `average_factors`, then, after refreshes, `compute_directions`, `norms` and
-    `finish`.
+    A step calls `average_factors`, then, after refreshes, `compute_directions` and `finish`.
 
     Args:
       stacks: all of one memory, whose blocks all take the same step; or a single one.
@@ -144,13 +141,8 @@ class Segment:
             return grad
         return _advanced(self._tensor("first"), grad, rates, options)
 
-    def norms(self) -> Norms | None:
-        """Norms [B, 1, 1] of all blocks' directions, and of what is grafted, None if nothing is.
-
-        None where the diagonal method alone moves the blocks.
-        """
-        if self.stacks[0].preconditioner is None:
-            return None
+    def _all_norms(self) -> tuple[Tensor, Tensor | None]:
+        """Norms [B, 1, 1] of all blocks' directions, and of what is grafted, None if nothing is."""
         if self._norms is None:
             sizes = [len(stack.steps) for stack in self.stacks]
             like = self.stacks[0]
@@ -167,7 +159,7 @@ class Segment:
         magnitudes = self._norms[1]
         return self._norms[0], _scaled(magnitudes, self._scale)
 
-    def finish(self, info: StepInfo, options: StepOptions, norms: Norms | None) -> None:
+    def finish(self, info: StepInfo, options: StepOptions) -> None:
         """Last part: grafting, momentum and the learning rate turn directions into updates.
 
         Updates are to be subtracted from the weights; they are zero for blocks that take no step,
@@ -176,22 +168,21 @@ class Segment:
         Args:
           info: of the step.
           options: of the step.
-          norms: `norms`, or those of the layers that the blocks belong to.
         """
         rates, update = info.rates, self.buffer
         rate: Number = 1.0 if options.momentum > 0 else rates.rate
-        if norms is None:
+        if self.stacks[0].preconditioner is None:
             assert self._magnitude is not None
             torch.mul(self._magnitude, self._scale * rate, out=update)
         else:
-            self._graft(norms, rates, rate)
+            self._graft(rates, rate)
         self._magnitude, self._magnitudes = None, []
         if options.momentum > 0:
             self._add_momentum(update, rates, options)
 
-    def _graft(self, norms: Norms, rates: Rates, rate: Number) -> None:
+    def _graft(self, rates: Rates, rate: Number) -> None:
         """Gives directions the norms of the magnitudes, and multiplies them with a rate."""
-        directions, magnitudes = norms
+        directions, magnitudes = self._all_norms()
         sizes = [len(stack.steps) for stack in self.stacks]
         if magnitudes is None or self._magnitude is None:
             useless = (~(directions < math.inf)).split(sizes)

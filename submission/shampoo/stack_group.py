@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ..plan.blocking import StackSpec
@@ -16,7 +15,7 @@ from .diagonal import fused_adam, is_fusable
 from .distributor import Distributor, Local, Weights, decay_fraction
 from .placement import LOCAL, Placement
 from .refresher import Refresher
-from .segment import Norms, Segment
+from .segment import Segment
 from .stack import Stack, memory_of
 from .step import Number, StepInfo, StepOptions
 
@@ -53,14 +52,6 @@ class StackGroup:
         self.counters = Counters(specs, dtype, device)
         self.stacks = self._new_stacks(specs, config)
         self.refresher = Refresher(self.stacks, device, schedule)
-        slots = {index: slot for slot, index in enumerate(indices)}
-        self._slots = len(slots)
-        self._slot_of_block = {
-            number: self._slots_of(stack, slots)
-            for number, stack in enumerate(self.stacks)
-            if stack.preconditioner is not None
-        }
-        self._slots_of_segment: dict[tuple[int, ...], Tensor] = {}
         self._active: tuple[int, ...] | None = None
         self._is_active: tuple[bool, ...] = ()
         self._grads: Mapping[int, Tensor] = {}
@@ -82,13 +73,6 @@ class StackGroup:
             stack.steps_changed = self.counters.part_ways
             stacks.append(stack)
         return stacks
-
-    def _slots_of(self, stack: Stack, slots: Mapping[int, int]) -> Tensor:
-        """The slot of the parameter that each block belongs to, [N]."""
-        parts = stack.spec.parts
-        counts = torch.tensor([part.grid.blocks for part in parts], device="cpu")
-        numbers = torch.tensor([slots[part.index] for part in parts], device="cpu")
-        return torch.repeat_interleave(numbers, counts).to(self.device)
 
     def _set_active(self, indices: tuple[int, ...]) -> None:
         """Caches the parts with gradients; recomputed only when the set changes."""
@@ -188,10 +172,9 @@ class StackGroup:
             is_one = infos and infos[0].rates.is_uniform
             taken = infos[0].rates.taken if is_one else finite.to(self.dtype)
         decay = decay_fraction(taken, options)
-        all_norms = self._norms(segments, options)
         numbers = {stack: number for number, stack in enumerate(self.stacks)}
-        for (segment, info), norms in zip(segments, all_norms, strict=True):
-            segment.finish(info, options, norms)
+        for segment, info in segments:
+            segment.finish(info, options)
             for stack in segment.stacks:
                 self.distributor.send_update(numbers[stack], stack, weights, decay)
         batched = [self.stacks[number] for number in self._batched]
@@ -216,41 +199,6 @@ class StackGroup:
             segments.append((self._together, infos[0]))
             numbers = [n for n in numbers if self.stacks[n].preconditioner is None]
         return segments + [(self._alone[number], infos[number]) for number in numbers]
-
-    def _norms(
-        self, segments: Sequence[tuple[Segment, StepInfo]], options: StepOptions
-    ) -> list[Norms | None]:
-        """The norms that grafting matches: of blocks, or of their layers."""
-        norms = [segment.norms() for segment, _ in segments]
-        if options.grafting_scope == "block":
-            return norms
-        totals = torch.zeros(2, self._slots, dtype=self.dtype, device=self.device)
-        for (segment, _), pair in zip(segments, norms, strict=True):
-            if pair is not None and pair[1] is not None:
-                squares = torch.stack([pair[0].flatten(), pair[1].flatten()]).square()
-                totals.index_add_(1, self._slots_in(segment), squares)
-        for group in self.placement.groups:
-            dist.all_reduce(totals, group=group)
-        totals = totals.sqrt()
-        layers: list[Norms | None] = []
-        for (segment, _), pair in zip(segments, norms, strict=True):
-            if pair is not None and pair[1] is not None:
-                directions, magnitudes = totals[:, self._slots_in(segment), None, None]
-                pair = directions, magnitudes
-            layers.append(pair)
-        return layers
-
-    def _slots_in(self, segment: Segment) -> Tensor:
-        """The slot of the parameter that each block of a segment belongs to."""
-        key = tuple(map(id, segment.stacks))
-        if key not in self._slots_of_segment:
-            known = [
-                self._slot_of_block[number]
-                for number, stack in enumerate(self.stacks)
-                if stack in segment.stacks
-            ]
-            self._slots_of_segment[key] = torch.cat(known)
-        return self._slots_of_segment[key]
 
 
 def block_bytes(

@@ -35,7 +35,6 @@ class StepOptions:
     damping: float
     root_solver: str
     basis_solver: str
-    grafting_scope: str
     nesterov: bool
     momentum: float
     refresh_interval: int

@@ -130,18 +130,13 @@ def _step_stacks(
       step: the step.
       options: of the transformation.
     """
-    static, lanes = options.static, options.division.lanes
+    static = options.static
     names = [geometry.stack_name(spec) for spec in layout.specs]
     due = due_blocks(layout.specs, step.calls, static.refresh_interval, static.refresh)
-    owners = [jnp.asarray(geometry.leaf_of_block(spec, lanes)) for spec in layout.specs]
-    leaves, axes = len(layout.shapes), options.division.axes
     blocks, states = sharding.divided(
-        functools.partial(
-            stack_step.step_stacks, layout.specs, options=static, leaves=leaves, axes=axes
-        ),
+        functools.partial(stack_step.step_stacks, layout.specs, options=static),
         [state.stacks[name] for name in names],
         stacks,
-        owners,
         due,
         step,
         options.division,

@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
+from .linalg import frobenius
 from .step import Step
 
 
@@ -50,17 +51,16 @@ def moment_taken(first: Array, grad: Array, step: Step, nesterov: bool) -> Array
     return step.decay1 * first + step.share1 * grad if nesterov else first
 
 
-def grafted(update: Array, magnitude: Array, norms: tuple[Array, Array]) -> Array:
+def grafted(update: Array, magnitude: Array) -> Array:
     """S |D| / |S|, or D where |S| is zero, or too small or large to be accurate.
 
     (Agarwal et al. 2020, arXiv:2002.11803.)
 
     Args:
       update, magnitude: S and D, [..., m, n].
-      norms: of S and of D, [...].
     """
     smallest = math.sqrt(float(jnp.finfo(update.dtype).tiny)) * 10
-    of_update, of_magnitude = norms
+    of_update, of_magnitude = frobenius(update), frobenius(magnitude)
     usable = (of_update > smallest) & (of_update < math.inf)
     ratio = of_magnitude / jnp.where(usable, of_update, 1.0)
     return jnp.where(usable[..., None, None], update * ratio[..., None, None], magnitude)

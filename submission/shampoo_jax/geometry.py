@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from ..plan.blocking import ParameterPlan, Part, StackSpec, parts_of, plan_parameter, stack_specs
@@ -202,11 +201,3 @@ def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
             whole = whole.reshape(turned[0], turned[2], turned[1]).swapaxes(1, 2)
         leaves[index] = whole.reshape(layout.shapes[index])
     return leaves
-
-
-def leaf_of_block(spec: StackSpec, lanes: int) -> Any:
-    """The leaf that each block of a stack belongs to, int32 [lanes, rows]; 0 behind the last."""
-    numbers = np.zeros(rows_of(spec, lanes) * lanes, np.int32)
-    for part in spec.parts:
-        numbers[part.offset : part.offset + part.grid.blocks] = part.index
-    return numbers.reshape(-1, lanes).T

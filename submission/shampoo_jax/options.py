@@ -24,7 +24,7 @@ _DTYPES = ("factor_dtype", "root_dtype")
 
 _STATIC = (
     *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
-    *("grafting", "grafting_scope", "nesterov", "momentum"),
+    *("grafting", "nesterov", "momentum"),
     *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
     *("matricize", "batch_dims", "split", "root_solver", "basis_solver", *_DTYPES, "maximize"),
     *("averaging", "averaging_start", "lanes", "mesh", "axis"),

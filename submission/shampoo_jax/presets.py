@@ -10,7 +10,6 @@ from ..plan.options import (
     BasisSolver,
     DecayMode,
     Grafting,
-    GraftingScope,
     Oversize,
     Refresh,
 )
@@ -32,7 +31,6 @@ def soap(
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
     grafting: Grafting | Literal["auto"] | None = "auto",
-    grafting_scope: GraftingScope = "block",
     nesterov: bool = False,
     momentum: float = 0.0,
     block_size: int = 1024,
@@ -89,7 +87,6 @@ def kl_shampoo(
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
     grafting: Grafting | Literal["auto"] | None = "auto",
-    grafting_scope: GraftingScope = "block",
     nesterov: bool = False,
     momentum: float = 0.0,
     block_size: int = 1024,

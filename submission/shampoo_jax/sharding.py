@@ -22,7 +22,7 @@ from .step import Step
 _WORTH_DIVIDING = 1 << 16
 
 Body = Callable[
-    [Sequence[Blocks], Sequence[Array], Sequence[Array], Sequence[dict[int, Due]], Step, Lanes],
+    [Sequence[Blocks], Sequence[Array], Sequence[dict[int, Due]], Step, Lanes],
     tuple[list[Array], list[Blocks]],
 ]
 
@@ -158,19 +158,18 @@ def divided(
     body: Body,
     states: Sequence[Blocks],
     grads: Sequence[Array],
-    owners: Sequence[Array],
     due: Sequence[dict[int, Due]],
     step: Step,
     division: Division,
 ) -> tuple[list[Array], list[Blocks]]:
     """Runs the step of stacks on every device for its lanes, then gathers all updates at once.
 
-    Nothing within the step communicates, but for norms of whole layers.
+    Nothing within the step communicates.
 
     Args:
-      body: takes the state, gradients [lanes, rows, m, n] and owners of a device's lanes, what is
-        due, the step and the lanes; returns updates and new states.
-      states, grads, owners, due, step: of all lanes; see `stack_step.step_stacks`.
+      body: takes the state, gradients [lanes, rows, m, n] of a device's lanes, what is due, the
+        step and the lanes; returns updates and new states.
+      states, grads, due, step: of all lanes; see `stack_step.step_stacks`.
       division: among which devices.
 
     Returns:
@@ -178,19 +177,18 @@ def divided(
     """
     lanes, devices = division.lanes, division.devices
     if division.mesh is None or not states:
-        return body(states, grads, owners, due, step, Lanes(lanes, lanes, 0))
+        return body(states, grads, due, step, Lanes(lanes, lanes, 0))
     local = lanes // devices
     shapes = [grad.shape for grad in grads]
 
     def on_device(
         states: Sequence[Blocks],
         grads: Sequence[Array],
-        owners: Sequence[Array],
         due: Sequence[dict[int, Due]],
         step: Step,
     ) -> tuple[Array, list[Blocks]]:
         first = lax.axis_index(division.axes) * local
-        updates, new = body(states, grads, owners, due, step, Lanes(lanes, local, first))
+        updates, new = body(states, grads, due, step, Lanes(lanes, local, first))
         # One buffer, for one collective operation.
         flat = [update.reshape(local, -1) for update in updates]
         buffer = jnp.concatenate(flat, axis=1)
@@ -202,13 +200,13 @@ def divided(
     mapped = jax.shard_map(
         on_device,
         mesh=division.mesh,
-        in_specs=(along, along, along, P(), P()),
+        in_specs=(along, along, P(), P()),
         out_specs=(P(), along),
         check_vma=False,
     )
     # Else the partitioner may cut gradients along other dimensions and send pieces around.
     grads = lax.with_sharding_constraint(list(grads), NamedSharding(division.mesh, P()))
-    buffer, new = mapped(list(states), list(grads), list(owners), list(due), step)
+    buffer, new = mapped(list(states), list(grads), list(due), step)
     updates, start = [], 0
     for _, rows, height, width in shapes:
         stop = start + rows * height * width

@@ -23,8 +23,8 @@ _METHODS: dict[str, type[Preconditioner]] = {
     "kl_shampoo": KLShampoo,
 }
 
-# Beside the state of a stack: gradients, and later directions and updates, in one place.
-_MATRIX, _MAGNITUDE = "matrix", "magnitude"
+# Beside the state of a stack: gradients, and later updates, in one place.
+_MATRIX = "matrix"
 
 
 def preconditioner(spec: StackSpec, options: ShampooOptions) -> Preconditioner:
@@ -47,13 +47,10 @@ def step_stacks(
     specs: Sequence[StackSpec],
     states: Sequence[Blocks],
     grads: Sequence[Array],
-    owners: Sequence[Array],
     due: Sequence[dict[int, Due]],
     step: Step,
     lanes: Lanes,
     options: ShampooOptions,
-    leaves: int,
-    axes: tuple[str, ...],
 ) -> tuple[list[Array], list[Blocks]]:
     """Advances all stacks.
 
@@ -61,27 +58,19 @@ def step_stacks(
       specs: of the stacks.
       states: their state, arrays [lanes.local, rows, ...].
       grads: gradients [lanes.local, rows, m, n].
-      owners: the leaf of each block, int32 [lanes.local, rows].
       due: see `refresh.due_blocks`.
       step: the step.
       lanes: those of this device.
       options: of the transformation.
-      leaves: number of leaves of the tree.
-      axes: of a mesh, along which the lanes are divided; empty without one.
 
     Returns:
       Directions for a learning rate of 1, [lanes.local, rows, m, n], zero at a skipped step, and
       the new states.
     """
-    by_layer = options.grafting_scope == "layer" and options.graft is not None
     stacks: list[Blocks] = []
     for spec, state, grad, ranges in zip(specs, states, grads, due, strict=True):
         flat = {name: _merged(array) for name, array in {**state, _MATRIX: grad}.items()}
-        if by_layer:
-            flat[_MAGNITUDE] = jnp.zeros_like(flat[_MATRIX])
         stacks.append(_advanced(spec, flat, ranges, lanes, step, options))
-    if by_layer and stacks:
-        stacks = _grafted_by_layer(stacks, owners, step, options, leaves, axes)
     shape = (lanes.local, -1)
     stacks = [
         {name: array.reshape(*shape, *array.shape[1:]) for name, array in stack.items()}
@@ -103,10 +92,7 @@ def _advanced(
     step: Step,
     options: ShampooOptions,
 ) -> Blocks:
-    """The new state of a stack's blocks, and updates in the place of gradients; arrays [K, ...].
-
-    With a place for magnitudes, directions and magnitudes before grafting.
-    """
+    """The new state of a stack's blocks, and updates in the place of gradients; arrays [K, ...]."""
     method = preconditioner(spec, options)
     in_turn = are_in_turn(spec.height, spec.width)
     blocks = mapped(
@@ -125,22 +111,14 @@ def _moved(method: Preconditioner, step: Step, options: ShampooOptions, blocks: 
     if "second" in blocks:
         blocks["second"] = diagonal.update_second(options.graft, blocks["second"], grad, step)
 
-    def pair() -> tuple[Array, Array | None]:
+    def finish() -> Blocks:
         taken = diagonal.moment_taken(blocks["first"], rotated, step, options.nesterov)
         direction, magnitude = method.direction(blocks, taken, step), None
         if options.graft is not None:
             taken = method.from_basis(blocks, taken)
             magnitude = diagonal.direction(options.graft, taken, blocks.get("second"), step)
-        return direction, magnitude
+        return _finished(blocks, direction, magnitude, step, options)
 
-    def finish() -> Blocks:
-        direction, magnitude = pair()
-        norms = None if magnitude is None else (frobenius(direction), frobenius(magnitude))
-        return _finished(blocks, direction, magnitude, norms, step, options)
-
-    if _MAGNITUDE in blocks:
-        direction, magnitude = pair()
-        return {**blocks, _MATRIX: direction, _MAGNITUDE: magnitude}
     return {**blocks, **_unless_skipped(finish, blocks, step)}
 
 
@@ -163,13 +141,12 @@ def _finished(
     blocks: Blocks,
     direction: Array,
     magnitude: Array | None,
-    norms: tuple[Array, Array] | None,
     step: Step,
     options: ShampooOptions,
 ) -> Blocks:
     """Updates: directions S [K, m, n] with the magnitudes' norms, or corrected for their start."""
-    if magnitude is not None and norms is not None:
-        update = diagonal.grafted(direction, magnitude, norms)
+    if magnitude is not None:
+        update = diagonal.grafted(direction, magnitude)
     else:
         is_finite = jnp.isfinite(frobenius(direction))[:, None, None]
         update = jnp.where(is_finite, direction / step.correction1, 0.0)
@@ -179,38 +156,3 @@ def _finished(
         blocks["velocity"], update, step, options.momentum, options.nesterov
     )
     return {_MATRIX: update, "velocity": velocity}
-
-
-def _grafted_by_layer(
-    stacks: Sequence[Blocks],
-    owners: Sequence[Array],
-    step: Step,
-    options: ShampooOptions,
-    leaves: int,
-    axes: tuple[str, ...],
-) -> list[Blocks]:
-    """Stacks with updates in the place of directions and magnitudes."""
-    norms = [(frobenius(stack[_MATRIX]), frobenius(stack[_MAGNITUDE])) for stack in stacks]
-    norms = _over_layers(norms, [owner.reshape(-1) for owner in owners], leaves, axes)
-    finished = []
-    for stack, pair in zip(stacks, norms, strict=True):
-        direction, magnitude = stack[_MATRIX], stack.pop(_MAGNITUDE)
-        finish = functools.partial(_finished, stack, direction, magnitude, pair, step, options)
-        finished.append({**stack, **_unless_skipped(finish, stack, step)})
-    return finished
-
-
-def _over_layers(
-    norms: Sequence[tuple[Array, Array]],
-    owners: Sequence[Array],
-    leaves: int,
-    axes: tuple[str, ...],
-) -> list[tuple[Array, Array]]:
-    """Norms of the leaves that blocks belong to, in place of those of the blocks."""
-    totals = jnp.zeros((leaves, 2), norms[0][0].dtype)
-    for pair, owner in zip(norms, owners, strict=True):
-        totals = totals.at[owner].add(jnp.square(jnp.stack(pair, axis=-1)))
-    if axes:
-        totals = lax.psum(totals, axes)
-    totals = jnp.sqrt(totals)
-    return [(totals[owner, 0], totals[owner, 1]) for owner in owners]

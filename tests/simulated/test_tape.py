@@ -13,7 +13,7 @@ _WARM, _SETS = (
     {
         "shampoo": {},
         "nesterov, momentum": {"nesterov": True, "momentum": 0.5, "fused": False},
-        "layer, l2": {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
+        "adagrad, l2": {"grafting": "adagrad", "decay_mode": "l2"},
         "soap": {"method": "soap"},
         "kl_shampoo": {"method": "kl_shampoo"},
     },

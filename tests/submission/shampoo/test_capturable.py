@@ -54,7 +54,7 @@ def _set_in_place(seed, *lists):
     [
         {},
         {"nesterov": True, "momentum": 0.5, "fused": False},
-        {"grafting": "adagrad", "grafting_scope": "layer", "decay_mode": "l2"},
+        {"grafting": "adagrad", "decay_mode": "l2"},
         {"method": "soap"},
         {"method": "kl_shampoo"},
     ],

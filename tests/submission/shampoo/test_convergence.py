@@ -85,8 +85,7 @@ VARIANTS = [
     Variant("shampoo", {"grafting": "rmsprop", "lr": 0.1, "nesterov": True}),
     Variant("shampoo", {"grafting": None, "lr": 0.5}),
     Variant("shampoo", {"grafting": "adagrad", "lr": 0.5}, bounds=(1e-3, 5e-4, 6e-2, 4e-2)),
-    Variant("shampoo", {"grafting_scope": "layer", "block_size": 8}),
-    Variant("soap", {"grafting": "adam", "grafting_scope": "layer", "block_size": 8}),
+    Variant("soap", {"grafting": "adam", "block_size": 8}),
     Variant(
         "algoperf_winner",
         {"point": 3, "lr": 0.3, **MOMENTUM},

@@ -113,10 +113,9 @@ def last_two(weight):
 
 # Unlike ones in one optimizer: cut evenly, unevenly, in both directions; vectors; a matrix.
 SHAPES = [(3, 10, 5), (4, 7, 23), (2, 2, 12, 18), (3, 1, 18), (5, 4), (6,)]
-SAME = {name: options for name, options in VARIANTS.items() if "layer" not in options.values()}
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_stack_moves_as_a_list_of_its_matrices(name):
     options = {**OPTIONS, **VARIANTS[name], "matrix_dims": "stack"}
     stacked = parameters(SHAPES)

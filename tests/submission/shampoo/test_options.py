@@ -122,7 +122,6 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"refresh_interval": 0}, "refresh_interval"),
         ({"method": "sgd"}, "method"),
         ({"grafting": "adamw"}, "grafting"),
-        ({"grafting_scope": "model"}, "grafting_scope"),
         ({"root_solver": "svd"}, "root_solver"),
         ({"basis_solver": "svd"}, "basis_solver"),
         ({"refresh": "never"}, "refresh"),

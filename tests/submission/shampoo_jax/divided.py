@@ -120,8 +120,8 @@ def main() -> None:
     runs[2].advance(STEPS + 1)
     runs[8].advance(STEPS + 1)
     results["after moving"] = runs[2].difference(runs[8])
-    layered = {"method": "kl_shampoo", "grafting": "adam", "grafting_scope": "layer"}
-    results["layers"] = Run(8, **layered).difference(Run(1, **layered))
+    grafted = {"method": "kl_shampoo", "grafting": "adam"}
+    results["grafted"] = Run(8, **grafted).difference(Run(1, **grafted))
     alone, divided = explicit(1), explicit(4)
     results["explicit"] = max(
         float(np.abs(np.asarray(alone[0][name]) - np.asarray(divided[0][name])).max())

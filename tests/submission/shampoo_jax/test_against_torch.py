@@ -20,9 +20,8 @@ CASES = {
         "grafting": "sgd",
         "momentum": 0.5,
     },
-    "adagrad, layer, l2, uncut": {
+    "adagrad, l2, uncut": {
         "grafting": "adagrad",
-        "grafting_scope": "layer",
         "decay_mode": "l2",
         "block_size": 64,
         "refresh_interval": 7,
@@ -86,7 +85,7 @@ def test_takes_the_same_steps(options):
 @pytest.mark.parametrize(
     "case",
     [
-        "adagrad, layer, l2, uncut",
+        "adagrad, l2, uncut",
         "rmsprop, look-ahead, independent, long side alone",
         "soap, grafted, together",
         "kl_shampoo, one side, look-ahead",

@@ -31,7 +31,6 @@ from submission.shampoo_jax.rounding import shortened
         ("refresh_interval", 0),
         ("refresh", "sometimes"),
         ("grafting", "lion"),
-        ("grafting_scope", "model"),
         ("nesterov", 1),
         ("momentum", 1.0),
         ("block_size", 1),

@@ -47,7 +47,7 @@ napoleon_use_param = False
 napoleon_custom_sections = [("Attributes", "params_style"), ("Items", "params_style")]
 # There is no network in a build, hence no index of others' names.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|collections|numbers|optional|[Aa] |same )\b.*"),
+    (r"py:.*", r"(torch|jax|numpy|optax|collections|numbers|optional|[Aa] |same )\b.*"),
     (r"py:.*", r"(Any|Callable|Closure|Grafting|Literal|Method|ParamsT|Tensor|ProcessGroup)"),
 ]
 

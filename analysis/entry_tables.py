@@ -29,7 +29,7 @@ from workloads.rulesets import ruleset
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
 OTHERS = (
-    *(ROOT / "docs" / f"{n}.md" for n in ("heuristics", "official", "scaling", "tuning")),
+    *(ROOT / "docs" / f"{n}.md" for n in ("heuristics", "jax", "official", "scaling", "tuning")),
     ROOT / "README.md",
 )
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}

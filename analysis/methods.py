@@ -343,13 +343,16 @@ def _rows(steps: pd.DataFrame, variant: str) -> list[dict[str, object]]:
 # For documents.
 TABLES: Mapping[str, Callable[[], str]] = {
     "shares": shares_text,
-    **{f"missed-{name}": functools.partial(missed_text, name) for name in ("adamw", "drop_in")},
+    **{
+        f"missed-{name}": functools.partial(missed_text, name)
+        for name in ("adamw", "drop_in", "entry_quarter", "entry_half")
+    },
     **{f"variants-{name}": functools.partial(section_table, name) for name in (*SECTIONS, DROP_IN)},
     **{
         f"steps-{name}": functools.partial(mean_text, name)
         for name in (
             *("heavy", "quarter", "interval100", "soap", "kl"),
-            *("damping1e-4", "damping1e-10", "drop_in"),
+            *("damping1e-4", "damping1e-10", "drop_in", "entry_quarter", "entry_half"),
         )
     },
 }

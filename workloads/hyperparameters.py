@@ -19,10 +19,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "nesterov": _NESTEROV,
 }
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "shampoo": (
-        *(*_COMMON, "exponent", "momentum", "damping"),
-        *("averaging_share", "averaging_blend"),
-    ),
+    "shampoo": (*(*_COMMON, "exponent", "momentum", "damping", "averaging_share"),),
     "nadamw": _COMMON,
     "adamw": _COMMON,
     "nesterov": _COMMON,
@@ -47,7 +44,6 @@ POSSIBLE: Mapping[str, str] = {
     "momentum": _RATE,
     "damping": "a number in (0, 1)",
     "averaging_share": "a number in (0, 0.5]",
-    "averaging_blend": "a number in [0, 1]",
 }
 
 

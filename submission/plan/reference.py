@@ -318,8 +318,7 @@ class ReferenceShampoo:
         (Defazio et al. 2024, arXiv:2405.15682: x from y = (1 - beta) z + beta x.)
         """
         if self.config.averaging == "ema":
-            blend = self.config.averaging_blend
-            return blend * self.average + (1 - blend) * self.weight
+            return self.average
         if self.config.averaging == "schedule_free":
             beta = self.config.averaging_beta
             return (self.weight - (1 - beta) * self.average) / beta

@@ -14,7 +14,7 @@ _LONG = 2**18
 
 
 class ExponentialAverage(Averager):
-    """x <- d x + (1 - d) W after each step, read as blend x + (1 - blend) W.
+    """x <- d x + (1 - d) W after each step; evaluation reads x.
 
     At the k-th step after the first "averaging_start", before which x is W,
 
@@ -72,12 +72,7 @@ class ExponentialAverage(Averager):
         return taken * (1 - decay * (steps > start).to(steps.dtype))
 
     def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
-        averages = self._column(weights, "average")
-        if options["averaging_blend"] == 1:
-            return averages
-        blends = copies(weights, averages)
-        torch._foreach_lerp_(blends, averages, options["averaging_blend"])
-        return blends
+        return self._column(weights, "average")
 
 
 def _approach(averages: list[Tensor], targets: list[Tensor], gain: Tensor) -> None:

@@ -13,7 +13,7 @@ from .step import Step
 
 
 class ExponentialAverage(NamedTuple):
-    """x <- d x + (1 - d) W after each step, read as blend x + (1 - blend) W.
+    """x <- d x + (1 - d) W after each step; evaluation reads x.
 
     At the k-th step after the first "averaging_start", before which x is W, d is
 
@@ -23,11 +23,9 @@ class ExponentialAverage(NamedTuple):
 
     Attributes:
       average: x, a tree like the parameters in the state's dtype; at first the parameters.
-      blend: the last step's `averaging_blend`.
     """
 
     average: Any
-    blend: Array
 
 
 class ScheduleFree(NamedTuple):
@@ -53,7 +51,7 @@ def initial(params: Any, options: Options, dtype: Any) -> ExponentialAverage | S
     # Copies, since parameters may be donated to a step together with the state.
     copies = jax.tree.map(lambda leaf: jnp.array(leaf, dtype, copy=True), params)
     if options.static.averaging == "ema":
-        return ExponentialAverage(copies, jnp.asarray(options.rates.averaging_blend, dtype))
+        return ExponentialAverage(copies)
     beta = jnp.asarray(options.rates.averaging_beta, dtype)
     return ScheduleFree(copies, jnp.zeros((), dtype), beta)
 
@@ -78,15 +76,13 @@ def advanced(
     """
     rates, finite = options.rates, step.finite
     if isinstance(state, ExponentialAverage):
-        dtype = state.blend.dtype
-        gain = jnp.where(finite, _gain(step.count, options, dtype), 0.0)
-        blend = jnp.where(finite, rates.averaging_blend, state.blend).astype(dtype)
+        gain = jnp.where(finite, _gain(step.count, options, step.factor_weight.dtype), 0.0)
         averages, structure = jax.tree.flatten(state.average)
         averages = [
             average + gain.astype(average.dtype) * (weight + move - average)
             for average, weight, move in zip(averages, weights, moves, strict=True)
         ]
-        return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages), blend)
+        return list(moves), ExponentialAverage(jax.tree.unflatten(structure, averages))
     dtype = state.weight_sum.dtype
     beta = jnp.where(finite, rates.averaging_beta, state.beta).astype(dtype)
     term = jnp.where(finite, rate * rate, 0.0).astype(dtype)
@@ -142,11 +138,8 @@ def evaluated(state: Any, params: Any) -> Any:
     # Leaves of other groups are no leaves of a masked tree.
     for shampoo_state in shampoo_states:
         if isinstance(shampoo_state.average, ExponentialAverage):
-            blend = shampoo_state.average.blend
             for path, x in jax.tree_util.tree_leaves_with_path(shampoo_state.average.average):
-                weight = weights[path].astype(x.dtype)
-                mixed = jnp.where(blend == 1, x, weight + blend * (x - weight))
-                weights[path] = mixed.astype(weights[path].dtype)
+                weights[path] = x.astype(weights[path].dtype)
         elif isinstance(shampoo_state.average, ScheduleFree):
             gain = 1 - 1 / shampoo_state.average.beta
             for path, z in jax.tree_util.tree_leaves_with_path(shampoo_state.average.z):

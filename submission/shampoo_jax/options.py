@@ -13,7 +13,7 @@ from ..plan.options import ShampooOptions, check, is_integer
 Number = Any  # a Python number or a scalar `jax.Array`, traced or not
 
 # Numbers that may be traced and change between steps; `ShampooOptions` sees its defaults instead.
-_AVERAGING = ("averaging_share", "averaging_decay", "averaging_blend", "averaging_beta")
+_AVERAGING = ("averaging_share", "averaging_decay", "averaging_beta")
 _TRACEABLE = ("eps", "weight_decay", "damping", *_AVERAGING)
 # Names that are no fields of `ShampooOptions`.
 _OWN = (
@@ -53,7 +53,7 @@ class Rates(NamedTuple):
 
     Attributes:
       learning_rate: a number, or a schedule that takes the number of steps before this one.
-      b1, b2, eps, weight_decay, damping, averaging_share, averaging_decay, averaging_blend,
+      b1, b2, eps, weight_decay, damping, averaging_share, averaging_decay,
       averaging_beta: see `ShampooOptions`, the first two being its `betas`.
     """
 
@@ -65,7 +65,6 @@ class Rates(NamedTuple):
     damping: Number
     averaging_share: Number
     averaging_decay: Number | None
-    averaging_blend: Number
     averaging_beta: Number
 
     def cast(self, dtype: Any) -> "Rates":

@@ -12,12 +12,11 @@ def options(hyperparameters: Any) -> dict[str, Any]:
     Reads from `hyperparameters` `nesterov`, `refresh_interval` and, where present, `exponent` (1/4
     per side if absent), `momentum` (none if absent), `damping` (1e-6 if absent),
     `averaging_share` (evaluation at an average of the weights over this share of the steps so far;
-    none if absent) and `averaging_blend` (the average's part in what is evaluated; 1 if absent).
+    none if absent).
     """
     averaging = {
         "averaging": "ema",
         "averaging_share": getattr(hyperparameters, "averaging_share", None),
-        "averaging_blend": getattr(hyperparameters, "averaging_blend", 1.0),
     }
     return {
         "nesterov": hyperparameters.nesterov,

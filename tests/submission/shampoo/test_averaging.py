@@ -48,14 +48,14 @@ def run(average, weights, seeds, options=OPTIONS):
 
 def reference(mode, start, stream, options):
     """(training's weight, evaluation's weight) after `stream`, a list of (lr, update)."""
-    beta, blend = options["averaging_beta"], options["averaging_blend"]
+    beta = options["averaging_beta"]
     y = x = z = average = start
     total = 0.0
     for step, (lr, update) in enumerate(stream, 1):
         if mode == "ema":
             y = y - lr * update
             average = averaged(average, y, step - options["averaging_start"], options)
-            x = blend * average + (1 - blend) * y
+            x = average
         else:
             total += lr**2
             share = lr**2 / total if total else 0.0
@@ -94,7 +94,6 @@ STREAM = st.lists(
             "averaging_decay": st.sampled_from([None, 0.0, 0.9]),
             "averaging_share": st.sampled_from([0.03, 0.2, 0.5]),
             "averaging_start": st.integers(0, 3),
-            "averaging_blend": st.sampled_from([0.0, 0.6, 1.0]),
         }
     ),
 )

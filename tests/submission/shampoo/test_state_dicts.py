@@ -234,7 +234,7 @@ def test_averages_of_a_version_without_shares_keep_their_decay():
     optimizer = Shampoo(weights, **OPTIONS, averaging="ema", averaging_decay=0.7)
     run(optimizer, weights, 3)
     saved = optimizer.state_dict()
-    for name in ("averaging_share", "averaging_start", "averaging_blend"):
+    for name in ("averaging_share", "averaging_start"):
         del saved["param_groups"][0][name]
     del saved["state"][0]["average_steps"]
     copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]

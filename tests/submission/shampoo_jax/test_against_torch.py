@@ -42,7 +42,6 @@ CASES = {
         "refresh_interval": 7,
         "averaging": "ema",
         "averaging_share": 0.2,
-        "averaging_blend": 0.6,
     },
     "soap, grafted, together": {
         "method": "soap",

@@ -50,7 +50,6 @@ from submission.shampoo_jax.rounding import shortened
         ("averaging_share", 0.6),
         ("averaging_decay", 1.0),
         ("averaging_start", 0.5),
-        ("averaging_blend", 1.5),
     ],
 )
 def test_messages_name_the_argument(name, value):
@@ -65,7 +64,7 @@ def test_products_are_made_for_a_damping_that_is_known():
 
 def test_every_argument_that_shapes_the_state_is_static():
     arrays = {"b1", "b2", "eps", "weight_decay", "damping", "learning_rate"}
-    arrays |= {"averaging_share", "averaging_decay", "averaging_blend", "averaging_beta"}
+    arrays |= {"averaging_share", "averaging_decay", "averaging_beta"}
     names = set(inspect.signature(shampoo).parameters)
     assert names - arrays == set(static_arguments(shampoo))
 

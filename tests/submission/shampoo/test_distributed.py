@@ -74,7 +74,7 @@ def worst(weights, expected):
 
 
 # The whole matrix at four ranks, what is most unlike in it at other numbers of them.
-FEW = ("shampoo", "soap", "kl_shampoo", "staggered", "adagrad, layer", "ema")
+FEW = ("shampoo", "soap", "kl_shampoo", "staggered", "adagrad", "ema")
 MATRIX = [
     *(("ddp", 4, tuple(VARIANTS)), ("fsdp", 4, tuple(VARIANTS)), ("hsdp", 4, tuple(VARIANTS))),
     *(("ddp", 1, FEW), ("fsdp", 1, FEW), ("ddp", 2, FEW), ("fsdp", 2, FEW), ("ddp", 8, FEW)),

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,6 @@ class _Pair:
     baseline: str
     styles: Mapping[str, EntryStyle]
     column: str
-
-    def look(self, name: str) -> EntryStyle:
-        return self.styles[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +177,7 @@ def _words(
     longest = max([value for value in pool if math.isfinite(value)], default=0.0)
     lines = []
     for name in (pair.hero, pair.baseline):
-        look = pair.look(name)
+        look = pair.styles[name]
         if name not in kinds:
             text = f"{look.label}: no runs"
         elif said := _REASONS.get(kinds[name]):
@@ -196,7 +193,7 @@ def _words(
         ("✗ {}: not reached", rest["kind"].eq("missed")),
         ("{}: cut short", rest["kind"].eq(CUT)),
     ):
-        names = [pair.look(name).label for name in rest.loc[chosen, "submission"]]
+        names = [pair.styles[name].label for name in rest.loc[chosen, "submission"]]
         if names:
             text = names[0] if len(names) == 1 else f"{len(names)} of {len(rest)} others"
             lines.append((said.format(text), MUTED))
@@ -243,7 +240,7 @@ def _prepare(
     axes.grid(visible=False, axis="y")
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color=FAINT, linewidth=0.6, zorder=0)
-    axes.axvline(1.0, color=pair.look(pair.baseline).color, linewidth=1.6, zorder=1.5)
+    axes.axvline(1.0, color=pair.styles[pair.baseline].color, linewidth=1.6, zorder=1.5)
 
 
 def _write_words(axes: Axes, place: int, words: Sequence[tuple[str, str]], row: _Row) -> None:
@@ -271,12 +268,12 @@ def _draw_row(
     said = tip(f"{rows['workload'].iloc[0]}: {'; '.join(text for text, _ in words)}")
     by_submission = {str(row.submission): row for row in rows.itertuples()}
     base, hero = by_submission[pair.baseline], by_submission.get(pair.hero)
-    look = pair.look(pair.baseline)
+    look = pair.styles[pair.baseline]
     if base.kind == "ratio":
         axes.plot(1.0, place, "s", markersize=6.5, color=look.color, zorder=4, gid=said)
     if hero is None or hero.kind not in ("ratio", "bound"):
         return
-    color = pair.look(pair.hero).color
+    color = pair.styles[pair.hero].color
     at = float(np.clip(hero.ratio, *limits))
     if hero.kind == "bound" and hero.ratio >= 1:
         # Nobody knows who is faster, so there is no place for a dot.
@@ -326,7 +323,7 @@ def _draw_others(
     offset = 0.12 / inches[1]
     for row in rest.itertuples():
         at = float(np.clip(row.ratio, *limits))
-        label = pair.look(str(row.submission)).label
+        label = pair.styles[str(row.submission)].label
         shown = f"{'≤' if row.kind == 'bound' else ''}{row.ratio:.2f}"
         axes.plot(at, place, "o", color=MUTED, alpha=0.6, markersize=4, zorder=2, clip_on=False,
                   markerfacecolor="white" if row.kind == "bound" else MUTED,
@@ -343,7 +340,7 @@ def _draw_others(
 
 def _write_frame(figure: Figure, axes: Axes, table: pd.DataFrame, pair: _Pair) -> None:
     """What is left and right of 1, and below what the dots are."""
-    against = pair.look(pair.baseline)
+    against = pair.styles[pair.baseline]
     look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "fontsize": _LABEL_SIZE}
     aside = 72 * (0.58 * panels.inches(against.label, _LABEL_SIZE) + _GAP)
     panels.annotate(axes, against.label, (1, 1), (0, 5), ha="center", color=against.color,
@@ -351,14 +348,11 @@ def _write_frame(figure: Figure, axes: Axes, table: pd.DataFrame, pair: _Pair) -
     panels.annotate(axes, "← faster", (1, 1), (-aside, 5), ha="right", color=MUTED, **look)
     panels.annotate(axes, "slower →", (1, 1), (aside, 5), ha="left", color=MUTED, **look)
     axes.set_xlabel(f"{pair.column} to the target, relative to {against.label}")
-    notes = f"Medians over {count_text(_counts(table, pair), 'study', 'studies')}"
+    counts = table.loc[table["submission"].isin([pair.hero, pair.baseline]), "studies"]
+    notes = f"Medians over {count_text(counts, 'study', 'studies')}"
     if table.loc[table["submission"] == pair.hero, "low"].notna().any():
         notes += "; thin lines: 95% intervals"
     if (table["kind"].eq("bound") & (table["ratio"] < 1)).any():
         notes += f"; hollow: an upper bound, as {against.label} misses (1 is how long it ran)"
     notes = _wrapped(f"{notes}.", figure.get_figwidth(), _NOTE_LETTER)
     figure.supxlabel(notes, x=0.01, ha="left", fontsize=7, color=MUTED)
-
-
-def _counts(table: pd.DataFrame, pair: _Pair) -> Iterable[int]:
-    return map(int, table.loc[table["submission"].isin([pair.hero, pair.baseline]), "studies"])

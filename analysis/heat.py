@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.svg import tip
-from analysis.texts import CUT, UNKNOWN
+from analysis.texts import CUT
+from common.documents import UNKNOWN
 
 # Orange costs more, purple less: people with colour-blindness tell them apart too. White is 1, and
 # a factor of four has the darkest colour.

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.evaluations import Problem
-from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
+from scripts.local.metrics_log import EVALUATIONS
 from workloads import registry
 from workloads.facts import WorkloadFacts
 
-LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS_FILE}"
+LAYOUT = f"SUBMISSION/study_K/WORKLOAD_FRAMEWORK/trial_I/{EVALUATIONS}"
 
 # Submission, workload, framework, study and trial.
 TrialKey = tuple[str, str, str, int, int]

@@ -14,26 +14,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import tidy_table, trial_files
-from analysis.evaluations import (
-    DamagedError,
-    Problem,
-    meets_target,
-    select_usable,
-    sort_keys,
-)
+from analysis.evaluations import DamagedError, Problem, meets_target, select_usable, sort_keys
 from analysis.layout import LAYOUT, TrialFolder, TrialKey, find_trials
 from analysis.run_facts import RunFacts, read_run_facts
-from analysis.trial_files import (
-    CHECKPOINT_FILE,
-    EVALUATIONS_FILE,
-    FLAGS_FILE,
-    HYPERPARAMETERS_FILE,
-    STATUS_FILE,
-    Status,
-)
+from analysis.trial_files import Status
 from common import progress
 from common.cli import UserError
-from scripts.local.trial import was_evaluated
+from scripts.local.metrics_log import EVALUATIONS
+from scripts.local.trial import CHECKPOINT, FLAGS_GIVEN, HPARAMS, STATUS, was_evaluated
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]
 TRIAL_NOTES = ["hyperparameters", "finished", "cut"]
@@ -131,7 +119,7 @@ def _read_folders(
     measured: dict[str, list[np.ndarray]] = {name: [] for name in MEASUREMENTS}
     explained, folders = [], []
     # Our own runner ends every trial with a status; the official one never writes any.
-    status_is_due = any((trial.folder / STATUS_FILE).exists() for trial in trials)
+    status_is_due = any((trial.folder / STATUS).exists() for trial in trials)
     show = len(trials) >= _PROGRESS_FROM
     with progress.bar(len(trials), "reading logs", "trials") if show else nullcontext() as bar:
         for trial in trials:
@@ -183,7 +171,7 @@ def _read_hyperparameters(trial: TrialFolder, problems: list[Problem]) -> str:
     try:
         return trial_files.read_hyperparameters(trial.folder)
     except DamagedError as error:
-        path = trial.folder / HYPERPARAMETERS_FILE
+        path = trial.folder / HPARAMS
         problems.append(Problem(path, f"{error}; hyperparameters unknown"))
         return ""
 
@@ -192,7 +180,7 @@ def _was_cut(trial: TrialFolder, status: Status | None, problems: list[Problem])
     try:
         return status is not None and trial_files.was_cut(trial.folder, status)
     except DamagedError as error:
-        problems.append(Problem(trial.folder / FLAGS_FILE, f"{error}; taken as not cut"))
+        problems.append(Problem(trial.folder / FLAGS_GIVEN, f"{error}; taken as not cut"))
         return False
 
 
@@ -202,13 +190,13 @@ def _read_ending(folder: Path, status_is_due: bool) -> tuple[Status | None, Prob
         status = trial_files.read_status(folder)
     except DamagedError as error:
         reason = f"{error}; taken as an unfinished trial, used as far as it got"
-        return None, Problem(folder / STATUS_FILE, reason)
+        return None, Problem(folder / STATUS, reason)
     if status is not None:
         return status, None
-    if (folder / CHECKPOINT_FILE).exists():
+    if (folder / CHECKPOINT).exists():
         return None, Problem(folder, "unfinished trial; used as far as it got")
     if status_is_due:
-        why = f"no {STATUS_FILE}, unlike other trials here"
+        why = f"no {STATUS}, unlike other trials here"
         return None, Problem(folder, f"unfinished trial ({why}); used as far as it got")
     return None, None
 
@@ -217,7 +205,7 @@ def _read_evaluations(
     trial: TrialFolder, status: Status | None, problems: list[Problem]
 ) -> dict[str, np.ndarray] | None:
     """The trial's MEASUREMENTS; None, and a problem, where there are none to use."""
-    path = trial.folder / EVALUATIONS_FILE
+    path = trial.folder / EVALUATIONS
     if path.exists():
         try:
             return trial_files.read_evaluations(path, trial.facts.metric, status)
@@ -230,5 +218,5 @@ def _read_evaluations(
             "score": status["accumulated_submission_time"],
         }
         return {name: np.array([ending.get(name, math.nan)]) for name in MEASUREMENTS}
-    problems.append(Problem(trial.folder, f"no {EVALUATIONS_FILE}; left out"))
+    problems.append(Problem(trial.folder, f"no {EVALUATIONS}; left out"))
     return None

@@ -1,9 +1,7 @@
 """A report as one web page that needs nothing else: figures inside it, no scripts, no network."""
 
-import base64
 import html
 import itertools
-import mimetypes
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +26,7 @@ def page(text: str, directory: Path, title: str) -> str:
 
     Args:
       text: the Markdown; its own HTML is kept, so text from outside must be escaped in it.
-      directory: where the pictures are that it names.
+      directory: where the pictures are that it names, each with an SVG version beside it.
       title: the page's title.
 
     Raises:
@@ -89,24 +87,16 @@ def _contents(sections: Sequence[tuple[str, str]]) -> str:
 
 
 def _figure(image: Token, directory: Path, number: int) -> str:
-    """The picture itself where its path was; the vector version if there is one."""
-    path = directory / str(image.attrs["src"])
-    drawing = path.with_suffix(".svg")
-    path = drawing if drawing.exists() else path
+    """The vector version of the picture itself where its path was."""
+    path = (directory / str(image.attrs["src"])).with_suffix(".svg")
     try:
-        if path == drawing:
-            text = path.read_text("utf-8")
-            whole = vector.inlined(text, f"f{number}", image.content)
-            slim = path.with_stem(path.stem + NARROW)
-            if not slim.exists():
-                return f'<div class="figure">{whole}</div>'
-            small = vector.inlined(slim.read_text("utf-8"), f"n{number}", image.content)
-            return f'<div class="figure broad">{whole}</div><div class="figure slim">{small}</div>'
-        content = base64.b64encode(path.read_bytes()).decode()
+        whole = vector.inlined(path.read_text("utf-8"), f"f{number}", image.content)
+        slim = path.with_stem(path.stem + NARROW)
+        if not slim.exists():
+            return f'<div class="figure">{whole}</div>'
+        small = vector.inlined(slim.read_text("utf-8"), f"n{number}", image.content)
+        return f'<div class="figure broad">{whole}</div><div class="figure slim">{small}</div>'
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    alt = html.escape(image.content)
-    return f'<img src="data:{kind};base64,{content}" alt="{alt}">'

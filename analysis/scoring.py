@@ -149,19 +149,12 @@ def compare_rules(trials: pd.DataFrame) -> pd.DataFrame:
       trials: as `score_trials` returns.
 
     Returns:
-      STUDY_KEYS; official_trial, official_seconds, fastest_trial, fastest_seconds; excess, by which
-      share the official time is longer.
+      STUDY_KEYS; excess, by which share the official time is longer than the fastest.
     """
-    both = score_studies(trials, "official").merge(
-        score_studies(trials, "fastest"), on=STUDY_KEYS, suffixes=("_official", "_fastest")
-    )
-    both = both[both["seconds_official"] != both["seconds_fastest"]].reset_index(drop=True)
-    table = both[STUDY_KEYS].copy()
-    for rule in ("official", "fastest"):
-        for column in ("trial", "seconds"):
-            table[f"{rule}_{column}"] = both[f"{column}_{rule}"]
-    table["excess"] = table["official_seconds"] / table["fastest_seconds"] - 1
-    return table
+    official, fastest = score_studies(trials), score_studies(trials, "fastest")
+    differing = official["seconds"] != fastest["seconds"]
+    excess = official["seconds"][differing] / fastest["seconds"][differing] - 1
+    return official.loc[differing, STUDY_KEYS].assign(excess=excess)
 
 
 def time_to_target(studies: pd.DataFrame) -> pd.DataFrame:

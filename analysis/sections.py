@@ -103,7 +103,7 @@ def report(
     if any(style.is_published(name) for name in judged.entries):
         notes.append(_PUBLISHED_NOTE.format(hardware=hardware_of(judged.rules.version)))
     warnings = [f"> **Warning:** {tables.escape(row[1])}." for row in problems if row[2]]
-    notes += [_quoted(warnings)] if warnings else []
+    notes += ["\n>\n".join(warnings)] if warnings else []
     parts = [
         f"# {tables.escape(title(judged))}",
         *notes,
@@ -283,10 +283,6 @@ def _problems(problems: Sequence[tuple[str, str]]) -> str:
     if len(lines) > _ROWS:
         text = blocks.folded(f"{len(lines)} notes", text)
     return f"## Problems in the logs\n\n{note}\n\n{text}"
-
-
-def _quoted(lines: Sequence[str]) -> str:
-    return "\n>\n".join(lines)
 
 
 def _list(lines: Sequence[str]) -> str:

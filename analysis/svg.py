@@ -1,6 +1,7 @@
 """What a figure's vector version says when the mouse rests on a mark."""
 
 import html
+import itertools
 import re
 
 _START = "tip:"
@@ -22,12 +23,10 @@ def with_titles(text: str) -> str:
     >>> with_titles('<svg><g id="tip:1 &lt; 2"></g></svg>')
     '<svg><g id="tip_1"><title>1 &lt; 2</title></g></svg>'
     """
-    count = 0
+    numbers = itertools.count(1)
 
     def name(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
         said = html.escape(html.unescape(match[1]), quote=False)
-        return f'<g id="tip_{count}"><title>{said}</title>'
+        return f'<g id="tip_{next(numbers)}"><title>{said}</title>'
 
     return _MARK.sub(name, text)

@@ -16,7 +16,6 @@ from analysis.scoring import times_table
 from analysis.texts import (
     CUT,
     NOT_REACHED,
-    UNKNOWN,
     interval_text,
     ratio_text,
     reached_text,
@@ -25,6 +24,7 @@ from analysis.texts import (
     steps_text,
 )
 from common import documents
+from common.documents import UNKNOWN
 from workloads.rulesets import STANDIN
 
 _NO_ENDS = (math.nan, math.nan)

@@ -4,10 +4,11 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from common.documents import UNKNOWN
+
 NOT_REACHED = "not reached"
 # By --max_steps, before the target was reached.
 CUT = "cut"
-UNKNOWN = "–"
 
 
 def steps_text(value: float, missed: str = NOT_REACHED) -> str:

@@ -11,20 +11,8 @@ from analysis.evaluations import DamagedError, check_range, parse_numbers, split
 from common import files
 from common.cli import UserError
 from scripts.local import trial
-from scripts.local.metrics_log import EVALUATIONS as EVALUATIONS_FILE
 from scripts.local.metrics_log import lost_rows
-from scripts.local.trial import CHECKPOINT as CHECKPOINT_FILE
-from scripts.local.trial import FLAGS_GIVEN as FLAGS_FILE
-from scripts.local.trial import HPARAMS as HYPERPARAMETERS_FILE
-from scripts.local.trial import STATUS as STATUS_FILE
-
-__all__ = [
-    "CHECKPOINT_FILE",
-    "EVALUATIONS_FILE",
-    "FLAGS_FILE",
-    "HYPERPARAMETERS_FILE",
-    "STATUS_FILE",
-]
+from scripts.local.trial import FLAGS_GIVEN, HPARAMS, STATUS
 
 Status = Mapping[str, Any]
 
@@ -38,7 +26,7 @@ def read_status(folder: Path) -> Status | None:
     try:
         return trial.read_status(folder)
     except UserError as error:
-        raise DamagedError(str(error).removeprefix(f"{folder / STATUS_FILE} ")) from error
+        raise DamagedError(str(error).removeprefix(f"{folder / STATUS} ")) from error
 
 
 def was_cut(folder: Path, status: Status) -> bool:
@@ -47,9 +35,9 @@ def was_cut(folder: Path, status: Status) -> bool:
     Raises:
       DamagedError: the file of its flags cannot be trusted.
     """
-    if status["reason"] != "steps" or not (folder / FLAGS_FILE).exists():
+    if status["reason"] != "steps" or not (folder / FLAGS_GIVEN).exists():
         return False
-    given = read_object(folder / FLAGS_FILE)
+    given = read_object(folder / FLAGS_GIVEN)
     limits = [given.get(name) for name in ("max_steps", "max_global_steps")]
     hint = given.get("step_hint")
     is_before_end = not isinstance(hint, int) or status["global_step"] < hint
@@ -62,7 +50,7 @@ def read_hyperparameters(folder: Path) -> str:
     Raises:
       DamagedError: the file cannot be trusted.
     """
-    path = folder / HYPERPARAMETERS_FILE
+    path = folder / HPARAMS
     if not path.exists():
         return ""
     return json.dumps(read_object(path), sort_keys=True, separators=(",", ":"))

@@ -37,22 +37,16 @@ def inlined(text: str, name: str, alt: str) -> str:
     Raises:
       ElementTree.ParseError: it is no XML.
     """
-    root = ElementTree.fromstring(text)
-    box = root.get("viewBox", "0 0 400 300")
+    box = ElementTree.fromstring(text).attrib["viewBox"]
     width = float(box.split()[2])
     body = _UNUSED.sub("", _PROLOG.sub("", text))
     body = _NAME.sub(rf"\g<1>{name}-", body)
-    body = _STYLE.sub(lambda match: _COLOR.sub(_variable, match[0]), body)
+    body = _STYLE.sub(
+        lambda style: _COLOR.sub(lambda color: f"var(--{_VARIABLES[color[0]]})", style[0]), body
+    )
     start = (
         f'<svg viewBox="{html.escape(box)}" role="img" aria-label="{html.escape(alt)}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'style="min-width:{_SMALLEST * width:.0f}px;max-width:{_LARGEST * width:.0f}px">'
     )
-    closed = _ROOT.search(body)
-    if closed is not None and closed[0].endswith("/>"):
-        return start + "</svg>"
     return _ROOT.sub(lambda _: start, body, count=1).strip()
-
-
-def _variable(match: re.Match[str]) -> str:
-    return f"var(--{_VARIABLES[match[0]]})"

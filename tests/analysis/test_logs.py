@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from analysis.logs import TRIAL_KEYS, read_logs
 from analysis.scoring import score_trials
-from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
+from scripts.local.metrics_log import EVALUATIONS
 from tests.analysis.made_up import write_status, write_trial
 
 
@@ -33,7 +33,7 @@ def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
 
 def test_missing_metrics_are_unknown(tmp_path: Path) -> None:
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
-    (folder / EVALUATIONS_FILE).write_text(
+    (folder / EVALUATIONS).write_text(
         "global_step,score,validation/accuracy\n1,0.5,\n20,1.5,nan\n40,2.5,0.5\n"
     )
     logs = read_logs(tmp_path)
@@ -64,7 +64,7 @@ def test_damaged_file_is_reported_and_the_rest_used(
     tmp_path: Path, content: bytes, reason: str
 ) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
-    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5]) / EVALUATIONS_FILE
+    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5]) / EVALUATIONS
     path.write_bytes(content)
     logs = read_logs(tmp_path)
     assert logs.frame["trial"].tolist() == [1, 1]
@@ -88,7 +88,7 @@ def test_no_damage_stops_the_rest(start: float, length: int, inserted: bytes) ->
         root = Path(name)
         write_trial(root, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
         folder = write_trial(root, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.7])
-        path = folder / EVALUATIONS_FILE
+        path = folder / EVALUATIONS
         content = path.read_bytes()
         place = int(start * len(content))
         path.write_bytes(content[:place] + inserted + content[place + length :])
@@ -103,7 +103,7 @@ def test_no_damage_stops_the_rest(start: float, length: int, inserted: bytes) ->
 def test_strays_are_reported_by_path(tmp_path: Path) -> None:
     trial = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     crashed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
-    (crashed / EVALUATIONS_FILE).unlink()
+    (crashed / EVALUATIONS).unlink()
     unfinished = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.5])
     (unfinished / "checkpoint.pt").touch()
     study = trial.parent.parent
@@ -159,7 +159,7 @@ def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
 
     fails(tmp_path / "absent", r"does not exist; give a folder of logs, or one of \.csv")
     fails(tmp_path, r"no usable trial under .* \(expected SUBMISSION/study_K")
-    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5]) / EVALUATIONS_FILE
+    path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5]) / EVALUATIONS
     path.write_text("")
     fails(tmp_path, f"{path}: is empty")
     fails(tmp_path / "adamw", "is one submission; give the folder that holds it")
@@ -204,7 +204,7 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5], reason="targets")
     for trial, reason in ((2, "time"), (3, "steps")):
         folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5])
-        (folder / EVALUATIONS_FILE).unlink()
+        (folder / EVALUATIONS).unlink()
         write_status(folder, reason, 17, 600.5)
     logs = read_logs(tmp_path)
     assert [problem.reason for problem in logs.problems] == ["no eval_measurements.csv; left out"]
@@ -217,7 +217,7 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
 def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reason: str) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason=reason)
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.95], reason=reason)
-    path = folder / EVALUATIONS_FILE
+    path = folder / EVALUATIONS
     *lines, _ = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines))
     if reason == "time":  # a trial ends then without an evaluation, so it counts them
@@ -229,7 +229,7 @@ def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reaso
     assert logs.frame["trial"].tolist() == [1, 1]
     path.unlink()
     (problem,) = read_logs(tmp_path).problems
-    assert problem.path == folder and problem.reason == f"no {EVALUATIONS_FILE}; left out"
+    assert problem.path == folder and problem.reason == f"no {EVALUATIONS}; left out"
 
 
 def test_a_trial_ended_by_max_steps_is_cut(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_trial_ended_by_max_steps_is_cut(tmp_path: Path) -> None:
 def test_pipes_and_odd_names_are_told_and_the_rest_read(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason="steps")
     pipes = []
-    for trial, name in ((2, EVALUATIONS_FILE), (3, "hparams.json"), (4, "status.json")):
+    for trial, name in ((2, EVALUATIONS), (3, "hparams.json"), (4, "status.json")):
         folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5], reason="steps")
         pipes.append(folder / name)
         pipes[-1].unlink()
@@ -300,7 +300,7 @@ def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:
 
 def _write_evaluations(folder: Path, rows: list[tuple[int, float, float]]) -> None:
     lines = [HEADER, *(f"{step},{seconds},{value}" for step, seconds, value in rows)]
-    (folder / EVALUATIONS_FILE).write_text("\n".join(lines) + "\n")
+    (folder / EVALUATIONS).write_text("\n".join(lines) + "\n")
 
 
 def test_a_resumed_run_counts_what_it_did_last(tmp_path: Path) -> None:

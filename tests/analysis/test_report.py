@@ -14,8 +14,8 @@ from PIL import Image
 
 from analysis import figures, heat, published, sections, style, tables
 from analysis.report import Report, write_report
-from analysis.trial_files import EVALUATIONS_FILE
 from common.cli import UserError
+from scripts.local.metrics_log import EVALUATIONS
 from tests.analysis.conftest import rows_of
 from tests.analysis.made_up import write_study, write_trial
 from workloads import registry
@@ -129,9 +129,9 @@ def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> 
 def test_oddities_of_logs_are_told_with_their_paths(logs: Path) -> None:
     write_trial(logs, "shampoo", "mnist_vit", 0, 3, [math.nan])
     write_trial(logs, "nadamw", "mnist_vit", 0, 1, [0.3])
-    cut = logs / "adamw" / "study_0" / "mnist_vit_pytorch" / "trial_1" / EVALUATIONS_FILE
+    cut = logs / "adamw" / "study_0" / "mnist_vit_pytorch" / "trial_1" / EVALUATIONS
     cut.write_text(cut.read_text()[:-30])
-    gone = logs / "adamw" / "study_1" / "mnist_vit_pytorch" / "trial_1" / EVALUATIONS_FILE
+    gone = logs / "adamw" / "study_1" / "mnist_vit_pytorch" / "trial_1" / EVALUATIONS
     gone.unlink()
     (logs / "manifest.json").write_text("{")
     report = _write(logs, logs / "report")
@@ -221,7 +221,7 @@ def test_unequal_budgets_and_points_that_differ_are_told(logs: Path, tmp_path: P
 
 def test_a_point_without_any_evaluation_is_drawn_and_scored(tmp_path: Path) -> None:
     folder = write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5], reason="time")
-    (folder / EVALUATIONS_FILE).unlink()
+    (folder / EVALUATIONS).unlink()
     report = write_report(tmp_path / "logs", tmp_path / "out", resamples=20)
     (row,) = report.judged.cells.itertuples()
     assert (row.runs, row.reached, row.steady_seconds_per_step) == (1, 0, pytest.approx(0.05))
@@ -229,7 +229,7 @@ def test_a_point_without_any_evaluation_is_drawn_and_scored(tmp_path: Path) -> N
 
 
 def test_without_the_baseline_there_are_no_ratios(logs: Path, tmp_path: Path) -> None:
-    for path in (logs / "adamw").rglob(EVALUATIONS_FILE):
+    for path in (logs / "adamw").rglob(EVALUATIONS):
         path.write_text("")
     assert len(_write(logs, tmp_path / "out", "adamw").unusable) == 3
     assert pd.read_csv(tmp_path / "out" / "scores.csv")["submission"].tolist() == ["shampoo"]

@@ -15,6 +15,7 @@ from analysis import entry_plans, published
 from analysis.texts import met_text
 from common import documents
 from submission.algoperf_api.batch_sizes import get_batch_size, get_shampoo_batch_size
+from submission.entries.shampoo_self_tuning.point import POINT
 from workloads import registry
 from workloads.rulesets import ruleset
 
@@ -73,13 +74,10 @@ def steps_in_time(workload: str, budget_factor: float) -> float:
     return budget_factor * _EXTERNAL.budget_seconds(workload) / estimate(workload)
 
 
-def pace_table(budget_factor: float, self_tuning_factor: float) -> str:
-    """Measured and estimated seconds per step, and the share of the hint that there is time for.
-
-    Args:
-      budget_factor, self_tuning_factor: of the entries, where their schedules end.
-    """
-    rows = []
+def pace_table() -> str:
+    """Measured and estimated seconds per step, and the share of the hint until schedules end."""
+    external = max(point.budget_factor for point in entry_plans.external_points())
+    own, rows = POINT.budget_factor, []
     for workload in _EXTERNAL.base_workloads:
         measured = seconds_per_step()[workload].dropna()
         hint = registry.facts(workload, VERSION).step_hint
@@ -96,8 +94,8 @@ def pace_table(budget_factor: float, self_tuning_factor: float) -> str:
                 "our batch (theirs)": batches,
                 "Shampoo's, modelled": f"+{entry_plans.added_seconds(workload):.3f}",
                 "estimate": f"{estimate(workload):.3f}",
-                "external: of hint": f"{steps_in_time(workload, budget_factor) / hint:.2f}",
-                "self-tuning: of hint": f"{steps_in_time(workload, self_tuning_factor) / hint:.2f}",
+                "external: of hint": f"{steps_in_time(workload, external) / hint:.2f}",
+                "self-tuning: of hint": f"{steps_in_time(workload, own) / hint:.2f}",
             }
         )
     return documents.table(rows)

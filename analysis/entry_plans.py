@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from common import documents, files
+from common import documents
 from scripts.benchmark import model_shapes
 from scripts.local import entries
 from scripts.plan_scale.hardware import HARDWARE, Hardware
@@ -24,7 +24,8 @@ from submission.entries.shampoo.submission import make_optimizer
 from submission.plan.blocking import plan_parameter
 from submission.plan.ownership import block_cost
 from submission.shampoo import Shampoo
-from submission.shampoo.config import DistributedConfig, ShampooConfig
+from submission.shampoo.config import OPTIONS, DistributedConfig, ShampooConfig
+from workloads import search_space
 from workloads.rulesets import ruleset
 
 _GPUS: Mapping[str, tuple[int, Hardware]] = {
@@ -38,11 +39,14 @@ _DEFAULT_MAX_DIM = ShampooConfig.max_dim
 _MANY_ROWS = 2**14
 
 
+def points(entry: str) -> list[search_space.Point]:
+    """The points of an entry for external tuning."""
+    return search_space.points(entries.folder(entry) / "tuning_search_space.json")
+
+
 def external_points() -> list[types.SimpleNamespace]:
     """The points of the external entry."""
-    path = entries.folder("shampoo") / "tuning_search_space.json"
-    points = files.parse_json(path.read_text("utf-8"), str(path))
-    return [types.SimpleNamespace(**point) for point in points]
+    return [types.SimpleNamespace(**point) for point in points("shampoo")]
 
 
 def costliest_point() -> types.SimpleNamespace:
@@ -64,11 +68,10 @@ def plan(workload: str, version: str) -> dict[str, Any]:
     """`scripts.plan_scale.model.answer` for our entry on a version's GPUs, weights in float32."""
     gpus, hardware = _GPUS[version]
     group = make_optimizer([torch.zeros(2, 2)], costliest_point()).param_groups[0]
-    config = ShampooConfig(**{f.name: group[f.name] for f in dataclasses.fields(ShampooConfig)})
     question = Question(
         model=workload,
         world=World(gpus, 1, False),
-        config=config,
+        config=_config(group),
         distributed=DistributedConfig(),
         parameter_dtype=torch.float32,
         hardware=hardware,
@@ -76,6 +79,10 @@ def plan(workload: str, version: str) -> dict[str, Any]:
         with_tf32=version == "v1.0",
     )
     return answer(question)
+
+
+def _config(group: Mapping[str, Any]) -> ShampooConfig:
+    return ShampooConfig(**{name: group[name] for name in OPTIONS})
 
 
 def added_seconds(workload: str) -> float:
@@ -116,21 +123,15 @@ def _columns(version: str, workload: str, planned: Mapping[str, Any] | None) -> 
     if planned is None:
         return dict.fromkeys(names, documents.UNKNOWN)
     rows = f"{get_shampoo_batch_size(workload) // gpus:,}"
-    return dict(
-        zip(
-            names,
-            (rows, _gib(planned["state"]["max"]), _gib(planned["memory_total"])),
-            strict=True,
-        )
-    )
+    sizes = (_gib(planned["state"]["max"]), _gib(planned["memory_total"]))
+    return dict(zip(names, (rows, *sizes), strict=True))
 
 
 def embedding_table() -> str:
     """How the models' tables are treated, and what that costs beside AdamW's step for them."""
     rows = []
     for workload in ruleset("v1.0").base_workloads:
-        group = optimizer(workload).param_groups[0]
-        config = ShampooConfig(**{f.name: group[f.name] for f in dataclasses.fields(ShampooConfig)})
+        config = _config(optimizer(workload).param_groups[0])
         shapes = list(model_shapes.shapes(workload).values())
         work = math.fsum(_work(shape, config) for shape in shapes)
         for shape in sorted({shape for shape in shapes if _is_table(shape)}):

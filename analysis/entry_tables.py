@@ -8,7 +8,6 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,7 @@ def filled(document: Path) -> str:
         "baseline": functools.partial(reached_table, "baseline"),
         "fits": fits_table,
         "setting": functools.partial(setting_table, document.parent.name),
-        "pace": pace_table,
+        "pace": entry_evidence.pace_table,
         "in-time": entry_evidence.in_time_table,
         "nadamw": entry_evidence.nadamw_table,
         "language-model": entry_evidence.language_model_table,
@@ -73,18 +72,12 @@ def filled(document: Path) -> str:
 
 def points_table(entry: str) -> str:
     """The entry's hyperparameters, one column per point."""
-    points = _points(entry)
+    points = entry_plans.points(entry)
     return documents.table(
         {"hyperparameter": f"`{name}`"}
         | {str(number): _value(point[name]) for number, point in enumerate(points, start=1)}
         for name in points[0]
     )
-
-
-def _points(entry: str) -> list[dict[str, Any]]:
-    path = ENTRIES / entry / "tuning_search_space.json"
-    points: list[dict[str, Any]] = files.parse_json(path.read_text("utf-8"), str(path))
-    return points
 
 
 def setting_table(entry: str) -> str:
@@ -94,13 +87,6 @@ def setting_table(entry: str) -> str:
         {"hyperparameter": f"`{name}`", "setting": _value(value)}
         for name, value in vars(module.POINT).items()
     )
-
-
-def pace_table() -> str:
-    """`entry_evidence.pace_table` with the ends of our entries' schedules."""
-    external = max(point["budget_factor"] for point in _points("shampoo"))
-    own = importlib.import_module("submission.entries.shampoo_self_tuning.submission")
-    return entry_evidence.pace_table(external, own.POINT.budget_factor)
 
 
 def reached_table(submission: str) -> str:

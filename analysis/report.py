@@ -18,6 +18,7 @@ from analysis.evaluations import Problem
 from analysis.judgement import BASELINES, Judgement, judge
 from analysis.layout import REPORT
 from analysis.logs import TRIAL_KEYS, Logs, read_logs
+from analysis.scoring import CELL_KEYS
 from common import cli, files
 from common.cli import UserError
 from workloads import registry
@@ -168,11 +169,11 @@ def times_file(judged: Judgement, logs: Logs) -> pd.DataFrame:
       ci_low, ci_high (of the ratio), hardware; inf where a target is missed, NaN where there is no
       ratio.
     """
-    keys = ["submission", "workload"]
-    cells = judged.cells[[*keys, "studies", "median_seconds", "median_steps"]]
-    ratios = judged.intervals.ratios[[*keys, "ratio", "ci_low", "ci_high"]]
-    table = cells.merge(ratios.rename(columns={"ratio": "ratio_to_baseline"}), on=keys, how="left")
-    run_on = [_hardware(logs, key) for key in zip(*(table[name] for name in keys), strict=True)]
+    cells = judged.cells[[*CELL_KEYS, "studies", "median_seconds", "median_steps"]]
+    ratios = judged.intervals.ratios[[*CELL_KEYS, "ratio", "ci_low", "ci_high"]]
+    ratios = ratios.rename(columns={"ratio": "ratio_to_baseline"})
+    table = cells.merge(ratios, on=CELL_KEYS, how="left")
+    run_on = [_hardware(logs, key) for key in table[CELL_KEYS].itertuples(index=False)]
     return table.assign(hardware=run_on)
 
 

@@ -22,7 +22,7 @@ from scripts.benchmark import machine, model_shapes
 from scripts.benchmark.clock import Sample, summaries, timed
 from scripts.benchmark.launches import LATE
 from scripts.benchmark.model_shapes import Shapes
-from scripts.benchmark.stepped import gradients
+from scripts.benchmark.stepped import gradients, weights
 from submission.shampoo import Shampoo
 from submission.shampoo.devices import stream_module
 
@@ -38,11 +38,7 @@ class _Side:
     """Parameters, their gradients in memory that stays, and an optimizer that can be captured."""
 
     def __init__(self, shapes: Shapes, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.parameters = [
-            torch.nn.Parameter(torch.randn(shape, generator=generator).mul_(0.02).to(device))
-            for shape in shapes.values()
-        ]
+        self.parameters = weights(shapes, device)
         self._grads = [torch.zeros_like(parameter) for parameter in self.parameters]
         for parameter, grad in zip(self.parameters, self._grads, strict=True):
             parameter.grad = grad

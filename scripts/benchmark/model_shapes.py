@@ -63,7 +63,7 @@ class Llama:
 
 # Grattafiori et al. 2024 (arXiv:2407.21783, table 3); those of Llama 3.2, with 8 key heads of 64
 # and of 128, from the configurations published with the weights.
-_LLAMAS: Mapping[str, Llama] = {
+LLAMAS: Mapping[str, Llama] = {
     "llama3.2-1b": Llama(2048, 16, 512, 8192, tied=True),
     "llama3.2-3b": Llama(3072, 28, 1024, 8192, tied=True),
     "llama3-8b": Llama(4096, 32, 1024, 14336, tied=False),
@@ -74,9 +74,9 @@ ALGOPERF = (
     *("criteo1tb", "fastmri", "imagenet_resnet", "imagenet_vit", "librispeech_conformer"),
     *("librispeech_deepspeech", "finewebedu_lm", "ogbg", "wmt"),
 )
-MODELS = (*ALGOPERF, *NETWORKS, *_LLAMAS)
+MODELS = (*ALGOPERF, *NETWORKS, *LLAMAS)
 # Models whose training costs about 6 operations per parameter and token.
-LANGUAGE_MODELS = ("gpt2_small", *_LLAMAS)
+LANGUAGE_MODELS = ("gpt2_small", *LLAMAS)
 
 
 def shapes(model: str) -> Shapes:
@@ -88,6 +88,6 @@ def shapes(model: str) -> Shapes:
     >>> shapes("llama3-8b")["layers.0.attention.wk.weight"]
     (1024, 4096)
     """
-    if model in _LLAMAS:
-        return _LLAMAS[model].shapes()
+    if model in LLAMAS:
+        return LLAMAS[model].shapes()
     return {name: tuple(shape) for name, shape in files.read_json(_FILE)[model].items()}

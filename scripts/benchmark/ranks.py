@@ -60,7 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "runs/scaling", "folder for the tables")
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> None:
     """Measures what the flags describe."""
     del argv
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
@@ -81,7 +81,6 @@ def main(argv: Sequence[str]) -> int:
     files.write_json(output / "ranks.json", {"settings": settings, "rows": rows})
     files.write_text(output / "ranks.md", table(settings, rows))
     print(f"wrote {output / 'ranks.json'} and ranks.md")
-    return 0
 
 
 def _launch(world: int, *arguments: Any) -> list[Any]:

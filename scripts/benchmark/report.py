@@ -164,17 +164,16 @@ def _quartiles(row: Row) -> str:
 
 
 def _load(machine: Row, names: str) -> str:
-    share = machine["others_cpu_share"]
-    other_cpu = "unknown" if share is None else f"{share:.0%}"
     return (
-        f"{names}: {machine['seconds']:.0f} s, CPU share of other processes {other_cpu}, "
+        f"{names}: {machine['seconds']:.0f} s, "
+        f"CPU share of other processes {machine['others_cpu_share']:.0%}, "
         f"load average {number(machine['load_average'], '.1f')}"
     )
 
 
 def _conditions(settings: Row) -> str:
     dirty = " with changes" if settings["git_dirty"] else ""
-    precision = settings.get("float32_matmul_precision", "highest")
+    precision = settings["float32_matmul_precision"]
     products = "" if precision == "highest" else f"float32 products at {precision!r}, "
     return (
         f"{settings['device']}, {settings['cpu_model_name']}, {settings['threads']} thread(s), "

@@ -35,6 +35,15 @@ def _gradient(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return grad
 
 
+def weights(shapes: Shapes, device: torch.device) -> list[torch.nn.Parameter]:
+    """Fixed random float32 parameters."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.nn.Parameter(torch.randn(shape, generator=generator).mul_(0.02).to(device))
+        for shape in shapes.values()
+    ]
+
+
 class SteppedOptimizer:
     """One optimizer, its weights, and gradients that it shares with the others.
 
@@ -50,13 +59,8 @@ class SteppedOptimizer:
         gradient_sets: Sequence[Sequence[Tensor]],
         options: RivalOptions,
     ) -> None:
-        generator = torch.Generator().manual_seed(1)
-        device = gradient_sets[0][0].device
         self.rival = rival
-        self.parameters = [
-            torch.nn.Parameter(torch.randn(shape, generator=generator).mul_(0.02).to(device))
-            for shape in shapes.values()
-        ]
+        self.parameters = weights(shapes, gradient_sets[0][0].device)
         self._gradient_sets = gradient_sets
         self._interval = options.interval
         self._steps = 0

@@ -72,22 +72,20 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "runs/scaling", "with --sweep or --steps: folder for the tables")
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> None:
     """Plans what the flags describe."""
     del argv
     if FLAGS.sweep:
         _sweep(files.make_directory(Path(FLAGS.output)))
-        return 0
-    if FLAGS.steps:
+    elif FLAGS.steps:
         _steps(files.make_directory(Path(FLAGS.output)))
-        return 0
-    if FLAGS.model not in model_shapes.MODELS:
+    elif FLAGS.model not in model_shapes.MODELS:
         allowed = ", ".join(model_shapes.MODELS)
         raise UserError(f"--model: {FLAGS.model or 'none'} given; allowed: {allowed}")
-    question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh))
-    title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
-    print(report.one(title, question, model.answer(question)))
-    return 0
+    else:
+        question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh))
+        title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
+        print(report.one(title, question, model.answer(question)))
 
 
 def _sweep(output: Path) -> None:

@@ -9,16 +9,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common import documents, files
+from scripts.benchmark.model_shapes import ALGOPERF, LLAMAS, NETWORKS
 from scripts.plan_scale.model import Question, overhead
 
 _GIB, _MIB = 2**30, 2**20
 Row = Mapping[str, Any]
-
-_ALGOPERF = (
-    *("criteo1tb", "fastmri", "imagenet_resnet", "imagenet_vit", "librispeech_conformer"),
-    *("librispeech_deepspeech", "ogbg", "wmt", "resnet50", "vit_s16", "gpt2_small"),
-)
-_LLAMAS = ("llama3.2-1b", "llama3.2-3b", "llama3-8b", "llama3-70b")
 
 # Okabe and Ito's, which people with colour-blindness tell apart.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -27,10 +22,11 @@ _MESHES = {"fsdp": ("-", "o"), "ddp": ("--", "s"), "hsdp:8": (":", "^"), "hsdp:6
 
 def cases() -> list[tuple[str, int, str]]:
     """(model, world, mesh) of the committed sweep."""
-    sweep = [(model, 8, "ddp") for model in _ALGOPERF]
+    small = ("finewebedu_lm", "small_200k")
+    sweep = [(model, 8, "ddp") for model in (*ALGOPERF, *NETWORKS) if model not in small]
     for model in ("vit_s16", "gpt2_small"):
         sweep += [(model, world, "ddp") for world in (1, 2, 4, 16, 64)]
-    for model in _LLAMAS:
+    for model in LLAMAS:
         sweep += [(model, world, "fsdp") for world in (1, 8, 64, 512)]
     sweep += [("llama3-8b", world, "ddp") for world in (8, 64)]
     sweep += [("llama3-8b", world, "hsdp:8") for world in (64, 512)]

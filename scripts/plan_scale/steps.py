@@ -67,7 +67,9 @@ def rows(names: Sequence[str], hardware: Mapping[str, Hardware], setting: Settin
     """
     results: list[Row] = []
     for name in names:
-        built = _built(name, setting)
+        # Ranks do not depend on the hardware.
+        any_hardware = next(iter(hardware.values()))
+        built = {i: model.build(setting.question(name, i, any_hardware)) for i in INTERVALS}
         for device, figures in hardware.items():
             for optimizer in OPTIMIZERS:
                 times = (
@@ -77,11 +79,6 @@ def rows(names: Sequence[str], hardware: Mapping[str, Hardware], setting: Settin
                 )
                 results.append({"model": name, "device": device, "optimizer": optimizer, **times})
     return results
-
-
-def _built(name: str, setting: Setting) -> dict[int, Built]:
-    anything = next(iter(HARDWARE.values()))
-    return {i: model.build(setting.question(name, i, anything)) for i in INTERVALS}
 
 
 def _shampoo(name: str, hardware: Hardware, setting: Setting, built: Mapping[int, Built]) -> Row:

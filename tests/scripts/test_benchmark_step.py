@@ -328,7 +328,6 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str)
     [
         ("--networks=alexnet", "--networks: alexnet; allowed: small_200k, resnet50"),
         ("--optimizers=adam", "--optimizers: unknown adam; known: adamw"),
-        ("--intervals=1,0", "--intervals: 1,0 given; allowed: integers >= 1"),
     ],
 )
 def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:

@@ -28,9 +28,7 @@ def without_waiting(step):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize(
-    "variant", ["shampoo", "no grafting", "adagrad", "ema", "staggered"]
-)
+@pytest.mark.parametrize("variant", ["shampoo", "no grafting", "adagrad", "ema", "staggered"])
 def test_the_gpu_agrees_with_the_cpu(variant):
     """With eigh on both; what depends on bases inside degenerate eigenspaces is left out."""
     options = {**OPTIONS, **VARIANTS[variant], "root_solver": "eigh"}

@@ -33,14 +33,12 @@ class Profile:
     """Performance profiles of a pool of submissions, and the scores that they give.
 
     Attributes:
-      tau: [100], the ratios to the fastest submission at which the profiles are known.
-      rho: one row per tau, one column per submission: the share of base workloads on which the
-        submission's time is at most tau times the fastest.
+      rho: one row per tau of `profiles.TAU`, one column per submission: the share of base workloads
+        on which the submission's time is at most tau times the fastest.
       scores: by submission, from 0 to 1: the mean of rho over tau.
       ratios: base workload by submission, as they enter rho; inf where missed.
     """
 
-    tau: np.ndarray
     rho: pd.DataFrame
     scores: pd.Series
     ratios: pd.DataFrame
@@ -300,7 +298,6 @@ def performance_profile(times: pd.DataFrame, ruleset: Ruleset) -> Profile:
     ratios = profiles.effective_ratios(times.to_numpy(float), list(times.index), ruleset)
     rho = profiles.profile(ratios)
     return Profile(
-        tau=profiles.TAU,
         rho=pd.DataFrame(rho, pd.Index(profiles.TAU, name="tau"), times.columns),
         scores=pd.Series(profiles.profile_area(rho), times.columns, name="score"),
         ratios=pd.DataFrame(

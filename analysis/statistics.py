@@ -237,8 +237,8 @@ def _scores(pool: _Pool, rules: Ruleset) -> tuple[pd.DataFrame, pd.DataFrame, pd
     bands = _interval(rho, np.broadcast_to(studies >= 2, rho.shape[1:]))
     frame = pd.DataFrame(
         {
-            "tau": np.tile(point.tau, len(pool.submissions)),
-            "submission": np.repeat(pool.submissions, len(point.tau)),
+            "tau": np.tile(profiles.TAU, len(pool.submissions)),
+            "submission": np.repeat(pool.submissions, len(profiles.TAU)),
         }
     )
     for name, values in zip(("rho", *_ENDS), (point.rho.to_numpy(), *bands), strict=True):

@@ -9,7 +9,7 @@ it. Writes captured.json.
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +96,18 @@ def _difference(tensor: Tensor, other: Tensor) -> float:
     return float(((tensor - other).abs().max() / scale).item())
 
 
-def _beside(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def _beside(device: torch.device) -> Iterator[None]:
     """A side stream, on which CUDA wants to see steps before it captures one."""
     streams = stream_module(device)
     if streams is None:
-        return contextlib.nullcontext()
-    stack = contextlib.ExitStack()
+        yield
+        return
     main, side = streams.current_stream(device), streams.Stream(device)
     side.wait_stream(main)
-    stack.callback(main.wait_stream, side)
-    stack.enter_context(streams.stream(side))
-    return stack
+    with streams.stream(side):
+        yield
+    main.wait_stream(side)
 
 
 def _capture(optimizer: Shampoo) -> Callable[[], None]:

@@ -71,6 +71,17 @@ def timed(call: Callable[[], Any], device: torch.device, limit: float) -> Sample
 
 
 @contextmanager
+def failure_recorded(row: dict[str, Any], limit: float) -> Iterator[None]:
+    """Writes an exception or a timeout of what is measured into its row as `failure`."""
+    try:
+        yield
+    except StepTimeout:
+        row["failure"] = f"longer than {limit:g} s"
+    except Exception as error:  # Out of memory, say, which ends no other's run.
+        row["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
     # Only the main thread can have signals handled.
     if threading.current_thread() is not threading.main_thread() or not math.isfinite(seconds):

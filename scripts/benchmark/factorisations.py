@@ -18,7 +18,7 @@ from torch import Tensor
 
 from common import cli, files
 from scripts.benchmark import machine, root_inputs
-from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
 from submission.shampoo import roots
 
 FLAGS = flags.FLAGS
@@ -45,27 +45,19 @@ def measure(
     """
     matrix = root_inputs.log_uniform(size, 1e6).matrix
     matrices = matrix.repeat(batch, 1, 1).to(device)
+    rows: dict[str, Row] = {
+        name: {"method": name, "size": size, "batch": batch, "failure": None} for name in METHODS
+    }
     samples: dict[str, list[Sample]] = {name: [] for name in METHODS}
-    failures: dict[str, str] = {}
     # The first of each has caches to fill.
     for name in alternating(list(METHODS), repeats + 1):
-        if name in failures:
-            continue
-        try:
-            samples[name].append(timed(functools.partial(METHODS[name], matrices), device, limit))
-        except StepTimeout:
-            failures[name] = f"longer than {limit:g} s"
-        except RuntimeError as error:
-            failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        if rows[name]["failure"] is None:
+            with failure_recorded(rows[name], limit):
+                call = functools.partial(METHODS[name], matrices)
+                samples[name].append(timed(call, device, limit))
     return [
-        {
-            "method": name,
-            "size": size,
-            "batch": batch,
-            "failure": failures.get(name),
-            **(summaries(times[1:]) if len(times) > 1 else {}),
-        }
-        for name, times in samples.items()
+        row | (summaries(samples[name][1:]) if len(samples[name]) > 1 else {})
+        for name, row in rows.items()
     ]
 
 

@@ -4,8 +4,7 @@ import dataclasses
 import gc
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from common import progress
 from common.cli import UserError
 from scripts.benchmark import model_shapes, report
-from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
 from scripts.benchmark.counting import cuda_activity, operators
 from scripts.benchmark.machine import LoadMeter, collector_off, conditions
 from scripts.benchmark.model_shapes import Shapes
@@ -129,7 +128,7 @@ def _measure_group(
         row: dict[str, Any] = {"optimizer": name, "package": rival.package_version}
         rows[name] = row | {"failure": None}
         bar.set_postfix_str(f"({name}, first steps)")
-        with _recorded_failure(rows[name], plan):
+        with failure_recorded(rows[name], plan.time_limit):
             stepped = SteppedOptimizer(rival, shapes, gradient_sets, plan.options)
             rows[name] |= stepped.preparation() | _first_steps(stepped, plan, bar)
             running[name] = stepped
@@ -140,7 +139,7 @@ def _measure_group(
             if name not in running:
                 continue
             bar.set_postfix_str(f"({name})")
-            with _recorded_failure(rows[name], plan):
+            with failure_recorded(rows[name], plan.time_limit):
                 kind = "refresh" if running[name].prepare() else "plain"
                 sample = timed(running[name].step, plan.device, plan.time_limit)
                 samples[name][kind].append(sample)
@@ -149,22 +148,11 @@ def _measure_group(
                 del running[name]
     load_report = load.report()
     for name, stepped in running.items():
-        with _recorded_failure(rows[name], plan):
+        with failure_recorded(rows[name], plan.time_limit):
             rows[name] |= stepped.memory()
         for kind, times in samples[name].items():
             rows[name][kind] = summaries(times) if times else None
     return rows, load_report
-
-
-@contextmanager
-def _recorded_failure(row: dict[str, Any], plan: Plan) -> Iterator[None]:
-    """Writes an exception or a timeout of an optimizer into its row as `failure`."""
-    try:
-        yield
-    except StepTimeout:
-        row["failure"] = f"a step took longer than {plan.time_limit:g} s"
-    except Exception as error:
-        row["failure"] = f"{type(error).__name__}: {error}"
 
 
 def _first_steps(stepped: SteppedOptimizer, plan: Plan, bar: Any) -> dict[str, Any]:

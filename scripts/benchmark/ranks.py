@@ -13,6 +13,7 @@ Writes ranks.json and ranks.md to the output.
 import contextlib
 import datetime
 import itertools
+import math
 import multiprocessing
 import tempfile
 import time
@@ -32,6 +33,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from common import cli, documents, files
 from common.documents import number
 from scripts.benchmark import model_shapes
+from scripts.benchmark.clock import timed
 from scripts.benchmark.machine import LoadMeter
 from scripts.benchmark.report import Row
 from scripts.benchmark.stepped import gradients
@@ -146,12 +148,14 @@ def _timed_step(optimizer: Shampoo) -> dict[str, float]:
     for group in optimizer.param_groups:
         group["refresh_step"] = _AN_ORDINARY_STEP - 1
     with communication_timed() as spent:
-        wall, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
-        optimizer.step()
-        thread, cpu = time.thread_time() - thread, time.process_time() - cpu
-        wall = time.perf_counter() - wall
-    seconds = {"wall": wall, "cpu": cpu, "thread": thread, "communication": sum(spent)}
-    return {name: 1e3 * value for name, value in seconds.items()}
+        step = timed(optimizer.step, torch.device("cpu"), math.inf)
+    communication = 1e3 * sum(spent)
+    return {
+        "wall": step.wall,
+        "cpu": step.cpu,
+        "thread": step.thread,
+        "communication": communication,
+    }
 
 
 @contextlib.contextmanager
@@ -159,26 +163,26 @@ def communication_timed() -> Iterator[list[float]]:
     """Collects the seconds of every call into a collective, and of waiting for one."""
     spent: list[float] = []
 
-    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             result = call(*args, **kwargs)
             spent.append(time.perf_counter() - start)
-            return _TimedWork(result, timed) if hasattr(result, "wait") else result
+            return _TimedWork(result, watched) if hasattr(result, "wait") else result
 
         return wrapped
 
     with contextlib.ExitStack() as patches:
         for module, name in _COLLECTIVES:
-            patches.enter_context(mock.patch.object(module, name, timed(getattr(module, name))))
+            patches.enter_context(mock.patch.object(module, name, watched(getattr(module, name))))
         yield spent
 
 
 class _TimedWork:
     """A collective in progress, whose `wait` is timed as well."""
 
-    def __init__(self, work: Any, timed: Callable[..., Any]) -> None:
-        self.wait = timed(work.wait)
+    def __init__(self, work: Any, watched: Callable[..., Any]) -> None:
+        self.wait = watched(work.wait)
 
 
 def summarize(ranks: Sequence[Row]) -> Row:

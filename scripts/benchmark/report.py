@@ -41,12 +41,11 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
         plain, refresh = (median(row.get(kind)) for kind in ("plain", "refresh"))
         if plain is None or row["failure"]:
             continue
-        part = None if refresh is None else refresh - plain
         row["milliseconds"] = {
             "plain": plain,
             "refresh": refresh,
-            "refresh_part": part,
-            "amortised": {str(i): plain + (part or 0.0) / i for i in intervals},
+            "refresh_part": None if refresh is None else refresh - plain,
+            "amortised": amortised(plain, refresh, intervals),
         }
     for row in rows.values():
         row["ratio_to"] = {
@@ -54,6 +53,12 @@ def derive(rows: Mapping[str, Row], intervals: Sequence[int]) -> None:
             for other in BASES
             if "milliseconds" in row and "milliseconds" in rows.get(other, {})
         }
+
+
+def amortised(plain: float, refresh: float | None, intervals: Sequence[int]) -> dict[str, float]:
+    """A step's mean time by interval as text; `refresh` is None for one that never does."""
+    part = 0.0 if refresh is None else refresh - plain
+    return {str(interval): plain + part / interval for interval in intervals}
 
 
 def median(clocks: Mapping[str, Any] | None) -> float | None:

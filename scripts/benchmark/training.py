@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from common import cli, files, progress
 from scripts.benchmark import machine, networks, report
-from scripts.benchmark.clock import Sample, StepTimeout, alternating, summaries, timed
+from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
 from scripts.benchmark.networks import Network
 from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
@@ -105,20 +105,15 @@ def measure(
             bar.update()
             if rows[name]["failure"]:
                 continue
-            try:
+            with failure_recorded(rows[name], limit):
                 if name not in running:
                     running[name] = Trained(network, optimizers[name], batch, device, cycle)
                 cycles = _whole_cycle if number // len(optimizers) % 2 else _parted_cycle
                 found = cycles(running[name], cycle, device, limit)
-            except StepTimeout:
-                rows[name]["failure"] = f"longer than {limit:g} s"
-                running.pop(name, None)
-            except Exception as error:  # Out of memory, say, which ends no other's run.
-                rows[name]["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
-                running.pop(name, None)
-            else:
                 for kind, sample in found if number >= len(optimizers) else ():
                     samples[name].setdefault(kind, []).append(sample)
+            if rows[name]["failure"]:
+                running.pop(name, None)
     for name, by_kind in samples.items():
         rows[name] |= {
             kind: summaries(by_kind[kind]) if by_kind.get(kind) else None for kind in _KINDS
@@ -169,8 +164,7 @@ def _whole_times(row: Row) -> dict[str, float]:
     plain, refresh = (report.median(row.get(f"whole_{kind}")) for kind in ("plain", "refresh"))
     if plain is None or row["failure"]:
         return {}
-    more = 0.0 if refresh is None else refresh - plain
-    return {str(interval): plain + more / interval for interval in INTERVALS}
+    return report.amortised(plain, refresh, INTERVALS)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -88,16 +88,14 @@ def build(question: Question) -> Built:
     """
     shapes = list(model_shapes.shapes(question.model).values())
 
-    def rank(number: int) -> Rank:
-        return build_rank(
-            question.world,
-            shapes,
-            question.parameter_dtype,
-            question.config,
-            question.distributed,
-            number,
-        )
-
+    rank = functools.partial(
+        build_rank,
+        question.world,
+        shapes,
+        question.parameter_dtype,
+        question.config,
+        question.distributed,
+    )
     ranks = {0: rank(0)}
     specs = ranks[0].layout.owned[0]
     costs, states = owner_costs(specs, question.config), owner_states(specs, question.config)

@@ -60,8 +60,8 @@ def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset])
         assert result.ratios[submission].to_dict() == pytest.approx(ratios, rel=1e-12)
         assert result.scores[submission] == pytest.approx(reference.score(ratios), abs=1e-9)
         for row in (0, 1, 33, 98, 99):
-            tau = result.tau[row]
-            assert result.rho[submission].iloc[row] == reference.rho(ratios, tau)
+            rho = reference.rho(ratios, profiles.TAU[row])
+            assert result.rho[submission].iloc[row] == rho
 
 
 def test_all_dimensions_in_front_are_scored_at_once() -> None:

@@ -239,12 +239,13 @@ class Training:
         dropout = {}
         if hasattr(self._hyperparameters, "dropout_rate"):
             dropout["dropout_rate"] = self._hyperparameters.dropout_rate
+        # By position: workloads of the benchmark do not all call the batch by one name.
         outputs: tuple[Any, Any] = self._workload.model_fn(
-            params=params,
-            augmented_and_preprocessed_input_batch=batch,
-            model_state=model_state,
-            mode=spec.ForwardPassMode.TRAIN,
-            rng=rng,
+            params,
+            batch,
+            model_state,
+            spec.ForwardPassMode.TRAIN,
+            rng,
             update_batch_norm=True,
             **dropout,
         )

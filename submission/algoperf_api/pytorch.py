@@ -156,12 +156,13 @@ def _forward(
     dropout = {}
     if hasattr(hyperparameters, "dropout_rate"):
         dropout["dropout_rate"] = hyperparameters.dropout_rate
+    # By position: workloads of the benchmark do not all call the batch by one name.
     logits, model_state = workload.model_fn(
-        params=model,
-        augmented_and_preprocessed_input_batch=batch,
-        model_state=model_state,
-        mode=spec.ForwardPassMode.TRAIN,
-        rng=rng,
+        model,
+        batch,
+        model_state,
+        spec.ForwardPassMode.TRAIN,
+        rng,
         update_batch_norm=True,
         **dropout,
     )

@@ -19,14 +19,12 @@ class TinyWorkload(TorchWorkload):
 
     traces = 0
 
-    def _model_fn(
-        self, params, augmented_and_preprocessed_input_batch, model_state, mode, rng, **options
-    ):
+    def _model_fn(self, params, batch, model_state, mode, rng, **options):
         assert mode == spec.ForwardPassMode.TRAIN
         assert options.pop("update_batch_norm")
         self.traces += 1
         self.dropout_rate = {"dropout_rate": 0.25, **options}.pop("dropout_rate")
-        hidden = augmented_and_preprocessed_input_batch["inputs"]
+        hidden = batch["inputs"]
         for layer in sorted({name.partition(".")[0] for name in params}):
             if layer != "0":
                 hidden = jnp.tanh(hidden)

@@ -33,13 +33,11 @@ class TinyWorkload:
             raise AttributeError(name)
         return self._values[name]
 
-    def _model_fn(
-        self, params, augmented_and_preprocessed_input_batch, model_state, mode, rng, **options
-    ):
+    def _model_fn(self, params, batch, model_state, mode, rng, **options):
         assert mode == spec.ForwardPassMode.TRAIN
         assert options.pop("update_batch_norm")
         self.dropout_rate = {"dropout_rate": 0.25, **options}.pop("dropout_rate")
-        return params(augmented_and_preprocessed_input_batch["inputs"]), model_state
+        return params(batch["inputs"]), model_state
 
     def _loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):
         losses = F.cross_entropy(

@@ -21,8 +21,8 @@ class TinyWorkload:
     loss_type = None
     metrics_logger = None
 
-    def model_fn(self, params: Any, augmented_and_preprocessed_input_batch: Any, **_: Any) -> Any:
-        return params(augmented_and_preprocessed_input_batch["inputs"]), None
+    def model_fn(self, params: Any, batch: Any, *_: Any, **__: Any) -> Any:
+        return params(batch["inputs"]), None
 
     def loss_fn(self, label_batch: Any, logits_batch: Any, **_: Any) -> dict[str, Any]:
         squares = (logits_batch - label_batch).square().sum(1)
@@ -32,11 +32,11 @@ class TinyWorkload:
 class TinyJaxWorkload(TinyWorkload):
     """The same in JAX."""
 
-    def model_fn(self, params: Any, augmented_and_preprocessed_input_batch: Any, **_: Any) -> Any:
+    def model_fn(self, params: Any, batch: Any, *_: Any, **__: Any) -> Any:
         import jax.numpy as jnp
 
         first, bias, second, shift = params
-        hidden = jnp.tanh(augmented_and_preprocessed_input_batch["inputs"] @ first.T + bias)
+        hidden = jnp.tanh(batch["inputs"] @ first.T + bias)
         return hidden @ second.T + shift, None
 
     def loss_fn(self, label_batch: Any, logits_batch: Any, **_: Any) -> dict[str, Any]:

@@ -115,10 +115,9 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
     Returns:
       One row per study, sorted by STUDY_KEYS: those; reached (whether any trial did); trial (the
       best one, -1 if none reached the target); steps, seconds and earliest_seconds of
-      that trial (inf if none); trials (how many there are);
-      steady_seconds_per_step (median over trials); last_step, last_seconds (at the end of the
-      shortest trial: the study needed at least as much if it misses); cut (whether none reached the
-      target and some were cut).
+      that trial (inf if none); steady_seconds_per_step (median over trials); last_step,
+      last_seconds (at the end of the shortest trial: the study needed at least as much if it
+      misses); cut (whether none reached the target and some were cut).
     """
     rank = trials["trial"].map({trial: place for place, trial in enumerate(LISTED)})
     rank = rank.fillna(trials["trial"] + len(LISTED))
@@ -130,7 +129,6 @@ def score_studies(trials: pd.DataFrame, rule: Rule = "official") -> pd.DataFrame
     studies = picked[[*STUDY_KEYS, *columns]].reset_index(drop=True)
     studies["trial"] = studies["trial"].where(studies["reached"], -1)
     counts = trials.groupby(STUDY_KEYS, as_index=False).agg(
-        trials=("trial", "size"),
         steady_seconds_per_step=("steady_seconds_per_step", "median"),
         last_step=("last_step", "min"),
         last_seconds=("last_seconds", "min"),

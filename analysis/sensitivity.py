@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from scipy import stats
 
 from analysis import panels, style
 from analysis.scoring import score_studies
@@ -118,17 +119,11 @@ def rank_correlations(search: pd.DataFrame) -> pd.DataFrame:
                 value, loss = points.rank().to_numpy().T
                 correlations.append(np.corrcoef(value, loss)[0, 1])
                 order = generator.permuted(np.tile(loss, (_DRAWS, 1)), axis=1)
-                chance.append(_correlate(value, order))
+                chance.append(stats.pearsonr(order, value[None], axis=1).statistic)
             if correlations:
                 limit = float(np.quantile(np.abs(np.mean(chance, axis=0)), 0.95))
                 rows.append((entry, name, float(np.mean(correlations)), limit))
     return pd.DataFrame(rows, columns=["entry", "hyperparameter", "correlation", "threshold"])
-
-
-def _correlate(value: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of [points] with every row of [draws, points]."""
-    value, orders = value - value.mean(), orders - orders.mean(axis=1, keepdims=True)
-    return np.asarray(orders @ value / np.sqrt((orders**2).sum(axis=1) * (value**2).sum()))
 
 
 def search_figure(search: pd.DataFrame, styles: Mapping[str, EntryStyle]) -> Figure:

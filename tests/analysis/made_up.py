@@ -62,7 +62,6 @@ def write_trial(
     *,
     seconds_per_step: float = 0.05,
     framework: str = "pytorch",
-    period: int = PERIOD,
     hyperparameters: Mapping[str, float] | None = DEFAULT_POINT,
     reason: str | None = None,
 ) -> Path:
@@ -74,20 +73,20 @@ def write_trial(
     metric = LEAGUE_FACTS[workload].metric
     folder = root / submission / f"study_{study}" / f"{workload}_{framework}" / f"trial_{trial}"
     folder.mkdir(parents=True)
-    steps = period * np.arange(1, len(values) + 1)
+    steps = PERIOD * np.arange(1, len(values) + 1)
     seconds = steps * seconds_per_step
     columns: dict[str, object] = {
         "accumulated_submission_time": seconds,
         "global_step": steps,
         "score": seconds,
-        "total_duration": seconds + steps / period,
+        "total_duration": seconds + steps / PERIOD,
         **{f"{split}/{metric}": values for split in ("train", "validation", "test")},
     }
     pd.DataFrame(columns).to_csv(folder / "eval_measurements.csv", index=False)
     if hyperparameters is not None:
         (folder / "hparams.json").write_text(json.dumps(dict(hyperparameters)))
     if reason is not None:
-        step = len(values) * period
+        step = len(values) * PERIOD
         write_status(folder, reason, step, step * seconds_per_step)
     return folder
 
@@ -107,12 +106,12 @@ class Speed:
     seconds_per_step: float
 
 
-def learning_curve(workload: str, to_target: float, seed: int, length: int = 40) -> list[float]:
+def learning_curve(workload: str, to_target: float, seed: int) -> list[float]:
     """A curve that passes the workload's target at about `to_target` steps, and stops."""
     facts = LEAGUE_FACTS[workload]
     assert facts.validation_target is not None
-    noise = np.random.default_rng(seed).normal(0, 0.004, length)
-    steps = np.arange(1, length + 1) * PERIOD
+    noise = np.random.default_rng(seed).normal(0, 0.004, 40)
+    steps = np.arange(1, 41) * PERIOD
     rest = np.exp(-3 * steps / to_target) - math.exp(-3)
     if facts.metric == "accuracy":
         values = facts.validation_target - 0.8 * rest + noise
@@ -175,8 +174,8 @@ LEAGUE = {
 }
 
 
-def write_league(root: Path, entries: int, workloads: int, studies: int = 2) -> Path:
-    """Writes studies of the first so many of LEAGUE, on so many workloads, into `root`.
+def write_league(root: Path, entries: int, workloads: int) -> Path:
+    """Writes two studies of the first so many of LEAGUE, on so many workloads, into `root`.
 
     AdamW misses the second and the fifth target, Shampoo the eighth, others one here and there.
     """
@@ -188,7 +187,7 @@ def write_league(root: Path, entries: int, workloads: int, studies: int = 2) -> 
             )
             factor = 20.0 if misses else float(np.exp(noise.normal(0, 0.15)))
             cost = LEAGUE[entry].seconds_per_step * 3.0 ** (place % 4 - 1)
-            for study in range(studies):
+            for study in range(2):
                 steps = LEAGUE[entry].steps * factor * (1 + 0.15 * study)
                 values = learning_curve(workload, steps, 10 * number + study)
                 write_trial(root, entry, workload, study, 1, values, seconds_per_step=cost)

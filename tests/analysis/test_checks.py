@@ -39,8 +39,8 @@ def _trials(study: int, trial: int, **changes: object) -> dict[str, object]:
     return {**TRIAL, "study": study, "trial": trial, **changes}
 
 
-def _problems(rows: list[dict[str, object]], rules: Ruleset = RULES) -> list[str]:
-    problems = ruleset_problems(pd.DataFrame(rows), rules, Path("logs"))
+def _problems(rows: list[dict[str, object]]) -> list[str]:
+    problems = ruleset_problems(pd.DataFrame(rows), RULES, Path("logs"))
     return [str(problem) for problem in problems if "no runs on" not in problem.reason]
 
 

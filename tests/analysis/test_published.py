@@ -10,12 +10,7 @@ import pytest
 
 from analysis import published
 from analysis.published import PUBLISHED, TRACKS, read_trials
-from analysis.scoring import (
-    performance_profile,
-    score_studies,
-    time_to_target,
-    times_table,
-)
+from analysis.scoring import performance_profile, score_studies, time_to_target, times_table
 from common.cli import UserError
 from tests.analysis.made_up import write_trial
 from tests.analysis.reference import speedup
@@ -99,14 +94,9 @@ def test_the_medians_are_those_of_the_trials() -> None:
     table = pd.read_csv(PUBLISHED / published.MEDIANS)
     for (version, name), rows in table.groupby(published.TRACK_KEYS):
         cells = time_to_target(score_studies(read_trials(str(version), str(name))))
-        keys = ["submission", "workload"]
-        pd.testing.assert_frame_equal(
-            rows[[*keys, "studies", "reached", "median_seconds", "median_steps"]].reset_index(
-                drop=True
-            ),
-            cells[[*keys, "studies", "reached", "median_seconds", "median_steps"]],
-            rtol=1e-12,
-        )
+        measured = ["studies", "reached", "median_seconds", "median_steps"]
+        tables = (table.set_index(["submission", "workload"])[measured] for table in (rows, cells))
+        pd.testing.assert_frame_equal(*tables, rtol=1e-12)
 
 
 def test_other_tracks_are_a_users_error(tmp_path: Path) -> None:

@@ -6,12 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.scoring import (
-    performance_profile,
-    score_studies,
-    time_to_target,
-    times_table,
-)
+from analysis.scoring import performance_profile, score_studies, time_to_target, times_table
 from analysis.statistics import Intervals, bootstrap
 from tests.analysis.reference import speedup
 from workloads.rulesets import ruleset
@@ -137,10 +132,7 @@ def test_probabilities_count_ties_half(intervals: Intervals) -> None:
 
 def test_scores_vary_with_every_submission_of_the_pool() -> None:
     # `a` has no spread of its own, but the submission that sets the pace has.
-    pace = {
-        ("a", "wmt"): [(20.0, 1)] * 3,
-        ("b", "wmt"): [(10.0, 1), (15.0, 1), (20.0, 1)],
-    }
+    pace = {("a", "wmt"): [(20.0, 1)] * 3, ("b", "wmt"): [(10.0, 1), (15.0, 1), (20.0, 1)]}
     scores = bootstrap(_studies(pace), V06, None).scores.set_index("submission")
     for end, fastest in (("ci_low", 10.0), ("ci_high", 20.0)):
         times = pd.DataFrame({"a": [20.0], "b": [fastest]}, index=["wmt"])

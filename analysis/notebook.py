@@ -60,11 +60,7 @@ def names() -> list[str]:
 
 
 def read_text(name: str) -> NotebookNode:
-    """A notebook without outputs; UserError for an unknown name."""
-    if name not in names():
-        raise UserError(
-            f"unknown notebook {name!r}; known: {', '.join(names())}{cli.near(names(), name)}"
-        )
+    """A notebook without outputs."""
     notebook = jupytext.read(TEXTS / f"{name}.py", fmt="py:percent")
     # Jupytext invents new cell names each time, which would make every file differ.
     for number, cell in enumerate(notebook.cells):
@@ -84,7 +80,7 @@ def execute(name: str, parameters: Mapping[str, Any] | None = None) -> NotebookN
       parameters: other values for what its cell tagged `parameters` defines.
 
     Raises:
-      UserError: for an unknown name or parameter, or if a cell fails; then with the cell's error.
+      UserError: for an unknown parameter, or if a cell fails; then with the cell's error.
     """
     notebook = read_text(name)
     for key, value in (parameters or {}).items():
@@ -112,9 +108,7 @@ def execute(name: str, parameters: Mapping[str, Any] | None = None) -> NotebookN
 def main(argv: Sequence[str]) -> None:
     """Runs the notebooks that the flags name, and writes them with their outputs."""
     del argv
-    chosen = flags.FLAGS.notebooks or names()
-    for name in chosen:
-        read_text(name)
+    chosen = cli.names("notebooks", flags.FLAGS.notebooks or names(), names())
     with progress.bar(len(chosen), "running", "notebooks") as bar:
         for name in chosen:
             path = FOLDER / f"{name}.ipynb"

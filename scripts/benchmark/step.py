@@ -105,13 +105,8 @@ def _plan(device: torch.device, time_limit: float) -> Plan:
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
     for_jax = compiled.survey(device)
     available, absent = rivals.available() | for_jax[0], rivals.absent() | for_jax[1]
-    names = [rivals.BASELINE, *(FLAGS.optimizers or [*available, *absent])]
-    names = list(dict.fromkeys(names))
-    if unknown := [name for name in names if name not in available and name not in absent]:
-        raise UserError(
-            f"--optimizers: unknown {', '.join(unknown)}; known: {', '.join([*available, *absent])}"
-            f"{cli.near([*available, *absent], *unknown)}"
-        )
+    known = [*available, *absent]
+    names = cli.names("optimizers", [rivals.BASELINE, *(FLAGS.optimizers or known)], known)
     intervals = cli.numbers("intervals", FLAGS.intervals, 1, integers=True)
     memory = FLAGS.memory
     return Plan(

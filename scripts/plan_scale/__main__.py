@@ -14,10 +14,8 @@ refreshes, and all that AdamW under the same mesh does too, such as averaging gr
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from absl import flags
@@ -62,11 +60,14 @@ def define_flags() -> None:
     for name in _FIGURES:
         what = "peak operations per second" if name.endswith("flops") else "bytes per second"
         what = "seconds from one launch to the next" if name == "launch" else what
-        flags.DEFINE_float(name, None, f"{what}; default: that of --hardware")
+        flags.DEFINE_float(name, None, f"{what}; default: that of --hardware", lower_bound=1e-9)
     flags.DEFINE_bool("tf32", False, "products of float32 on tensor cores")
-    flags.DEFINE_float("efficiency", 0.5, "fraction of peaks that kernels reach; an assumption")
+    flags.DEFINE_float(
+        "efficiency", 0.5, "fraction of peaks that kernels reach; an assumption",
+        lower_bound=0.001, upper_bound=1,
+    )  # fmt: skip
     flags.DEFINE_integer("tokens", 8192, "per rank and step, for language models", lower_bound=1)
-    flags.DEFINE_float("step_ms", None, "forward and backward pass, where they are known")
+    flags.DEFINE_float("step_ms", None, "forward and backward pass, where known", lower_bound=0)
     flags.DEFINE_bool("sweep", False, "plan all models over worlds, instead of one")
     flags.DEFINE_bool("steps", False, "tabulate step times of three optimizers, instead of one")
     flags.DEFINE_string("output", "runs/scaling", "with --sweep or --steps: folder for the tables")
@@ -79,12 +80,10 @@ def main(argv: Sequence[str]) -> None:
         _sweep(files.make_directory(Path(FLAGS.output)))
     elif FLAGS.steps:
         _steps(files.make_directory(Path(FLAGS.output)))
-    elif FLAGS.model not in model_shapes.MODELS:
-        allowed = ", ".join(model_shapes.MODELS)
-        raise UserError(f"--model: {FLAGS.model or 'none'} given; allowed: {allowed}")
     else:
-        question = _question(FLAGS.model, World.of(FLAGS.world, FLAGS.mesh))
-        title = f"{FLAGS.model}, {FLAGS.world} ranks, {FLAGS.mesh}"
+        (name,) = cli.names("model", [FLAGS.model] if FLAGS.model else [], model_shapes.MODELS)
+        question = _question(name, World.of(FLAGS.world, FLAGS.mesh))
+        title = f"{name}, {FLAGS.world} ranks, {FLAGS.mesh}"
         print(report.one(title, question, model.answer(question)))
 
 
@@ -115,10 +114,6 @@ def _steps(output: Path) -> None:
 
 
 def _question(name: str, world: World) -> Question:
-    if not 0 < FLAGS.efficiency <= 1:
-        raise UserError(f"--efficiency: {FLAGS.efficiency} given; allowed: in (0, 1]")
-    if FLAGS.step_ms is not None and not FLAGS.step_ms > 0:
-        raise UserError(f"--step_ms: {FLAGS.step_ms} given; allowed: above 0")
     try:
         config = ShampooConfig(
             method=FLAGS.method,
@@ -134,6 +129,7 @@ def _question(name: str, world: World) -> Question:
             group_size=FLAGS.group_size,
             buckets=FLAGS.buckets,
         )
+        hardware = _hardware()
     except ValueError as error:
         raise UserError(f"--{error}") from error
     return Question(
@@ -142,7 +138,7 @@ def _question(name: str, world: World) -> Question:
         config=config,
         distributed=distributed,
         parameter_dtype=_DTYPES[FLAGS.parameter_dtype],
-        hardware=_hardware(),
+        hardware=hardware,
         efficiency=FLAGS.efficiency,
         with_tf32=FLAGS.tf32,
         tokens=FLAGS.tokens,
@@ -151,14 +147,9 @@ def _question(name: str, world: World) -> Question:
 
 
 def _hardware() -> Hardware:
-    figures: dict[str, Any] = {}
-    for flag, name in _FIGURES.items():
-        value = FLAGS[flag].value
-        if value is not None:
-            if not (value > 0 and math.isfinite(value)):
-                raise UserError(f"--{flag}: {value} given; allowed: a finite number above 0")
-            figures[name] = value
-    return dataclasses.replace(HARDWARE[FLAGS.hardware], **figures)
+    figures = {name: FLAGS[flag].value for flag, name in _FIGURES.items()}
+    given = {name: value for name, value in figures.items() if value is not None}
+    return dataclasses.replace(HARDWARE[FLAGS.hardware], **given)
 
 
 if __name__ == "__main__":

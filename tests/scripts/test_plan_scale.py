@@ -194,5 +194,5 @@ def test_refuses_an_ownership_group_that_does_not_fit() -> None:
 def test_an_unknown_model_ends_in_one_line() -> None:
     done = finish("-m", "scripts.plan_scale", "--model=alexnet")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --model: alexnet given; allowed: criteo1tb")
+    assert done.stderr.startswith("error: --model: alexnet; allowed: criteo1tb")
     assert done.stderr.count("\n") == 1

@@ -13,6 +13,7 @@ from common import documents, files
 from scripts.local.environment import ROOT
 from scripts.plan_scale import steps
 from scripts.plan_scale.model import overhead
+from submission.algoperf_api.batch_sizes import get_batch_size
 from workloads.rulesets import ruleset
 
 SCALING = ROOT / "results" / "scaling"
@@ -83,7 +84,7 @@ def shares_table() -> str:
         rows.append(
             {
                 "model": workload,
-                "batch": f"{ranks} x {steps.batch_per_rank(workload, ranks):,}",
+                "batch": f"{ranks} x {get_batch_size(workload) // ranks:,}",
                 "training step, published": f"{1e3 * training:.0f}",
                 **{
                     steps.TITLES[name]: documents.number(1e3 * average[name]["100"])

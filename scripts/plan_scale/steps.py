@@ -136,11 +136,6 @@ def _muon(shapes: Sequence[torch.Size]) -> list[Kernel]:
     return count.kernels
 
 
-def batch_per_rank(name: str, ranks: int) -> int | None:
-    """AlgoPerf's global batch over the ranks; None for a model that is not one of its."""
-    return get_batch_size(name) // ranks if name in model_shapes.ALGOPERF else None
-
-
 TITLES = {"adamw": "fused AdamW", "muon": "torch.optim.Muon", "shampoo": "Shampoo"}
 
 
@@ -153,11 +148,10 @@ def table(rows_of_device: Sequence[Row], ranks: int) -> str:
     lines = []
     for row in rows_of_device:
         seconds, bound = row["seconds"], row["bound"]
-        batch = batch_per_rank(row["model"], ranks)
         lines.append(
             {
                 "model": row["model"],
-                "batch per rank": documents.UNKNOWN if batch is None else f"{batch:,}",
+                "batch per rank": f"{get_batch_size(row['model']) // ranks:,}",
                 "optimizer": TITLES[row["optimizer"]].removeprefix("torch.optim."),
                 "plain": milliseconds(seconds["plain"]),
                 "of it messages": milliseconds(seconds["messages"] or None),

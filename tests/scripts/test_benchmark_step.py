@@ -322,16 +322,9 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str)
         _earlier(path)
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--networks=alexnet", "--networks: alexnet; allowed: small_200k, resnet50"),
-        ("--optimizers=adam", "--optimizers: adam; allowed: adamw"),
-    ],
-)
-def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
-    done = finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}")
+def test_an_unknown_optimizer_ends_in_one_line(tmp_path: Path) -> None:
+    done = finish("-m", "scripts.benchmark.step", "--optimizers=adam", f"--output={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    assert "--optimizers: adam; allowed: adamw" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -272,8 +272,8 @@ def write(output: Path, rows: Mapping[Key, Row]) -> None:
 def _page(rows: Sequence[Row]) -> str:
     notes: list[str] = []
     tables = []
-    for source in sorted({row["source"] for row in rows}, reverse=True):
-        of_source = [row for row in rows if row["source"] == source]
+    for source, is_jax in sorted({(row["source"], _is_jax(row)) for row in rows}, key=_place):
+        of_source = [row for row in rows if (row["source"], _is_jax(row)) == (source, is_jax)]
         entries = sorted({row["entry"] for row in of_source})
         body: dict[str, list[str]] = {}
         for row in of_source:
@@ -281,7 +281,7 @@ def _page(rows: Sequence[Row]) -> str:
             cells[0] = cells[0] or row["batch_size"]
             cells[1 + entries.index(row["entry"])] = _cell(row, notes)
         listed = [[name, *cells] for name, cells in body.items()]
-        tables += [f"## {_TITLES[source]}", ""]
+        tables += [f"## {_TITLES[source]}{', in JAX' if is_jax else ''}", ""]
         tables += [documents.table(listed, ["workload", "batch", *entries]), ""]
     text = (
         "# The benchmark's reference tests\n\n"
@@ -291,6 +291,16 @@ def _page(rows: Sequence[Row]) -> str:
     )
     lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
     return "\n".join([text, *tables, *([*lines, ""] if lines else [])])
+
+
+def _is_jax(row: Row) -> bool:
+    """Whether an entry is a twin in JAX, which its name says."""
+    return "jax" in row["entry"].split("_")
+
+
+def _place(table: tuple[str, bool]) -> tuple[int, bool]:
+    """Orders tables as their titles are."""
+    return [*_TITLES].index(table[0]), table[1]
 
 
 def _cell(row: Row, notes: list[str]) -> str:

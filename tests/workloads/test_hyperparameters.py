@@ -139,7 +139,7 @@ def test_an_entry_reads_what_is_known_and_its_points_pass(algorithm: str) -> Non
         step_hint=100,
         max_allowed_runtime_sec=60,
         metrics_logger=None,
-        model_fn=lambda **given: (given["params"](torch.ones(2, 4)), None),
+        model_fn=lambda params, *_, **__: (params(torch.ones(2, 4)), None),
         loss_fn=lambda **given: {
             "summed": given["logits_batch"].square().sum(),
             "n_valid_examples": torch.tensor(2.0),

@@ -104,9 +104,6 @@ def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
 def page(found: Mapping[str, Steps], variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
     own = _outcomes(found, variants, SECTIONS)
-    packages = _outcomes(found, variants, [PACKAGES])
-    drop_in = _outcomes(found, variants, [DROP_IN])
-    entry = _outcomes(found, variants, [ENTRY])
     earning = [name for name, result in own.items() if result.earns_its_place]
     base = found[BASE]
     lines = [
@@ -140,9 +137,9 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
         "The change with the least geometric mean of ratios on the eight others, none if none is",
         "below 1; a change whose median misses a target there is not taken.",
         "",
-        documents.table(_held_out(own, variants), left=2, fmt="pipe"),
+        documents.table(_leave_one_out(own, variants), left=2, fmt="pipe"),
     ]
-    if packages:
+    if packages := _outcomes(found, variants, [PACKAGES]):
         lines += [
             "",
             "## Other people's packages",
@@ -150,22 +147,18 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "Meta's Shampoo has the points and options of Shampoo + EMA, the SOAPs, without a",
             "look-ahead, the points that a search found for this project's; all are evaluated at",
             "the same average of the weights. What else they do is their own.",
-            "",
-            _table(packages, found, variants),
-            *_by_workload(packages, variants),
+            *_tables(packages, found, variants),
         ]
-    if drop_in:
+    if drop_in := _outcomes(found, variants, [DROP_IN]):
         lines += [
             "",
             "## Shampoo at AdamW's points",
             "",
             "Steps over those of AdamW, at the points that a search found for AdamW, which misses",
             f"{missed_text('adamw', found)}; a dash where its median does.",
-            "",
-            _table(drop_in, found, variants),
-            *_by_workload(drop_in, variants),
+            *_tables(drop_in, found, variants),
         ]
-    if entry:
+    if entry := _outcomes(found, variants, [ENTRY]):
         lines += [
             "",
             "## The exponent of the entry for AlgoPerf",
@@ -173,9 +166,7 @@ def page(found: Mapping[str, Steps], variants: Variants) -> str:
             "Options of that entry's points (look-ahead, refreshes every 100 steps, a damping of",
             "1e-5, an average over a tenth), at the points that a search found for the published",
             "winner's options, whose exponent is 1/4; steps over those of the published winner's.",
-            "",
-            _table(entry, found, variants),
-            *_by_workload(entry, variants),
+            *_tables(entry, found, variants),
         ]
     return "\n".join(lines) + "\n"
 
@@ -211,7 +202,14 @@ def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants
     return documents.table(rows, left=1, fmt="pipe")
 
 
-def _held_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[dict[str, str]]:
+def _tables(
+    outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants
+) -> list[str]:
+    """Over all workloads, and by workload."""
+    return ["", _table(outcomes, found, variants), *_by_workload(outcomes, variants)]
+
+
+def _leave_one_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[dict[str, str]]:
     """A row per workload: the change that the others choose, and what it does on this one."""
     options = {name: found for name, found in outcomes.items() if "point" in variants[name]}
     workloads = list(next(iter(outcomes.values())).ratios)

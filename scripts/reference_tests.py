@@ -10,6 +10,7 @@ entry, the benchmark or the test has changed. Writes reference_tests.csv and .md
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -25,7 +26,7 @@ from absl import flags
 
 from common import cli, documents, files, progress
 from common.cli import UserError
-from scripts.local import manifest, supervisor
+from scripts.local import entries, manifest, supervisor
 from scripts.local.environment import ROOT
 from scripts.local.metrics_log import read_csv, write_csv
 from scripts.local.supervisor import GIB
@@ -95,8 +96,8 @@ def main(argv: Sequence[str]) -> int:
         listed = f"known: {', '.join(sorted(known))}{cli.near(known, unknown[0])}"
         raise UserError(f"unknown workload {unknown[0]!r}; {listed}")
     packages = Path(FLAGS.packaged) if FLAGS.packaged else None
-    entries = [(name, *find(name, packages)) for name in FLAGS.entries]
-    if not entries or not FLAGS.workloads:
+    chosen = [(name, *find(name, packages)) for name in FLAGS.entries]
+    if not chosen or not FLAGS.workloads:
         raise UserError("--entries and --workloads must name at least one each")
     output = files.make_directory(Path(FLAGS.output))
     rows = read(output)
@@ -105,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
     if not environment:
         raise UserError(f"{python} does not run")
     settings = {"benchmark_commit": commit, "benchmark_environment": json.loads(environment)}
-    cases = [(workload, *entry) for workload in FLAGS.workloads for entry in entries]
+    cases = [(workload, *entry) for workload in FLAGS.workloads for entry in chosen]
     failed = False
     with (
         manifest.recorded(output, **settings),
@@ -272,17 +273,19 @@ def write(output: Path, rows: Mapping[Key, Row]) -> None:
 def _page(rows: Sequence[Row]) -> str:
     notes: list[str] = []
     tables = []
-    for source, is_jax in sorted({(row["source"], _is_jax(row)) for row in rows}, key=_place):
+    for source, is_jax in itertools.product(_TITLES, (False, True)):
         of_source = [row for row in rows if (row["source"], _is_jax(row)) == (source, is_jax)]
-        entries = sorted({row["entry"] for row in of_source})
+        if not of_source:
+            continue
+        names = sorted({row["entry"] for row in of_source})
         body: dict[str, list[str]] = {}
         for row in of_source:
-            cells = body.setdefault(row["workload"], ["", *[""] * len(entries)])
+            cells = body.setdefault(row["workload"], ["", *[""] * len(names)])
             cells[0] = cells[0] or row["batch_size"]
-            cells[1 + entries.index(row["entry"])] = _cell(row, notes)
+            cells[1 + names.index(row["entry"])] = _cell(row, notes)
         listed = [[name, *cells] for name, cells in body.items()]
         tables += [f"## {_TITLES[source]}{', in JAX' if is_jax else ''}", ""]
-        tables += [documents.table(listed, ["workload", "batch", *entries]), ""]
+        tables += [documents.table(listed, ["workload", "batch", *names]), ""]
     text = (
         "# The benchmark's reference tests\n\n"
         "Each runs the real model on made-up data: one training step and two evaluations. Seconds "
@@ -294,13 +297,8 @@ def _page(rows: Sequence[Row]) -> str:
 
 
 def _is_jax(row: Row) -> bool:
-    """Whether an entry is a twin in JAX, which its name says."""
-    return "jax" in row["entry"].split("_")
-
-
-def _place(table: tuple[str, bool]) -> tuple[int, bool]:
-    """Orders tables as their titles are."""
-    return [*_TITLES].index(table[0]), table[1]
+    """Whether an entry is the twin in JAX of another."""
+    return entries.twin(row["entry"]) != row["entry"]
 
 
 def _cell(row: Row, notes: list[str]) -> str:

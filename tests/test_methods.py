@@ -46,7 +46,7 @@ def test_what_the_others_choose_is_shown_on_the_workload_left_out():
         name: methods.outcome({w: dict.fromkeys((1, 2, 3), n) for w, n in of_one.items()}, base)
         for name, of_one in steps.items()
     }
-    rows = methods._held_out(outcomes, variants)
+    rows = methods._leave_one_out(outcomes, variants)
     shown = [(row["left out"], row["chosen"], row["on the ninth"]) for row in rows]
     expected = [("a", "even", "0.90"), ("b", "some", "0.60"), ("c", "some", "1.40")]
     assert shown[:3] == expected

@@ -105,9 +105,11 @@ def _beside(device: torch.device) -> Iterator[None]:
         return
     main, side = streams.current_stream(device), streams.Stream(device)
     side.wait_stream(main)
-    with streams.stream(side):
-        yield
-    main.wait_stream(side)
+    try:
+        with streams.stream(side):
+            yield
+    finally:
+        main.wait_stream(side)
 
 
 def _capture(optimizer: Shampoo) -> Callable[[], None]:

@@ -14,8 +14,10 @@ refreshes, and all that AdamW under the same mesh does too, such as averaging gr
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from absl import flags
@@ -60,14 +62,11 @@ def define_flags() -> None:
     for name in _FIGURES:
         what = "peak operations per second" if name.endswith("flops") else "bytes per second"
         what = "seconds from one launch to the next" if name == "launch" else what
-        flags.DEFINE_float(name, None, f"{what}; default: that of --hardware", lower_bound=1e-9)
+        flags.DEFINE_float(name, None, f"{what}; default: that of --hardware")
     flags.DEFINE_bool("tf32", False, "products of float32 on tensor cores")
-    flags.DEFINE_float(
-        "efficiency", 0.5, "fraction of peaks that kernels reach; an assumption",
-        lower_bound=0.001, upper_bound=1,
-    )  # fmt: skip
+    flags.DEFINE_float("efficiency", 0.5, "fraction of peaks that kernels reach; an assumption")
     flags.DEFINE_integer("tokens", 8192, "per rank and step, for language models", lower_bound=1)
-    flags.DEFINE_float("step_ms", None, "forward and backward pass, where known", lower_bound=0)
+    flags.DEFINE_float("step_ms", None, "forward and backward pass, where they are known")
     flags.DEFINE_bool("sweep", False, "plan all models over worlds, instead of one")
     flags.DEFINE_bool("steps", False, "tabulate step times of three optimizers, instead of one")
     flags.DEFINE_string("output", "runs/scaling", "with --sweep or --steps: folder for the tables")
@@ -114,6 +113,8 @@ def _steps(output: Path) -> None:
 
 
 def _question(name: str, world: World) -> Question:
+    _positive("efficiency", most=1)
+    step_ms = _positive("step_ms")
     try:
         config = ShampooConfig(
             method=FLAGS.method,
@@ -129,7 +130,6 @@ def _question(name: str, world: World) -> Question:
             group_size=FLAGS.group_size,
             buckets=FLAGS.buckets,
         )
-        hardware = _hardware()
     except ValueError as error:
         raise UserError(f"--{error}") from error
     return Question(
@@ -138,18 +138,27 @@ def _question(name: str, world: World) -> Question:
         config=config,
         distributed=distributed,
         parameter_dtype=_DTYPES[FLAGS.parameter_dtype],
-        hardware=hardware,
+        hardware=_hardware(),
         efficiency=FLAGS.efficiency,
         with_tf32=FLAGS.tf32,
         tokens=FLAGS.tokens,
-        step_seconds=None if FLAGS.step_ms is None else FLAGS.step_ms / 1e3,
+        step_seconds=None if step_ms is None else step_ms / 1e3,
     )
 
 
 def _hardware() -> Hardware:
-    figures = {name: FLAGS[flag].value for flag, name in _FIGURES.items()}
-    given = {name: value for name, value in figures.items() if value is not None}
+    figures = {name: _positive(flag) for flag, name in _FIGURES.items()}
+    given: dict[str, Any] = {name: n for name, n in figures.items() if n is not None}
     return dataclasses.replace(HARDWARE[FLAGS.hardware], **given)
+
+
+def _positive(flag: str, most: float = math.inf) -> float | None:
+    """A flag's number, if it is given; UserError for others than finite ones in (0, most]."""
+    value: float | None = FLAGS[flag].value
+    if value is not None and not (0 < value <= most and math.isfinite(value)):
+        allowed = "a finite number above 0" if most == math.inf else f"in (0, {most:g}]"
+        raise UserError(f"--{flag}: {value} given; allowed: {allowed}")
+    return value
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ def test_median_meets_the_target_where_the_median_study_does(
     assert len(curves) == 1 or (y[:-1] < last).all()
 
 
+def test_median_ignores_a_diverged_study() -> None:
+    good = (np.array([20.0, 40.0]), np.array([2.0, 1.0]))
+    bad = (np.array([20.0, 40.0]), np.array([2.0, 1e9]))
+    assert median_curve([good, good, bad])[1].tolist() == [2.0, 1.0]
+
+
 def _figure(root: Path, workload: str = "mnist_vit") -> Figure:
     judged = judge_folder(root, "adamw")
     figure = learning_curves(judged, workload, entry_styles(judged.entries))

@@ -122,6 +122,14 @@ def test_median_over_studies_counts_a_missed_study_as_infinite(
     assert row.best_trials == " ".join("1" if hit else "-" for hit in hits)
 
 
+def test_times_table_leaves_cells_without_runs_empty(tmp_path: Path) -> None:
+    write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
+    write_trial(tmp_path, "shampoo", "stdlib_lm", 0, 1, [9.0, 9.0])
+    times = scoring.times_table(scoring.time_to_target(scoring.score_studies(_trials(tmp_path))))
+    assert times.loc["mnist_vit"].tolist() == [1.0, pytest.approx(math.nan, nan_ok=True)]
+    assert times.loc["stdlib_lm", "shampoo"] == INF
+
+
 metrics = st.one_of(st.just(math.nan), st.floats(0, 1), st.just(0.9))
 trial_values = st.lists(metrics, min_size=1, max_size=6)
 

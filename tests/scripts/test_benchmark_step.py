@@ -13,13 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.cli import UserError
 from scripts.benchmark import clock, machine, measure, model_shapes, report
 from scripts.benchmark.clock import StepTimeout, summaries, summary, timed
 from scripts.benchmark.counting import operators
 from scripts.benchmark.measure import Plan
 from scripts.benchmark.model_shapes import Shapes
-from scripts.benchmark.step import _earlier
 from scripts.benchmark.stepped import SteppedOptimizer, gradients
 from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
@@ -318,13 +316,24 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str) -> None:
     path = tmp_path / "cpu.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=f"{path} holds no step costs"):
-        _earlier(path)
+    flags = ("--networks=small_200k", "--optimizers=adamw", f"--output={tmp_path}")
+    done = finish("-m", "scripts.benchmark.step", *flags)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{path} holds no step costs" in done.stderr
+    assert path.read_text() == content
 
 
-def test_an_unknown_optimizer_ends_in_one_line(tmp_path: Path) -> None:
-    done = finish("-m", "scripts.benchmark.step", "--optimizers=adam", f"--output={tmp_path}")
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--networks=alexnet", "--networks: alexnet; allowed: small_200k, resnet50"),
+        ("--optimizers=adam", "--optimizers: adam; allowed: adamw"),
+        ("--intervals=1,0", "--intervals: 1,0 given; allowed: integers >= 1"),
+    ],
+)
+def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
+    done = finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "--optimizers: adam; allowed: adamw" in done.stderr
+    assert message in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -17,3 +17,10 @@ def test_the_committed_bytes_are_those_of_today(tmp_path: Path) -> None:
     found = files.read_json(tmp_path / "device_bytes.json")["vit_s16"]
     committed = files.read_json(ROOT / "results" / "jax" / "device_bytes.json")["vit_s16"]
     assert found == {count: committed[count] for count in ("1", "8")}
+
+
+def test_an_unknown_network_ends_in_one_line(tmp_path: Path) -> None:
+    flags = ["--networks=vit_s17", f"--output={tmp_path}"]
+    done = finish("-m", "scripts.benchmark.device_bytes", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --networks: vit_s17; allowed: ")

@@ -196,3 +196,16 @@ def test_an_unknown_model_ends_in_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: --model: alexnet; allowed: criteo1tb")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--efficiency=nan", "--efficiency: nan given; allowed: in (0, 1]"),
+        ("--step_ms=0", "--step_ms: 0.0 given; allowed: a finite number above 0"),
+        ("--launch=inf", "--launch: inf given; allowed: a finite number above 0"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(flag: str, message: str) -> None:
+    done = finish("-m", "scripts.plan_scale", "--model=vit_s16", flag)
+    assert (done.returncode, done.stderr) == (2, f"error: {message}\n")

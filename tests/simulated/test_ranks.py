@@ -1,25 +1,19 @@
 """Work divided among gloo ranks, each with a pretended device of its own."""
 
+import functools
+
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 
-from submission.shampoo import DistributedConfig, Shampoo
+from submission.shampoo import DistributedConfig
+from submission.shampoo.placement import local
 from tests.simulated.device import simulated
-from tests.simulated.runs import (
-    OPTION_SETS,
-    SHAPES,
-    difference,
-    gradients,
-    optimizer_of,
-    start,
-    steps,
-)
+from tests.simulated.runs import OPTION_SETS, SHAPES, difference, optimizer_of, start, steps
 from tests.simulated.tensors import on_device, values_of
 from tests.submission.shampoo import ranks
-from tests.submission.shampoo.streams import OPTIONS
 
 CHOSEN = {
     "shampoo": {},
@@ -35,23 +29,28 @@ OF_SHARDS = ("shampoo", "soap, cholesky_qr", "kl_shampoo", "sgd, momentum", "ema
 
 
 def steps_on_rank(rank):
-    """For each option set `_steps`."""
-    return [_steps(rank, name) for name in CHOSEN]
+    """For each option set weights, waits and operators of one rank, and the names that it saves."""
+    return [_steps_and_names(rank, name) for name in CHOSEN]
 
 
-def _steps(rank, name):
-    """Weights of one rank, the waits of its last two steps, and the names of what it saves."""
+def _steps_and_names(rank, name):
     options = {**OPTION_SETS[name], "distributed": DistributedConfig(**CHOSEN[name])}
     with simulated() as record:
-        optimizer, parameters = optimizer_of(start(), options, on_device)
-        steps(optimizer, parameters, SEEDS[:-2], on_device)
-        record.clear()
-        steps(optimizer, parameters, SEEDS[-2:], on_device)
-        optimizer.finish()
-        waits, collectives = list(record.waits), record.names & COLLECTIVES
+        optimizer, *results = _watched(record, options, on_device)
         optimizer.consolidate_state_dict(to=0)
         names = sorted(optimizer.state_dict()["state"][1]) if rank == 0 else []
-        return [values_of(parameter).clone() for parameter in parameters], waits, collectives, names
+        return *results, names
+
+
+def _watched(record, options, on):
+    """An optimizer after its steps, its rank's weights, the last two steps' waits and operators."""
+    optimizer, parameters = optimizer_of(start(), options, on)
+    steps(optimizer, parameters, SEEDS[:-2], on)
+    record.clear()
+    steps(optimizer, parameters, SEEDS[-2:], on)
+    optimizer.finish()
+    weights = [values_of(local(parameter)).clone() for parameter in parameters]
+    return optimizer, weights, list(record.waits), set(record.names)
 
 
 @pytest.mark.slow
@@ -62,10 +61,10 @@ def test_two_ranks_take_the_steps_of_one_cpu_and_never_wait():
         optimizer, expected = optimizer_of(start(), {**OPTION_SETS[name], "distributed": None})
         steps(optimizer, expected, SEEDS)
         optimizer.finish()
-        for weights, waits, collectives, _ in results:
+        for weights, waits, names, _ in results:
             assert difference(weights, [parameter.detach() for parameter in expected]) <= 1e-6
             assert waits == []
-            assert collectives
+            assert names & COLLECTIVES
         assert all(map(torch.equal, results[0][0], results[1][0]))
         assert results[0][3] == sorted(optimizer.state_dict()["state"][1])
 
@@ -79,24 +78,10 @@ def _shard(tensor, mesh, rank):
 
 
 def sharded_steps_on_rank(rank):
-    """For each option set the shards of one rank, the waits and the operators of two steps."""
-    mesh = init_device_mesh("cpu", (WORLD,))
-    return [_sharded_steps(rank, mesh, OPTION_SETS[name]) for name in OF_SHARDS]
-
-
-def _sharded_steps(rank, mesh, options):
+    """For each option set the shards of one rank, waits and operators."""
+    on = functools.partial(_shard, mesh=init_device_mesh("cpu", (WORLD,)), rank=rank)
     with simulated() as record:
-        parameters = [torch.nn.Parameter(_shard(weight, mesh, rank)) for weight in start()]
-        optimizer = Shampoo(parameters, **{**OPTIONS, **options})
-        for seed in SEEDS:
-            if seed == SEEDS[-2]:
-                record.clear()
-            for parameter, grad in zip(parameters, gradients(seed), strict=True):
-                parameter.grad = None if grad is None else _shard(grad, mesh, rank)
-            optimizer.step()
-        waits, names = list(record.waits), set(record.names)
-        optimizer.finish()
-        return [values_of(parameter.to_local()).clone() for parameter in parameters], waits, names
+        return [_watched(record, OPTION_SETS[name], on)[1:] for name in OF_SHARDS]
 
 
 @pytest.mark.slow

@@ -65,16 +65,15 @@ def points(path: Path, count: int | None = None, numbers_only: bool = True) -> l
     return draw(content, count)
 
 
-def point(path: Path, trial: int, numbers_only: bool = True) -> Point:
-    """The point of one trial, numbered from 1; UserError as `load`, or if the list is shorter."""
-    content = load(path, numbers_only)
+def point(space: list[Point] | Ranges, trial: int, where: Path) -> Point:
+    """The point of one trial, numbered from 1; UserError if a list of the file is shorter."""
     if trial < 1:
         raise UserError(f"--trial={trial}: trials are numbered from 1")
-    if isinstance(content, dict):
-        return draw(content, trial)[-1]
-    if trial > len(content):
-        raise UserError(f"--trial={trial}: {path} has points 1 to {len(content)}")
-    return content[trial - 1]
+    if isinstance(space, dict):
+        return draw(space, trial)[-1]
+    if trial > len(space):
+        raise UserError(f"--trial={trial}: {where} has points 1 to {len(space)}")
+    return space[trial - 1]
 
 
 def as_namedtuple(values: Mapping[str, float]) -> Any:

@@ -122,9 +122,9 @@ def points(name: str, path: Path | None = None) -> list[Point]:
 
 def point(name: str, path: Path, trial: int) -> Point:
     """One point of a file, numbered from 1, for an entry; UserError as `check_keys`."""
-    numbers_only = takes_numbers_only(name)
-    check_keys(name, search_space.load(path, numbers_only), path)
-    return search_space.point(path, trial, numbers_only)
+    space = search_space.load(path, takes_numbers_only(name))
+    check_keys(name, space, path)
+    return search_space.point(space, trial, path)
 
 
 def takes_numbers_only(name: str) -> bool:

@@ -2,6 +2,12 @@
 
 Four numbers per rank are exchanged. Only where they differ do ranks send what they stand for, so
 that each raises the same error.
+
+Ranks are compared when stacks are made, not at every step. An option that one rank alone changes
+between two steps is not seen then: each block takes its owner's value. It is refused when stacks
+are made again. A change that makes them again on one rank alone, of a `BlockingConfig`, starts a
+collective there that no other rank joins, so that it cannot be refused: to see it, all ranks would
+have to exchange a number before that, at every step, and the host wait for it.
 """
 
 import dataclasses

@@ -50,8 +50,9 @@ class Shampoo(torch.optim.Optimizer):
     `parameter_state.ParameterState`.
 
     Every option may also be given per parameter group. All but those of `StateConfig` itself may
-    change between steps; after a change of one of `BlockingConfig` moments and counters stay and
-    factors begin anew. `ShampooConfig` documents each option; `presets` has proven combinations.
+    change between steps, on all ranks alike, which only the first step compares; after a change of
+    one of `BlockingConfig` moments and counters stay and factors begin anew. `ShampooConfig`
+    documents each option; `presets` has proven combinations.
 
     As in `torch.optim`, state belongs to a parameter: lists of parameters may change between steps,
     a parameter whose entry is removed from `state` begins anew, and one of another dtype or on

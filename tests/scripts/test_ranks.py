@@ -22,7 +22,6 @@ from scripts.local.trial import Trial, read_status
 from submission.shampoo import Shampoo
 from tests import training_ranks
 from tests.scripts.fake import fake_main
-from workloads import search_space
 
 # This study's weights lie near the solution, so that both targets are met before the last step.
 REACHES = Trial("fake", "fake_sgd", study=4, trial=1, hyperparameters={"learning_rate": 0.02})
@@ -75,7 +74,7 @@ def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path: Path, wor
 
 @pytest.mark.slow
 def test_a_real_workload_takes_the_same_steps_with_dropout_and_shifts(tmp_path: Path) -> None:
-    point = search_space.point(entries.standin_points_file("adamw"), 1) | {"grad_clip": 0.5}
+    point = entries.points("adamw")[0] | {"grad_clip": 0.5}
     assert point["dropout_rate"] > 0
     trial = Trial("mnist_vit", "adamw", 0, 1, point, max_steps=4, ignore_targets=True)
     on(1, tmp_path / "alone", trial)

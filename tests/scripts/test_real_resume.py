@@ -10,7 +10,7 @@ from scripts.local import checkpoint, entries
 from scripts.local.metrics_log import read_evaluations
 from scripts.local.runner import Hooks, Stopped, run_trial
 from scripts.local.trial import Trial
-from workloads import registry, search_space
+from workloads import registry
 
 LAST_STEP, STOPPED_AT = 33, 26
 
@@ -28,7 +28,7 @@ def test_a_trial_resumes_bitwise_with_dropout(
         pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
     facts = dataclasses.replace(registry.facts(workload), max_runtime_seconds=10**9)
     monkeypatch.setitem(registry._ALL, workload, facts)
-    point = search_space.point(entries.standin_points_file(entry), 1)
+    point = entries.points(entry)[0]
     point |= {"dropout_rate": 0.1, "refresh_interval": 10} if "shampoo" in entry else {}
     limits = {"max_steps": LAST_STEP, "ignore_targets": True}
     trial = Trial(workload, entry, 0, 1, point, framework=framework, **limits)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from common import files
 from common.cli import UserError
 from scripts.league import vary
 from scripts.league.averaged import WeightAverage
@@ -69,6 +70,23 @@ def test_strings_and_null_reach_an_entry_that_is_named_by_its_path(tmp_path: Pat
     assert entries.point(entry, path, 1)["root_dtype"] == "bfloat16"
     with pytest.raises(UserError, match="grafting is None, not a finite number"):
         entries.point("shampoo", path, 1)
+
+
+def test_a_point_is_of_a_file_that_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps(entries.points("adamw")[:2]))
+    reads: list[Path] = []
+    read_json = files.read_json
+
+    def counted(path: Path) -> Any:
+        reads.append(path)
+        return read_json(path)
+
+    monkeypatch.setattr(files, "read_json", counted)
+    assert entries.point("adamw", path, 2) == entries.points("adamw")[1]
+    assert reads.count(path) == 1
 
 
 def test_an_average_beside_torchs_adamw_is_that_of_ours() -> None:

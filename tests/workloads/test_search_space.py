@@ -18,15 +18,16 @@ RANGE = {"min": 0.001, "max": 1.0, "scaling": "log"}
 
 def test_points_are_taken_in_order(write_json: Write) -> None:
     path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
-    assert search_space.point(path, 2) == {"learning_rate": 0.2}
-    assert search_space.as_namedtuple(search_space.point(path, 1)).learning_rate == 0.1
+    listed = search_space.load(path)
+    assert search_space.point(listed, 2, path) == {"learning_rate": 0.2}
+    assert search_space.as_namedtuple(search_space.point(listed, 1, path)).learning_rate == 0.1
 
 
 @pytest.mark.parametrize("trial", [0, 3])
 def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> None:
     path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
     with pytest.raises(UserError, match=f"--trial={trial}"):
-        search_space.point(path, trial)
+        search_space.point(search_space.load(path), trial, path)
 
 
 @pytest.mark.parametrize(

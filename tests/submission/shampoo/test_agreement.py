@@ -138,6 +138,28 @@ def test_replicas_of_shards_are_compared_too():
     assert answers[0] == answers[2] == "Other ranks differ, see their errors."
 
 
+def changed_later(rank, name, value):
+    """The error after an option changed on rank 1 alone, once all ranks cut their blocks anew."""
+    weights = weights_of(0)
+    optimizer = Shampoo(weights)
+    _step(optimizer, weights)
+    (group,) = optimizer.param_groups
+    if rank:
+        group[name] = value
+    _step(optimizer, weights)
+    moved = [checksum(weight).item() for weight in weights]
+    group["block_size"] = 4
+    return moved, refused(optimizer, weights)
+
+
+@pytest.mark.parametrize(("name", "value"), [("damping", 0.1), ("refresh_interval", 3)])
+def test_an_option_changed_on_one_rank_is_refused_when_ranks_are_compared_again(name, value):
+    (first, said), (other, said_there) = ranks.run(2, changed_later, name, value)
+    assert first == other
+    assert said == said_there
+    assert re.match(rf"Ranks 0 and 1 differ in group 0's {name}: .* and {value}\.", said)
+
+
 def independent(rank, config):
     """Different models on ranks, each as if it was alone."""
     groups = [dist.new_group([number]) for number in range(2)]

@@ -111,7 +111,8 @@ def refresh_blocks(
         is_own = (lane >= 0) & (lane < lanes.local)
         index = (jnp.clip(lane, 0, lanes.local - 1) * rows + row).astype(jnp.int32)
         condition = is_own if lanes.local < lanes.total else None
-        return replaced(_renewing(body, names, condition), state, changed, index)
+        work = _renewing(body, names, condition)
+        return replaced(lambda block: work(_tied(block, number)), state, changed, index)
 
     changed: Any = lax.fori_loop(due.start, due.stop, trip, {name: state[name] for name in names})
     return {**state, **changed}
@@ -132,6 +133,16 @@ def _renewing(
     if condition is None:
         return work
     return lambda block: lax.cond(condition, work, unchanged, block)
+
+
+def _tied(block: Blocks, number: Array) -> Blocks:
+    """The block, for the compiler a function of the trip's number.
+
+    What takes the same in every trip is moved out of loops and computed even if no trip is: the
+    decompositions of a stack of a single block would be taken at every step.
+    """
+    block, _ = lax.optimization_barrier((block, number))
+    return block
 
 
 def _lengthened(array: Array) -> Array:

@@ -11,6 +11,7 @@ from common import files
 from common.cli import UserError
 from submission.algoperf_api.schedules import WarmupCosine
 from submission.shampoo import Shampoo
+from workloads.rows import row
 
 CONFIGS = Path(__file__).parent / "configs"
 _OPTIMIZERS: dict[str, Any] = {"sgd": torch.optim.SGD, "shampoo": Shampoo}
@@ -92,14 +93,7 @@ def read(name: str) -> Config:
     values = files.read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a JSON object")
-    kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Config)}
-    for key in sorted(values.keys() ^ kinds.keys()):
-        problem = f"unknown key {key!r}" if key in values else f"key {key!r} is missing"
-        raise UserError(f"{path}: {problem}")
-    for key, kind in kinds.items():
-        if type(values[key]) not in ((int, float) if kind is float else (kind,)):
-            raise UserError(f"{path}: {key} must be of type {kind.__name__}, got {values[key]!r}")
-    config = Config(**values)
+    config = row(Config, values, str(path))
     try:
         config.check()
     except (TypeError, ValueError) as error:

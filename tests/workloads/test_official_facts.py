@@ -5,7 +5,7 @@ import pytest
 from common.cli import UserError
 from workloads import registry
 from workloads.official.facts import NEWEST, OFFICIAL, RULES, VERSIONS, Model
-from workloads.official.rows import row
+from workloads.rows import row
 
 LARGER_IS_BETTER = ("accuracy", "ssim", "mean_average_precision", "bleu")
 ROWS = [row for rows in OFFICIAL.values() for row in rows.values()]

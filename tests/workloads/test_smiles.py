@@ -1,6 +1,6 @@
 import pytest
 
-from workloads.standin.smiles import AROMATIC, DOUBLE, SINGLE, TRIPLE, parse
+from workloads.standin.smiles import DOUBLE, SINGLE, TRIPLE, parse
 
 
 def formula(smiles):
@@ -20,15 +20,12 @@ def formula(smiles):
         ("C", {"C": 1, "H": 4}, 0),
         ("C#N", {"C": 1, "N": 1, "H": 1}, 0),
         ("CC(=O)O", {"C": 2, "O": 2, "H": 4}, 0),
-        ("c1ccccc1O", {"C": 6, "O": 1, "H": 6}, 0),
-        ("c1cc[nH]c1", {"C": 4, "N": 1, "H": 5}, 0),
-        ("[O-][N+](=O)c1ccccc1", {"C": 6, "N": 1, "O": 2, "H": 5}, 0),
+        ("C1=CC=CC=C1O", {"C": 6, "O": 1, "H": 6}, 0),
+        ("FC1CN1", {"C": 2, "F": 1, "N": 1, "H": 4}, 0),
         ("[NH3+]CC([O-])=O", {"C": 2, "N": 1, "O": 2, "H": 5}, 0),
-        ("CS(=O)(=O)Cl", {"C": 1, "S": 1, "O": 2, "Cl": 1, "H": 3}, 0),
-        ("C[N+](C)(C)C.[Cl-]", {"C": 4, "N": 1, "Cl": 1, "H": 12}, 0),
-        ("[Ca+2]", {"Ca": 1}, 2),
-        ("N[C@@H](C)C(=O)O", {"C": 3, "N": 1, "O": 2, "H": 7}, 0),
-        ("C%12CC%12", {"C": 3, "H": 6}, 0),
+        ("[NH2+]=CC#[C-]", {"C": 3, "N": 1, "H": 3}, 0),
+        ("CN(=O)=O", {"C": 1, "N": 1, "O": 2, "H": 3}, 0),
+        ("C[NH2+]C", {"C": 2, "N": 1, "H": 8}, 1),
     ],
 )
 def test_atoms_and_hydrogens_make_the_known_formula(smiles, expected, charge):
@@ -41,12 +38,11 @@ def test_bonds_join_the_atoms_of_branches_and_rings():
     )  # fmt: skip
     assert parse("C1=CC2CC12").bonds[-2:] == ((0, 4, SINGLE), (2, 4, SINGLE))
     assert parse("C=1CC1").bonds[-1] == (0, 2, DOUBLE)
-    assert {kind for *_, kind in parse("c1ccccc1").bonds} == {AROMATIC}
-    assert parse("c1ccccc1-c1ccccc1").bonds[6] == (5, 6, SINGLE)
-    assert parse("C.C").bonds == ()
 
 
-@pytest.mark.parametrize("smiles", ["C1CC", "C(C", "CC)", "C?C", "[C", "n(H)c", "C=", "=C", "1C"])
+@pytest.mark.parametrize(
+    "smiles", ["C1CC", "C(C", "CC)", "C?C", "[C", "c1ccccc1", "C=", "=C", "1C"]
+)
 def test_a_line_that_is_no_molecule_is_refused(smiles):
     with pytest.raises(ValueError, match="is no SMILES line"):
         parse(smiles)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from common import files
-from workloads.official.rows import row
+from workloads.rows import row
 
 FRAMEWORKS = ("pytorch", "jax")
 

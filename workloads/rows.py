@@ -25,7 +25,8 @@ def row(cls: type[T], values: Mapping[str, Any], where: str) -> T:
                 f"{where}: unknown key {name!r}; known: {', '.join(fields)}{near(fields, name)}"
             )
         if not _is_a(value, hints[name]):
-            raise UserError(f"{where}: {name} is {value!r}, not of type {fields[name].type}")
+            kind = getattr(hints[name], "__name__", hints[name])
+            raise UserError(f"{where}: {name} is {value!r}, not of type {kind}")
     for name, field in fields.items():
         if name not in given and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}: {name} is missing")

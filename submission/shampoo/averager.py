@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .config import check_saved, state_dtype
+from .foreach import are_same
 
 
 class Averager(abc.ABC):
@@ -41,6 +42,8 @@ class Averager(abc.ABC):
         self._state: dict[Tensor, dict[str, Tensor]] = {}
         # Never written to: weights that step together share one, whoever stays behind keeps it.
         self._counts: dict[tuple[torch.device, float], Tensor] = {}
+        # The weights of the last step and their groups, whose members have one counter since then.
+        self._grouped: tuple[Sequence[Tensor], list[list[Tensor]]] = (), []
 
     def check_training(self) -> None:
         """Raises RuntimeError in eval mode."""
@@ -121,6 +124,7 @@ class Averager(abc.ABC):
         Raises:
           ValueError: if something is missing or its shape does not fit; nothing has changed then.
         """
+        self._grouped = (), []
         if self._main not in saved:
             self._state.pop(weight, None)
             return
@@ -154,9 +158,12 @@ class Averager(abc.ABC):
             self._counts[key] = torch.full((), value, dtype=torch.float64, device=device)
         return self._counts[key]
 
-    def _by_count(self, weights: Iterable[Tensor]) -> list[list[Tensor]]:
+    def _by_count(self, weights: Sequence[Tensor]) -> list[list[Tensor]]:
         """Groups of one device, dtype and counter, which is the first weight's, too."""
-        return by_kind(weights, lambda weight: id(self._state[weight][self._counter]))
+        if not are_same(weights, self._grouped[0]):
+            groups = by_kind(weights, lambda weight: id(self._state[weight][self._counter]))
+            self._grouped = tuple(weights), groups
+        return self._grouped[1]
 
     def _advance(self, weights: Iterable[Tensor], count: Tensor) -> None:
         for weight in weights:

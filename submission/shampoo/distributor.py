@@ -6,7 +6,6 @@ joins every collective as the others do.
 
 import abc
 import itertools
-import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
@@ -203,7 +202,7 @@ class Local(Distributor):
         """See `Distributor.apply_updates`."""
         del present
         moved = [weights.regions(stack) for stack in stacks]
-        if len(moved) != len(self._moved) or not all(map(operator.is_, moved, self._moved)):
+        if not foreach.are_same(moved, self._moved):
             sources = [view for stack in stacks for view in stack.active_views]
             self._moved = moved
             self._pairs = list(foreach.by_layout(list(itertools.chain(*moved)), sources))

@@ -1,5 +1,6 @@
 """Checked eigendecompositions of stacks, eigenbases of factors, and moments between two bases."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -76,13 +77,14 @@ def decompose(matrices: Tensor) -> Eigendecomposition:
         squares of the entries stay within the range of the dtype (`scale_to_unit`).
     """
     norms = torch.linalg.matrix_norm(matrices)
-    infinite = ~norms.isfinite()
-    spoilt = bool(infinite.any())
+    finite = norms < math.inf
+    spoilt = not finite.all()
     if spoilt:
+        infinite = ~finite
         matrices = torch.where(infinite[:, None, None], 0.0, matrices)
         norms = torch.where(infinite, 0.0, norms)
     results, sound = _eigh(matrices, norms)
-    for index in (~sound).nonzero().flatten().tolist():
+    for index in () if sound.all() else (~sound).nonzero().flatten().tolist():
         single = matrices[index : index + 1].double()
         alone, sound_alone = _eigh(single, torch.linalg.matrix_norm(single))
         for result, retried in zip(results, alone, strict=True):
@@ -135,15 +137,24 @@ def _eigh(matrices: Tensor, norms: Tensor) -> tuple[Eigendecomposition, Tensor]:
 def sign_probes(matrices: Tensor) -> Tensor:
     """Signs [PROBES, d] of a quadratic phase: as good as random, and alike on all devices.
 
-    Not cached: cached ones might be read on one stream before another has made them.
+    Made once on a CPU; elsewhere one stream might read them before another has made them.
 
     Args:
-      matrices: [N, d, d], whose dtype and device the signs have.
+      matrices: [N, d, d], whose dtype and device the signs have; not to be written to.
     """
-    size = matrices.shape[-1]
-    index = torch.arange(1, size * PROBES + 1, dtype=torch.float64, device=matrices.device)
+    size, dtype, device = matrices.shape[-1], matrices.dtype, matrices.device
+    return _cpu_signs(size, dtype) if device.type == "cpu" else _signs(size, dtype, device)
+
+
+def _signs(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    index = torch.arange(1, size * PROBES + 1, dtype=torch.float64, device=device)
     signs = index.square().mul_(math.pi * (math.sqrt(5) - 1)).cos_().sign_()
-    return signs.to(matrices.dtype).view(PROBES, size)
+    return signs.to(dtype).view(PROBES, size)
+
+
+@functools.lru_cache(maxsize=64)
+def _cpu_signs(size: int, dtype: torch.dtype) -> Tensor:
+    return _signs(size, dtype, torch.device("cpu"))
 
 
 class Bases(NamedTuple):

@@ -20,7 +20,6 @@ Blocks = slice | Tensor
 
 # Columns of `KroneckerFactor.health`.
 RESIDUAL, CONDITION, REFRESHES, FAILURES, _FAILED = range(5)
-_MEASURES, _COUNTS = slice(RESIDUAL, CONDITION + 1), slice(REFRESHES, FAILURES + 1)
 
 
 class KroneckerFactor:
@@ -86,15 +85,15 @@ class KroneckerFactor:
     def record(self, blocks: Blocks, trusted: Tensor, live: Tensor, *measures: Tensor) -> None:
         """Counts refreshes where `live` [n], with their residuals and condition numbers [n]."""
         old = self.health[blocks]
-        new = torch.stack([measure.float() for measure in measures], dim=1)
-        counts = old[:, _COUNTS] + torch.stack([trusted & live, ~trusted & live], dim=1)
-        new = torch.where(live[:, None], new, old[:, _MEASURES])
-        failed = old[:, _FAILED:]
+        refreshes, failures, failed = old[:, REFRESHES:].unbind(1)
+        untrusted = ~trusted
         # On a CPU the host has seen the failure, and tried again, at once.
         is_late = is_queued(self.health.device)
         if is_late:
-            failed = torch.where(live[:, None], (~trusted).float()[:, None], failed)
-        self.health[blocks] = torch.cat([new, counts, failed], dim=1)
+            failed = untrusted.float()
+        columns = *(measure.float() for measure in measures), refreshes + trusted
+        new = torch.stack([*columns, failures + untrusted, failed], dim=1)
+        self.health[blocks] = torch.where(live[:, None], new, old)
         if is_late:
             self.restore()
 

@@ -1,11 +1,18 @@
-"""Operators on lists of pairs of tensors, in as few kernels as torch has them."""
+"""Lists of tensors: operators on pairs, in as few kernels as torch has them; sameness."""
 
+import operator
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Pairs = tuple[list[Tensor], list[Tensor]]
+
+
+def are_same(items: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two sequences hold the same objects."""
+    return len(items) == len(others) and all(map(operator.is_, items, others))
 
 
 def by_layout(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> Iterator[Pairs]:

@@ -1,7 +1,6 @@
 """Stacks, averages and validated options of one parameter group, and the group's step."""
 
 import dataclasses
-import operator
 from collections import defaultdict
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from .config import (
 )
 from .devices import has_addresses, is_queued, scalar_for
 from .distributor import decay_fraction
+from .foreach import are_same
 from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
 from .placement import Placements, local, part_of, whole
@@ -38,6 +38,7 @@ _TAKEN = tuple(
     if field.name not in ("lr", "l2", "decay", "exponent", "refresh_step")
 )
 _COMPARED = tuple(name for name in OPTIONS if name != "lr")
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class GroupState:
@@ -106,10 +107,7 @@ class GroupState:
         # Compared by identity: until they are validated, they may be anything, tensors for one.
         values = [group[name] for name in _COMPARED]
         values.extend(group["betas"] if isinstance(group["betas"], (list, tuple)) else ())
-        last = self._validated
-        if self._config is None or not (
-            len(values) == len(last) and all(map(operator.is_, values, last))
-        ):
+        if self._config is None or not are_same(values, self._validated):
             # The lr is checked above, where the host does not read it from a device.
             config = ShampooConfig(**{name: group[name] for name in _COMPARED})
             self._exponent = config.inverse_power
@@ -305,7 +303,7 @@ def _check_memory(parameter: Tensor, name: str) -> None:
 
 def _shard(tensor: Tensor) -> Tensor:
     """This rank's shard of a tensor; `placement.local` without its call for plain tensors."""
-    return local(tensor) if hasattr(tensor, "device_mesh") else tensor
+    return tensor if type(tensor) in _PLAIN else local(tensor)
 
 
 def _dense_grad(parameter: Tensor) -> Tensor:

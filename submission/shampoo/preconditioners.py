@@ -237,8 +237,7 @@ class InverseRoot(Preconditioner):
     ) -> None:
         """See `Preconditioner.install`; there are no moments to rotate."""
         del first
-        # A sum is finite only if all its terms are, and takes a fraction of the time.
-        trusted = result.trusted & result.roots.sum((-2, -1)).isfinite()
+        trusted = result.trusted & roots.is_finite(result.roots)
         self._root(side).assign(blocks, result.roots, trusted & live)
         self.factor(side).record(blocks, trusted, live, result.residual, result.condition)
 

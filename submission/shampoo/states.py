@@ -5,7 +5,6 @@ as `Optimizer.state` has the entry that was made for it.
 """
 
 import dataclasses
-import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from ..plan.options import BlockingConfig
 from . import averaging, checkpoint
 from .averager import Averager
 from .config import StateConfig
+from .foreach import are_same
 from .group_stacks import GroupStacks
 from .group_state import GroupState
 from .parameter_state import ParameterState, is_saved_name, names_of
@@ -61,12 +61,12 @@ class GroupStates:
           ValueError: if a parameter has gone to a group with other options that must stay.
         """
         if len(groups) != len(self._states) or not all(
-            _are_same(state.members, group["params"])
+            are_same(state.members, group["params"])
             for state, group in zip(self._states, groups, strict=True)
         ):
             self._match(groups, optimizer_state)
         entries = list(optimizer_state.values())
-        if not _are_same(entries, self._entries):
+        if not are_same(entries, self._entries):
             for number, group in enumerate(groups):
                 self._follow_entries(number, group, optimizer_state)
             self._entries = list(optimizer_state.values())
@@ -228,11 +228,6 @@ def _shard_of(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return part_of(value, parameter)
     return value
-
-
-def _are_same(items: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether two sequences hold the same objects."""
-    return len(items) == len(others) and all(map(operator.is_, items, others))
 
 
 def _key(parameters: Sequence[Tensor]) -> tuple[int, ...]:

@@ -36,13 +36,13 @@ def test_a_block_adds_two_normalised_convolutions_to_its_shortcut(inputs, stride
 
 
 def test_each_stage_but_the_first_halves_the_side():
-    network = ResidualNetwork(widths=(4, 6, 8))
+    network = ResidualNetwork()
     x = torch.relu(network.stem_conv(torch.randn(2, 1, 28, 28)))
     shapes = []
     for stage in network.stages:
         x = stage(x)
         shapes.append(tuple(x.shape[1:]))
-    assert shapes == [(4, 14, 14), (6, 7, 7), (8, 4, 4)]
+    assert shapes == [(16, 14, 14), (32, 7, 7), (64, 4, 4)]
 
 
 def test_residual_branches_start_at_zero():

@@ -12,6 +12,9 @@ from workloads.standin import replicas
 from workloads.standin.conformer import MaskedBatchNorm
 from workloads.standin.transformer import initialise
 
+# Of the convolutions; of a frame's vector; the number of layers of either kind.
+CHANNELS, WIDTH, LSTMS, LINEARS = 32, 128, 2, 1
+
 
 class NormalisedLstm(nn.Module):
     """Batch normalisation and a bidirectional LSTM, half the width in either direction."""
@@ -46,27 +49,17 @@ class DeepSpeech(nn.Module):
     Args:
       bins: rows of a spectrogram, a multiple of 4.
       symbols: that the head tells apart, the blank among them.
-      channels, width: of the convolutions, and of a frame's vector.
-      lstms, linears: the number of layers of either kind.
     """
 
-    def __init__(
-        self,
-        bins: int,
-        symbols: int,
-        channels: int = 32,
-        width: int = 128,
-        lstms: int = 2,
-        linears: int = 1,
-    ) -> None:
+    def __init__(self, bins: int, symbols: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=(2, 1), padding=1)
-        self.linear_in = nn.Linear(channels * bins // 4, width)
-        self.lstms = nn.ModuleList(NormalisedLstm(width) for _ in range(lstms))
-        self.linears = nn.ModuleList(NormalisedLinear(width) for _ in range(linears))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, symbols)
+        self.conv1 = nn.Conv2d(1, CHANNELS, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3, stride=(2, 1), padding=1)
+        self.linear_in = nn.Linear(CHANNELS * bins // 4, WIDTH)
+        self.lstms = nn.ModuleList(NormalisedLstm(WIDTH) for _ in range(LSTMS))
+        self.linears = nn.ModuleList(NormalisedLinear(WIDTH) for _ in range(LINEARS))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, symbols)
         initialise(self)
         for layer in (self.conv1, self.conv2):
             nn.init.xavier_uniform_(layer.weight)

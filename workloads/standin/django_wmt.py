@@ -30,6 +30,8 @@ PACKAGES = ("django", "wagtail")
 LANGUAGES = ("de", "fr", "nl", "it", "es")
 TOKENS = 16
 VOCABULARY = 1024
+# Of both transformers.
+WIDTH, DEPTH, HEADS, MLP_WIDTH = 64, 2, 4, 256
 # Of 100 hash values of a message, the upper bounds of validation and of test; the rest trains.
 VALIDATION_BELOW, TEST_BELOW = 10, 20
 
@@ -43,22 +45,16 @@ def split_of(message: str) -> str:
 
 
 class Translator(nn.Module):
-    """An encoder over the message, and a causal decoder over its translation, with a linear head.
+    """An encoder over the message, and a causal decoder over its translation, a linear head."""
 
-    Args:
-      width, depth, heads, mlp_width: sizes of both transformers.
-    """
-
-    def __init__(
-        self, width: int = 64, depth: int = 2, heads: int = 4, mlp_width: int = 256
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(VOCABULARY, width)
-        self.encoder = Transformer(TOKENS, width, depth, heads, mlp_width, causal=False)
+        self.token_embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.encoder = Transformer(TOKENS, WIDTH, DEPTH, HEADS, MLP_WIDTH, causal=False)
         self.decoder = Transformer(
-            TOKENS, width, depth, heads, mlp_width, causal=True, decodes=True
+            TOKENS, WIDTH, DEPTH, HEADS, MLP_WIDTH, causal=True, decodes=True
         )
-        self.head = nn.Linear(width, VOCABULARY, bias=False)
+        self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         initialise(self)
 
     def forward(

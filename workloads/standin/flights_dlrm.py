@@ -46,6 +46,8 @@ TABLE_SIZES = {
 }
 HASHED = ("flight", "tailnum")
 EVAL_SHARE = 0.1
+# Size of every embedding, and units of the two MLPs.
+WIDTH, BOTTOM, TOP = 16, (64, 16), (256, 256, 128)
 
 
 def _hashed(values: pd.Series, buckets: int) -> NDArray[np.int64]:
@@ -84,39 +86,29 @@ def features(flights: pd.DataFrame) -> NDArray[np.float32]:
 
 
 class Dlrm(nn.Module):
-    """Embeddings and a bottom MLP, dot products of all pairs of their vectors, a top MLP.
-
-    Args:
-      width: size of every embedding and of the bottom MLP's output.
-      bottom, top: hidden units of the two MLPs.
-    """
+    """Embeddings and a bottom MLP, dot products of all pairs of their vectors, a top MLP."""
 
     first: torch.Tensor
     second: torch.Tensor
 
-    def __init__(
-        self,
-        width: int = 16,
-        bottom: tuple[int, ...] = (64,),
-        top: tuple[int, ...] = (256, 256, 128),
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.embeddings = nn.ModuleDict(
-            {name: nn.Embedding(size, width) for name, size in TABLE_SIZES.items()}
+            {name: nn.Embedding(size, WIDTH) for name, size in TABLE_SIZES.items()}
         )
         vectors = 1 + len(TABLE_SIZES)
         first, second = torch.triu_indices(vectors, vectors, 1)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second, persistent=False)
-        self.bottom = _layers((len(NUMERIC), *bottom, width))
-        self.top = _layers((width + vectors * (vectors - 1) // 2, *top))
-        self.head = nn.Linear(top[-1], 1)
+        self.bottom = _layers((len(NUMERIC), *BOTTOM))
+        self.top = _layers((WIDTH + vectors * (vectors - 1) // 2, *TOP))
+        self.head = nn.Linear(TOP[-1], 1)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=width**-0.5)
+                nn.init.normal_(module.weight, std=WIDTH**-0.5)
 
     def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:
         """Features [batch, numeric + categorical] to logits [batch]."""

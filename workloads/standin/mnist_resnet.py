@@ -7,7 +7,6 @@ which acts on the pooled features.
 """
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +15,9 @@ from torch import nn
 
 from workloads.standin import replicas
 from workloads.standin.mnist_digits import CLASSES, MnistWorkload
+
+# Channels of each stage; all stages but the first halve the side of the image.
+WIDTHS = (16, 32, 64)
 
 
 class ResidualBlock(nn.Module):
@@ -39,24 +41,20 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """A stem of stride 2, one residual block per stage, mean over pixels, linear head.
+    """A stem of stride 2, one residual block per stage, mean over pixels, linear head."""
 
-    Args:
-      widths: channels of each stage; all stages but the first halve the side of the image.
-    """
-
-    def __init__(self, widths: Sequence[int] = (16, 32, 64)) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stem_conv = nn.Conv2d(1, widths[0], 3, stride=2, padding=1, bias=False)
-        self.stem_batch_norm = nn.BatchNorm2d(widths[0])
-        sizes = zip([widths[0], *widths[:-1]], widths, strict=True)
+        self.stem_conv = nn.Conv2d(1, WIDTHS[0], 3, stride=2, padding=1, bias=False)
+        self.stem_batch_norm = nn.BatchNorm2d(WIDTHS[0])
+        sizes = zip([WIDTHS[0], *WIDTHS[:-1]], WIDTHS, strict=True)
         self.stages = nn.Sequential(
             *(
                 ResidualBlock(inputs, outputs, stride=2 if stage else 1)
                 for stage, (inputs, outputs) in enumerate(sizes)
             )
         )
-        self.head = nn.Linear(widths[-1], CLASSES)
+        self.head = nn.Linear(WIDTHS[-1], CLASSES)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -48,6 +48,8 @@ FEATURES = len(ELEMENTS) + 3
 MAX_ATOMS = 9
 MAX_BONDS = 13
 BOND_KINDS = 3
+# Size of all vectors, and rounds of messages.
+WIDTH, ROUNDS = 64, 3
 
 
 def spread_rows(path: Path, count: int) -> tuple[list[str], list[str]]:
@@ -103,21 +105,16 @@ def extremes(values: NDArray[np.float64], reference: NDArray[np.float64]) -> NDA
 
 
 class GraphNetwork(nn.Module):
-    """Linear embeddings of atoms and bonds, rounds of messages, a linear head on the globals.
+    """Linear embeddings of atoms and bonds, rounds of messages, a linear head on the globals."""
 
-    Args:
-      width: size of all vectors.
-      rounds: of messages.
-    """
-
-    def __init__(self, width: int = 64, rounds: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.node_embedding = nn.Linear(FEATURES, width, bias=False)
-        self.edge_embedding = nn.Linear(BOND_KINDS, width, bias=False)
+        self.node_embedding = nn.Linear(FEATURES, WIDTH, bias=False)
+        self.edge_embedding = nn.Linear(BOND_KINDS, WIDTH, bias=False)
         self.rounds = nn.ModuleList(
-            GraphNetworkStep(width, width, width if index else 0, width) for index in range(rounds)
+            GraphNetworkStep(WIDTH, WIDTH, WIDTH if index else 0, WIDTH) for index in range(ROUNDS)
         )
-        self.head = nn.Linear(width, LABELS)
+        self.head = nn.Linear(WIDTH, LABELS)
 
     def forward(
         self, inputs: torch.Tensor, bonds: torch.Tensor, dropout_rate: float = 0.0

@@ -38,6 +38,9 @@ FEWEST_LETTERS, MOST_LETTERS = 3, 10
 FRAMES_PER_LETTER = 2
 MOST_PHONEMES = MOST_LETTERS
 SIZES = {"train": 24_000, "validation": 500, "test": 500}
+# Size of a frame's vector, a multiple of the heads, even; blocks, heads, hidden units and frames of
+# a convolution.
+WIDTH, DEPTH, HEADS, HIDDEN, KERNEL = 64, 2, 4, 256, 5
 # Log-odds of a symbol but the blank in a frame beyond the word's end.
 IMPOSSIBLE = -1e4
 
@@ -64,27 +67,20 @@ def _filled(rows: list[list[int]], width: int) -> NDArray[np.int64]:
 
 
 class PhonemeConformer(nn.Module):
-    """Embedded letters, sinusoidal positions, conformer blocks, a linear head.
-
-    Args:
-      width: size of a frame's vector, a multiple of `heads`, even.
-      depth, heads, hidden, kernel: blocks, heads, hidden units and frames of a convolution.
-    """
+    """Embedded letters, sinusoidal positions, conformer blocks, a linear head."""
 
     positions: torch.Tensor
 
-    def __init__(
-        self, width: int = 64, depth: int = 2, heads: int = 4, hidden: int = 256, kernel: int = 5
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
         # A letter's row holds the vectors of its frames side by side.
-        self.letter_embedding = nn.Embedding(1 + len(LETTERS), FRAMES_PER_LETTER * width)
+        self.letter_embedding = nn.Embedding(1 + len(LETTERS), FRAMES_PER_LETTER * WIDTH)
         frames = FRAMES_PER_LETTER * MOST_LETTERS
-        self.register_buffer("positions", sinusoids(frames, width), persistent=False)
+        self.register_buffer("positions", sinusoids(frames, WIDTH), persistent=False)
         self.blocks = nn.ModuleList(
-            ConformerBlock(width, heads, hidden, kernel) for _ in range(depth)
+            ConformerBlock(WIDTH, HEADS, HIDDEN, KERNEL) for _ in range(DEPTH)
         )
-        self.head = nn.Linear(width, 1 + len(PHONEMES))
+        self.head = nn.Linear(WIDTH, 1 + len(PHONEMES))
         initialise(self)
 
     def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:

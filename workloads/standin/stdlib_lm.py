@@ -26,6 +26,8 @@ from workloads.standin.transformer import Transformer, initialise
 BYTE_BUDGET = 4 << 20
 CONTEXT = 64
 VOCABULARY = 256
+# Of the transformer.
+WIDTH, DEPTH, HEADS, MLP_WIDTH = 96, 2, 4, 384
 EXCLUDED = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo"}
     | {"encodings", "pydoc_data", "distutils", "_bundled", "__pycache__"}
@@ -84,19 +86,13 @@ def windows(content: bytes, context: int = CONTEXT) -> tuple[NDArray[np.uint8], 
 
 
 class LanguageModel(nn.Module):
-    """Byte embedding, causal pre-norm blocks, linear head.
+    """Byte embedding, causal pre-norm blocks, linear head."""
 
-    Args:
-      width, depth, heads, mlp_width: sizes of the transformer.
-    """
-
-    def __init__(
-        self, width: int = 96, depth: int = 2, heads: int = 4, mlp_width: int = 384
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(VOCABULARY, width)
-        self.transformer = Transformer(CONTEXT, width, depth, heads, mlp_width, causal=True)
-        self.head = nn.Linear(width, VOCABULARY, bias=False)
+        self.token_embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.transformer = Transformer(CONTEXT, WIDTH, DEPTH, HEADS, MLP_WIDTH, causal=True)
+        self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         initialise(self)
 
     def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:

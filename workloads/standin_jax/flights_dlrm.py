@@ -5,12 +5,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from workloads.standin import flights_dlrm
-from workloads.standin.flights_dlrm import NUMERIC, TABLE_SIZES
+from workloads.standin.flights_dlrm import BOTTOM, NUMERIC, TABLE_SIZES, TOP
 from workloads.standin_jax.base import JaxWorkload
 from workloads.standin_jax.layers import Network
-
-# Layers of the MLPs, as `Dlrm` has them.
-BOTTOM, TOP = 2, 3
 
 
 class FlightsDlrmWorkload(JaxWorkload, flights_dlrm.FlightsDlrmWorkload):
@@ -19,7 +16,7 @@ class FlightsDlrmWorkload(JaxWorkload, flights_dlrm.FlightsDlrmWorkload):
     def logits(self, network: Network, inputs: Array) -> Array:
         """Features [batch, numeric + categorical] to logits [batch]."""
         dense = inputs[:, : len(NUMERIC)]
-        for number in range(BOTTOM):
+        for number in range(len(BOTTOM)):
             dense = jax.nn.relu(network.linear(f"bottom.{number}", dense))
         looked_up = [
             network.embedding(f"embeddings.{name}", inputs[:, len(NUMERIC) + column])
@@ -29,6 +26,6 @@ class FlightsDlrmWorkload(JaxWorkload, flights_dlrm.FlightsDlrmWorkload):
         products = vectors @ vectors.swapaxes(1, 2)
         first, second = jnp.triu_indices(vectors.shape[1], 1)
         hidden = jnp.concatenate([dense, products[:, first, second]], axis=1)
-        for number in range(TOP):
+        for number in range(len(TOP)):
             hidden = network.dropout(jax.nn.relu(network.linear(f"top.{number}", hidden)))
         return network.linear("head", hidden)[:, 0]

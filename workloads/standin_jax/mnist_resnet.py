@@ -4,11 +4,9 @@ import jax
 from jax import Array
 
 from workloads.standin import mnist_resnet
+from workloads.standin.mnist_resnet import WIDTHS
 from workloads.standin_jax.base import JaxWorkload
 from workloads.standin_jax.layers import Network
-
-# As `ResidualNetwork` has them.
-STAGES = 3
 
 
 class MnistResnetWorkload(JaxWorkload, mnist_resnet.MnistResnetWorkload):
@@ -18,7 +16,7 @@ class MnistResnetWorkload(JaxWorkload, mnist_resnet.MnistResnetWorkload):
         """Images [batch, 1, 28, 28] to logits [batch, 10]."""
         hidden = network.convolution("stem_conv", inputs, stride=2, padding=1)
         hidden = jax.nn.relu(network.batch_norm("stem_batch_norm", hidden))
-        for stage in range(STAGES):
+        for stage in range(len(WIDTHS)):
             hidden = _block(network, f"stages.{stage}", hidden, stride=2 if stage else 1)
         return network.linear("head", network.dropout(hidden.mean((2, 3))))
 

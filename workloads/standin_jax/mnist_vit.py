@@ -4,11 +4,9 @@ from jax import Array
 
 from workloads.standin import mnist_vit
 from workloads.standin.mnist_digits import SIDE
+from workloads.standin.mnist_vit import DEPTH, HEADS, PATCH
 from workloads.standin_jax.base import JaxWorkload
 from workloads.standin_jax.layers import Network
-
-# As `VisionTransformer` has them.
-PATCH, DEPTH, HEADS = 7, 3, 4
 
 
 class MnistVitWorkload(JaxWorkload, mnist_vit.MnistVitWorkload):

@@ -3,11 +3,9 @@
 from jax import Array
 
 from workloads.standin import stdlib_lm
+from workloads.standin.stdlib_lm import DEPTH, HEADS
 from workloads.standin_jax.base import JaxWorkload
 from workloads.standin_jax.layers import Network
-
-# As `LanguageModel` has them.
-DEPTH, HEADS = 2, 4
 
 
 class StdlibLmWorkload(JaxWorkload, stdlib_lm.StdlibLmWorkload):

@@ -49,7 +49,6 @@ from scripts.local.search_table import (
     check_points,
     choose,
     costs_and_ranks,
-    mean,
     recorded,
     rows_of,
     write_best,
@@ -200,7 +199,7 @@ def _points() -> int:
         for count, number in enumerate(chosen, start=1):
             best = costs.loc[chosen[:count]].min()
             parts = ", ".join(f"{workload} {cost:.3f}" for workload, cost in best.items())
-            print(f"{entry}, trial {number}: cost so far {mean(best):.3f} ({parts})")
+            print(f"{entry}, trial {number}: cost so far {statistics.fmean(best):.3f} ({parts})")
         files.write_json(output / f"{entry}.json", [points[number - 1] for number in chosen])
         print(f"wrote {output / entry}.json")
         write_best(output / BEST, entry, costs.loc[chosen], ranks.loc[chosen], points)

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -128,8 +129,9 @@ def choose(costs: pd.DataFrame, ranks: pd.DataFrame, count: int) -> list[int]:
 
     def score(number: int) -> tuple[float, float, float, int]:
         candidates = [*chosen, number]
-        by_cost, by_rank = (mean(table.loc[candidates].min()) for table in (costs, ranks))
-        return by_cost, by_rank, mean(ranks.loc[number]), number
+        # `fmean` does not depend on the order: equal costs must be equal.
+        by_cost, by_rank = (fmean(table.loc[candidates].min()) for table in (costs, ranks))
+        return by_cost, by_rank, fmean(ranks.loc[number]), number
 
     while len(chosen) < count:
         chosen.append(min((number for number in costs.index if number not in chosen), key=score))
@@ -174,9 +176,3 @@ def check_points(path: Path, entry: str, points: Sequence[Point]) -> None:
                     f"{path}: trial {row['trial']} of {entry!r} has {name}={row.get(name)}, "
                     f"the ranges give {value}; pass the --ranges of that search"
                 )
-
-
-def mean(values: Iterable[float]) -> float:
-    """The exactly rounded mean, which does not depend on the order: equal costs must be equal."""
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)

@@ -40,7 +40,7 @@ FLAGS = flags.FLAGS
 NAME = "reference_tests"
 TEST = Path("tests/reference_algorithm_tests.py")
 # For the workload that the benchmark's own test leaves out.
-TEST_OF_LM = ROOT / "scripts/official/reference_test_lm.py"
+TESTS_OF_OURS = {"finewebedu_lm": ROOT / "scripts/official/reference_test_lm.py"}
 # Examples per batch, as in the benchmark's own continuous integration (commits 2c90454f, 58491177);
 # the language model is not in it.
 BATCH_SIZES = MappingProxyType(
@@ -72,9 +72,6 @@ def define_flags() -> None:
     flags.DEFINE_list("workloads", list(BATCH_SIZES), "official workloads")
     flags.DEFINE_list("entries", known, f"of {', '.join(known)}")
     flags.DEFINE_string("packaged", None, "take the entries from the packages in this folder")
-    flags.DEFINE_list(
-        "test_script", [], "workload:file pairs, tests run in place of the benchmark's own"
-    )
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "device that the test sees")
     flags.DEFINE_float("timeout", 1800, "seconds for one test", lower_bound=1)
     flags.DEFINE_float(
@@ -90,9 +87,8 @@ def main(argv: Sequence[str]) -> int:
     del argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a running test, too
     checkout, python = installation.find()
-    scripts = _test_scripts()
     known = {*BATCH_SIZES, *registry.names("official")}
-    if unknown := [name for name in (*FLAGS.workloads, *scripts) if name not in known]:
+    if unknown := [name for name in FLAGS.workloads if name not in known]:
         listed = f"known: {', '.join(sorted(known))}{cli.near(known, unknown[0])}"
         raise UserError(f"unknown workload {unknown[0]!r}; {listed}")
     packages = Path(FLAGS.packaged) if FLAGS.packaged else None
@@ -113,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
         progress.bar(len(cases), "reference tests", "test") as bar,
     ):
         for workload, name, entry, contents in cases:
-            script = scripts.get(workload, checkout / TEST).absolute()
+            script = TESTS_OF_OURS.get(workload, checkout / TEST)
             key = (workload, name, "package" if packages else "repository")
             identity = fingerprint(workload, contents, script, commit)
             row = rows.get(key, dict.fromkeys(_COLUMNS, ""))
@@ -158,16 +154,6 @@ def find(name: str, packages: Path | None) -> tuple[OfficialEntry, Mapping[str, 
         submission_path=(folder / SUBMISSION).relative_to(packages).as_posix(),
     )
     return entry, contents_of(folder)
-
-
-def _test_scripts() -> dict[str, Path]:
-    scripts = {"finewebedu_lm": TEST_OF_LM}
-    for pair in FLAGS.test_script:
-        workload, colon, path = pair.partition(":")
-        if not colon or not Path(path).is_file():
-            raise UserError(f"--test_script={pair}: give workload:file, of a file that is there")
-        scripts[workload] = Path(path)
-    return scripts
 
 
 def _printed(command: Sequence[str], folder: Path) -> str:

@@ -12,7 +12,6 @@ replaces its own numbers there. Times on a CPU are the process's CPU time, since
 shared; wall times stand beside them.
 """
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,8 @@ from scripts.local import environment, rivals
 from scripts.local.rivals import RivalOptions
 
 FLAGS = flags.FLAGS
+# Of one step at most; between steps with --staggering.
+STEP_SECONDS, PAUSE_SECONDS = 120, 5e-3
 
 
 def define_flags() -> None:
@@ -51,14 +52,12 @@ def define_flags() -> None:
         lower_bound=1,
     )  # fmt: skip
     flags.DEFINE_integer("cycle", 4, "steps from one refresh to the next", lower_bound=2)
-    flags.DEFINE_float("time_limit", 120, "seconds for one step; 0 for no limit", lower_bound=0)
     flags.DEFINE_float(
         "memory", None, "GiB to use; default: four fifths of what is free", lower_bound=0
     )
     machine.define_flags("runs/step_cost")
     flags.DEFINE_bool("staggering", False, "measure the spread of our own step times instead")
     flags.DEFINE_integer("steps", 1000, "with --staggering: steps of each", lower_bound=100)
-    flags.DEFINE_float("pause", 5, "with --staggering: ms between steps", lower_bound=0)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,15 +69,14 @@ def main(argv: Sequence[str]) -> int:
     os.environ["NPROC"] = str(threads)  # JAX's, read when it first computes
     torch.set_float32_matmul_precision(FLAGS.precision)
     output = files.make_directory(Path(FLAGS.output))
-    time_limit = FLAGS.time_limit or math.inf
     failed = False
     if FLAGS.staggering:
         path = output / f"{device.type}_staggering.json"
-        spread = measure.staggering(device, FLAGS.steps, FLAGS.pause / 1e3, time_limit)
+        spread = measure.staggering(device, FLAGS.steps, PAUSE_SECONDS, STEP_SECONDS)
         files.write_json(path, spread)
         files.write_text(path.with_suffix(".md"), report.staggering(spread))
     else:
-        plan = _plan(device, time_limit)
+        plan = _plan(device)
         path = output / f"{device.type}.json"
         results = _earlier(path)
         for network in plan.networks:
@@ -101,7 +99,7 @@ def _earlier(path: Path) -> dict[str, Any]:
     return results
 
 
-def _plan(device: torch.device, time_limit: float) -> Plan:
+def _plan(device: torch.device) -> Plan:
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
     for_jax = compiled.survey(device)
     available, absent = rivals.available() | for_jax[0], rivals.absent() | for_jax[1]
@@ -121,7 +119,7 @@ def _plan(device: torch.device, time_limit: float) -> Plan:
         ),
         device=device,
         repeats=FLAGS.repeats,
-        time_limit=time_limit,
+        time_limit=STEP_SECONDS,
         memory=machine.most_memory(device) if memory is None else memory * 2**30,
     )
 

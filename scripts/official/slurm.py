@@ -27,7 +27,6 @@ def define_flags() -> None:
     """Declares how jobs are submitted."""
     flags.DEFINE_bool("slurm", False, "submit an array of Slurm jobs, a trial each, and return")
     flags.DEFINE_string("slurm_partition", None, "partition")
-    flags.DEFINE_string("slurm_account", None, "account")
     flags.DEFINE_float("slurm_hours", 30.0, "time limit of a job; it is requeued after that", 0.2)
     flags.DEFINE_integer("slurm_parallel", 8, "jobs at a time", lower_bound=1)
     flags.DEFINE_integer("slurm_requeues", 10, "times that a job may run out of time", 0)
@@ -91,7 +90,6 @@ def parameters(node: Node) -> dict[str, Any]:
         "srun_args": ["--cpu-bind=none"],
         "time": round(60 * FLAGS.slurm_hours),
         "partition": FLAGS.slurm_partition,
-        "account": FLAGS.slurm_account,
         "array_parallelism": FLAGS.slurm_parallel,
         "signal_delay_s": 120,
         "setup": [f"cd {root}", f"export PYTHONPATH={root}"],

@@ -23,7 +23,7 @@ FAKE = Path(__file__).parent / "fake" / "reference_test.py"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A benchmark whose reference test can be anything of `reference_test.py`."""
+    """A benchmark whose reference test is `reference_test.py`."""
     folder = tmp_path / "checkout"
     (folder / "tests").mkdir(parents=True)
     (folder / "submission_runner.py").write_text("")
@@ -31,8 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "submission/algoperf_api/spec_fallback.py", folder / "algoperf/spec.py")
     for name in ("wmt", "finewebedu_lm"):
         (folder / "algoperf/workloads" / name).mkdir(parents=True)
-    for kind in ("passes", "fails", "hangs"):
-        shutil.copy(FAKE, folder / f"tests/{kind}.py")
+    shutil.copy(FAKE, folder / reference_tests.TEST)
     return folder
 
 
@@ -51,14 +50,10 @@ def rows(checkout: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> None:
     (checkout / "algoperf/workloads/finewebedu_lm").rmdir()  # as in v0.6
-    scripts = [f"{name}:{checkout}/tests/{kind}.py" for name, kind in (
-        ("mnist", "passes"), ("ogbg", "fails"), ("wmt", "hangs")
-    )]  # fmt: skip
     done = run(
         checkout,
         "--workloads=mnist,ogbg,wmt,wmt_post_ln,finewebedu_lm",
         "--entries=adamw",
-        f"--test_script={','.join(scripts)}",
         "--timeout=6",
     )
     assert done.returncode == 1, done.stderr
@@ -75,7 +70,6 @@ def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> 
     assert "variants" in table["wmt_post_ln"]["reason"]
     assert table["finewebedu_lm"]["reason"].startswith("not in the benchmark")
     assert f"OK {table['mnist']['seconds']} s" in done.stdout
-    assert "Run through passes.py in place of the benchmark's own file." in done.stdout
     log = Path(table["mnist"]["log"]).read_text()
     assert str(ROOT / "submission/entries/adamw/submission.py") in log
     assert "('global_batch_size', '2')" in log
@@ -85,7 +79,7 @@ def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> 
 
 
 def test_the_language_model_has_a_test_of_ours(checkout: Path) -> None:
-    (checkout / "tests/reference_algorithm_tests.py").write_text(
+    (checkout / reference_tests.TEST).write_text(
         "import sys, unittest\n"
         "_EXPECTED_METRIC_NAMES = {}\n"
         "def _make_one_batch_workload(cls, name, framework, size, use_fake_input_queue, n_gpus):\n"
@@ -105,21 +99,23 @@ def test_the_language_model_has_a_test_of_ours(checkout: Path) -> None:
         "        assert 0 <= batch['targets'].min() < 50_000 < batch['targets'].max() < 50_257\n"
         "        print(_EXPECTED_METRIC_NAMES)\n"
     )
-    done = subprocess.run(
-        [sys.executable, reference_tests.TEST_OF_LM], cwd=checkout, capture_output=True, text=True
-    )
+    (script,) = reference_tests.TESTS_OF_OURS.values()
+    done = subprocess.run([sys.executable, script], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    notes: list[str] = []
+    row = {"reason": "", "test": script.name, "verdict": "passed", "seconds": "1", "peak_gib": "2"}
+    assert reference_tests._cell(row, notes) == "OK 1 s, 2 GiB [1]"
+    assert notes == [f"Run through {script.name} in place of the benchmark's own file."]
     assert "{'finewebedu_lm': ['train/ppl', 'validation/ppl']}" in done.stdout
 
 
 def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None:
     def start_of(*flags: str) -> int:
-        done = run(checkout, "--workloads=mnist", "--entries=adamw", script, *flags)
+        done = run(checkout, "--workloads=mnist", "--entries=adamw", *flags)
         assert done.returncode == 0, done.stderr
         return (checkout.parent / "logs/mnist_adamw_repository.log").stat().st_mtime_ns
 
-    test = checkout / "tests/passes.py"
-    script = f"--test_script=mnist:{test}"
+    test = checkout / reference_tests.TEST
     first = start_of()
     assert start_of() == first
     second = start_of("--overwrite")
@@ -132,8 +128,7 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
     for entry in ("nadamw", "shampoo_self_tuning"):
         write(compose(ROOT, entry), tmp_path / "dist", {}, overwrite=False)
     flags = ("--entries=nadamw,shampoo_self_tuning", f"--packaged={tmp_path / 'dist'}")
-    script = f"--test_script=mnist:{checkout}/tests/passes.py"
-    done = run(checkout, "--workloads=mnist", *flags, script)
+    done = run(checkout, "--workloads=mnist", *flags)
     assert done.returncode == 0, done.stdout
     assert "## Entries as packaged" in done.stdout
     log = (checkout.parent / "logs/mnist_nadamw_package.log").read_text()
@@ -161,10 +156,9 @@ def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
 
 
 def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
-    script = f"--test_script=mnist:{checkout}/tests/hangs.py"
-    flags = ("--workloads=mnist", "--entries=adamw", script, f"--output={tmp_path / 'table'}")
+    flags = ("--workloads=wmt", "--entries=adamw", f"--output={tmp_path / 'table'}")
     places = {"ALGOPERF_DIR": str(checkout), "ALGOPERF_PYTHON": sys.executable}
-    log = tmp_path / "logs/mnist_adamw_repository.log"
+    log = tmp_path / "logs/wmt_adamw_repository.log"
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.reference_tests", *flags, f"--logs={log.parent}"],
         cwd=ROOT,
@@ -189,7 +183,6 @@ def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
         ("--workloads=imagenet", "unknown workload 'imagenet'; known: cifar, criteo1tb, "),
         ("--entries=nesterov", "entry 'nesterov' cannot be packaged; can be: adamw, "),
         ("--packaged=/nowhere", "no package of 'adamw' in /nowhere: `make package ENTRY=adamw"),
-        ("--test_script=wmt", "--test_script=wmt: give workload:file, of a file that is there"),
         ("--entries=", "--entries and --workloads must name at least one each"),
     ],
 )

@@ -1,4 +1,4 @@
-"""In place of the benchmark's reference test: does what the name of the workload's file says."""
+"""In place of the benchmark's reference test: fails on ogbg, hangs on wmt, else passes."""
 
 import sys
 import time
@@ -7,13 +7,10 @@ from pathlib import Path
 
 settings = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:])
 sys.path.insert(0, str(Path.cwd()))
-kind = Path(sys.argv[0]).stem
 print("flags", sorted(settings.items()), flush=True)
-if kind == "passes":
-    module = settings["submission_path"].removesuffix(".py").replace("/", ".")
-    spec = find_spec(module)
-    print("would import", spec.origin if spec else None)
-elif kind == "fails":
+if settings["workload"] == "ogbg":
     raise ValueError("a tensor of the wrong size")
-elif kind == "hangs":
+if settings["workload"] == "wmt":
     time.sleep(50)
+spec = find_spec(settings["submission_path"].removesuffix(".py").replace("/", "."))
+print("would import", spec.origin if spec else None)

@@ -108,7 +108,7 @@ def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -
     skip = "--skip_checks=all"
     done = place.finish(place.official(skip, "--trial=1"))
     assert done.returncode == 0, done.stderr
-    flags = ("--slurm", "--slurm_hours=2", "--slurm_parallel=2", "--slurm_account=me")
+    flags = ("--slurm", "--slurm_hours=2", "--slurm_parallel=2", "--slurm_option=account=me")
     command = place.official(skip, *flags, "--slurm_option=constraint=v100")
     plan = place.finish([*command, "--dry_run"])
     assert plan.returncode == 0, plan.stderr

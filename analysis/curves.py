@@ -15,6 +15,7 @@ from analysis import panels, style
 from analysis.headline import hero_of
 from analysis.judgement import Judgement
 from analysis.style import FAINT, INK, MUTED, EntryStyle
+from analysis.svg import tip
 from analysis.texts import CUT, seconds_text, steps_text
 from workloads.facts import WorkloadFacts
 
@@ -172,7 +173,8 @@ def _draw_entry(
     if curves:
         x, y = median_curve(curves, crossing if math.isfinite(crossing) else 0.0)
         bold: dict[str, Any] = {"color": look.color, "linestyle": look.line, "zorder": 3}
-        axes.plot(x, y, marker="." if len(x) == 1 else None, linewidth=width, **bold)
+        axes.plot(x, y, marker="." if len(x) == 1 else None, linewidth=width,
+                  gid=tip(look.label), **bold)  # fmt: skip
         medians.append((x, y))
     if facts.validation_target is not None and math.isfinite(crossing):
         _draw_crossing(axes, crossing, facts.validation_target, look)
@@ -183,7 +185,8 @@ def _draw_crossing(axes: Axes, crossing: float, target: float, look: EntryStyle)
     """A mark where the median study meets the target, and a line from it down to the axis."""
     marker: dict[str, Any] = {"marker": look.marker, "markersize": 6.5, "zorder": 5}
     edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.9}
-    axes.plot(crossing, target, color=look.color, clip_on=False, **marker, **edge)
+    said = tip(f"{look.label}: {crossing:,.4g}")
+    axes.plot(crossing, target, color=look.color, clip_on=False, gid=said, **marker, **edge)
     line: dict[str, Any] = {"color": look.color, "linewidth": 0.8, "alpha": 0.6, "shrinkB": 0}
     axes.annotate(
         "",

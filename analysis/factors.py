@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import INK, MUTED, WorkloadStyle
+from analysis.svg import tip
 
 # Lines of equal time, a factor of two apart.
 _POWERS = range(-5, 6)
@@ -103,7 +104,8 @@ def _draw_panel(
             interval = _INTERVAL | {"color": look.color, "zorder": 2}
             axes.plot([row.steps_low, row.steps_high], [cost, cost], **interval)
             axes.plot([steps, steps], [row.cost_low, row.cost_high], **interval)
-        axes.plot(steps, cost, **_marker(look), zorder=3, clip_on=False)
+        said = tip(f"{row.workload}: {steps:.2f} × {cost:.2f} = {steps * cost:.2f}")
+        axes.plot(steps, cost, **_marker(look), zorder=3, clip_on=False, gid=said)
 
 
 def _marker(look: WorkloadStyle) -> dict[str, Any]:

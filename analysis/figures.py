@@ -6,10 +6,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import curves, factors, headline, profile_figure, style
+from analysis import curves, factors, headline, page, profile_figure, style
 from analysis.judgement import Judgement
 from common import files
 
+# The figures that have a version for telephones, and what they show.
+HEADLINES = {"time_to_target": "seconds", "steps_to_target": "steps"}
 # What each figure shows, by the start of its file's name, in the order of a report.
 CAPTIONS = {
     "time_to_target": (
@@ -48,8 +50,10 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
     files.make_directory(directory)
     styles = style.entry_styles(judged.entries)
     made: dict[str, Callable[[], Figure | None]] = {
-        "time_to_target": lambda: headline.headline(judged, "seconds", styles),
-        "steps_to_target": lambda: headline.headline(judged, "steps", styles),
+        **{
+            stem: functools.partial(headline.headline, judged, column, styles)
+            for stem, column in HEADLINES.items()
+        },
         "factors": lambda: factors.factor_plot(judged),
         "performance_profiles": lambda: profile_figure.performance_profiles(judged, styles),
     }
@@ -62,6 +66,10 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
         figure = make()
         if figure is not None:
             paths.extend(style.save(figure, directory, stem))
+            if stem in HEADLINES:
+                slim = headline.headline(judged, HEADLINES[stem], styles, narrow=True)
+                assert slim is not None
+                paths.extend(style.save(slim, directory, stem + page.NARROW, ["svg"]))
     for old in directory.iterdir():
         if old not in paths and old.stem.startswith(tuple(CAPTIONS)):
             old.unlink()

@@ -15,6 +15,7 @@ from analysis import panels, style
 from analysis.judgement import Judgement, medians_of, where_both_reach
 from analysis.relative import relative
 from analysis.style import FAINT, INK, MUTED, EntryStyle
+from analysis.svg import tip
 from analysis.texts import CUT, count_text, seconds_text, steps_text
 
 # Whom the headline is about: the first of these that has runs, or else the best score.
@@ -30,6 +31,8 @@ _GAP, _AROUND, _LEAST_PANEL = 0.08, 1.08, 3.4
 # Of the finding, in points, and inches of its lines and of its letters; of the notes' letters.
 _TITLE_SIZE, _TITLE_STEP, _TITLE_LETTER, _NOTE_LETTER = 11, 0.2, 0.103, 0.056
 _LINE_STEP = 0.17
+# A telephone's width, where everything is below each other.
+_NARROW_WIDTH = 4.3
 # What names stand on where lines cross behind them.
 _PATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _LONG_SECONDS = 7200
@@ -57,19 +60,25 @@ class _Row:
     Attributes:
       high: the row's own height.
       main, others: where the pair's dots and those of the others are.
+      words: where the first line of words is, if they are below the dots and not beside them.
     """
 
     high: float
     main: float
     others: float
+    words: float | None = None
 
     def at(self, place: int, inches: float) -> float:
         """Data coordinate of a height in the row of a place."""
         return place - 0.5 + inches / self.high
 
 
-# With others than the pair, and without.
-_CROWDED, _ALONE = _Row(0.86, 0.29, 0.65), _Row(0.52, 0.26, 0.26)
+def _row(lines: int, crowded: bool, narrow: bool) -> _Row:
+    """A row for so many lines of words; are there others than the pair, is it for a telephone?"""
+    if narrow:
+        words = 1.28 if crowded else 0.8
+        return _Row(words + lines * _LINE_STEP, 0.53, 0.98, words)
+    return _Row(0.86, 0.29, 0.65) if crowded else _Row(0.52, 0.26, 0.26)
 
 
 def hero_of(judged: Judgement) -> str | None:
@@ -78,13 +87,16 @@ def hero_of(judged: Judgement) -> str | None:
     return next((name for name in (*_HEROES, *others) if name in others), None)
 
 
-def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -> Figure | None:
+def headline(
+    judged: Judgement, column: str, styles: Mapping[str, EntryStyle], *, narrow: bool = False
+) -> Figure | None:
     """Times to target relative to the baseline's, and in figures; None without two to compare.
 
     Args:
       judged: the logs' judgement.
       column: `steps` or `seconds`.
       styles: of every submission.
+      narrow: whether it must be read on a telephone.
     """
     hero = hero_of(judged)
     table = relative(judged, column) if judged.baseline is not None and hero else pd.DataFrame()
@@ -99,10 +111,12 @@ def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -
     }
     names = list(map(panels.shorten, rows))
     words = [_words(part, name, values, pair) for name, part in rows.items()]
-    row = _CROWDED if crowded else _ALONE
+    row = _row(max(map(len, words)), crowded, narrow)
     beside = max(panels.inches(text, _LABEL_SIZE) for lines in words for text, _ in lines)
-    named = max(panels.inches(name, _NAME_SIZE) for name in names)
-    wide = max(_WIDTH, named + beside + _LEAST_PANEL)
+    wide = max(_NARROW_WIDTH, beside + 4 * _GAP)
+    if not narrow:
+        named = max(panels.inches(name, _NAME_SIZE) for name in names)
+        wide = max(_WIDTH, named + beside + _LEAST_PANEL)
     title = _wrapped(finding(judged, hero, column), wide, _TITLE_LETTER)
     high = row.high * len(rows) + _AROUND + _TITLE_STEP * len(title.splitlines())
     with style.context(**{"font.size": _LABEL_SIZE}):
@@ -111,10 +125,10 @@ def headline(judged: Judgement, column: str, styles: Mapping[str, EntryStyle]) -
                         fontweight="bold", linespacing=1.3)  # fmt: skip
         axes = figure.subplots()
         limits = _limits(table)
-        _prepare(axes, names, limits, pair)
+        _prepare(axes, names, limits, pair, narrow)
         for place, (lines, part) in enumerate(zip(words, rows.values(), strict=True)):
             _write_words(axes, place, lines, row)
-            _draw_row(axes, row.at(place, row.main), part, pair, limits)
+            _draw_row(axes, row.at(place, row.main), part, lines, pair, limits)
         _write_frame(figure, axes, table, pair)
         if crowded:
             panels.lay_out(figure)
@@ -208,10 +222,18 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     return low * (low / high) ** (0.08 if "bound" in set(known["kind"]) else 0), high
 
 
-def _prepare(axes: Axes, names: Sequence[str], limits: tuple[float, float], pair: _Pair) -> None:
+def _prepare(
+    axes: Axes, names: Sequence[str], limits: tuple[float, float], pair: _Pair, narrow: bool
+) -> None:
     """Rows for workloads, lines between them, and a line where the baseline is."""
     panels.ratio_axis(axes.xaxis, *limits)
     axes.set_yticks(range(len(names)), names, fontsize=_NAME_SIZE)
+    if narrow:
+        axes.set_yticks([])
+        for place, name in enumerate(names):
+            look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "top"}
+            panels.annotate(axes, name, (0, place - 0.5), (0, -3), fontsize=_NAME_SIZE,
+                            fontweight="bold", color=INK, bbox=_PATCH, **look)  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, pad=72 * _GAP)
     axes.spines["left"].set_visible(False)
@@ -222,24 +244,33 @@ def _prepare(axes: Axes, names: Sequence[str], limits: tuple[float, float], pair
 
 
 def _write_words(axes: Axes, place: int, words: Sequence[tuple[str, str]], row: _Row) -> None:
-    """A row's words, beside its dots."""
+    """A row's words, beside or below its dots."""
     middle = row.main if row.high < 0.6 else row.high / 2 - 0.14
     first = middle - (len(words) - 1) / 2 * _LINE_STEP
+    side, aside, look = 1, 72 * _GAP, {}
+    if row.words is not None:
+        first, side, aside, look = row.words, 0, 0.0, {"bbox": _PATCH}
     for number, (text, color) in enumerate(words):
         at = row.at(place, first + number * _LINE_STEP)
-        panels.annotate(axes, text, (1, at), (72 * _GAP, 0), xycoords=("axes fraction", "data"),
-                        va="center", color=color, fontsize=_LABEL_SIZE)  # fmt: skip
+        panels.annotate(axes, text, (side, at), (aside, 0), xycoords=("axes fraction", "data"),
+                        va="center", color=color, fontsize=_LABEL_SIZE, **look)  # fmt: skip
 
 
 def _draw_row(
-    axes: Axes, place: float, rows: pd.DataFrame, pair: _Pair, limits: tuple[float, float]
+    axes: Axes,
+    place: float,
+    rows: pd.DataFrame,
+    words: Sequence[tuple[str, str]],
+    pair: _Pair,
+    limits: tuple[float, float],
 ) -> None:
     """The two dots, and the way from one to the other."""
+    said = tip(f"{rows['workload'].iloc[0]}: {'; '.join(text for text, _ in words)}")
     by_submission = {str(row.submission): row for row in rows.itertuples()}
     base, hero = by_submission[pair.baseline], by_submission.get(pair.hero)
     look = pair.styles[pair.baseline]
     if base.kind == "ratio":
-        axes.plot(1.0, place, "s", markersize=6.5, color=look.color, zorder=4)
+        axes.plot(1.0, place, "s", markersize=6.5, color=look.color, zorder=4, gid=said)
     if hero is None or hero.kind not in ("ratio", "bound"):
         return
     color = pair.styles[pair.hero].color
@@ -259,7 +290,7 @@ def _draw_row(
     elif not math.isnan(hero.low):
         _draw_interval(axes, place, (hero.low, hero.high), limits, color)
     face = "white" if hero.kind == "bound" else color
-    axes.plot(at, place, "o", color=color, markersize=9, markeredgewidth=1.8, zorder=5,
+    axes.plot(at, place, "o", color=color, markersize=9, markeredgewidth=1.8, zorder=5, gid=said,
               markerfacecolor=face, clip_on=False)  # fmt: skip
     panels.annotate(axes, text, (at, place), (0, 7), ha="center", va="bottom", color=color,
                     fontsize=_LABEL_SIZE, fontweight="bold", zorder=6)  # fmt: skip
@@ -293,8 +324,10 @@ def _draw_others(
     for row in rest.itertuples():
         at = float(np.clip(row.ratio, *limits))
         label = pair.styles[str(row.submission)].label
+        shown = f"{'≤' if row.kind == 'bound' else ''}{row.ratio:.2f}"
         axes.plot(at, place, "o", color=MUTED, alpha=0.6, markersize=4, zorder=2, clip_on=False,
-                  markerfacecolor="white" if row.kind == "bound" else MUTED)  # fmt: skip
+                  markerfacecolor="white" if row.kind == "bound" else MUTED,
+                  gid=tip(f"{row.workload}: {label} {shown}"))  # fmt: skip
         half = 0.52 * panels.inches(label, _OTHERS_SIZE)
         middle = math.log(at / limits[0]) * scale
         for lane, sign in enumerate((1, -1)):

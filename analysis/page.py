@@ -1,21 +1,24 @@
 """A report as one web page that needs nothing else: figures inside it, no scripts, no network."""
 
-import base64
 import html
 import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from common import files
+from analysis import vector
+from common.cli import UserError
 
 # Tells the browser that nothing may be fetched, whatever a log's text may have smuggled in.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = Path(__file__).with_suffix(".css")
 _TOP = "top"
+# What a figure's version for telephones is called beyond the figure's own name.
+NARROW = "_narrow"
 
 
 def page(text: str, directory: Path, title: str) -> str:
@@ -31,24 +34,27 @@ def page(text: str, directory: Path, title: str) -> str:
     """
     parser = MarkdownIt("commonmark").enable("table")
     tokens = parser.parse(text)
+    figures: list[str] = []
     for token in tokens:
         for child in token.children or ():
             if child.type == "image":
-                drawing = (directory / str(child.attrs["src"])).with_suffix(".svg")
-                content = base64.b64encode(files.read_bytes(drawing)).decode()
-                child.attrs["src"] = f"data:image/svg+xml;base64,{content}"
-    contents = _contents(_named_headings(tokens))
+                figures.append(_figure(child, directory, len(figures)))
+                child.type, child.content = "html_inline", f"\0{len(figures) - 1}\0"
+    contents = _named_headings(tokens)
     body = parser.renderer.render(tokens, parser.options, {})
     body = body.replace("<table>", '<div class="table"><table>').replace(
         "</table>", "</table></div>"
     )
+    # A figure is no part of a paragraph.
+    body = re.sub(r"<p>\0(\d+)\0</p>", "\0\\1\0", body)
+    body = re.sub(r"\0(\d+)\0", lambda match: figures[int(match[1])], body)
     style = _STYLE.read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f'<body id="{_TOP}">\n{contents}<main>\n{body}</main>\n</body>\n</html>\n'
+        f'<body id="{_TOP}">\n{_contents(contents)}<main>\n{body}</main>\n</body>\n</html>\n'
     )
 
 
@@ -66,9 +72,31 @@ def _named_headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
 
 
 def _contents(sections: Sequence[tuple[str, str]]) -> str:
-    """The table of contents: beside the text on wide screens, above it on narrow ones."""
+    """The table of contents twice: beside the text on wide screens, folded above on narrow ones."""
+    if not sections:
+        return '<nav class="wide"></nav>\n'
     items = "".join(
         f'<li><a href="#{name}">{html.escape(text)}</a></li>'
         for name, text in ((_TOP, "Top"), *sections)
     )
-    return f'<nav aria-label="Contents"><ul>{items}</ul></nav>\n'
+    return (
+        f'<nav class="wide" aria-label="Contents"><ul>{items}</ul></nav>\n'
+        '<nav class="narrow" aria-label="Contents"><details><summary>Contents</summary>'
+        f"<ul>{items}</ul></details></nav>\n"
+    )
+
+
+def _figure(image: Token, directory: Path, number: int) -> str:
+    """The vector version of the picture itself where its path was."""
+    path = (directory / str(image.attrs["src"])).with_suffix(".svg")
+    try:
+        whole = vector.inlined(path.read_text("utf-8"), f"f{number}", image.content)
+        slim = path.with_stem(path.stem + NARROW)
+        if not slim.exists():
+            return f'<div class="figure">{whole}</div>'
+        small = vector.inlined(slim.read_text("utf-8"), f"n{number}", image.content)
+        return f'<div class="figure broad">{whole}</div><div class="figure slim">{small}</div>'
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, PercentFormatter
 from analysis import panels, style
 from analysis.judgement import Judgement
 from analysis.style import FAINT, MUTED, EntryStyle
+from analysis.svg import tip
 from analysis.texts import count_text
 
 # With more bands than this in one panel, none can be told from the others.
@@ -68,8 +69,9 @@ def _draw_profiles(
     for name in entries:
         look, rows = styles[name], profiles[name]
         _draw_profile(
-            axes, rows, color=look.color, linestyle=look.line, linewidth=1.6, clip_on=False
-        )
+            axes, rows, color=look.color, linestyle=look.line, linewidth=1.6, clip_on=False,
+            gid=tip(look.label),
+        )  # fmt: skip
         if bands:
             ends = rows["ci_low"], rows["ci_high"]
             band: dict[str, Any] = {"color": look.color, "alpha": 0.18, "linewidth": 0}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from analysis import svg
 from common import files
 from workloads.facts import WorkloadFacts
 
@@ -186,14 +187,22 @@ def png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def save(figure: Figure, directory: Path, stem: str) -> list[Path]:
+def save(
+    figure: Figure, directory: Path, stem: str, formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
     """Writes `stem`.png (150 dpi) and `stem`.svg; the same figure gives the same bytes."""
     paths = []
     page = _lay_out(figure)
-    for suffix, settings in _SAVED.items():
-        paths.append(directory / f"{stem}.{suffix}")
-        with context(), files.atomic_open(paths[-1], "wb") as stream:
-            figure.savefig(stream, format=suffix, bbox_inches=page, **settings)
+    for suffix in formats:
+        path, drawn = directory / f"{stem}.{suffix}", io.BytesIO()
+        with context():
+            figure.savefig(drawn, format=suffix, bbox_inches=page, **_SAVED[suffix])
+        content = drawn.getvalue()
+        if suffix == "svg":
+            content = svg.with_titles(content.decode()).encode()
+        with files.atomic_open(path, "wb") as stream:
+            stream.write(content)
+        paths.append(path)
     return paths
 
 

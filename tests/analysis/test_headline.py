@@ -1,10 +1,13 @@
 """What the headline says, and that it can be read at every size."""
 
 import json
+import re
 from pathlib import Path
 
+import pytest
 from matplotlib.figure import Figure
 
+from analysis import style
 from analysis.headline import finding, headline, hero_of
 from analysis.judgement import Judgement
 from analysis.style import entry_styles
@@ -25,9 +28,11 @@ def _texts(figure: Figure) -> list[str]:
     return [text for text, _ in texts(figure)]
 
 
-def test_no_text_covers_another_at_any_size(league: Judgement) -> None:
-    figure = _figure(league, "steps")
-    assert figure.get_size_inches()[0] < 10
+@pytest.mark.parametrize(("column", "narrow"), [("steps", False), ("seconds", True)])
+def test_no_text_covers_another_at_any_size(league: Judgement, column: str, narrow: bool) -> None:
+    figure = headline(league, column, entry_styles(league.entries), narrow=narrow)
+    assert figure is not None
+    assert figure.get_size_inches()[0] < (5 if narrow else 10)
     assert flaws(figure) == [] and strays(figure) == []
     shown = _texts(figure)
     assert set(league.facts) <= set(shown)
@@ -90,3 +95,15 @@ def test_who_was_cut_short_is_not_said_to_miss(tmp_path: Path) -> None:
     assert {"AdamW: cut short by --max_steps", "NAdamW: cut short"} <= set(shown)
     assert not any("not reached" in text or "✗" in text for text in shown)
     assert finding(judged, "shampoo", "steps").endswith("1 of 1 targets, AdamW 0 (1 cut short)")
+
+
+def test_marks_say_their_values_in_the_vector_version(tmp_path: Path) -> None:
+    for entry in ("adamw", "shampoo", "a<b"):
+        write_trial(tmp_path, entry, "mnist_vit", 0, 1, OFTEN)
+    figure = _figure(judge_folder(tmp_path, "adamw"))
+    style.save(figure, tmp_path, "x")
+    text = (tmp_path / "x.svg").read_text()
+    assert "<title>mnist_vit: a&lt;b 1.00</title>" in text
+    assert "<title>mnist_vit: Shampoo 3.00 s; AdamW 3.00 s</title>" in text
+    names = re.findall(r' id="([^"]*)"', text)
+    assert len(names) == len(set(names)) and not any(" " in name for name in names)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import curves, factors, headline, page, profile_figure, style
+from analysis import curves, factors, headline, heat, page, profile_figure, sheet, style
 from analysis.judgement import Judgement
 from common import files
 
@@ -14,6 +14,7 @@ from common import files
 HEADLINES = {"time_to_target": "seconds", "steps_to_target": "steps"}
 # What each figure shows, by the start of its file's name, in the order of a report.
 CAPTIONS = {
+    "summary": "Everything on one page.",
     "time_to_target": (
         "Seconds to the target, relative to the baseline and in figures: medians over studies of "
         "each study's best trial."
@@ -22,6 +23,10 @@ CAPTIONS = {
     "factors": (
         "Where wins and losses come from: time is steps times seconds per step. To the left of 1 "
         "an entry needs fewer steps, above 1 its steps cost more."
+    ),
+    "step_cost": (
+        "What a step costs once it runs: over whole trials, after the first evaluation, which "
+        "leaves out compilation."
     ),
     "performance_profiles": (
         "The share of workloads on which an entry's time is within a factor of the fastest "
@@ -50,11 +55,13 @@ def draw(judged: Judgement, directory: Path) -> list[Path]:
     files.make_directory(directory)
     styles = style.entry_styles(judged.entries)
     made: dict[str, Callable[[], Figure | None]] = {
+        "summary": lambda: sheet.summary_sheet(judged, styles),
         **{
             stem: functools.partial(headline.headline, judged, column, styles)
             for stem, column in HEADLINES.items()
         },
         "factors": lambda: factors.factor_plot(judged),
+        "step_cost": lambda: heat.step_cost(judged),
         "performance_profiles": lambda: profile_figure.performance_profiles(judged, styles),
     }
     for workload in judged.facts:

@@ -1,7 +1,7 @@
 """What figures share: small multiples, axes of ratios, titles and notes of panels."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -77,9 +77,22 @@ def write_title(axes: Axes, title: str, note: str = "", letters: int = 32) -> No
     annotate(axes, note, (0, 1), (0, 3), xycoords="axes fraction", fontsize=6.5, color=MUTED)
 
 
+def write_beside(axes: Axes, place: float, text: str, color: str = INK) -> None:
+    """Text at a height of the axes' data, in the column to their right, where it covers nothing."""
+    annotate(axes, text, (1, place), (3, 0), xycoords=("axes fraction", "data"), va="center",
+             fontsize=7, color=color)  # fmt: skip
+
+
 def annotate(axes: Axes, text: str, at: Any, points: tuple[float, float], **look: Any) -> None:
     """Text at a distance from a place, in points."""
     axes.annotate(text, at, points, textcoords="offset points", **look)
+
+
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Rows of a horizontal chart, the first on top, each with its label."""
+    axes.set_yticks(range(len(labels)), list(map(shorten, labels)))
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
 
 
 def legend_below(figure: Figure, handles: Iterable[Any], columns: int = 1, title: str = "") -> None:

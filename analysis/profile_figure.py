@@ -39,7 +39,7 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
         if many:
             parts = figure.subfigures(2, 1, height_ratios=[3.1, 1.35 * rows])
         axes = parts[0].subplots()
-        _draw_profiles(axes, profiles, judged.entries, styles, bands=not many)
+        draw_profiles(axes, profiles, judged.entries, styles, bands=not many)
         for line, name in zip(axes.lines, judged.entries, strict=True):
             line.set_label(_score_text(styles[name].label, scores.loc[name]))
         axes.set_ylabel(f"share of {len(judged.rules.base_workloads)} workloads")
@@ -52,12 +52,12 @@ def performance_profiles(judged: Judgement, styles: Mapping[str, EntryStyle]) ->
             for axes, name in zip(made, judged.entries, strict=True):
                 for other in judged.entries:
                     _draw_profile(axes, profiles[other], color=FAINT, linewidth=0.6, zorder=1)
-                _draw_profiles(axes, profiles, [name], styles, bands=True)
+                draw_profiles(axes, profiles, [name], styles, bands=True)
                 panels.write_title(axes, styles[name].label, letters=_LETTERS)
     return figure
 
 
-def _draw_profiles(
+def draw_profiles(
     axes: Axes,
     profiles: Mapping[str, pd.DataFrame],
     entries: Sequence[str],

@@ -110,10 +110,11 @@ def report(
         _pictures(pictures, "time_to_target"),
         f"## Scores\n\n{_rules(judged)}\n\n{tables.scores_table(judged)}\n\n{_SCORES}"
         + _means(judged),
+        _pictures(pictures, "summary"),
         f"## What the numbers say\n\n{_findings(judged)}",
         f"## Time to target\n\n{blocks.times(judged)}\n\n{_method(judged)}",
         _pictures(pictures, "steps_to_target"),
-        _under("Where it comes from", pictures, "factors"),
+        _under("Where it comes from", pictures, "factors", "step_cost"),
         _under("Performance profiles", pictures, "performance_profiles"),
         _under("Learning curves", pictures, "learning_curves"),
         f"## Points\n\n{blocks.points(judged)}",

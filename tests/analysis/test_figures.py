@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import curves, factors, figures, profile_figure, published, style
+from analysis import curves, factors, figures, heat, profile_figure, published, sheet, style
 from analysis.headline import headline
 from analysis.judgement import Judgement
 from analysis.style import entry_styles
@@ -23,7 +23,9 @@ Drawn = dict[str, Figure | None]
 def _draw(judged: Judgement) -> Drawn:
     styles = entry_styles(judged.entries)
     return {
+        "sheet": sheet.summary_sheet(judged, styles),
         "factors": factors.factor_plot(judged),
+        "step_cost": heat.step_cost(judged),
         "profiles": profile_figure.performance_profiles(judged, styles),
         **{name: curves.learning_curves(judged, name, styles) for name in judged.facts},
     }
@@ -32,6 +34,12 @@ def _draw(judged: Judgement) -> Drawn:
 @pytest.fixture(scope="module")
 def drawn(small: Judgement) -> Drawn:
     return _draw(small)
+
+
+@pytest.fixture(scope="module")
+def large_sheet() -> Figure:
+    judged = judge_published("v0.5")
+    return sheet.summary_sheet(judged, entry_styles(judged.entries))
 
 
 def _texts(figure: Figure | None) -> list[str]:
@@ -56,7 +64,18 @@ def test_a_crowds_figures_can_be_read(league: Judgement) -> None:
         assert flaws(figure) == [] and strays(figure) == [], name
 
 
-def test_what_leaves_the_page_or_its_frame_is_told() -> None:
+def test_the_sheet_is_full_and_no_text_leaves_its_frame(
+    league: Judgement, drawn: Drawn, large_sheet: Figure
+) -> None:
+    sheets = [sheet.summary_sheet(league, entry_styles(league.entries)), large_sheet]
+    for figure in (*sheets, drawn["sheet"]):
+        assert figure is not None
+        assert flaws(figure) == [] and strays(figure) == []
+        # All panels end where the page does, and together cover most of it.
+        width, height = figure.bbox.max
+        boxes = [axes.get_tightbbox().frozen() for axes in figure.axes]
+        assert max(box.x1 for box in boxes) > 0.9 * width
+        assert sum(box.width * box.height for box in boxes) > 0.6 * width * height
     crowded = Figure(figsize=(3, 2))
     crowded.add_axes((0.5, 0.2, 0.4, 0.6), title="panel").set_axis_off()
     crowded.text(0.4, 0.5, "a text that is too long for the page")
@@ -64,9 +83,39 @@ def test_what_leaves_the_page_or_its_frame_is_told() -> None:
     assert any("leaves the page" in text for text in strays(crowded))
 
 
-def test_published_trials_have_no_curves() -> None:
+def test_sheet_has_scores_ratios_and_the_names_of_suite_and_baseline(
+    drawn: Drawn, large_sheet: Figure
+) -> None:
+    assert any("not AlgoPerf results" in text for text in _texts(drawn["sheet"]))
+    shown = _texts(large_sheet)
+    assert "AlgoPerf v0.5, external tuning ruleset" in shown
+    assert "0.778  (7 reached)" in shown and "time to target / Baseline NAdamW's" in shown
+
+
+def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads() -> None:
     judged = judge_published("v0.5")
-    assert curves.learning_curves(judged, "wmt", entry_styles(judged.entries)) is None
+    styles = entry_styles(judged.entries)
+    assert curves.learning_curves(judged, "wmt", styles) is None
+    figure = heat.step_cost(judged)
+    assert figure is not None
+    cells = judged.cells.set_index(["submission", "workload"])["steady_cost_ratio"]
+    shown = _texts(figure)
+    assert f"{cells['shampoo_submission', 'wmt']:.2f}" in shown
+    rows = [text.split()[0] for text in shown if text.endswith(" ms")]
+    assert "ogbg" in rows and "ogbg_gelu" not in rows
+    # Dark cells have light text.
+    inks = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert inks["610"] == heat.ON_DARK and inks["1.00"] == heat.ON_LIGHT
+
+
+def test_misses_are_marked_in_the_ratios() -> None:
+    ratios, cells = heat.time_ratios(judge_published("v0.5"))
+    assert cells.loc["imagenet_resnet", "shampoo_submission"] == "✗"
+    assert cells.loc["imagenet_resnet", "generalized_adam"] == "✓"
+    assert cells.loc["criteo1tb", "caspr_adaptive"] == "–"
+    assert cells.loc["imagenet_vit", "shampoo_submission"] == "0.47"
+    assert np.isinf(ratios.loc["criteo1tb", "amos"])
+    assert "ogbg_gelu" not in ratios.index
 
 
 def test_a_factor_is_drawn_where_its_ratios_are(small: Judgement, drawn: Drawn) -> None:
@@ -84,7 +133,7 @@ def test_without_a_comparison_there_is_no_figure(tmp_path: Path) -> None:
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     alone = judge_folder(tmp_path, "adamw")
     assert headline(alone, "steps", entry_styles(["adamw"])) is None
-    assert factors.factor_plot(alone) is None
+    assert factors.factor_plot(alone) is None and heat.step_cost(alone) is None
 
 
 def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
@@ -93,7 +142,7 @@ def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
     judged = judge_folder(tmp_path)
     assert judged.baseline is None
     made = {name for name, figure in _draw(judged).items() if figure is not None}
-    assert made == {"profiles", "mnist_vit"}
+    assert made == {"sheet", "profiles", "mnist_vit"}
 
 
 def test_profiles_are_the_judgements(small: Judgement, drawn: Drawn) -> None:
@@ -113,7 +162,7 @@ def test_draws_what_there_is_and_removes_stale_figures(tmp_path: Path) -> None:
     paths = figures.draw(judge_folder(tmp_path / "logs", "adamw"), tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {path.name for path in paths} | {"logs", "notes.txt"}
-    stems = ["performance_profiles", "learning_curves_mnist_vit"]
+    stems = ["summary", "performance_profiles", "learning_curves_mnist_vit"]
     assert [path.stem for path in paths if path.suffix == ".svg"] == stems
 
 

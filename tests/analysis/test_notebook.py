@@ -1,7 +1,10 @@
-"""The notebook as it is committed, and run on small data in a kernel of its own."""
+"""Every notebook, run on small data in a kernel of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jupytext
 import nbformat
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from analysis import notebook
 from common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["leaderboard"]
 
 
 def _published(folder: Path) -> Path:
@@ -22,14 +26,19 @@ def _published(folder: Path) -> Path:
     return folder
 
 
+SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "leaderboard": lambda root: {"PUBLISHED": str(_published(root / "published")), "RESAMPLES": 20},
+}
+
+
+def test_all_notebooks_are_known() -> None:
+    assert notebook.names() == NAMES == sorted(SMALL)
+
+
 @pytest.mark.slow
-def test_the_notebook_runs_on_small_data(tmp_path: Path) -> None:
-    run = notebook.read()
-    (parameters,) = [cell for cell in run.cells if "parameters" in cell.metadata.get("tags", [])]
-    for name, value in {"PUBLISHED": str(_published(tmp_path / "p")), "RESAMPLES": 20}.items():
-        assert f"\n{name} = " in f"\n{parameters.source}"
-        parameters.source += f"\n{name} = {value!r}"
-    notebook.execute(run)
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
+    run = notebook.execute(name, SMALL[name](tmp_path))
     outputs = [output for cell in run.cells for output in cell.get("outputs", [])]
     assert {output["output_type"] for output in outputs} == {"display_data"}
     kinds = [kind for output in outputs for kind in output["data"]]
@@ -38,8 +47,12 @@ def test_the_notebook_runs_on_small_data(tmp_path: Path) -> None:
     assert "nan" not in message.split()
 
 
-def test_the_committed_notebook_is_that_of_one_run() -> None:
-    committed = notebook.read()
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
+    committed = nbformat.read(notebook.FOLDER / f"{name}.ipynb", as_version=4)
+    text = notebook.read_text(name)
+    assert committed.metadata["jupytext"]["formats"] == notebook.PAIRING
+    assert [cell.source for cell in committed.cells] == [cell.source for cell in text.cells]
     code = [cell for cell in committed.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
@@ -48,15 +61,24 @@ def test_the_committed_notebook_is_that_of_one_run() -> None:
 
 
 def test_prose_has_no_typed_results() -> None:
-    cells = notebook.read().cells
-    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Versions are names.
-    for name_of_version in ("0.5", "0.6", "1.0", "V100", "A100"):
-        prose = prose.replace(name_of_version, "")
-    assert not any(character.isdigit() for character in prose)
+    for name in NAMES:
+        cells = notebook.read_text(name).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        # Versions are names.
+        rest = prose
+        for name_of_version in ("0.5", "0.6", "1.0", "V100", "A100"):
+            rest = rest.replace(name_of_version, "")
+        assert not any(character.isdigit() for character in rest), name
 
 
-def test_a_cell_that_fails_is_told() -> None:
+def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "TEXTS", tmp_path)
     failing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    with pytest.raises(UserError, match="ipynb: ZeroDivisionError: division by zero"):
-        notebook.execute(failing)
+    jupytext.write(failing, tmp_path / "bad.py", fmt="py:percent")
+    with pytest.raises(UserError, match="notebook bad: ZeroDivisionError: division by zero"):
+        notebook.execute("bad")
+
+
+def test_an_unknown_parameter_is_a_users_error() -> None:
+    with pytest.raises(UserError, match="notebook leaderboard has no parameter 'LOGS'"):
+        notebook.execute("leaderboard", {"LOGS": "x"})

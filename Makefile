@@ -97,7 +97,7 @@ score: $(STAMP)  ## judge logs: LOGS=DIR_OR_TABLE [OUTPUT=DIR VERSION=v0.6 RULES
 figures: $(STAMP)  ## write the league's committed report again, in results/league/report
 	$(BIN)/python -m analysis.report --logs=$(FULL) --output=$(FULL)/report
 
-notebooks: $(STAMP)  ## run the notebook in analysis/ again (a minute)
+notebooks: $(STAMP)  ## run the notebooks in analysis/ again (a minute)
 	$(BIN)/python -m analysis.notebook
 
 targets: $(STAMP)  ## set the stand-ins' targets again from AdamW, NAdamW and Nesterov SGD (about 2 hours) [WORKLOADS=…]

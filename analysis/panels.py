@@ -41,16 +41,21 @@ def inches(text: str, size: float) -> float:
 
 
 def grid(
-    parent: Figure | SubFigure, count: int, columns: int, *, share_x: bool = True
+    parent: Figure | SubFigure,
+    count: int,
+    columns: int,
+    *,
+    share_x: bool = True,
+    share_y: bool = True,
 ) -> list[Axes]:
-    """`count` panels, row by row, that share their vertical axis and, if asked, the other.
+    """`count` panels, row by row, that share their axes unless told otherwise.
 
-    Only the first panel of a row labels the vertical axis, and only panels with none below them a
-    shared horizontal one.
+    Only the first panel of a row labels a shared vertical axis, and only panels with none below
+    them a shared horizontal one.
     """
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    made = parent.subplots(rows, columns, sharex=share_x, sharey=True, squeeze=False).ravel()
+    made = parent.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False).ravel()
     for axes in made[count:]:
         axes.remove()
     for axes in made[max(count - columns, 0) : count]:

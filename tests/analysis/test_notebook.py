@@ -1,5 +1,6 @@
 """Every notebook, run on small data in a kernel of its own."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from analysis import notebook
 from common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ["leaderboard"]
+NAMES = ["hyperparameters", "leaderboard"]
+
+
+def _logs(folder: Path) -> Path:
+    """Two studies of a workload, from the committed full study: real targets, real numbers."""
+    for entry in ("shampoo", "adamw"):
+        for study in (1, 2):
+            place = Path(entry, f"study_{study}", "stdlib_lm_pytorch")
+            shutil.copytree(ROOT / "results" / "league" / place, folder / place)
+    return folder
 
 
 def _published(folder: Path) -> Path:
@@ -26,7 +36,18 @@ def _published(folder: Path) -> Path:
     return folder
 
 
+def _search(path: Path) -> Path:
+    table = pd.read_csv(ROOT / "results" / "league" / "search.csv")
+    table[table["trial"] <= 4].to_csv(path, index=False)
+    return path
+
+
 SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "hyperparameters": lambda root: {
+        "SEARCH": str(_search(root / "search.csv")),
+        "LOGS": str(_logs(root / "logs")),
+        "PUBLISHED": str(_published(root / "published")),
+    },
     "leaderboard": lambda root: {"PUBLISHED": str(_published(root / "published")), "RESAMPLES": 20},
 }
 

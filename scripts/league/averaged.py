@@ -1,7 +1,6 @@
 """An average of the iterates for optimizers that keep none, so that all are read out alike."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ class WeightAverage:
         assert average is not None
         self._average = average
         self._weights: list[Tensor] = [p for g in optimizer.param_groups for p in g["params"]]
+        self._moved: list[Tensor] = []
         for group in optimizer.param_groups:
             group["averaging"] = "ema"
         optimizer.register_step_pre_hook(lambda *_: self._begin())
@@ -55,10 +55,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def _begin(self) -> None:
-        self._average.begin([weight for weight in self._weights if weight.grad is not None])
+        # Noted before the step, since some optimizers free the gradients that they have used.
+        self._moved = [weight for weight in self._weights if weight.grad is not None]
+        self._average.begin(self._moved)
 
     @torch.no_grad()
     def _finish(self) -> None:
-        moved: list[Any] = [weight for weight in self._weights if weight.grad is not None]
-        if moved:
-            self._average.finish(moved, moved, torch.tensor(True), self._options)
+        if self._moved:
+            self._average.finish(self._moved, self._moved, torch.tensor(True), self._options)

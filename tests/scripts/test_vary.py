@@ -89,9 +89,12 @@ def test_a_point_is_of_a_file_that_is_read_once(
     assert reads.count(path) == 1
 
 
-def test_an_average_beside_torchs_adamw_is_that_of_ours() -> None:
+@pytest.mark.parametrize("frees_gradients", [False, True])
+def test_an_average_beside_torchs_adamw_is_that_of_ours(frees_gradients: bool) -> None:
     weights = [torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(4, 3)) for _ in range(2)]
     adamw = torch.optim.AdamW(weights[:1], lr=0.1)
+    if frees_gradients:  # within the step, as heavyball's optimizers do
+        adamw.register_step_post_hook(lambda *_: adamw.zero_grad())
     average = WeightAverage(adamw, share=0.1)
     ours = Shampoo(weights[1:], lr=0.1, weight_decay=0.01, table=True, averaging="ema")
     generator = torch.Generator().manual_seed(0)

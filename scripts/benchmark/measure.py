@@ -99,7 +99,7 @@ def measure(network: str, plan: Plan) -> dict[str, Any]:
         "block_size": plan.options.block_size,
         "cycle": plan.options.interval,
         "cycles": repeats,
-        "time_limit_seconds": plan.time_limit,
+        "time_limit_seconds": plan.time_limit if math.isfinite(plan.time_limit) else None,
         "intervals": plan.intervals,
         **conditions(plan.device),
     }

@@ -12,6 +12,7 @@ replaces its own numbers there. Times on a CPU are the process's CPU time, since
 shared; wall times stand beside them.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,7 @@ from scripts.local import environment, rivals
 from scripts.local.rivals import RivalOptions
 
 FLAGS = flags.FLAGS
-# Of one step at most; between steps with --staggering.
-STEP_SECONDS, PAUSE_SECONDS = 120, 5e-3
+PAUSE_SECONDS = 5e-3  # between steps, with --staggering
 
 
 def define_flags() -> None:
@@ -52,6 +52,7 @@ def define_flags() -> None:
         lower_bound=1,
     )  # fmt: skip
     flags.DEFINE_integer("cycle", 4, "steps from one refresh to the next", lower_bound=2)
+    flags.DEFINE_float("time_limit", 120, "seconds for one step; 0 for no limit", lower_bound=0)
     flags.DEFINE_float(
         "memory", None, "GiB to use; default: four fifths of what is free", lower_bound=0
     )
@@ -69,14 +70,15 @@ def main(argv: Sequence[str]) -> int:
     os.environ["NPROC"] = str(threads)  # JAX's, read when it first computes
     torch.set_float32_matmul_precision(FLAGS.precision)
     output = files.make_directory(Path(FLAGS.output))
+    time_limit = FLAGS.time_limit or math.inf
     failed = False
     if FLAGS.staggering:
         path = output / f"{device.type}_staggering.json"
-        spread = measure.staggering(device, FLAGS.steps, PAUSE_SECONDS, STEP_SECONDS)
+        spread = measure.staggering(device, FLAGS.steps, PAUSE_SECONDS, time_limit)
         files.write_json(path, spread)
         files.write_text(path.with_suffix(".md"), report.staggering(spread))
     else:
-        plan = _plan(device)
+        plan = _plan(device, time_limit)
         path = output / f"{device.type}.json"
         results = _earlier(path)
         for network in plan.networks:
@@ -99,7 +101,7 @@ def _earlier(path: Path) -> dict[str, Any]:
     return results
 
 
-def _plan(device: torch.device) -> Plan:
+def _plan(device: torch.device, time_limit: float) -> Plan:
     networks = cli.names("networks", FLAGS.networks, model_shapes.NETWORKS)
     for_jax = compiled.survey(device)
     available, absent = rivals.available() | for_jax[0], rivals.absent() | for_jax[1]
@@ -119,7 +121,7 @@ def _plan(device: torch.device) -> Plan:
         ),
         device=device,
         repeats=FLAGS.repeats,
-        time_limit=STEP_SECONDS,
+        time_limit=time_limit,
         memory=machine.most_memory(device) if memory is None else memory * 2**30,
     )
 

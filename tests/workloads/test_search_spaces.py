@@ -1,5 +1,6 @@
 """The official workloads' search spaces: complete, fair, and around what has been published."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,17 @@ def test_what_has_no_space_is_named(workload, algorithm, facts):
         search_spaces.load(workload, algorithm)
 
 
-def test_a_space_of_what_the_model_ignores_is_refused(tmp_path, monkeypatch):
+def test_a_list_of_points_is_taken_in_order(tmp_path, monkeypatch):
+    points = search_spaces.draw("ogbg", "nadamw", 3)
     file = tmp_path / "fastmri" / "nadamw.json"
     file.parent.mkdir()
-    file.write_text(search_spaces.path("ogbg", "nadamw").read_text())
+    file.write_text(json.dumps(points))
     monkeypatch.setattr(search_spaces, "ROOT", tmp_path)
-    with pytest.raises(UserError, match=r"nadamw.json: .* is ignored by U-Net"):
+    with pytest.raises(UserError, match=r"nadamw.json: point .* is ignored by U-Net"):
         search_spaces.load("fastmri", "nadamw")
+    for point in points:
+        point.update(label_smoothing=0.0, dropout_rate=0.0)
+    file.write_text(json.dumps(points))
+    assert search_spaces.draw("fastmri", "nadamw", 2) == points[:2]
+    with pytest.raises(UserError, match=r"nadamw.json has 3 points, not 4"):
+        search_spaces.draw("fastmri", "nadamw", 4)

@@ -58,11 +58,15 @@ def _notes() -> str:
 
 def _spaces(columns: Sequence[str]) -> str:
     """The ranges of some hyperparameters, which all algorithms share, per workload."""
-    ranges = {name: search_spaces.load(name, "nadamw") for name in search_spaces.workloads()}
-    return table(
-        {"workload": name} | {key: _range(of_workload[key]) for key in columns}
-        for name, of_workload in ranges.items()
-    )
+    rows = []
+    for name in search_spaces.workloads():
+        ranges = search_spaces.load(name, "nadamw")
+        if isinstance(ranges, list):
+            cells = dict.fromkeys(columns, f"{len(ranges)} points")
+        else:
+            cells = {key: _range(ranges[key]) for key in columns}
+        rows.append({"workload": name} | cells)
+    return table(rows)
 
 
 def _trees() -> str:

@@ -10,7 +10,6 @@ workloads (`submission/entries/*/tuning_search_space.json`). README.md argues th
 
 from pathlib import Path
 
-from common import files
 from common.cli import UserError, near
 from workloads import hyperparameters, registry, search_space
 from workloads.search_space import Point, Ranges
@@ -42,8 +41,8 @@ def path(workload: str, algorithm: str) -> Path:
     return file
 
 
-def load(workload: str, algorithm: str) -> Ranges:
-    """A validated search space: ranges to draw from.
+def load(workload: str, algorithm: str) -> list[Point] | Ranges:
+    """A validated search space: points, or ranges to draw from.
 
     Args:
       workload: official; what its model ignores may not be tuned.
@@ -53,7 +52,7 @@ def load(workload: str, algorithm: str) -> Ranges:
       UserError: as `path`, or naming the file and the key that is wrong.
     """
     file = path(workload, algorithm)
-    space = search_space.check_ranges(files.read_json(file), file)
+    space = search_space.load(file)
     hyperparameters.check(space, file.stem, file, registry.official(workload).model)
     return space
 
@@ -61,6 +60,11 @@ def load(workload: str, algorithm: str) -> Ranges:
 def draw(workload: str, algorithm: str, count: int) -> list[Point]:
     """The first `count` points of `load`: always the same, and the start of those of a larger draw.
 
-    UserError as `load`.
+    UserError as `load`, and for a list of fewer points.
     """
-    return search_space.draw(load(workload, algorithm), count)
+    space = load(workload, algorithm)
+    if isinstance(space, dict):
+        return search_space.draw(space, count)
+    if count > len(space):
+        raise UserError(f"{path(workload, algorithm)} has {len(space)} points, not {count}")
+    return space[:count]

@@ -41,7 +41,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("intervals", ["1", "10", "100"], "refresh intervals to amortise over")
     flags.DEFINE_integer("block_size", 1024, "longest edge of a block", lower_bound=2)
-    flags.DEFINE_integer("threads", None, "torch's threads; default: all cores", lower_bound=1)
+    flags.DEFINE_integer("threads", None, "threads of each; default: all cores", lower_bound=1)
     flags.DEFINE_enum(
         "precision", "highest", ["highest", "high", "medium"],
         "of float32 products, see torch.set_float32_matmul_precision; on a CPU with units for "
@@ -67,7 +67,8 @@ def main(argv: Sequence[str]) -> int:
     device = machine.device(FLAGS.device)
     threads = FLAGS.threads or len(environment.available_cores())
     torch.set_num_threads(threads)
-    os.environ["NPROC"] = str(threads)  # JAX's, read when it first computes
+    # Of XLA and of the LAPACK that it calls, SciPy's; read when JAX is imported and first computes.
+    os.environ |= dict.fromkeys(("NPROC", "OPENBLAS_NUM_THREADS"), str(threads))
     torch.set_float32_matmul_precision(FLAGS.precision)
     output = files.make_directory(Path(FLAGS.output))
     time_limit = FLAGS.time_limit or math.inf

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from ..plan.blocking import ParameterPlan, Part, StackSpec, parts_of, plan_parameter, stack_specs
 from ..plan.options import check, is_integer
@@ -160,12 +160,14 @@ def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int
 
     Block g of the stack is at (g % lanes, g // lanes).
     """
-    blocks = [_blocks(leaves[p.index], p, layout.turned[p.index]) for p in spec.parts]
     rows = rows_of(spec, lanes)
-    padding = rows * lanes - spec.blocks
-    if padding:
-        blocks.append(jnp.zeros((padding, spec.height, spec.width), layout.dtype))
-    whole = jnp.concatenate([block.astype(layout.dtype) for block in blocks])
+    # Behind a barrier: XLA would make a slow padding of the first part and the zeros.
+    whole = lax.optimization_barrier(
+        jnp.zeros((rows * lanes, spec.height, spec.width), layout.dtype)
+    )
+    for part in spec.parts:
+        blocks = _blocks(leaves[part.index], part, layout.turned[part.index])
+        whole = lax.dynamic_update_slice_in_dim(whole, blocks.astype(layout.dtype), part.offset, 0)
     return whole.reshape(rows, lanes, spec.height, spec.width).swapaxes(0, 1)
 
 

@@ -264,22 +264,21 @@ def _page(rows: Sequence[Row]) -> str:
         if not of_source:
             continue
         names = sorted({row["entry"] for row in of_source})
-        body: dict[str, list[str]] = {}
+        lines: dict[str, dict[str, str]] = {}
         for row in of_source:
-            cells = body.setdefault(row["workload"], ["", *[""] * len(names)])
-            cells[0] = cells[0] or row["batch_size"]
-            cells[1 + names.index(row["entry"])] = _cell(row, notes)
-        listed = [[name, *cells] for name, cells in body.items()]
+            start = {"workload": row["workload"], "batch": row["batch_size"]}
+            line = lines.setdefault(row["workload"], start | dict.fromkeys(names, ""))
+            line[row["entry"]] = _cell(row, notes)
         tables += [f"## {_TITLES[source]}{', in JAX' if is_jax else ''}", ""]
-        tables += [documents.table(listed, ["workload", "batch", *names]), ""]
+        tables += [documents.table(lines.values()), ""]
     text = (
         "# The benchmark's reference tests\n\n"
         "Each runs the real model on made-up data: one training step and two evaluations. Seconds "
         "from the process's start, imports among them; memory is the peak of the process and all "
         "that it starts. Made by `python -m scripts.reference_tests`; manifest.json says where.\n"
     )
-    lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
-    return "\n".join([text, *tables, *([*lines, ""] if lines else [])])
+    numbered = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
+    return "\n".join([text, *tables, *([*numbered, ""] if numbered else [])])
 
 
 def _is_jax(row: Row) -> bool:

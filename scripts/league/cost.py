@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from absl import flags
 
@@ -79,31 +80,19 @@ def _step(state: TrialState) -> None:
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The document: ratios to the baseline, a row per workload."""
-    workloads = list(dict.fromkeys(row["workload"] for row in rows))
-    names = list(dict.fromkeys(row["entry"] for row in rows))
-    cells = {(row["workload"], row["entry"]): row for row in rows}
-    lines = []
-    for workload in workloads:
-        ratios = (float(cells[workload, name]["ratio"]) for name in names)
-        milliseconds = float(cells[workload, BASELINE]["milliseconds"])
-        lines.append(
-            {"workload": workload, f"{BASELINE}, ms": f"{milliseconds:.1f}"}
-            | {name: f"{ratio:.2f}" for name, ratio in zip(names, ratios, strict=True)}
-        )
-    means = {
-        name: statistics.geometric_mean(float(cells[w, name]["ratio"]) for w in workloads)
-        for name in names
-    }
-    lines.append(
-        {"workload": "geometric mean", f"{BASELINE}, ms": ""}
-        | {name: f"{mean:.2f}" for name, mean in means.items()}
-    )
+    frame = pd.DataFrame(rows).astype({"milliseconds": float, "ratio": float})
+    frame = frame.set_index(["workload", "entry"])
+    ratios = frame["ratio"].unstack(sort=False)
+    ratios.loc["geometric mean"] = ratios.apply(statistics.geometric_mean)
+    cells = ratios.map("{:.2f}".format)
+    baseline = frame["milliseconds"].xs(BASELINE, level="entry").map("{:.1f}".format)
+    cells.insert(0, f"{BASELINE}, ms", baseline.reindex(cells.index, fill_value=""))
     # A table that is wider than a page is read by nobody.
-    parts = [names[start : start + _COLUMNS] for start in range(0, len(names), _COLUMNS)]
+    parts = [
+        cells.columns[start : start + _COLUMNS] for start in range(1, cells.shape[1], _COLUMNS)
+    ]
     tables = [
-        documents.table(
-            {key: row[key] for key in ("workload", f"{BASELINE}, ms", *part)} for row in lines
-        )
+        documents.table(cells[[cells.columns[0], *part]].reset_index().to_dict("records"))
         for part in parts
     ]
     return (

@@ -70,27 +70,22 @@ def best_rate(costs: pd.Series, ranks: pd.Series, rates: Mapping[int, float]) ->
 
 def page(rows: Sequence[Mapping[str, Any]], count: int) -> str:
     """The document: mean costs of entries, the least first, with and without the workload."""
-    names = dict.fromkeys(row["entry"] for row in rows)
-
-    def mean(entry: str, column: str) -> float:
-        return statistics.fmean(row[column] for row in rows if row["entry"] == entry)
-
-    def misses(entry: str, column: str) -> int:
-        return sum(row[column] == MISS for row in rows if row["entry"] == entry)
-
-    def at_edge(entry: str) -> int:
-        return sum(row["best_rate"] != INNER for row in rows if row["entry"] == entry)
-
+    entries = pd.DataFrame(rows).groupby("entry", sort=False)
+    means, misses = (
+        entries[["cost", "cost_held_out"]].agg(summary)
+        for summary in (statistics.fmean, lambda costs: (costs == MISS).sum())
+    )
+    at_edge = entries["best_rate"].agg(lambda rates: (rates != INNER).sum())
     lines = [
         {
             "entry": entry,
-            "mean cost": f"{mean(entry, 'cost'):.3f}",
-            "targets missed": misses(entry, "cost"),
-            "mean cost, held out": f"{mean(entry, 'cost_held_out'):.3f}",
-            "targets missed, held out": misses(entry, "cost_held_out"),
-            "best rate at an edge": at_edge(entry),
+            "mean cost": f"{mean['cost']:.3f}",
+            "targets missed": misses.loc[entry, "cost"],
+            "mean cost, held out": f"{mean['cost_held_out']:.3f}",
+            "targets missed, held out": misses.loc[entry, "cost_held_out"],
+            "best rate at an edge": at_edge[entry],
         }
-        for entry in sorted(names, key=lambda name: mean(name, "cost_held_out"))
+        for entry, mean in means.sort_values("cost_held_out", kind="stable").iterrows()
     ]
     return (
         "# Points chosen without the workload that they are judged on\n\n"

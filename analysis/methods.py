@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from absl import flags
 
@@ -31,7 +32,7 @@ FOLDER = RESULTS / "methods"
 # What a variant is held against, the first where it says nothing, and the league's entry of it.
 BASE, _SHARE = "base", "share"
 BASES = {BASE: "shampoo_ema", "adamw": "adamw", "published_winner": "published_winner"}
-_COLUMNS = ("variant", "workload", "study", "steps")
+_COLUMNS = ["variant", "workload", "study", "steps"]
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
@@ -40,9 +41,42 @@ _COLUMNS_OF_A_TABLE = 3
 PACKAGES, DROP_IN, ENTRY = "packages", "drop-in", "entry"
 SECTIONS = ("direction", "blocks", "roots", "refresh", "weights", "precision")
 
+_INTRODUCTION = """\
+# One thing changed, on nine stand-ins with three seeds
+
+Median steps to the target over those of Shampoo + EMA
+(`scripts/league/entries/shampoo_ema`), whose points, found by a search, and seeds every
+variant has too. Mean: geometric, of the ratios seed by seed. Above 1 is worse; > says
+that the median misses. Shampoo + EMA misses {missed}.
+Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.
+Stand-ins are not AlgoPerf. By `python -m analysis.methods`."""
+_LEFT_OUT = """\
+## Chosen on eight workloads, shown on the ninth
+
+The change with the least geometric mean of ratios on the eight others, none if none is
+below 1; a change whose median misses a target there is not taken."""
+_LEFT_OUT_COLUMNS = ("left out", "chosen", "on the eight", "on the ninth")
+_OWN_SECTIONS = {
+    PACKAGES: """\
+## Other people's packages
+
+Meta's Shampoo has the points and options of Shampoo + EMA, the SOAPs, without a
+look-ahead, the points that a search found for this project's; all are evaluated at
+the same average of the weights. What else they do is their own.""",
+    DROP_IN: """\
+## Shampoo at AdamW's points
+
+Steps over those of AdamW, at the points that a search found for AdamW, which misses
+{missed}; a dash where its median does.""",
+    ENTRY: """\
+## The exponent of the entry for AlgoPerf
+
+Options of that entry's points (look-ahead, refreshes every 100 steps, a damping of
+1e-5, an average over a tenth), at the points that a search found for the published
+winner's options, whose exponent is 1/4; steps over those of the published winner's.""",
+}
+
 Variants = Mapping[str, Mapping[str, object]]
-# Steps by workload and study, infinite where the target was missed.
-Steps = Mapping[str, Mapping[int, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,217 +85,143 @@ class Outcome:
 
     Attributes:
       ratios: by workload, of the medians over studies; infinite where the variant's misses the
-        target, None where the base's does or the variant has not run.
+        target, NaN where the base's does or the variant has not run.
       mean: geometric mean of the ratios study by study, where both reach the target.
       pairs: how many these are.
-      missed: studies of the variant that miss a target.
     """
 
-    ratios: Mapping[str, float | None]
+    ratios: pd.Series
     mean: float
     pairs: int
-    missed: int
-
-    @property
-    def known(self) -> list[float]:
-        """The ratios that there are."""
-        return [ratio for ratio in self.ratios.values() if ratio is not None]
 
     @property
     def earns_its_place(self) -> bool:
         """Whether the variant is an improvement that the rule of the project accepts."""
-        return statistics.median(self.known) <= MOST_MEDIAN and max(self.known) <= MOST_WORST
+        return bool(self.ratios.median() <= MOST_MEDIAN and self.ratios.max() <= MOST_WORST)
 
 
-def outcome(variant: Steps, base: Steps) -> Outcome:
-    """Compares a variant with the base.
+def outcome(variant: pd.Series, base: pd.Series) -> Outcome:
+    """Compares a variant with the base, both columns of a table as `read` returns.
 
-    >>> found = outcome({"a": {1: 8.0, 2: 6.0}}, {"a": {1: 10.0, 2: 10.0}})
-    >>> found.ratios, round(found.mean, 2), found.pairs
+    >>> trials = pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["workload", "study"])
+    >>> steps = pd.DataFrame({"base": [10.0, 10.0], "some": [8.0, 6.0]}, trials)
+    >>> result = outcome(steps["some"], steps["base"])
+    >>> result.ratios.to_dict(), round(result.mean, 2), result.pairs
     ({'a': 0.7}, 0.69, 2)
     """
-    ratios: dict[str, float | None] = {}
-    pairs: list[float] = []
-    for workload, studies in base.items():
-        own, other = variant.get(workload, {}), statistics.median(studies.values())
-        has_ratio = bool(own) and math.isfinite(other)
-        ratios[workload] = statistics.median(own.values()) / other if has_ratio else None
-        both = [(own[study], steps) for study, steps in studies.items() if study in own]
-        pairs += (a / b for a, b in both if math.isfinite(a) and math.isfinite(b))
-    mean = statistics.geometric_mean(pairs) if pairs else math.nan
-    return Outcome(ratios, mean, len(pairs), _missed(variant))
+    medians, own = (steps.groupby("workload").median() for steps in (base, variant))
+    pairs = (variant / base)[np.isfinite(variant) & np.isfinite(base)]
+    mean = statistics.geometric_mean(pairs) if len(pairs) else math.nan
+    return Outcome(own / medians.where(np.isfinite(medians)), mean, len(pairs))
 
 
-def read(path: Path = FOLDER / "methods.csv") -> Mapping[str, Steps]:
-    """Steps by variant; UserError for a damaged file."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    for row in read_csv(path, _COLUMNS):
-        studies = found.setdefault(row["variant"], {}).setdefault(row["workload"], {})
-        studies[int(row["study"])] = float(row["steps"])
-    return found
+def read(path: Path = FOLDER / "methods.csv") -> pd.DataFrame:
+    """Steps by workload and study, a column per variant; UserError for a damaged file.
+
+    They are infinite where the target was missed, and NaN where the variant has not run.
+    """
+    rows = pd.DataFrame(read_csv(path, _COLUMNS), columns=_COLUMNS)
+    rows = rows.astype({"study": int, "steps": float})
+    return rows.pivot(index=["workload", "study"], columns="variant", values="steps")
 
 
-def page(found: Mapping[str, Steps], variants: Variants) -> str:
+def page(steps: pd.DataFrame, variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
-    own = _outcomes(found, variants, SECTIONS)
+    own = _outcomes(steps, variants, SECTIONS)
     earning = [name for name, result in own.items() if result.earns_its_place]
-    base = found[BASE]
-    lines = [
-        "# One thing changed, on nine stand-ins with three seeds",
-        "",
-        "Median steps to the target over those of Shampoo + EMA",
-        "(`scripts/league/entries/shampoo_ema`), whose points, found by a search, and seeds every",
-        "variant has too. Mean: geometric, of the ratios seed by seed. Above 1 is worse; > says",
-        f"that the median misses. Shampoo + EMA misses {_missed(base)} of {_trials(base)}.",
-        "Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.",
-        "Stand-ins are not AlgoPerf. By `python -m analysis.methods`.",
-        "",
-        _table(own, found, variants),
-        "",
-        f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above",
-        f"{MOST_WORST:g}: {', '.join(earning) or 'none does'}.",
-        "",
+    patches = [name for name in own if "point" not in variants[name]]
+    rule = (
+        f"A change earns an option if its median is at most {MOST_MEDIAN:g} and no ratio is above\n"
+        f"{MOST_WORST:g}: {', '.join(earning) or 'none does'}."
+    )
+    parts = [
+        _INTRODUCTION.format(missed=missed_text(BASE, steps)),
+        _table(own, steps, variants),
+        rule,
         "No options, but patches of the code for these tables:",
-        "",
-        *(
-            f"- {variants[name]['changed']}: {variants[name]['note']}"
-            for name in own
-            if "point" not in variants[name]
-        ),
-        "",
+        "\n".join(f"- {variants[name]['changed']}: {variants[name]['note']}" for name in patches),
         "## By workload",
         *_by_workload(own, variants),
-        "",
-        "## Chosen on eight workloads, shown on the ninth",
-        "",
-        "The change with the least geometric mean of ratios on the eight others, none if none is",
-        "below 1; a change whose median misses a target there is not taken.",
-        "",
+        _LEFT_OUT,
         documents.table(_leave_one_out(own, variants), left=2, fmt="pipe"),
     ]
-    if packages := _outcomes(found, variants, [PACKAGES]):
-        lines += [
-            "",
-            "## Other people's packages",
-            "",
-            "Meta's Shampoo has the points and options of Shampoo + EMA, the SOAPs, without a",
-            "look-ahead, the points that a search found for this project's; all are evaluated at",
-            "the same average of the weights. What else they do is their own.",
-            *_tables(packages, found, variants),
-        ]
-    if drop_in := _outcomes(found, variants, [DROP_IN]):
-        lines += [
-            "",
-            "## Shampoo at AdamW's points",
-            "",
-            "Steps over those of AdamW, at the points that a search found for AdamW, which misses",
-            f"{missed_text('adamw', found)}; a dash where its median does.",
-            *_tables(drop_in, found, variants),
-        ]
-    if entry := _outcomes(found, variants, [ENTRY]):
-        lines += [
-            "",
-            "## The exponent of the entry for AlgoPerf",
-            "",
-            "Options of that entry's points (look-ahead, refreshes every 100 steps, a damping of",
-            "1e-5, an average over a tenth), at the points that a search found for the published",
-            "winner's options, whose exponent is 1/4; steps over those of the published winner's.",
-            *_tables(entry, found, variants),
-        ]
-    return "\n".join(lines) + "\n"
+    for section, text in _OWN_SECTIONS.items():
+        if outcomes := _outcomes(steps, variants, [section]):
+            if section == DROP_IN:
+                text = text.format(missed=missed_text("adamw", steps))
+            table = _table(outcomes, steps, variants)
+            parts += [text, table, *_by_workload(outcomes, variants)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _outcomes(
-    found: Mapping[str, Steps], variants: Variants, sections: Sequence[str]
+    steps: pd.DataFrame, variants: Variants, sections: Sequence[str]
 ) -> dict[str, Outcome]:
     """Those of the sections' variants that have run."""
     return {
-        name: _outcome(name, found, variants)
+        name: _outcome(name, steps, variants)
         for name, variant in variants.items()
-        if name in found and variant["section"] in sections
+        if name in steps and variant["section"] in sections
     }
 
 
-def _outcome(name: str, found: Mapping[str, Steps], variants: Variants) -> Outcome:
+def _outcome(name: str, steps: pd.DataFrame, variants: Variants) -> Outcome:
     """A variant beside what it is held against."""
-    return outcome(found[name], found[str(variants[name].get("against", BASE))])
+    return outcome(steps[name], steps[str(variants[name].get("against", BASE))])
 
 
-def _table(outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants) -> str:
+def _table(outcomes: Mapping[str, Outcome], steps: pd.DataFrame, variants: Variants) -> str:
     """A row per variant, over all workloads."""
     rows = [
         {
             "changed": variants[name]["changed"],
-            "median": _ratio(statistics.median(result.known)),
+            "median": _ratio(result.ratios.median()),
             "mean": documents.number(result.mean, ".2f"),
-            "worst": _ratio(max(result.known)),
-            "missed": missed_text(name, found),
+            "worst": _ratio(result.ratios.max()),
+            "missed": missed_text(name, steps),
         }
         for name, result in outcomes.items()
     ]
     return documents.table(rows, left=1, fmt="pipe")
 
 
-def _tables(
-    outcomes: Mapping[str, Outcome], found: Mapping[str, Steps], variants: Variants
-) -> list[str]:
-    """Over all workloads, and by workload."""
-    return ["", _table(outcomes, found, variants), *_by_workload(outcomes, variants)]
-
-
 def _leave_one_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[dict[str, str]]:
     """A row per workload: the change that the others choose, and what it does on this one."""
-    options = {name: found for name, found in outcomes.items() if "point" in variants[name]}
-    workloads = list(next(iter(outcomes.values())).ratios)
+    options = {name: found.ratios for name, found in outcomes.items() if "point" in variants[name]}
+    ratios = pd.DataFrame(options)
     rows, shown = [], []
-    for left_out in workloads:
-        means = {
-            name: mean
-            for name, found in options.items()
-            if (mean := _mean_without(left_out, found)) is not None and mean < 1
-        }
-        best = min(means, key=means.__getitem__, default=None)
-        ratio = 1.0 if best is None else options[best].ratios[left_out]
-        shown.append(math.inf if ratio is None else ratio)
-        rows.append(
-            {
-                "left out": left_out,
-                "chosen": "none" if best is None else str(variants[best]["changed"]),
-                "on the eight": _ratio(1.0 if best is None else means[best]),
-                "on the ninth": _ratio(ratio),
-            }
-        )
-    mean = math.inf if math.inf in shown else statistics.geometric_mean(shown)
-    empty = dict.fromkeys(("chosen", "on the eight"), "")
-    rows.append({"left out": "geometric mean", **empty, "on the ninth": _ratio(mean)})
-    return rows
-
-
-def _mean_without(left_out: str, found: Outcome) -> float | None:
-    """Geometric mean of the ratios on all other workloads; None if a target is missed there."""
-    ratios = [ratio for name, ratio in found.ratios.items() if name != left_out]
-    known = [ratio for ratio in ratios if ratio is not None]
-    return None if math.inf in known or not known else statistics.geometric_mean(known)
+    for left_out in ratios.index:
+        means = np.exp(np.log(ratios.drop(left_out)).mean())
+        means = means[means < 1]
+        chosen, on_eight, ratio = "none", 1.0, 1.0
+        if len(means):
+            best = str(means.idxmin())
+            chosen, on_eight = str(variants[best]["changed"]), means[best]
+            ratio = ratios.at[left_out, best]
+        shown.append(math.inf if math.isnan(ratio) else ratio)
+        texts = (left_out, chosen, _ratio(on_eight), _ratio(ratio))
+        rows.append(dict(zip(_LEFT_OUT_COLUMNS, texts, strict=True)))
+    last = ("geometric mean", "", "", _ratio(float(np.exp(np.log(shown).mean()))))
+    return [*rows, dict(zip(_LEFT_OUT_COLUMNS, last, strict=True))]
 
 
 def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[str]:
     """Tables of a few workloads each, with a row per variant."""
-    known = {workload for result in outcomes.values() for workload in result.ratios}
-    workloads = [name for name in registry.names("standin") if name in known]
-    tables = []
-    for start in range(0, len(workloads), _COLUMNS_OF_A_TABLE):
-        shown = workloads[start : start + _COLUMNS_OF_A_TABLE]
-        rows = [
-            {"changed": variants[name]["changed"]}
-            | {workload: _ratio(result.ratios[workload]) for workload in shown}
-            for name, result in outcomes.items()
-        ]
-        tables += ["", documents.table(rows, left=1, fmt="pipe")]
-    return tables
+    table = pd.DataFrame({name: result.ratios.map(_ratio) for name, result in outcomes.items()}).T
+    table["changed"] = [variants[name]["changed"] for name in table.index]
+    workloads = [name for name in registry.names("standin") if name in table]
+    return [
+        documents.table(
+            table[["changed", *workloads[start : start + _COLUMNS_OF_A_TABLE]]].to_dict("records"),
+            left=1,
+            fmt="pipe",
+        )
+        for start in range(0, len(workloads), _COLUMNS_OF_A_TABLE)
+    ]
 
 
 @functools.cache
-def _committed() -> Mapping[str, Steps]:
+def _committed() -> pd.DataFrame:
     return read()
 
 
@@ -272,70 +232,57 @@ def _variants(folder: Path = FOLDER) -> Variants:
 
 def section_table(section: str) -> str:
     """The committed variants of a section."""
-    found, variants = _committed(), _variants()
-    return _table(_outcomes(found, variants, [section]), found, variants)
+    steps, variants = _committed(), _variants()
+    return _table(_outcomes(steps, variants, [section]), steps, variants)
 
 
 def shares_text() -> str:
     """What the committed variants of the average's share took of the base's steps, in the mean."""
-    found = _committed()
-    shares = sorted(name.removeprefix(_SHARE) for name in found if name.startswith(_SHARE))
+    shares = sorted(name.removeprefix(_SHARE) for name in _committed() if name.startswith(_SHARE))
     return ", ".join(f"{mean_text(_SHARE + share)} ({share})" for share in shares)
 
 
-def missed_text(variant: str, found: Mapping[str, Steps] | None = None) -> str:
+def missed_text(variant: str, steps: pd.DataFrame | None = None) -> str:
     """How many trials of a variant, by default a committed one, miss the target."""
-    steps = (found or _committed())[variant]
-    return f"{_missed(steps)} of {_trials(steps)}"
+    of_variant = (_committed() if steps is None else steps)[variant]
+    return f"{np.isinf(of_variant).sum()} of {of_variant.count()}"
 
 
 def mean_text(variant: str) -> str:
     """What a committed variant took of the base's steps, in the mean; a dash before it has run."""
-    found = _committed()
-    if variant not in found:
+    steps = _committed()
+    if variant not in steps:
         return documents.UNKNOWN
-    return f"{_outcome(variant, found, _variants()).mean:.2f}"
+    return f"{_outcome(variant, steps, _variants()).mean:.2f}"
 
 
-def _ratio(value: float | None) -> str:
-    if value is None:
-        return documents.UNKNOWN
-    return ">" if math.isinf(value) else f"{value:.2f}"
-
-
-def _missed(steps: Steps) -> int:
-    return sum(math.isinf(n) for studies in steps.values() for n in studies.values())
-
-
-def _trials(steps: Steps) -> int:
-    return sum(map(len, steps.values()))
+def _ratio(value: float) -> str:
+    return ">" if math.isinf(value) else documents.number(value, ".2f")
 
 
 def collect(logs: Path) -> list[dict[str, object]]:
     """A row per variant, workload and study, of the logs in a folder per variant."""
     folders = sorted(path for path in logs.iterdir() if path.is_dir())
-    return [row for folder in folders for row in _rows(_steps(folder), folder.name)]
+    return [row for folder in folders for row in _rows(_studies(folder), folder.name)]
 
 
 def base_rows() -> list[dict[str, object]]:
     """The same of what variants are held against, of the league's committed logs."""
-    steps = _steps(RESULTS / "league")
+    studies = _studies(RESULTS / "league")
     return [
         row
         for base, entry in BASES.items()
-        for row in _rows(steps[steps["submission"] == entry], base)
+        for row in _rows(studies[studies["submission"] == entry], base)
     ]
 
 
-def _steps(logs: Path) -> pd.DataFrame:
+def _studies(logs: Path) -> pd.DataFrame:
     return scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
 
 
-def _rows(steps: pd.DataFrame, variant: str) -> list[dict[str, object]]:
-    return [
-        dict(zip(_COLUMNS, (variant, row.workload, row.study, row.steps), strict=True))
-        for row in steps.itertuples()
-    ]
+def _rows(studies: pd.DataFrame, variant: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = studies.assign(variant=variant)[_COLUMNS].to_dict("records")
+    return rows
 
 
 # For documents.
@@ -377,10 +324,10 @@ def main(argv: Sequence[str]) -> None:
             )
         kept = read_csv(path, _COLUMNS) if path.exists() else []
         write_csv(path, [*(row for row in kept if row["variant"] not in new), *rows])
-    found = read(path)
-    if BASE not in found:
+    steps = read(path)
+    if BASE not in steps:
         raise UserError(f"{path} has no rows of {BASE!r}, which all others are held against")
-    files.write_text(output / "methods.md", page(found, variants))
+    files.write_text(output / "methods.md", page(steps, variants))
     print(f"wrote {output / 'methods.md'}")
 
 

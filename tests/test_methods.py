@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from analysis import methods
@@ -11,39 +12,49 @@ VARIANTS = {
     "better": {"changed": "a", "section": "direction", "point": {"nesterov": False}},
     "worse": {"changed": "b", "section": "direction", "note": "c"},
 }
-BASE = {"mnist_vit": {1: 100.0, 2: 120.0, 3: 110.0}, "stdlib_lm": {1: 200.0, 2: 210.0, 3: math.inf}}
+BASE = {"mnist_vit": [100.0, 120.0, 110.0], "stdlib_lm": [200.0, 210.0, math.inf]}
+
+
+def column(steps):
+    """Steps by workload, those of studies 1, 2 and so on, as a column of the table."""
+    return pd.Series(
+        {(name, study): n for name, row in steps.items() for study, n in enumerate(row, start=1)}
+    ).rename_axis(["workload", "study"])
 
 
 def times(factor):
-    return {
-        workload: {study: factor * steps for study, steps in studies.items()}
-        for workload, studies in BASE.items()
-    }
+    return {name: [factor * steps for steps in row] for name, row in BASE.items()}
+
+
+def outcome(steps):
+    table = pd.DataFrame({"a": column(steps), "base": column(BASE)})
+    return methods.outcome(table["a"], table["base"])
 
 
 def test_a_variant_earns_its_place_by_median_and_worst_ratio():
-    assert methods.outcome(times(0.9), BASE).earns_its_place
-    assert not methods.outcome(times(0.96), BASE).earns_its_place
+    assert outcome(times(0.9)).earns_its_place
+    assert not outcome(times(0.96)).earns_its_place
     mixed = {**times(0.5), "stdlib_lm": times(1.1)["stdlib_lm"]}
-    assert not methods.outcome(mixed, BASE).earns_its_place
+    assert not outcome(mixed).earns_its_place
 
 
 def test_misses_are_counted_and_never_averaged():
-    missed = {"mnist_vit": dict.fromkeys((1, 2, 3), math.inf)}
-    found = methods.outcome(missed, BASE)
-    assert found.ratios == {"mnist_vit": math.inf, "stdlib_lm": None}
-    assert (found.pairs, found.missed) == (0, 3)
-    page = methods.page({"base": BASE, "better": times(0.9), "worse": missed}, VARIANTS)
-    assert "- b: c\n" in page and "|           > |" in page
+    missed = {"mnist_vit": [math.inf] * 3}
+    found = outcome(missed)
+    assert found.ratios["mnist_vit"] == math.inf and math.isnan(found.ratios["stdlib_lm"])
+    assert found.pairs == 0
+    table = {"base": BASE, "better": times(0.9), "worse": missed}
+    page = methods.page(pd.DataFrame({name: column(row) for name, row in table.items()}), VARIANTS)
+    assert "- b: c\n" in page and "|           > |" in page and "|   3 of 3 |" in page
     assert "1.05: better." in page
 
 
 def test_what_the_others_choose_is_shown_on_the_workload_left_out():
-    base = {name: dict.fromkeys((1, 2, 3), 100.0) for name in ("a", "b", "c")}
+    base = column({name: [100.0] * 3 for name in ("a", "b", "c")})
     variants = {name: {**VARIANTS["better"], "changed": name} for name in ("some", "even")}
     steps = {"some": {"a": 50.0, "b": 60.0, "c": 140.0}, "even": dict.fromkeys("abc", 90.0)}
     outcomes = {
-        name: methods.outcome({w: dict.fromkeys((1, 2, 3), n) for w, n in of_one.items()}, base)
+        name: methods.outcome(column({w: [n] * 3 for w, n in of_one.items()}), base)
         for name, of_one in steps.items()
     }
     rows = methods._leave_one_out(outcomes, variants)
@@ -65,6 +76,4 @@ def test_the_base_has_the_committed_study_s_steps():
     for base in methods.BASES:
         of_base = [row for row in rows if row["variant"] == base]
         steps = {(row["workload"], row["study"]): row["steps"] for row in of_base}
-        committed = methods.read()[base].items()
-        flat = {(workload, study): n for workload, row in committed for study, n in row.items()}
-        assert flat == pytest.approx(steps)
+        assert methods.read()[base].dropna().to_dict() == pytest.approx(steps)

@@ -5,7 +5,6 @@ winner's points took. Their product is an estimate of what those points would ta
 """
 
 import functools
-import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -110,19 +109,11 @@ def shares_of_budget() -> pd.DataFrame:
       it missed the target.
     """
     trials = published.read_trials("v0.5")
-    trials = trials[trials["submission"] == _WINNER]
-    rows = [
-        {
-            "workload": workload,
-            "trial": row.trial,
-            "share": row.steps * estimate(workload) / _EXTERNAL.budget_seconds(workload)
-            if row.reached
-            else math.inf,
-        }
-        for workload in ruleset("v0.5").base_workloads
-        for row in trials[trials["workload"] == workload].itertuples()
-    ]
-    return pd.DataFrame(rows)
+    is_base = trials["workload"].isin(ruleset("v0.5").base_workloads)
+    trials = trials[is_base & (trials["submission"] == _WINNER)]
+    seconds = trials["steps"] * trials["workload"].map(estimate)
+    shares = seconds / trials["workload"].map(_EXTERNAL.budget_seconds)
+    return trials[["workload", "trial"]].assign(share=shares)
 
 
 def in_time_table() -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis import panels, style
 from analysis.judgement import Judgement, medians_of, where_both_reach
 from analysis.relative import relative
+from analysis.scoring import times_table
 from analysis.style import FAINT, INK, MUTED, EntryStyle
 from analysis.svg import tip
 from analysis.texts import CUT, count_text, seconds_text, steps_text
@@ -157,7 +158,7 @@ def finding(judged: Judgement, hero: str, column: str) -> str:
     reached = np.isfinite(medians)
     both, ratio = where_both_reach(medians)
     names = style.label(hero), style.label(judged.baseline)
-    cut = judged.cells.pivot(index="workload", columns="submission", values="cut")
+    cut = times_table(judged.cells, "cut")
     short = (cut.loc[medians.index, medians.columns].gt(0) & ~reached).sum()
     said = {name: f" ({count} {CUT} short)" if count else "" for name, count in short.items()}
     text = f"{names[0]} reaches {reached[hero].sum()} of {len(medians)} targets{said[hero]}, "

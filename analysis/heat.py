@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from analysis import panels, style
 from analysis.judgement import Judgement
+from analysis.scoring import times_table
 from analysis.svg import tip
 from analysis.texts import CUT
 from common.documents import UNKNOWN
@@ -35,7 +36,7 @@ def step_cost(judged: Judgement) -> Figure | None:
     if judged.baseline is None or not entries:
         return None
     cells = judged.cells
-    values = cells.pivot(index="workload", columns="submission", values="steady_cost_ratio")
+    values = times_table(cells, "steady_cost_ratio")
     compared = [name for name in judged.facts if values.loc[name, entries].notna().any()]
     if not compared:
         return None
@@ -103,15 +104,14 @@ def time_ratios(judged: Judgement) -> tuple[pd.DataFrame, pd.DataFrame]:
     `--max_steps` cut short is cut, and where the baseline misses there is no ratio, and ✓ marks the
     submissions that reach the target.
     """
-    times = judged.cells.pivot(index="workload", columns="submission", values="median_seconds")
-    ratios = judged.intervals.ratios.pivot(index="workload", columns="submission", values="ratio")
+    times, ratios = times_table(judged.cells), times_table(judged.intervals.ratios, "ratio")
     ratios = ratios.reindex(index=times.index, columns=times.columns)
     several = times.notna().sum(axis=1) > 1
     order = [name for name in judged.facts if several.get(name, False)]
     times, ratios = times.loc[order, judged.entries], ratios.loc[order, judged.entries]
     texts = ratios.map(_cell_text)
     texts = texts.where(np.isfinite(ratios), "✓").where(np.isfinite(times), "✗")
-    cut = judged.cells.pivot(index="workload", columns="submission", values="cut")
+    cut = times_table(judged.cells, "cut")
     was_cut = cut.reindex(index=times.index, columns=times.columns).fillna(0) > 0
     texts = texts.mask(was_cut & ~np.isfinite(times), CUT)
     return ratios, texts.where(times.notna(), UNKNOWN)

@@ -207,15 +207,6 @@ def _facts(names: set[str], rules: Ruleset, version: str | None) -> dict[str, Wo
     return {name: known[name] for name in sorted(names, key=place)}
 
 
-def all_medians(judged: Judgement, column: str) -> pd.DataFrame:
-    """Medians over studies, workload by entry; infinite where one misses the target.
-
-    Args:
-      column: `steps` or `seconds`.
-    """
-    return judged.cells.pivot(index="workload", columns="submission", values=f"median_{column}")
-
-
 def medians_of(judged: Judgement, hero: str, column: str, rival: str | None = None) -> pd.DataFrame:
     """Medians of two entries by workload, of those that both ran.
 
@@ -229,7 +220,8 @@ def medians_of(judged: Judgement, hero: str, column: str, rival: str | None = No
       a column for the entry, then one for the rival; infinite where a median misses the target.
     """
     columns = [hero, judged.baseline if rival is None else rival]
-    return all_medians(judged, column).reindex(columns=columns).dropna()
+    medians = scoring.times_table(judged.cells, f"median_{column}")
+    return medians.reindex(columns=columns).dropna()
 
 
 def where_both_reach(medians: pd.DataFrame) -> tuple[int, float]:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.judgement import Judgement, all_medians, medians_of, where_both_reach
+from analysis.judgement import Judgement, medians_of, where_both_reach
+from analysis.scoring import times_table
 from common import documents
 
 _UNITS = {"steps": "{:g}", "seconds": "{:.1f}"}
@@ -88,7 +89,7 @@ def beside_best_rival(judged: Judgement, hero: str, without: Sequence[str] = ())
       without: entries that are no rivals.
     """
     own = style.label(hero)
-    of_all = {column: all_medians(judged, column) for column in _UNITS}
+    of_all = {column: times_table(judged.cells, f"median_{column}") for column in _UNITS}
     rows = []
     for workload in judged.facts:
         row = {"workload": workload}

@@ -280,7 +280,7 @@ def _join_distinct(texts: Iterable[str]) -> str:
 
 
 def times_table(cells: pd.DataFrame, column: str = "median_seconds") -> pd.DataFrame:
-    """A column of `time_to_target` as workload x submission; NaN where there are no runs."""
+    """A column of a table of cells as workload x submission; NaN where there are no runs."""
     return cells.pivot(index="workload", columns="submission", values=column)
 
 

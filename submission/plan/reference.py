@@ -114,6 +114,13 @@ class Block:
         else:
             self.first, self.second = self.first @ change.T, self.second @ (change**2).T
 
+    def match(self, side: int, values: Matrix, damping: float) -> None:
+        """V's rows (columns) sum to q_i^T G G^T q_i, as the left (right) factor's eigenvalues."""
+        wanted = values + damping * values[0]
+        sums = self.second.sum(axis=1 - side, keepdims=True)
+        wanted = wanted.reshape(sums.shape) * sums.sum() / wanted.sum()
+        self.second = self.second * np.where(sums > 0, wanted / np.where(sums > 0, sums, 1), 1)
+
 
 class ReferenceShampoo:
     """One parameter under Shampoo, SOAP or KL-Shampoo.
@@ -226,10 +233,13 @@ class ReferenceShampoo:
             if method == "shampoo":
                 state.root = inverse_root(factor, self._exponent(block), self.config.damping)
             elif factor.any() and (method == "kl_shampoo" or block.second.any()):
-                basis = np.linalg.eigh((factor + factor.T) / 2)[1][:, ::-1]
+                values, vectors = np.linalg.eigh((factor + factor.T) / 2)
+                basis = vectors[:, ::-1]
                 if method == "kl_shampoo":
                     state.turn_values(basis, factor, (1 - beta2) * (1 - weight) / (beta2 * weight))
                 block.turn(side, basis)
+                if method == "soap":
+                    block.match(side, values[::-1], self.config.damping)
         self.pending = []
 
     def _precondition(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
@@ -378,11 +388,9 @@ class ReferenceGroup:
             parameter.config = self.config
             parameter.install()
         finite = all(np.isfinite(grad).all() for grad in grads if grad is not None)
-        # Parameters join when they have their first gradient.
-        joined = [n for n, grad in enumerate(grads) if grad is not None or self.parameters[n].seen]
-        due = due_refreshes([self.parameters[number] for number in joined], self.calls)
-        for number, pairs in zip(joined, due, strict=True):
-            grad = grads[number]
+        # Parameters without a gradient as yet have their place in the schedule, too.
+        due = due_refreshes(self.parameters, self.calls)
+        for parameter, grad, pairs in zip(self.parameters, grads, due, strict=True):
             if grad is not None:
                 usable = grad if finite else np.full_like(grad, np.nan)
-                self.parameters[number].step(usable, pairs, self.peak_lr)
+                parameter.step(usable, pairs, self.peak_lr)

@@ -220,6 +220,12 @@ def condition(values: Tensor, damping: float) -> Tensor:
     return torch.where(largest > 0, largest / (smallest + damping * largest), 1.0)
 
 
+def damped(values: Tensor, damping: float, dim: int = -1) -> Tensor:
+    """Eigenvalues along a dimension plus a fraction of the largest, and above zero."""
+    limit = torch.finfo(values.dtype).tiny
+    return (values + damping * values.amax(dim, keepdim=True)).clamp_min(limit)
+
+
 def rotate_first(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     """An average of gradients in the old bases, expressed in the new: T_L M T_R^T.
 
@@ -244,6 +250,24 @@ def rotate_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> 
       right: T_R, [N, n, n], or None.
     """
     return _rotate(moment, left, right, squared=True)
+
+
+def match_eigenvalues(moment: Tensor, values: Tensor, side: int) -> Tensor:
+    """Second moments whose rows or columns sum to a factor's eigenvalues, but for a common scale.
+
+    In whatever basis the columns are, row i of the squares of Q_L^T G sums to q_i^T G G^T q_i.
+    Averaged with one EMA weight, V's rows therefore sum to the eigenvalues of the left factor, and
+    its columns to those of the right. `rotate_second`, which knows no covariances, levels them.
+
+    Args:
+      moment: V, [N, m, n], non-negative.
+      values: of the factor, [N, d], non-negative.
+      side: 0 for rows and the left factor, 1 for columns and the right.
+    """
+    sums = moment.sum(dim=2 - side)
+    scale = sums.sum(dim=-1, keepdim=True) / values.sum(dim=-1, keepdim=True)
+    ratios = torch.where(sums > 0, values * scale / sums, 1.0)
+    return moment * ratios.unsqueeze(2 - side)
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

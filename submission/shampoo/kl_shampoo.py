@@ -99,7 +99,11 @@ class KLShampoo(Eigenbasis):
 
     def _inverse(self, side: int, values: Tensor, damping: float) -> Tensor:
         """Of a side's damped eigenvalues, [N, d, 1]; `values` where it has no factor."""
-        return values if self.bases[side] is None else _damped(values, damping).reciprocal()
+        return (
+            values
+            if self.bases[side] is None
+            else eigenbasis.damped(values, damping, dim=-2).reciprocal()
+        )
 
     def _balanced(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues [N, d, 1] of equal mean, and by what the rows were divided, [N, 1, 1].
@@ -174,7 +178,7 @@ class KLShampoo(Eigenbasis):
         del info
         for side, eigenvalues in self._tracked():
             values = eigenvalues.unsqueeze(-1)
-            power = _damped(values, options.damping).pow(-self.exponent(options))
+            power = eigenbasis.damped(values, options.damping, dim=-2).pow(-self.exponent(options))
             power = power * (values.amax(-2, keepdim=True) > 0)
             average = average * (power if side == 0 else power.mT)
         return out.copy_(self.from_basis(average))
@@ -203,9 +207,3 @@ def _shape(values: Tensor, prior: Tensor) -> Tensor:
     """Eigenvalues [n, d] scaled to a mean of 1, the isotropic prior having a weight of [n, 1]."""
     mean = values.mean(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
     return (1 - prior) * values / mean + prior
-
-
-def _damped(values: Tensor, damping: float) -> Tensor:
-    """Eigenvalues [N, d, 1] plus a fraction of the largest, and above zero."""
-    limit = torch.finfo(values.dtype).tiny
-    return (values + damping * values.amax(-2, keepdim=True)).clamp_min(limit)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..plan.blocking import StackSpec
+from . import eigenbasis
 from .config import StateConfig
 from .factor import Blocks
 from .preconditioners import Eigenbasis
@@ -16,7 +17,9 @@ class Soap(Eigenbasis):
     """SOAP: S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
 
     At a change of basis V is rotated as the diagonal of a covariance, see
-    `eigenbasis.rotate_second`; kept as it was, it would belong to other directions.
+    `eigenbasis.rotate_second`, and its rows and columns are then given the sums that the factors
+    tell, see `eigenbasis.match_eigenvalues`. Kept as it was, as in Vyas et al.'s algorithm 4, it
+    would belong to other directions.
     """
 
     _has_eigenvalues = False
@@ -40,12 +43,21 @@ class Soap(Eigenbasis):
         root = self.second.sqrt().mul_(info.rates.corrections[1] ** -0.5).add_(options.eps)
         return out.copy_(self.from_basis(torch.div(average, root, out=root)))
 
+    def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
+        """See `Eigenbasis`; also eigenvalues, damped: without V, rounding would be a full step."""
+        bases, condition = super().compute(side, blocks, options, retry)
+        return (bases, condition), eigenbasis.damped(bases.values, options.damping)
+
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None
     ) -> None:
         """See `Eigenbasis`; a block's first gradient is the first that is not zero."""
+        decomposition, values = result
         seen = self.second[blocks].amax((-2, -1)) > 0
-        super().install(side, blocks, result, live & seen, first)
+        _, where = self._install_bases(side, blocks, decomposition, live & seen, first)
+        old = self.second[blocks]
+        matched = eigenbasis.match_eigenvalues(old, values, side)
+        self.second[blocks] = torch.where(where[:, None, None], matched, old)
 
     def second_moments(self) -> dict[str, Tensor]:
         """V."""

@@ -7,6 +7,7 @@ from jax import Array, lax
 
 from .blocks import Blocks
 from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit, transposed
+from .options import Number
 from .power_step import power_step
 from .preconditioners import SIDES, Preconditioner
 from .solvers import basis_solver
@@ -150,3 +151,25 @@ def _turned(change: Array, moment: Array, side: int) -> Array:
 def turned_squares(change: Array, moment: Array, side: int) -> Array:
     """(T o T) V, or from the right: the diagonal of a covariance whose rest is zero, turned."""
     return _turned(jnp.square(change), moment, side)
+
+
+def match_eigenvalues(moment: Array, values: Array, side: int) -> Array:
+    """V [m, n] whose rows (columns) sum to the left (right) factor's eigenvalues, but for a scale.
+
+    Row i of the squares of Q_L^T G sums to q_i^T G G^T q_i, in whatever basis the columns are;
+    `turned_squares`, which knows no covariances, levels these sums.
+
+    Args:
+      moment: V, non-negative.
+      values: [m] or [n], non-negative.
+      side: 0 for rows, 1 for columns.
+    """
+    sums = moment.sum(axis=1 - side, keepdims=True)
+    wanted = values.astype(moment.dtype).reshape(sums.shape) * (sums.sum() / values.sum())
+    return moment * jnp.where(sums > 0, wanted / jnp.where(sums > 0, sums, 1), 1)
+
+
+def damped(values: Array, damping: Number) -> Array:
+    """Eigenvalues [..., d] plus a fraction of the largest, and above zero."""
+    tiny = jnp.finfo(values.dtype).tiny
+    return jnp.maximum(values + damping * values.max(-1, keepdims=True), tiny)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, turned_squares
+from .eigenbasis import Basis, Eigenbasis, damped, turned_squares
 from .linalg import product, transposed
 from .options import Number
 from .preconditioners import SIDES
@@ -85,7 +85,7 @@ class KLShampoo(Eigenbasis):
 
     def _inverse(self, side: int, values: Array, damping: Number) -> Array:
         """Of a side's damped eigenvalues, [K, d]; `values` where it has no factor."""
-        return 1 / _damped(values, damping) if self.spec.sides[side] else values
+        return 1 / damped(values, damping) if self.spec.sides[side] else values
 
     def moved(self, side: int) -> tuple[str, ...]:
         """The side's eigenvalues."""
@@ -113,7 +113,7 @@ class KLShampoo(Eigenbasis):
         """S for the first moments M in the basis, [K, m, n]; zero before any statistics."""
         for side, _ in self.present:
             values = state[f"{SIDES[side]}_values"]
-            power = _damped(values, step.damping) ** -self.exponent
+            power = damped(values, step.damping) ** -self.exponent
             power = jnp.where(values.max(-1, keepdims=True) > 0, power, 0.0)
             average = average * (power[:, :, None] if side == 0 else power[:, None, :])
         return self.from_basis(state, average)
@@ -136,9 +136,3 @@ def _shape(values: Array, prior: Array) -> Array:
     """Eigenvalues [d] scaled to a mean of 1, the isotropic prior having a weight of its own."""
     mean = jnp.maximum(values.mean(), jnp.finfo(values.dtype).tiny)
     return (1 - prior) * values / mean + prior
-
-
-def _damped(values: Array, damping: Number) -> Array:
-    """Eigenvalues [K, d] plus a fraction of the largest, and above zero."""
-    tiny = jnp.finfo(values.dtype).tiny
-    return jnp.maximum(values + damping * values.max(-1, keepdims=True), tiny)

@@ -6,12 +6,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, turned_squares
+from .eigenbasis import Basis, Eigenbasis, damped, match_eigenvalues, turned_squares
 from .step import Step
 
 
 class Soap(Eigenbasis):
-    """S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis."""
+    """S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
+
+    At a change of basis V is rotated and matched, see `eigenbasis.turned_squares` and
+    `eigenbasis.match_eigenvalues`.
+    """
 
     def initial(self, dtype: Any) -> Blocks:
         """See `Preconditioner`."""
@@ -38,5 +42,7 @@ class Soap(Eigenbasis):
         return ("basis_second",)
 
     def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
-        """V as the diagonal of a covariance."""
-        return {"basis_second": turned_squares(change, block["basis_second"], side)}
+        """V as the diagonal of a covariance, with the sums that the factor tells."""
+        second = turned_squares(change, block["basis_second"], side)
+        values = damped(new.values, step.damping)  # without V, rounding would be a full step
+        return {"basis_second": match_eigenvalues(second, values, side)}

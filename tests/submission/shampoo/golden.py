@@ -6,8 +6,8 @@
 BEFORE is a checkout of another commit; the second command prints which trajectories differ from
 those of the first. Bits depend on the machine and its libraries, so both run on one machine.
 `golden.npz` beside this file has the float64 values of one device as they were before the redesign
-of November 2026, KL-Shampoo's since its scale no longer depends on the first gradients, and those
-of grafted SOAP and AdaGrad at the last commit that could graft by layer, which they did before;
+of November 2026; KL-Shampoo's since its scale no longer depends on the first gradients, SOAP's
+since its second moments have the sums that the factors tell, AdaGrad's since it grafts by block.
 `test_golden.py` compares them within a tolerance, on any machine.
 """
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from submission.plan.options import MATRIX_DIMS
@@ -59,6 +59,7 @@ SHAPE = st.lists(st.integers(1, 13), max_size=2) | st.lists(
     st.integers(1, 4), min_size=3, max_size=4
 )
 SHAPES = st.lists(SHAPE.map(tuple), min_size=1, max_size=4)
+ONE_SIDED = {"max_dim": 2, "table_aspect": 1.0, "oversize": "one_sided"}
 SPOILT = st.sets(st.integers(0, STEPS - 1), max_size=3)
 MISSING = st.sets(st.tuples(st.integers(0, STEPS - 1), st.integers(0, 3)), max_size=8)
 
@@ -120,6 +121,8 @@ def distance(weights, expected):
 
 @settings(deadline=None, max_examples=30)
 @given(SHAPES, SHAMPOO, st.integers(0, 10**6), SPOILT, MISSING)
+# A parameter without a gradient as yet has its place in the staggered order.
+@example([(2, 2), (2, 3)], {"refresh_interval": 2, **ONE_SIDED}, 0, set(), {(0, 0), (1, 0)})
 def test_shampoo_agrees_with_the_reference(shapes, options, seed, spoilt, missing):
     double, single = errors(shapes, options, seed, spoilt, missing)
     assert double <= 1e-10

@@ -66,6 +66,40 @@ def test_carried_squares_are_what_squares_in_the_new_basis_average_to():
     torch.testing.assert_close(carried, turned, rtol=0.05, atol=0)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(2, 8), st.integers(2, 8), st.integers(0, 1), st.integers(0, 10**6))
+def test_matched_squares_have_the_sums_of_squares_in_the_new_basis(height, width, side, seed):
+    """Of correlated gradients, too, of which a rotation of squares levels the sums."""
+    spread = torch.logspace(0, -3, (height, width)[side], dtype=torch.float64)
+    spread = spread[:, None] if side == 0 else spread
+    turn = rotations(1, (height, width)[side], seed)[0]
+    grads = spread * normal(40, height, width, seed=seed)
+    grads = turn @ grads if side == 0 else grads @ turn.mT
+    factor = (grads @ grads.mT if side == 0 else grads.mT @ grads).mean(dim=0, keepdim=True)
+    bases = eigenbasis.eigenbasis(factor, torch.eye(factor.shape[-1], dtype=torch.float64)[None])
+    to = bases.vectors[0].mT
+    exact = (to @ grads if side == 0 else grads @ to.mT).square().mean(dim=0, keepdim=True)
+    rotated = eigenbasis.rotate_second(
+        grads.square().mean(dim=0, keepdim=True),
+        *((to[None], None) if side == 0 else (None, to[None])),
+    )
+    matched = eigenbasis.match_eigenvalues(rotated, bases.values, side)
+    sums = exact.sum(dim=2 - side)
+    torch.testing.assert_close(matched.sum(dim=2 - side), sums, rtol=1e-6, atol=0)
+    torch.testing.assert_close(bases.values, sums, rtol=1e-6, atol=0)
+    errors = [(moment.sqrt() / exact.sqrt()).log().abs().mean() for moment in (matched, rotated)]
+    assert errors[0] < errors[1]
+
+
+def test_matching_is_damped_and_leaves_rows_of_zeros():
+    moment = torch.tensor([[[4.0, 0.0], [2.0, 2.0], [0.0, 0.0]]])
+    values = eigenbasis.damped(torch.tensor([[3.0, -1e-9, -1e-9]]), 0.1)
+    matched = eigenbasis.match_eigenvalues(moment, values, 0)
+    # 3.3, 0.3 and 0.3 of the sum, which is 8.
+    expected = torch.tensor([[[8 * 3.3 / 3.9, 0.0], [4 * 0.3 / 3.9] * 2, [0.0, 0.0]]])
+    torch.testing.assert_close(matched, expected)
+
+
 def stacks(count, device="cpu"):
     height, width = 6, 4
     return {
@@ -73,12 +107,14 @@ def stacks(count, device="cpu"):
         "basis": rotations(count, height).to(device),
         "moment": normal(count, height, width).abs().to(device),
         "right": rotations(count, width).to(device),
+        "values": normal(count, height).square().sort(descending=True).values.to(device),
     }
 
 
 CALLS = {
     "rotate_first": lambda s: eigenbasis.rotate_first(s["moment"], s["basis"], s["right"]),
     "rotate_second": lambda s: eigenbasis.rotate_second(s["moment"], s["basis"], s["right"]),
+    "match_eigenvalues": lambda s: eigenbasis.match_eigenvalues(s["moment"], s["values"], 0),
     "qr": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "qr"),
     "cholesky_qr": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "cholesky_qr"),
     "eigh": lambda s: eigenbasis.eigenbasis(s["factor"], s["basis"], "eigh"),
@@ -94,7 +130,7 @@ def test_operators_do_not_grow_with_the_stack(name):
             CALLS[name](inputs)
         counts.append(operators.counts)
     assert counts[0] == counts[1]
-    if name in ("rotate_first", "rotate_second"):
+    if name in ("rotate_first", "rotate_second", "match_eigenvalues"):
         assert not SYNCHRONISING & set(counts[0])
 
 
@@ -107,7 +143,7 @@ def test_off_the_cpu_nothing_is_read_by_the_host(name):
         CALLS["eigh"](inputs)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "match_eigenvalues"])
 def test_a_large_stack_is_worked_off_in_parts(name, monkeypatch):
     inputs = stacks(5)
     whole = CALLS[name](inputs)

@@ -116,7 +116,7 @@ class Block:
 
     def match(self, side: int, values: Matrix, damping: float) -> None:
         """V's rows (columns) sum to q_i^T G G^T q_i, as the left (right) factor's eigenvalues."""
-        wanted = values + damping * values[0]
+        wanted = np.maximum(values, 0) + damping * values[0]
         sums = self.second.sum(axis=1 - side, keepdims=True)
         wanted = wanted.reshape(sums.shape) * sums.sum() / wanted.sum()
         self.second = self.second * np.where(sums > 0, wanted / np.where(sums > 0, sums, 1), 1)

@@ -46,7 +46,8 @@ class Soap(Eigenbasis):
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """See `Eigenbasis`; also eigenvalues, damped: without V, rounding would be a full step."""
         bases, condition = super().compute(side, blocks, options, retry)
-        return (bases, condition), eigenbasis.damped(bases.values, options.damping)
+        values = bases.values.clamp_min(0)  # factors in bfloat16 have some below
+        return (bases, condition), eigenbasis.damped(values, options.damping)
 
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None

@@ -44,5 +44,6 @@ class Soap(Eigenbasis):
     def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
         """V as the diagonal of a covariance, with the sums that the factor tells."""
         second = turned_squares(change, block["basis_second"], side)
-        values = damped(new.values, step.damping)  # without V, rounding would be a full step
+        # Without V, rounding errors would be steps of full length.
+        values = damped(jnp.maximum(new.values, 0), step.damping)
         return {"basis_second": match_eigenvalues(second, values, side)}

@@ -215,7 +215,6 @@ class ShampooOptions(StateOptions):
         age, whatever the length of the schedule; at most 0.5, which weighs all steps alike.
       averaging_decay: in place of `averaging_share`, an EMA weight per step; for a mean age of a
         fixed number of steps.
-      averaging_start: steps before the average begins; until then it is the weights themselves.
       averaging_beta: schedule-free interpolation between the average and the fast iterate.
 
     Raises:
@@ -241,7 +240,6 @@ class ShampooOptions(StateOptions):
     overlap: bool = False
     averaging_share: float = 0.1
     averaging_decay: float | None = None
-    averaging_start: int = 0
     averaging_beta: float = 0.9
 
     def __post_init__(self) -> None:
@@ -307,8 +305,6 @@ class ShampooOptions(StateOptions):
         check(is_valid, "averaging_share", share, "a number in (0, 0.5]")
         is_valid = decay is None or (_is_finite(decay) and 0 <= decay < 1)
         check(is_valid, "averaging_decay", decay, "None or a number in [0, 1)")
-        start = self.averaging_start
-        check(is_integer(start) and start >= 0, "averaging_start", start, "an integer >= 0")
 
     def _check_exponent(self) -> None:
         exponent = self.exponent

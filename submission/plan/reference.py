@@ -317,10 +317,9 @@ class ReferenceShampoo:
 
     def _averaging_decay(self) -> float:
         """The k-th step's part of the old average, for a mean age of k share (arXiv:2312.02696)."""
-        config, k = self.config, self.steps - self.config.averaging_start
-        if config.averaging_decay is None:
-            return (1 - 1 / max(k, 1)) ** (1 / config.averaging_share - 1)
-        return config.averaging_decay if k > 0 else 0.0
+        if self.config.averaging_decay is None:
+            return (1 - 1 / self.steps) ** (1 / self.config.averaging_share - 1)
+        return self.config.averaging_decay
 
     def evaluated(self) -> Matrix:
         """The weight that evaluation reads: the EMA, schedule-free's x, or the weight itself.

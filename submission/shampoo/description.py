@@ -100,7 +100,6 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "basis_solver": method == "shampoo",
         "averaging_share": not is_ema or group["averaging_decay"] is not None,
         "averaging_decay": not is_ema or group["averaging_decay"] is None,
-        "averaging_start": not is_ema or not group["averaging_start"],
         "averaging_beta": config.averaging != "schedule_free",
     }
     return {n: str(value) for n, value in values.items() if not has_no_meaning.get(n, False)}

@@ -16,7 +16,7 @@ _LONG = 2**18
 class ExponentialAverage(Averager):
     """x <- d x + (1 - d) W after each step; evaluation reads x.
 
-    At the k-th step after the first "averaging_start", before which x is W,
+    At the k-th step
 
         d = (1 - 1/k)^(1/share - 1),
 
@@ -24,7 +24,7 @@ class ExponentialAverage(Averager):
     i^(1/share - 2): a mean age of share k (Karras et al. 2024, arXiv:2312.02696, section 3.1). The
     horizon grows with training and is the same share of any schedule at its end. With the option
     "averaging_decay" d is that (Polyak averaging with exponential weights), and x is W before the
-    first of those steps.
+    first step.
 
     State: "average"; "average_steps", a float64 scalar.
     """
@@ -61,15 +61,15 @@ class ExponentialAverage(Averager):
         self, weights: Sequence[Tensor], finite: Tensor, options: Mapping[str, Any]
     ) -> Tensor:
         """1 - d, 0 in a skipped step, for weights that have one counter; counts the step."""
-        old, start = self._state[weights[0]]["average_steps"], options["averaging_start"]
+        old = self._state[weights[0]]["average_steps"]
         taken = finite.to(old.device, torch.float64)
         steps = old + taken
         self._advance(weights, steps)
         decay = options["averaging_decay"]
         if decay is None:
-            share = 1 / (steps - start).clamp_min(1)
-            return taken * (1 - (1 - share) ** (1 / options["averaging_share"] - 1))
-        return taken * (1 - decay * (steps > start).to(steps.dtype))
+            share = 1 / steps.clamp_min(1)
+            decay = (1 - share) ** (1 / options["averaging_share"] - 1)
+        return taken * (1 - decay)
 
     def _averages(self, weights: list[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
         return self._column(weights, "average")

@@ -115,7 +115,6 @@ class Shampoo(torch.optim.Optimizer):
         averaging: Literal["ema", "schedule_free"] | None = ShampooConfig.averaging,
         averaging_share: float = ShampooConfig.averaging_share,
         averaging_decay: float | None = ShampooConfig.averaging_decay,
-        averaging_start: int = ShampooConfig.averaging_start,
         averaging_beta: float = ShampooConfig.averaging_beta,
         maximize: bool = ShampooConfig.maximize,
         fused: bool | None = ShampooConfig.fused,

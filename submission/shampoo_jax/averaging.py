@@ -15,7 +15,7 @@ from .step import Step
 class ExponentialAverage(NamedTuple):
     """x <- d x + (1 - d) W after each step; evaluation reads x.
 
-    At the k-th step after the first "averaging_start", before which x is W, d is
+    At the k-th step d is
 
         (1 - 1/k)^(1/share - 1),
 
@@ -99,11 +99,11 @@ def advanced(
 
 def _gain(count: Array, options: Options, dtype: Any) -> Array:
     """1 - d after the step that brought the number of finite gradients to `count`."""
-    rates, k = options.rates, (count - options.static.averaging_start).astype(dtype)
+    rates = options.rates
     if rates.averaging_decay is not None:
-        return jnp.where(k > 0, 1 - rates.averaging_decay, 1.0)
+        return 1 - rates.averaging_decay
     # In float32 the powers of 1 - 1/k would lose what makes the difference to 1.
-    log = jnp.log1p(-1 / jnp.maximum(k, 1))
+    log = jnp.log1p(-1 / jnp.maximum(count.astype(dtype), 1))
     return -jnp.expm1((1 / rates.averaging_share - 1) * log)
 
 

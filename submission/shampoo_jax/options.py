@@ -27,7 +27,7 @@ _STATIC = (
     *("grafting", "nesterov", "momentum"),
     *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
     *("matricize", "batch_dims", "split", "root_solver", "basis_solver", *_DTYPES, "maximize"),
-    *("averaging", "averaging_start", "lanes", "mesh", "axis"),
+    *("averaging", "lanes", "mesh", "axis"),
 )
 
 

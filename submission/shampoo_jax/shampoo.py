@@ -134,7 +134,6 @@ def shampoo(
     averaging: Averaging | None = None,
     averaging_share: Number = 0.1,
     averaging_decay: Number | None = None,
-    averaging_start: int = 0,
     averaging_beta: Number = 0.9,
     lanes: int | None = None,
     mesh: jax.sharding.Mesh | None = None,

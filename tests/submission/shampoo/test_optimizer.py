@@ -85,7 +85,6 @@ def test_basis_solvers_differ(method):
     [
         ("averaging_share", 0.3),
         ("averaging_decay", 0.7),
-        ("averaging_start", 2),
         ("averaging_beta", 0.7),
     ],
 )

@@ -132,7 +132,6 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"averaging_decay": 1.0}, "averaging_decay"),
         ({"averaging_share": 0.0}, "averaging_share"),
         ({"averaging_share": 0.6}, "averaging_share"),
-        ({"averaging_start": -1}, "averaging_start"),
         ({"averaging_beta": 0.0}, "averaging_beta"),
         ({"momentum": 1.0}, "momentum"),
         ({"decay_mode": "l1"}, "decay_mode"),

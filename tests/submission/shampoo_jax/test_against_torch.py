@@ -49,12 +49,11 @@ CASES = {
         "refresh": "together",
         "max_aspect": 1.0,
     },
-    "kl_shampoo, ema from step 4": {
+    "kl_shampoo, ema over half of the steps": {
         "method": "kl_shampoo",
         "betas": (0.9, 0.9),
         "averaging": "ema",
         "averaging_share": 0.5,
-        "averaging_start": 4,
     },
     "kl_shampoo, one side, look-ahead": {
         "method": "kl_shampoo",

@@ -49,7 +49,6 @@ from submission.shampoo_jax.rounding import shortened
         ("averaging_beta", 0.0),
         ("averaging_share", 0.6),
         ("averaging_decay", 1.0),
-        ("averaging_start", 0.5),
     ],
 )
 def test_messages_name_the_argument(name, value):

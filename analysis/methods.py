@@ -298,7 +298,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         for name in (
             *("heavy", "quarter", "interval100", "soap", "kl"),
             *("damping1e-4", "damping1e-10", "drop_in", "entry_quarter", "entry_half"),
-            *("soap_own", "soap_own_qr", "soap_uncut", "po_soap"),
+            *("soap_own", "soap_rotated", "po_soap", "hb_soap", "together"),
         )
     },
 }

@@ -199,7 +199,8 @@ class ShampooOptions(StateOptions):
         meaning for soap.
       damping: added to a factor as a fraction of its largest eigenvalue. At the exponent 1/2 noise
         in directions without gradient grows by up to damping^(-1/2) on each side, so that it wants
-        more of it than 1/4 does.
+        more of it than 1/4 does. For soap it is part of what second moments are matched to at a
+        change of basis.
       root_solver: how inverse roots are taken, see `inverse_root` of the framework.
       basis_solver: how eigenbases are taken, see `eigenbasis` of the framework.
       nesterov: look-ahead of every moving average there is: of the first moment, as in NAdam, and

@@ -316,11 +316,17 @@ class Eigenbasis(Preconditioner):
         self._install_bases(side, blocks, result, live, first)
 
     def _install_bases(
-        self, side: int, blocks: Blocks, decomposition: Any, live: Tensor, first: Tensor | None
+        self,
+        side: int,
+        blocks: Blocks,
+        decomposition: Any,
+        live: Tensor,
+        first: Tensor | None,
+        values: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Installs bases; returns Q_new^T Q_old, [n, d, d], and where they are installed, [n].
 
-        Factors that are zero have no basis yet.
+        Factors that are zero have no basis yet. `values` are as for `_rotate_moments`.
         """
         bases, condition = decomposition
         factor, basis = self.factor(side), self._basis(side)
@@ -329,7 +335,7 @@ class Eigenbasis(Preconditioner):
         old = basis.vectors[blocks]
         vectors = bases.vectors.to(old.dtype)
         change = vectors.to(factor.dtype).mT @ old.to(factor.dtype)
-        self._rotate_moments(side, blocks, change, where, first)
+        self._rotate_moments(side, blocks, change, where, first, values)
         basis.vectors[blocks] = torch.where(where[:, None, None], vectors, old)
         factor.record(blocks, bases.trusted, live, bases.residual, condition)
         if not all(basis.warm):
@@ -338,11 +344,27 @@ class Eigenbasis(Preconditioner):
         return change, where
 
     def _rotate_moments(
-        self, side: int, blocks: Blocks, change: Tensor, where: Tensor, first: Tensor | None
+        self,
+        side: int,
+        blocks: Blocks,
+        change: Tensor,
+        where: Tensor,
+        first: Tensor | None,
+        values: Tensor | None = None,
     ) -> None:
-        """Expresses moments in another basis, `change` being Q_new^T Q_old, [n, d, d]."""
+        """Expresses moments in another basis, `change` being Q_new^T Q_old, [n, d, d].
+
+        With `values` [n, d], second moments are matched to these, see `match_eigenvalues`.
+        """
         left, right = (change, None) if side == 0 else (None, change)
-        moments = [(moment, eigenbasis.rotate_second) for moment in self.second_moments().values()]
+
+        def rotate_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
+            rotated = eigenbasis.rotate_second(moment, left, right)
+            if values is None:
+                return rotated
+            return eigenbasis.match_eigenvalues(rotated, values, side)
+
+        moments = [(moment, rotate_second) for moment in self.second_moments().values()]
         if first is not None:
             moments.append((first, eigenbasis.rotate_first))
         for moment, rotate in moments:

@@ -55,10 +55,7 @@ class Soap(Eigenbasis):
         """See `Eigenbasis`; a block's first gradient is the first that is not zero."""
         decomposition, values = result
         seen = self.second[blocks].amax((-2, -1)) > 0
-        _, where = self._install_bases(side, blocks, decomposition, live & seen, first)
-        old = self.second[blocks]
-        matched = eigenbasis.match_eigenvalues(old, values, side)
-        self.second[blocks] = torch.where(where[:, None, None], matched, old)
+        self._install_bases(side, blocks, decomposition, live & seen, first, values)
 
     def second_moments(self) -> dict[str, Tensor]:
         """V."""

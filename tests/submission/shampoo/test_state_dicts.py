@@ -218,19 +218,25 @@ def test_checkpoints_with_a_root_solver_that_is_gone_go_on_with_its_successor(so
     run(other, weights, 2)
 
 
+def assert_averages_go_on(optimizer, weights, saved, steps):
+    """Another optimizer, from `saved`, evaluates after some steps what this one does."""
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    other = Shampoo(copies)
+    other.load_state_dict(saved)
+    for instance, row in ((optimizer, weights), (other, copies)):
+        run(instance, row, steps)
+        instance.eval()
+    assert_equal(weights, copies)
+    return other
+
+
 def test_checkpoints_with_options_of_averages_that_are_gone_go_on():
     weights = parameters([(6, 5)])
     optimizer = Shampoo(weights, **OPTIONS, averaging="ema")
     run(optimizer, weights, 2)
     saved = optimizer.state_dict()
     saved["param_groups"][0] |= {"averaging_start": 100, "averaging_blend": 0.5}
-    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
-    other = Shampoo(copies)
-    other.load_state_dict(saved)
-    for instance, row in ((optimizer, weights), (other, copies)):
-        run(instance, row, 3)
-        instance.eval()
-    assert_equal(weights, copies)
+    other = assert_averages_go_on(optimizer, weights, saved, steps=3)
     assert "averaging_start" not in str(other)
 
 
@@ -252,13 +258,7 @@ def test_averages_of_a_version_without_shares_keep_their_decay():
     saved = optimizer.state_dict()
     del saved["param_groups"][0]["averaging_share"]
     del saved["state"][0]["average_steps"]
-    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
-    other = Shampoo(copies)
-    other.load_state_dict(saved)
-    for instance, row in ((optimizer, weights), (other, copies)):
-        run(instance, row, 2)
-        instance.eval()
-    assert_equal(weights, copies)
+    assert_averages_go_on(optimizer, weights, saved, steps=2)
 
 
 def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():

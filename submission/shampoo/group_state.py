@@ -162,12 +162,15 @@ class GroupState:
             if self.members[index] in parameters:
                 _check_shape(self.members[index], layout[0], f"param {index}")
 
-    def begin(self, group: dict[str, Any], indices: Sequence[int]) -> GroupStacks:
+    def begin(
+        self, group: dict[str, Any], indices: Sequence[int], grad_scale: Tensor | None = None
+    ) -> GroupStacks:
         """Starts a step; changes no state but the averager's.
 
         Args:
           group: the parameter group.
           indices: parameters with a gradient.
+          grad_scale: what gradients are divided by; None for 1.
 
         Returns:
           The stacks, which must exist.
@@ -180,7 +183,10 @@ class GroupState:
         self._group = group
         parameters = group["params"]
         self._shards = [_shard(parameters[index]) for index in indices]
-        self._grads = {index: _dense_grad(parameters[index]) for index in indices}
+        grads = [_dense_grad(parameters[index]) for index in indices]
+        if grad_scale is not None:
+            grads = unscaled(grads, grad_scale)
+        self._grads = dict(zip(indices, grads, strict=True))
         self._moved = self._shards
         if self.averager is not None:
             self._moved = self.averager.begin(self._shards)
@@ -317,16 +323,24 @@ def _dense_grad(parameter: Tensor) -> Tensor:
     return grad
 
 
-def unscale(parameters: Sequence[Tensor], scale: Tensor) -> None:
-    """Divides gradients by a `torch.amp.GradScaler`'s scale, in place."""
+def unscaled(grads: Sequence[Tensor], scale: Tensor) -> list[Tensor]:
+    """Gradients divided by a `torch.amp.GradScaler`'s scale, in place.
+
+    Returns:
+      the quotients in the dtype of the state: float16 itself has only those above 6e-8.
+    """
+    exact = [grad.to(state_dtype(grad.dtype)) for grad in grads]
     kinds = defaultdict(list)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            kinds[parameter.grad.device].append(local(parameter.grad))
-    for device, grads in kinds.items():
+    for quotient in exact:
+        kinds[quotient.device].append(local(quotient))
+    for device, quotients in kinds.items():
         # Its reciprocal in float64, as the scaler itself does, so that powers of two stay exact.
         inverse = scale.double().reciprocal().float().to(device, non_blocking=True)
-        torch._foreach_mul_(grads, inverse)
+        torch._foreach_mul_(quotients, inverse)
+    for grad, quotient in zip(grads, exact, strict=True):
+        if quotient is not grad:
+            local(grad).copy_(local(quotient))
+    return exact
 
 
 def step_options(group: dict[str, Any], exponent: float | None) -> StepOptions:

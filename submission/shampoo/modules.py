@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..plan.blocking import matrices_of
 from ..plan.options import BlockingConfig
+from .parameters import check_initialized
 
 _CONVOLUTIONS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -28,10 +29,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     Returns:
       Groups with `params`, `param_names` and options, which may be added to.
 
+    Raises:
+      ValueError: for a parameter of a lazy module that has not been called yet.
+
     >>> model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 8))
     >>> [(group["param_names"], group.get("table")) for group in parameter_groups(model)]
     [(['1.weight', '1.bias'], None), (['0.weight'], True)]
     """
+    for name, parameter in model.named_parameters():
+        check_initialized(parameter, name)
     options_of: dict[Tensor, dict[str, Any]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=isinstance(module, _CONVOLUTIONS)):

@@ -35,7 +35,8 @@ from .config import (
 from .diagnostics import Diagnostics, diagnostics
 from .execution import in_full_precision
 from .group_state import GroupState, complete
-from .placement import Placements, check_unflattened, local
+from .parameters import check_parameters
+from .placement import Placements, local
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
@@ -70,8 +71,8 @@ class Shampoo(torch.optim.Optimizer):
         rank must then call `step`. None keeps all state and work on every rank.
 
     Raises:
-      ValueError: for an option out of range or one that does not fit, or a complex or flattened
-        parameter.
+      ValueError: for an option out of range or one that does not fit, or a parameter that is
+        complex, flattened or, in a lazy module, without a shape as yet.
 
     >>> weight = torch.nn.Parameter(torch.eye(4))
     >>> optimizer = Shampoo([weight], lr=0.1)
@@ -158,14 +159,9 @@ class Shampoo(torch.optim.Optimizer):
             config = ShampooConfig(**{name: group[name] for name in OPTIONS})
             if config.capturable and group["params"]:
                 check_captured_lr(group["lr"], group["params"][0].device)
+            check_parameters(group)
             for parameter in group["params"]:
-                check_unflattened(parameter)
                 plan_parameter(parameter.shape, config)
-                if parameter.is_complex():
-                    raise ValueError(
-                        f"params must be real, got a {parameter.dtype} tensor of shape "
-                        f"{tuple(parameter.shape)}."
-                    )
         except ValueError:
             self.param_groups.pop()
             raise

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import agreement
 from .devices import is_capturing
-from .group_state import GroupState, unscale
+from .group_state import GroupState
 from .placement import Placements
 from .skipped import SkippedSteps
 from .states import Groups, GroupStates
@@ -42,10 +42,8 @@ def take(
             states.ensure_stacks(group, state, stacked, optimizer_state)
             active.append((group, state, indices))
     agreement.verify(groups, known, placements.config)
-    if grad_scale is not None:
-        unscale([p for group in groups for p in group["params"]], grad_scale)
     for group, state, indices in active:
-        state.begin(group, indices)
+        state.begin(group, indices, grad_scale)
     if not active:
         return
     flags = [flag for _, state, _ in active for flag in state.gather()]

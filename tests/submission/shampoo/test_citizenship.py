@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from submission.shampoo import Shampoo
+from submission.shampoo import Shampoo, parameter_groups, soap
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
@@ -88,13 +88,52 @@ def test_closure_is_evaluated_and_its_value_returned():
 
 
 def test_complex_parameters_and_sparse_gradients_are_refused():
-    with pytest.raises(ValueError, match="complex"):
-        Shampoo([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))])
+    with pytest.raises(ValueError, match=r"complex.*, wave"):
+        Shampoo([("wave", torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64)))])
     table = torch.nn.Embedding(5, 3, sparse=True)
     optimizer = Shampoo(table.parameters())
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="sparse"):
         optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: Shampoo(model.named_parameters()),
+        lambda model: Shampoo(parameter_groups(model)),
+        lambda model: soap(model.named_parameters()),
+    ],
+)
+def test_lazy_modules_are_refused_by_name_until_they_have_been_called(make):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LazyLinear(2))
+    with pytest.raises(ValueError, match=r"got 1\.weight, an UninitializedParameter: call"):
+        make(model)
+    loss = model(torch.ones(5, 4)).square().mean()
+    optimizer, before = make(model), [weight.detach().clone() for weight in model.parameters()]
+    loss.backward()
+    optimizer.step()
+    for weight, old in zip(model.parameters(), before, strict=True):
+        assert not torch.equal(weight, old)
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("variant", ["shampoo", "soap", "schedule_free"])
+def test_a_parameter_that_is_given_twice_moves_once(variant, named):
+    """Of tied weights, say, of which torch warns."""
+    weights, others = parameters([(6, 5), (3,)]), parameters([(6, 5), (3,)])
+    given = [weights[0], *weights, weights[1]]
+    if named:
+        given = list(zip("abca", given, strict=True))
+    optimizers = [Shampoo(w, **{**OPTIONS, **VARIANTS[variant]}) for w in (given, others)]
+    for seed in range(5):
+        set_grads(seed, weights, others)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert_equal(weights, others)
+    assert len(optimizers[0].param_groups[0].get("param_names", "ac")) == 2
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -168,6 +207,24 @@ def test_grad_scaler_unscales_and_skips_also_without_the_host_knowing(case, fuse
     assert_equal(scaled, before if overflow else plain)
     assert second.diagnostics()["skipped_steps"] == (overflow and fused is True)
     assert scaler.get_scale() == (2.0**11 if overflow else 2.0**12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scaled_gradients_of_low_precision_are_unscaled_in_that_of_the_state(dtype):
+    """As under torch's fused AdamW; without fused=True the scaler itself refuses float16."""
+    vector = torch.nn.Parameter(torch.ones(5, dtype=dtype))
+    matrix = torch.nn.Parameter(torch.ones(4, 3, dtype=dtype))
+    expected = torch.nn.Parameter(torch.ones(5, dtype=dtype))
+    rivals = Shampoo([vector, matrix], lr=0.1, eps=1e-15, weight_decay=0.0, fused=True)
+    adamw = torch.optim.AdamW([expected], lr=0.1, eps=1e-15, weight_decay=0.0, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    scaler.scale(torch.zeros(()))
+    for weight in (vector, matrix, expected):  # 4e-9 is 0 in float16
+        weight.grad = torch.full_like(weight, 4e-9 * scaler.get_scale())
+    for optimizer in (rivals, adamw):
+        scaler.step(optimizer)
+    assert_equal([vector, vector.grad], [expected, expected.grad])
+    assert (matrix < 0.95).all()
 
 
 def test_gradients_of_a_compiled_model_are_taken_like_any_other():

@@ -4,6 +4,7 @@ import difflib
 import errno
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,15 @@ EXIT_USER_ERROR = 2
 _EXHAUSTED = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EMFILE", "ENFILE", "ENOMEM")
+)
+
+# What absl says of flags, and what there must be instead.
+_MISSING = re.compile(r"flag --(\w+)=None: Flag --\w+ must have a value other than None\.")
+_WRONG = (
+    (re.compile(r"flag (--.*?): invalid literal for int\(\).*", re.DOTALL), "an integer"),
+    (re.compile(r"flag (--.*?): could not convert string to float.*", re.DOTALL), "a number"),
+    (re.compile(r"flag (--.*?): \('Non-boolean argument.*", re.DOTALL), "true or false"),
+    (re.compile(r"(--.*) does not take an argument", re.DOTALL), "without a value"),
 )
 
 
@@ -39,8 +49,8 @@ def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str]
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             rest = flags.FLAGS(argv)
-        except flags.Error as error:
-            fail(f"{error} (--help lists the flags)")
+        except (flags.Error, ValueError) as error:  # the latter for --noflag=value
+            fail(f"{_explained(str(error))} (--help lists the flags)")
         except SystemExit:
             # Only the help flags end the program here, and absl has them end it with 1.
             sys.exit(0)
@@ -70,6 +80,22 @@ def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str]
             fail(f"{where}{error.strerror}; the same command goes on once that is mended")
 
     app.run(guarded, flags_parser=parse)
+
+
+def _explained(error: str) -> str:
+    """An error of absl's about flags, in the words of all others.
+
+    >>> _explained("flag --output=None: Flag --output must have a value other than None.")
+    '--output= must be given'
+    >>> _explained("flag --trial=x: invalid literal for int() with base 10: 'x'")
+    '--trial=x: must be an integer'
+    """
+    if missing := _MISSING.findall(error):
+        return " and ".join(f"--{name}=" for name in missing) + " must be given"
+    for pattern, allowed in _WRONG:
+        if match := pattern.fullmatch(error):
+            return f"{match[1]}: must be {allowed}"
+    return error
 
 
 def names(flag: str, given: Sequence[str] | None, allowed: Sequence[str]) -> list[str]:

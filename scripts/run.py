@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _trial() -> Trial:
-    registry.facts(FLAGS.workload)
+    registry.check_trains_here(FLAGS.workload)
     entry = entries.named(FLAGS.entry)
     frameworks = entries.frameworks([entry])
     entries.check_frameworks(frameworks, FLAGS.framework)

@@ -93,15 +93,27 @@ def official(name: str, version: str | None = None) -> OfficialFacts:
     return row
 
 
+def check_trains_here(name: str) -> None:
+    """Raises UserError for an unknown workload, and for one that the benchmark's runner trains."""
+    if name in _CLASSES:
+        return
+    here = f"those that train here are: {', '.join(_CLASSES)}"
+    if name in _ALL:
+        raise UserError(
+            f"{name} is an official workload: it trains under the benchmark's own runner; {here}"
+        )
+    raise UserError(f"unknown workload {name!r}; {here}{near(_CLASSES, name)}")
+
+
 def caveat(name: str) -> str | None:
     """A warning for a person before a workload is trained here, if there is one.
 
     It says so where the workload's targets were set on other data than it has on this machine.
 
     Raises:
-      UserError: as `facts`, and for an official workload, which does not train here.
+      UserError: as `check_trains_here`.
     """
-    _class_of(name)
+    check_trains_here(name)
     return standin_facts.caveat(name)
 
 
@@ -115,7 +127,8 @@ def load(name: str, framework: str = "pytorch") -> "spec.Workload":
     Raises:
       UserError: as `caveat`, and for a workload that has no model in JAX, or without JAX.
     """
-    module, _, attribute = _class_of(name).partition(":")
+    check_trains_here(name)
+    module, _, attribute = _CLASSES[name].partition(":")
     if framework == "jax":
         if name not in _IN_JAX:
             raise UserError(f"{name} has no model in JAX; those that have: {', '.join(_IN_JAX)}")
@@ -124,16 +137,6 @@ def load(name: str, framework: str = "pytorch") -> "spec.Workload":
         module = module.replace(".standin.", ".standin_jax.")
     workload: spec.Workload = getattr(importlib.import_module(module), attribute)()
     return workload
-
-
-def _class_of(name: str) -> str:
-    facts(name)
-    if name not in _CLASSES:
-        raise UserError(
-            f"{name} is an official workload: it trains under the benchmark's own runner; those "
-            f"that train here are: {', '.join(_CLASSES)}"
-        )
-    return _CLASSES[name]
 
 
 def _official(version: str | None) -> Mapping[str, OfficialFacts]:

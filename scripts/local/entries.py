@@ -62,7 +62,8 @@ def folder(name: str) -> Path:
     folders = _folders()
     if name not in folders:
         known = ", ".join(sorted(folders)) or "none"
-        raise UserError(f"unknown entry {name!r}; known: {known}{near(folders, name)}")
+        known = f"known: {known}, and folders by their path, with a /"
+        raise UserError(f"unknown entry {name!r}; {known}{near(folders, name)}")
     return folders[name]
 
 

@@ -82,8 +82,8 @@ def machine_from_flags() -> Machine:
 
 
 def workloads_from_flags() -> tuple[str, ...]:
-    """The workloads of --workloads without repeats; UserError for an unknown one or none."""
-    return _names("workloads", registry.facts)
+    """The workloads of --workloads without repeats; UserError for none, or as the registry."""
+    return _names("workloads", registry.check_trains_here)
 
 
 def entries_from_flags() -> tuple[str, ...]:

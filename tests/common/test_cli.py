@@ -14,6 +14,8 @@ from common import cli
 flags.DEFINE_string("output", "out", "")
 flags.DEFINE_string("note", "", "")
 flags.DEFINE_list("only", [], "")
+flags.DEFINE_float("share", 0.5, "")
+flags.DEFINE_bool("loud", False, "")
 def main(argv):
     if flags.FLAGS.only == ["full"]:
         raise OSError(errno.ENOSPC, "No space left on device", "/a/file")
@@ -32,6 +34,9 @@ cli.run(main, may_be_empty=["note"])
         (["--output="], 2, "", "error: --output= is empty"),
         (["--output= "], 2, "", "error: --output= "),
         (["--outptu=x"], 2, "", "Did you mean: output"),
+        (["--share=x"], 2, "", "error: --share=x: must be a number (--help"),
+        (["--loud=x"], 2, "", "error: --loud=x: must be true or false (--help"),
+        (["--noloud=x"], 2, "", "error: --noloud=x: must be without a value (--help"),
         (["--only=full"], 2, "", "error: /a/file: No space left on device"),
         (["--only=bug"], 1, "", "Traceback"),
     ],

@@ -75,14 +75,15 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workload=cifr"], "unknown workload 'cifr'; known: "),
+        (["--workload=cifr"], "unknown workload 'cifr'; those that train here are: mnist_vit, "),
         (["--workload=cifar"], "cifar is an official workload"),
         (["--entry=lion"], "unknown entry 'lion'; known: "),
         (["--entry=fake_sdg"], "did you mean fake_sgd?"),
         (["--entry=./nowhere"], "no submission.py in "),
         (["--study=99999999999"], "--study=99999999999: allowed: 0 to 999999999"),
         (["--trial=9"], "--trial=9: "),
-        (["--trial=x"], "--trial=x"),
+        (["--trial=x"], "--trial=x: must be an integer"),
+        (["--noignore_targets=x"], "--noignore_targets=x: must be without a value"),
         (["--search_space=nowhere.json"], "nowhere.json"),
         (["--output=/dev/null/runs"], "/dev/null/runs"),
         (["--cores=4000"], "--cores=4000"),

@@ -11,9 +11,11 @@ from workloads.standin.parameters import parameter_type
 
 
 def test_an_unknown_workload_is_named_with_the_known_ones():
-    for look_up in (registry.facts, registry.load):
-        with pytest.raises(UserError, match=r"unknown workload 'mnst'; known: mnist_vit"):
-            look_up("mnst")
+    with pytest.raises(UserError, match=r"unknown workload 'mnst'; known: mnist_vit"):
+        registry.facts("mnst")
+    for train in (registry.load, registry.check_trains_here):
+        with pytest.raises(UserError, match=r"'mnst'; those that train here are: mnist_vit, .*\?"):
+            train("mnst")
 
 
 def test_the_registry_lists_stand_ins_and_loads_them():

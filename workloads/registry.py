@@ -85,12 +85,19 @@ def facts(name: str, version: str | None = None) -> WorkloadFacts:
 
 
 def official(name: str, version: str | None = None) -> OfficialFacts:
-    """The facts of one official workload, with its data set and model; UserError as `facts`."""
-    row = facts(name, version)
-    if not isinstance(row, OfficialFacts):
-        known = ", ".join(names("official", version))
-        raise UserError(f"{name} is no official workload; those are: {known}")
-    return row
+    """The facts of one official workload, with its data set and model.
+
+    Raises:
+      UserError: naming the official ones for any other, or for an unknown version.
+    """
+    rows = _official(version)
+    if name in rows:
+        return rows[name]
+    known = f"official ones are: {', '.join(rows)}"
+    if name in STANDINS:
+        raise UserError(f"{name} is no official workload; {known}")
+    where = f" in {version}" if name in _ALL else ""
+    raise UserError(f"unknown workload {name!r}{where}; {known}{near(rows, name)}")
 
 
 def check_trains_here(name: str) -> None:

@@ -54,13 +54,13 @@ class Side:
         diagonal = np.diag(1 / self.damped_values(damping))
         return self.basis @ diagonal @ self.basis.T if self.exists else self.basis
 
-    def turn_values(self, basis: Matrix, factor: Matrix, prior: float) -> None:
+    def rotate_values(self, basis: Matrix, factor: Matrix, prior: float) -> None:
         """KL-Shampoo's lam in a new basis: the factor's, and what lam has beyond those in the old.
 
         The factor gives the shape alone, the prior having a weight in it; the mean of lam stays.
         """
         old, new = (np.diag(q.T @ factor @ q) for q in (self.basis, basis))
-        old, new = ((1 - prior) * seen / seen.mean() + prior for seen in (old, new))
+        old, new = ((1 - prior) * lam / lam.mean() + prior for lam in (old, new))
         mean, change = self.values.mean(), basis.T @ self.basis
         values = np.maximum(new + change**2 @ np.maximum(self.values / mean - old, 0), 0)
         self.values = values * (mean / values.mean())
@@ -68,15 +68,15 @@ class Side:
     def average_values(self, product: Matrix, share: float) -> None:
         """lam <- (1 - share) lam + share diag(Q^T P Q)."""
         if self.exists:
-            seen = np.diag(self.basis.T @ product @ self.basis)
-            self.values = (1 - share) * self.values + share * seen
+            diagonal = np.diag(self.basis.T @ product @ self.basis)
+            self.values = (1 - share) * self.values + share * diagonal
 
 
 class Block:
     """One block [m, n] of a matricised parameter.
 
     Attributes:
-      at: its rows and columns.
+      region: its rows and columns.
       sides: left and right.
       key: blocks with equal ones share a row of `due_refreshes`.
       first: first moment M, in the basis (the identity for Shampoo).
@@ -86,7 +86,7 @@ class Block:
 
     def __init__(self, rows: slice, columns: slice, left: bool, right: bool) -> None:
         m, n = rows.stop - rows.start, columns.stop - columns.start
-        self.at = (rows, columns)
+        self.region = (rows, columns)
         self.sides = (Side(m, left), Side(n, right))
         self.key = (m, n, left, right)
         self.first, self.second = np.zeros((m, n)), np.zeros((m, n))
@@ -102,10 +102,10 @@ class Block:
         left, right = self.sides
         return left.basis @ matrix @ right.basis.T
 
-    def turn(self, side: int, basis: Matrix) -> None:
+    def rotate(self, side: int, basis: Matrix) -> None:
         """A new basis, and with T = Q_new^T Q_old: M <- T M and V <- (T o T) V, or from the right.
 
-        V is the diagonal of a covariance, which T o T turns as if the rest of it were zero.
+        V is the diagonal of a covariance, which T o T rotates as if the rest of it were zero.
         """
         change = basis.T @ self.sides[side].basis
         self.sides[side].basis = basis
@@ -114,12 +114,12 @@ class Block:
         else:
             self.first, self.second = self.first @ change.T, self.second @ (change**2).T
 
-    def match(self, side: int, values: Matrix, damping: float) -> None:
+    def match_eigenvalues(self, side: int, values: Matrix, damping: float) -> None:
         """V's rows (columns) sum to q_i^T G G^T q_i, as the left (right) factor's eigenvalues."""
-        wanted = np.maximum(values, 0) + damping * values[0]
+        damped = np.maximum(values, 0) + damping * values[0]
         sums = self.second.sum(axis=1 - side, keepdims=True)
-        wanted = wanted.reshape(sums.shape) * sums.sum() / wanted.sum()
-        self.second = self.second * np.where(sums > 0, wanted / np.where(sums > 0, sums, 1), 1)
+        matched = damped.reshape(sums.shape) * sums.sum() / damped.sum()
+        self.second = self.second * np.where(sums > 0, matched / np.where(sums > 0, sums, 1), 1)
 
 
 class ReferenceShampoo:
@@ -132,7 +132,7 @@ class ReferenceShampoo:
       weight: the parameter as in training, any shape, float64.
       config: the options; may be replaced between steps.
       steps: t, gradients averaged so far.
-      seen: whether there was a gradient, finite or not.
+      has_begun: whether there was a gradient, finite or not.
       blocks: see `cut`.
       average: EMA of the weights, or schedule-free's z.
     """
@@ -140,10 +140,10 @@ class ReferenceShampoo:
     def __init__(self, weight: NDArray[Any], config: ShampooOptions) -> None:
         self.weight = np.array(weight, dtype=np.float64)
         self.config = config
-        self.steps, self.seen = 0, False
+        self.steps, self.has_begun = 0, False
         self.blocks = [Block(*area) for area in cut(self.weight.shape, config)]
         self.is_diagonal = not any(side.exists for block in self.blocks for side in block.sides)
-        rows, columns = self.blocks[-1].at
+        rows, columns = self.blocks[-1].region
         self.matrix_shape = (rows.stop, columns.stop)
         self.v, self.buffer = np.zeros(self.matrix_shape), np.zeros(self.matrix_shape)
         self.average, self.weight_sum = self.weight.copy(), 0.0
@@ -157,7 +157,7 @@ class ReferenceShampoo:
           due: (block, side) pairs to be refreshed; `due_refreshes` gives them.
           peak_lr: the learning rate at which independent weight decay is not scaled.
         """
-        fresh, self.seen = not self.seen, True
+        is_first, self.has_begun = not self.has_begun, True
         if not np.isfinite(grad).all():
             return
         self.steps += 1
@@ -165,13 +165,14 @@ class ReferenceShampoo:
         matrix = (grad + decay * self.weight).reshape(self.matrix_shape)
         average, direction = np.empty(self.matrix_shape), np.empty(self.matrix_shape)
         for index, block in enumerate(self.blocks):
-            self._average_factors(block, matrix[block.at])
-            if self.config.method == "shampoo" and fresh:
+            self._average_factors(block, matrix[block.region])
+            if self.config.method == "shampoo" and is_first:
                 self._refresh(block, (LEFT, RIGHT), at_once=True)
             elif self.config.method == "shampoo" or self.steps > 1:
-                wanted = [side for side in (LEFT, RIGHT) if (index, side) in due]
-                self._refresh(block, wanted, at_once=not self.config.overlap)
-            average[block.at], direction[block.at] = self._precondition(block, matrix[block.at])
+                sides = [side for side in (LEFT, RIGHT) if (index, side) in due]
+                self._refresh(block, sides, at_once=not self.config.overlap)
+            region = block.region
+            average[region], direction[region] = self._precondition(block, matrix[region])
         update = self._graft(direction, self._magnitude(average, matrix))
         self._apply(self._momentum(update).reshape(self.weight.shape), peak_lr)
 
@@ -216,9 +217,9 @@ class ReferenceShampoo:
             return 1 / 2
         return 1 / (2 * sum(side.exists for side in block.sides))
 
-    def _refresh(self, block: Block, wanted: Collection[int], at_once: bool) -> None:
+    def _refresh(self, block: Block, sides: Collection[int], at_once: bool) -> None:
         """New roots or eigenbases, used from now on or, overlapped, from the next step on."""
-        for side in wanted:
+        for side in sides:
             if block.sides[side].exists and block.weight > 0:
                 factor = block.sides[side].factor / block.weight
                 self.pending.append((block, side, factor, block.weight))
@@ -236,10 +237,11 @@ class ReferenceShampoo:
                 values, vectors = np.linalg.eigh((factor + factor.T) / 2)
                 basis = vectors[:, ::-1]
                 if method == "kl_shampoo":
-                    state.turn_values(basis, factor, (1 - beta2) * (1 - weight) / (beta2 * weight))
-                block.turn(side, basis)
+                    prior = (1 - beta2) * (1 - weight) / (beta2 * weight)
+                    state.rotate_values(basis, factor, prior)
+                block.rotate(side, basis)
                 if method == "soap":
-                    block.match(side, values[::-1], self.config.damping)
+                    block.match_eigenvalues(side, values[::-1], self.config.damping)
         self.pending = []
 
     def _precondition(self, block: Block, grad: Matrix) -> tuple[Matrix, Matrix]:
@@ -284,10 +286,10 @@ class ReferenceShampoo:
         if self.config.graft is None:
             return np.where(np.isfinite(direction), direction, 0.0)
         update = magnitude.copy()
-        for at in (block.at for block in self.blocks):
-            norm = np.linalg.norm(direction[at])
+        for region in (block.region for block in self.blocks):
+            norm = np.linalg.norm(direction[region])
             if norm > 0 and np.isfinite(norm):
-                update[at] = direction[at] * (np.linalg.norm(magnitude[at]) / norm)
+                update[region] = direction[region] * (np.linalg.norm(magnitude[region]) / norm)
         return update
 
     def _momentum(self, update: Matrix) -> Matrix:

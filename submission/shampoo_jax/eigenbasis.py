@@ -110,7 +110,7 @@ class Eigenbasis(Preconditioner):
 
     def derived(self, side: int) -> tuple[str, ...]:
         """The basis, and moments, which are expressed anew in it."""
-        return (f"{SIDES[side]}_basis", "first", *self.moved(side))
+        return (f"{SIDES[side]}_basis", "first", *self.basis_dependent(side))
 
     def refreshed(self, block: Blocks, side: int, step: Step) -> tuple[Blocks, Array]:
         """See `Preconditioner`; an untrusted basis changes nothing."""
@@ -120,44 +120,47 @@ class Eigenbasis(Preconditioner):
         new = new._replace(vectors=stored.astype(new.vectors.dtype))
         where = new.exists & self.is_ready(block)
         change = product(transposed(new.vectors), block[basis])
-        moved = {
+        changed = {
             basis: new.vectors,
-            "first": _turned(change, block["first"], side),
-            **self.turned(block, side, change, new, step),
+            "first": _rotate(change, block["first"], side),
+            **self.in_new_basis(block, side, change, new, step),
         }
-        return {name: jnp.where(where, moved[name], block[name]) for name in moved}, new.trusted
+        installed = {name: jnp.where(where, changed[name], block[name]) for name in changed}
+        return installed, new.trusted
 
     def is_ready(self, block: Blocks) -> Array:
         """Whether a block may be refreshed."""
         del block
         return jnp.array(True)
 
-    def moved(self, side: int) -> tuple[str, ...]:
+    def basis_dependent(self, side: int) -> tuple[str, ...]:
         """What a change of basis changes beside the first moment."""
         del side
         return ()
 
-    def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
-        """What `moved` names, in the new basis, `change` being Q_new^T Q_old."""
+    def in_new_basis(
+        self, block: Blocks, side: int, change: Array, new: Basis, step: Step
+    ) -> Blocks:
+        """What `basis_dependent` names, in the new basis, `change` being Q_new^T Q_old."""
         del block, side, change, new, step
         return {}
 
 
-def _turned(change: Array, moment: Array, side: int) -> Array:
+def _rotate(change: Array, moment: Array, side: int) -> Array:
     """T M, or M T^T from the right."""
     return product(change, moment) if side == 0 else product(moment, transposed(change))
 
 
-def turned_squares(change: Array, moment: Array, side: int) -> Array:
-    """(T o T) V, or from the right: the diagonal of a covariance whose rest is zero, turned."""
-    return _turned(jnp.square(change), moment, side)
+def rotate_second(change: Array, moment: Array, side: int) -> Array:
+    """(T o T) V, or from the right: the diagonal of a covariance whose rest is zero, rotated."""
+    return _rotate(jnp.square(change), moment, side)
 
 
 def match_eigenvalues(moment: Array, values: Array, side: int) -> Array:
     """V [m, n] whose rows (columns) sum to the left (right) factor's eigenvalues, but for a scale.
 
     Row i of the squares of Q_L^T G sums to q_i^T G G^T q_i, in whatever basis the columns are;
-    `turned_squares`, which knows no covariances, levels these sums.
+    `rotate_second`, which knows no covariances, levels these sums.
 
     Args:
       moment: V, non-negative.
@@ -165,8 +168,8 @@ def match_eigenvalues(moment: Array, values: Array, side: int) -> Array:
       side: 0 for rows, 1 for columns.
     """
     sums = moment.sum(axis=1 - side, keepdims=True)
-    wanted = values.astype(moment.dtype).reshape(sums.shape) * (sums.sum() / values.sum())
-    return moment * jnp.where(sums > 0, wanted / jnp.where(sums > 0, sums, 1), 1)
+    matched = values.astype(moment.dtype).reshape(sums.shape) * (sums.sum() / values.sum())
+    return moment * jnp.where(sums > 0, matched / jnp.where(sums > 0, sums, 1), 1)
 
 
 def damped(values: Array, damping: Number) -> Array:

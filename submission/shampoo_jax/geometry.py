@@ -22,7 +22,7 @@ class Layout(NamedTuple):
       paths: the names of the leaves, as in "dense/kernel".
       shapes: their shapes.
       plans: one per leaf.
-      turned: for the leaves whose matrices are planned as their transposes, how many these are,
+      transposes: for the leaves whose matrices are planned as their transposes, how many these are,
         and their rows and columns; None for the others.
       specs: the stacks of blocks with factors; a part's index is its leaf's.
       diagonal: the leaves without factors.
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     plans: tuple[ParameterPlan, ...]
-    turned: tuple[tuple[int, int, int] | None, ...]
+    transposes: tuple[tuple[int, int, int] | None, ...]
     specs: tuple[StackSpec, ...]
     diagonal: tuple[int, ...]
     dtype: Any
@@ -48,18 +48,18 @@ def layout_of(tree: Any, options: Options) -> Layout:
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     paths = tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
     shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in pairs)
-    plans, turned, parts, diagonal = [], [], [], []
+    plans, transposes, parts, diagonal = [], [], [], []
     for index, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
-        plan, turning = plan_leaf(path, shape, options)
+        plan, transpose = plan_leaf(path, shape, options)
         plans.append(plan)
-        turned.append(turning)
+        transposes.append(transpose)
         if any(any(grid.sides) for grid in plan.grids):
             parts.extend(parts_of(index, plan))
         else:
             diagonal.append(index)
     dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
     specs = tuple(stack_specs(parts))
-    return Layout(paths, shapes, tuple(plans), tuple(turned), specs, tuple(diagonal), dtype)
+    return Layout(paths, shapes, tuple(plans), tuple(transposes), specs, tuple(diagonal), dtype)
 
 
 def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
@@ -76,7 +76,7 @@ def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
 def plan_leaf(
     path: str, shape: tuple[int, ...], options: Options
 ) -> tuple[ParameterPlan, tuple[int, int, int] | None]:
-    """How a leaf is matricised and cut, and `Layout.turned`.
+    """How a leaf is matricised and cut, and `Layout.transposes`.
 
     The sizes of `split` are rows of the parts of a fused matrix, each with blocks of its own, or,
     where they do not add up to the rows, columns: a kernel [in, 3 * size] is cut into queries, keys
@@ -166,15 +166,15 @@ def stacked(leaves: Sequence[Array], layout: Layout, spec: StackSpec, lanes: int
         jnp.zeros((rows * lanes, spec.height, spec.width), layout.dtype)
     )
     for part in spec.parts:
-        blocks = _blocks(leaves[part.index], part, layout.turned[part.index])
+        blocks = _blocks(leaves[part.index], part, layout.transposes[part.index])
         whole = lax.dynamic_update_slice_in_dim(whole, blocks.astype(layout.dtype), part.offset, 0)
     return whole.reshape(rows, lanes, spec.height, spec.width).swapaxes(0, 1)
 
 
-def _blocks(leaf: Array, part: Part, turned: tuple[int, int, int] | None) -> Array:
+def _blocks(leaf: Array, part: Part, transpose: tuple[int, int, int] | None) -> Array:
     grid = part.grid
-    if turned is not None:
-        leaf = leaf.reshape(turned).swapaxes(1, 2)
+    if transpose is not None:
+        leaf = leaf.reshape(transpose).swapaxes(1, 2)
     matrix = leaf.reshape(part.matrix_shape)
     height, width = grid.rows * grid.height, grid.columns * grid.width
     region = matrix[grid.row : grid.row + height, grid.column : grid.column + width]
@@ -198,8 +198,9 @@ def unstacked(stacks: Sequence[Array], layout: Layout) -> dict[int, Array]:
     for index, parts in regions.items():
         bands = itertools.groupby(sorted(parts), key=lambda at: at[0])
         rows = [jnp.concatenate([parts[at] for at in band], axis=1) for _, band in bands]
-        whole, turned = jnp.concatenate(rows), layout.turned[index]
-        if turned is not None:
-            whole = whole.reshape(turned[0], turned[2], turned[1]).swapaxes(1, 2)
+        whole, transpose = jnp.concatenate(rows), layout.transposes[index]
+        if transpose is not None:
+            count, height, width = transpose
+            whole = whole.reshape(count, width, height).swapaxes(1, 2)
         leaves[index] = whole.reshape(layout.shapes[index])
     return leaves

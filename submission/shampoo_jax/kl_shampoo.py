@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, damped, turned_squares
+from .eigenbasis import Basis, Eigenbasis, damped, rotate_second
 from .linalg import product, transposed
 from .options import Number
 from .preconditioners import SIDES
@@ -87,11 +87,13 @@ class KLShampoo(Eigenbasis):
         """Of a side's damped eigenvalues, [K, d]; `values` where it has no factor."""
         return 1 / damped(values, damping) if self.spec.sides[side] else values
 
-    def moved(self, side: int) -> tuple[str, ...]:
+    def basis_dependent(self, side: int) -> tuple[str, ...]:
         """The side's eigenvalues."""
         return (f"{SIDES[side]}_values",)
 
-    def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
+    def in_new_basis(
+        self, block: Blocks, side: int, change: Array, new: Basis, step: Step
+    ) -> Blocks:
         """Eigenvalues in the new basis; their mean stays.
 
         They take the shape of the factor's, and keep what they have beyond its diagonal in the old
@@ -105,7 +107,7 @@ class KLShampoo(Eigenbasis):
         diagonal = (old * product(block[SIDES[side]], old)).sum(-2)
         mean = previous.mean()
         beyond = previous / jnp.maximum(mean, tiny) - _shape(diagonal, prior)
-        beyond = turned_squares(change, jnp.maximum(beyond, 0)[:, None], 0)[:, 0]
+        beyond = rotate_second(change, jnp.maximum(beyond, 0)[:, None], 0)[:, 0]
         values = jnp.maximum(_shape(new.values, prior) + beyond, 0)
         return {name: values * (mean / values.mean())}
 

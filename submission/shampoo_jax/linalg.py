@@ -90,8 +90,8 @@ def decompose(matrix: Array) -> Decomposition:
     """The eigendecomposition of A [d, d], symmetric up to rounding, checked on a few vectors."""
     vectors, values = lax.linalg.eigh(matrix, symmetrize_input=False)
     probes = sign_probes(matrix)
-    turned = product(probes, vectors)
-    error = product(turned * values, transposed(vectors)) - product(probes, matrix)
+    rotated = product(probes, vectors)
+    error = product(rotated * values, transposed(vectors)) - product(probes, matrix)
     norm = jnp.maximum(frobenius(matrix), jnp.finfo(matrix.dtype).tiny)
     residual = frobenius(error) / (norm * math.sqrt(PROBES))
     # Comparisons with NaN are false.

@@ -31,14 +31,14 @@ def power_step(matrix: Array, previous: Array, solver: str) -> tuple[Array, Arra
         reflections where that fails.
     """
     rounding = float(jnp.finfo(matrix.dtype).eps)
-    turned = product(matrix, previous) + _SHIFT * math.sqrt(rounding) * previous
-    turned = _sorted(turned, (previous * turned).sum(0))[0]
+    columns = product(matrix, previous) + _SHIFT * math.sqrt(rounding) * previous
+    columns = _sorted(columns, (previous * columns).sum(0))[0]
     if solver == "qr":
-        vectors = _householder(turned)
+        vectors = _householder(columns)
     else:
-        vectors = _cholesky(turned, _GRAM_SHIFT * len(matrix) * rounding)
+        vectors = _cholesky(columns, _GRAM_SHIFT * len(matrix) * rounding)
         works = is_orthonormal(vectors)
-        vectors = lax.cond(works, lambda: vectors, lambda: _householder(turned))
+        vectors = lax.cond(works, lambda: vectors, lambda: _householder(columns))
     return _sorted(vectors, rayleigh(matrix, vectors))
 
 

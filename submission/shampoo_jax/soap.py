@@ -6,14 +6,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, damped, match_eigenvalues, turned_squares
+from .eigenbasis import Basis, Eigenbasis, damped, match_eigenvalues, rotate_second
 from .step import Step
 
 
 class Soap(Eigenbasis):
     """S = Q_L [M / (sqrt(V / c2) + eps)] Q_R^T, with M and V averaged in the basis.
 
-    At a change of basis V is rotated and matched, see `eigenbasis.turned_squares` and
+    At a change of basis V is rotated and matched, see `eigenbasis.rotate_second` and
     `eigenbasis.match_eigenvalues`.
     """
 
@@ -37,13 +37,15 @@ class Soap(Eigenbasis):
         """A block's first gradient is the first that is not zero."""
         return (block["basis_second"] > 0).any()
 
-    def moved(self, side: int) -> tuple[str, ...]:
+    def basis_dependent(self, side: int) -> tuple[str, ...]:
         """V."""
         return ("basis_second",)
 
-    def turned(self, block: Blocks, side: int, change: Array, new: Basis, step: Step) -> Blocks:
+    def in_new_basis(
+        self, block: Blocks, side: int, change: Array, new: Basis, step: Step
+    ) -> Blocks:
         """V as the diagonal of a covariance, with the sums that the factor tells."""
-        second = turned_squares(change, block["basis_second"], side)
+        second = rotate_second(change, block["basis_second"], side)
         # Without V, rounding errors would be steps of full length.
         values = damped(jnp.maximum(new.values, 0), step.damping)
         return {"basis_second": match_eigenvalues(second, values, side)}

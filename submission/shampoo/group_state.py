@@ -25,7 +25,7 @@ from .distributor import decay_fraction
 from .foreach import are_same
 from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
-from .placement import Placements, local, part_of, whole
+from .placement import Placements, local, part_of, placed, whole
 from .step import StepOptions
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class GroupState:
         grads = [_dense_grad(parameters[index]) for index in indices]
         if grad_scale is not None:
             grads = unscaled(grads, grad_scale)
+        grads = [placed(grad, parameters[i]) for i, grad in zip(indices, grads, strict=True)]
         self._grads = dict(zip(indices, grads, strict=True))
         self._moved = self._shards
         if self.averager is not None:

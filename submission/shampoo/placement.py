@@ -175,6 +175,18 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """A DTensor as `like` lies on the ranks; a collective if it lies otherwise.
+
+    Of tensor parallel layers, gradients may be sums that each rank has a part of, or whole where
+    the parameter is sharded.
+    """
+    if not is_dtensor(tensor) or tensor.placements == like.placements:  # type: ignore[attr-defined]
+        return tensor
+    moved: Tensor = tensor.redistribute(placements=like.placements)  # type: ignore[attr-defined]
+    return moved
+
+
 def part_of(full: Tensor, like: Tensor) -> Tensor:
     """What `like`'s rank holds of a full tensor; no communication."""
     if not is_dtensor(like):

@@ -53,7 +53,7 @@ SPLIT = {
     "block.down": RowwiseParallel(),
     "head": ColwiseParallel(output_layouts=Replicate()),
 }
-# The norm's inputs are cut along the sequence: each rank has a part of the sum that is its gradient.
+# The norm is cut along the sequence: its gradient is a sum of which each rank has a part.
 SEQUENCE = {
     **SPLIT,
     "block": PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Shard(1)),

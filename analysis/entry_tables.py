@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import (
+    caveats,
     entry_evidence,
     entry_plans,
     jax_tables,
@@ -30,6 +31,7 @@ ENTRIES = ROOT / "submission" / "entries"
 OTHERS = (
     *(ROOT / "docs" / f"{n}.md" for n in ("heuristics", "jax", "official", "scaling", "tuning")),
     ROOT / "README.md",
+    ROOT / "results" / "league" / "README.md",
 )
 WINNER = {"v0.5": "shampoo_submission", "v0.6": "shampoo"}
 
@@ -65,6 +67,7 @@ def filled(document: Path) -> str:
         **jax_tables.TABLES,
         **methods.TABLES,
         **league_tables.TABLES,
+        **caveats.TABLES,
         **step_plans.TABLES,
     }
     return documents.filled(document.read_text("utf-8"), tables)

@@ -46,8 +46,8 @@ _INTRODUCTION = """\
 
 Median steps to the target over those of Shampoo + EMA
 (`scripts/league/entries/shampoo_ema`), whose points, found by a search, and seeds every
-variant has too. Mean: geometric, of the ratios seed by seed. Above 1 is worse; > says
-that the median misses. Shampoo + EMA misses {missed}.
+variant has too. Mean: geometric, of the ratios seed by seed, without the trials that miss
+the target. Above 1 is worse; > says that the median misses. Shampoo + EMA misses {missed}.
 Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.
 Stand-ins are not AlgoPerf. By `python -m analysis.methods`."""
 _LEFT_OUT = """\
@@ -61,8 +61,8 @@ _OWN_SECTIONS = {
 ## Other people's packages
 
 Meta's Shampoo has the points and options of Shampoo + EMA, the SOAPs, without a
-look-ahead, the points that a search found for this project's; all are evaluated at
-the same average of the weights. What else they do is their own.""",
+look-ahead, the points that a search found for this project's, which favours it; all are
+evaluated at the same average of the weights. What else they do is their own.""",
     DROP_IN: """\
 ## Shampoo at AdamW's points
 
@@ -248,6 +248,12 @@ def missed_text(variant: str, steps: pd.DataFrame | None = None) -> str:
     return f"{np.isinf(of_variant).sum()} of {of_variant.count()}"
 
 
+def pairs_text(variant: str) -> str:
+    """Of how many trials of a committed variant the mean is: both reach the target."""
+    steps = _committed()
+    return f"{_outcome(variant, steps, _variants()).pairs} of {steps[variant].count()}"
+
+
 def mean_text(variant: str) -> str:
     """What a committed variant took of the base's steps, in the mean; a dash before it has run."""
     steps = _committed()
@@ -292,6 +298,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         f"missed-{name}": functools.partial(missed_text, name)
         for name in ("adamw", "drop_in", "entry_quarter", "entry_half")
     },
+    "pairs-drop_in": functools.partial(pairs_text, "drop_in"),
     **{f"variants-{name}": functools.partial(section_table, name) for name in (*SECTIONS, DROP_IN)},
     **{
         f"steps-{name}": functools.partial(mean_text, name)

@@ -23,7 +23,8 @@ def evaluation(
     Running statistics of batch normalisation are those of the weights that training moves, whose
     activations have another mean and variance than the averages'. They are taken anew from a few
     batches of training data, ten to a hundred; models without batch normalisation need none.
-    Ranks take them from their own batches, as they do in training.
+    Ranks take them from their own batches, as they do in training. What FSDP2 has put together of
+    other weights is put together anew.
 
     Args:
       optimizer: of the model.
@@ -44,6 +45,7 @@ def evaluation(
     modes = [(module, module.training) for module in model.modules()]
     optimizer.eval()
     try:
+        _reshard(model)
         if layers:
             model.train()
             with torch.no_grad():
@@ -56,6 +58,15 @@ def evaluation(
         for buffer, value in zip(changing_buffers(layers), statistics, strict=True):
             buffer.copy_(value)
         optimizer.train()
+        _reshard(model)
+
+
+def _reshard(model: nn.Module) -> None:
+    """Frees the whole weights that FSDP2 keeps after a forward pass without a backward pass."""
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
+        if hasattr(module, "set_reshard_after_backward"):  # a `torch.distributed.fsdp.FSDPModule`
+            module.reshard()
 
 
 def _called(model: nn.Module, batch: Any) -> Any:

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.optim.swa_utils import update_bn
 
 from submission.shampoo import Shampoo, evaluation
 from submission.shampoo.batch_norm import normalising_layers, update_statistics
+from tests.submission.shampoo import ranks
+from tests.submission.shampoo.test_distributed import full, worst
 
 
 class OwnNorm(nn.Module):
@@ -134,3 +137,30 @@ def test_without_batches_statistics_stay_those_of_training():
     mean = model[1].running_mean.clone()
     with evaluation(optimizer, model):
         assert torch.equal(model[1].running_mean, mean)
+
+
+def between_epochs(rank, sharded):
+    """Outputs at the averages after each of two epochs, and the weights at the end."""
+    del rank
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)).double()
+    if sharded:
+        fully_shard(model)
+    optimizer = Shampoo(model.parameters(), lr=0.05, averaging="ema")
+    outputs = []
+    for epoch in range(2):
+        for batch in data(3, seed=epoch):
+            optimizer.zero_grad()
+            model(batch.double()).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            model(batch.double())
+            with evaluation(optimizer, model):
+                outputs.append(model(batch.double()))
+    return outputs, [full(weight) for weight in model.parameters()]
+
+
+def test_under_fsdp_neither_evaluation_nor_training_reads_weights_of_before():
+    expected = between_epochs(0, sharded=False)
+    for found in ranks.run(2, between_epochs, True):
+        assert max(map(worst, found, expected)) <= 1e-9

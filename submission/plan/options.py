@@ -6,7 +6,7 @@ A framework derives its own configuration from these classes and overrides the d
 import dataclasses
 import math
 import numbers
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 Method = Literal["shampoo", "soap", "kl_shampoo"]
 Grafting = Literal["sgd", "adagrad", "rmsprop", "adam"]
@@ -18,14 +18,11 @@ RootSolver = Literal["auto", "eigh", "products"]
 BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
 DecayMode = Literal["decoupled", "l2", "independent"]
 
-MATRIX_DIMS = ("auto", "convolution", "stack")
-METHODS = ("shampoo", "soap", "kl_shampoo")
-GRAFTINGS = ("sgd", "adagrad", "rmsprop", "adam")
-ROOT_SOLVERS = ("auto", "eigh", "products")
-# What "products" has replaced.
+METHODS = get_args(Method)
+BASIS_SOLVERS = get_args(BasisSolver)
+REFRESHES = get_args(Refresh)
+# Root solvers that "products" has replaced.
 FORMER_SOLVERS = ("coupled_newton", "newton_denman_beavers")
-BASIS_SOLVERS = ("auto", "eigh", "qr", "cholesky_qr")
-REFRESHES = ("staggered", "together")
 
 
 def check(condition: bool, name: str, value: Any, allowed: str) -> None:
@@ -45,7 +42,7 @@ def check_root_solver(name: str, value: Any) -> None:
         raise ValueError(
             f"{name} {value!r} is gone: 'products' takes its place, in fewer products."
         )
-    check_choice(name, value, ROOT_SOLVERS)
+    check_choice(name, value, get_args(RootSolver))
 
 
 def is_integer(value: Any) -> bool:
@@ -115,14 +112,14 @@ class BlockingConfig:
         for name in ("block_aspect", "table_aspect", "max_aspect"):
             value = getattr(self, name)
             check(_is_number(value) and value >= 1, name, value, "a number >= 1")
-        check_choice("matrix_dims", self.matrix_dims, MATRIX_DIMS)
+        check_choice("matrix_dims", self.matrix_dims, get_args(MatrixDims))
         if self.split is not None:
             is_valid = isinstance(self.split, tuple) and len(self.split) > 0
             is_valid = is_valid and all(is_integer(size) and size >= 1 for size in self.split)
             check(is_valid, "split", self.split, "None or a tuple of integers >= 1")
         is_valid = isinstance(self.table, bool) or self.table == "auto"
         check(is_valid, "table", self.table, "True, False or 'auto'")
-        check_choice("oversize", self.oversize, ("diagonal", "one_sided"))
+        check_choice("oversize", self.oversize, get_args(Oversize))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +156,10 @@ class StateOptions(BlockingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, METHODS)
-        check_choice("grafting", self.grafting, ("auto", *GRAFTINGS, None))
+        check_choice("grafting", self.grafting, ("auto", *get_args(Grafting), None))
         check_choice("factor_dtype", self.factor_dtype, self.STATE_DTYPES)
         check_choice("root_dtype", self.root_dtype, self.STATE_DTYPES)
-        check_choice("averaging", self.averaging, (None, "ema", "schedule_free"))
+        check_choice("averaging", self.averaging, (None, *get_args(Averaging)))
 
     @property
     def graft(self) -> Grafting | None:
@@ -268,7 +265,7 @@ class ShampooOptions(StateOptions):
         )
         for name in ("nesterov", "overlap"):
             check(isinstance(getattr(self, name), bool), name, getattr(self, name), "a boolean")
-        check_choice("decay_mode", self.decay_mode, ("decoupled", "l2", "independent"))
+        check_choice("decay_mode", self.decay_mode, get_args(DecayMode))
         check_choice("refresh", self.refresh, REFRESHES)
         check_root_solver("root_solver", self.root_solver)
         check_choice("basis_solver", self.basis_solver, BASIS_SOLVERS)

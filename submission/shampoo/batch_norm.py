@@ -61,8 +61,8 @@ def update_statistics(
             torch._foreach_zero_(changing_buffers(layers))
             forward(batch)
             pairs = zip(running_statistics(layers), shares, strict=True)
-            seen = [statistic / share for statistic, share in pairs]
-            torch._foreach_add_(sums, seen)
+            of_batch = [statistic / share for statistic, share in pairs]
+            torch._foreach_add_(sums, of_batch)
             count += 1
     finally:
         for buffer, value in zip(changing_buffers(layers), before, strict=True):

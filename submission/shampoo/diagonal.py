@@ -50,8 +50,15 @@ class Diagonal:
         )
 
 
-def update_second(kind: Grafting, second: Tensor, grad: Tensor, rates: Rates, beta: float) -> None:
-    """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; grad is zero where v must stay."""
+def update_second(
+    kind: Grafting, second: Tensor | None, grad: Tensor, rates: Rates, beta: float
+) -> None:
+    """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; SGD has no v.
+
+    The gradient is zero where v must stay.
+    """
+    if second is None:
+        return
     if kind == "adagrad":
         second.addcmul_(grad, grad)
     else:

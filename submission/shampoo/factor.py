@@ -48,8 +48,8 @@ class KroneckerFactor:
         """The matrices at `blocks` in full, [n, d, d]."""
         return self.matrix.dense(blocks, self.dtype)
 
-    def look(self) -> None:
-        """Lets the host see what earlier steps have scheduled; the first thing in a step.
+    def read_flags(self) -> None:
+        """Reads on the host what earlier steps have scheduled; the first thing in a step.
 
         Later in the step there may be newer flags, for which the host would have to wait.
         """

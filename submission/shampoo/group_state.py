@@ -227,7 +227,10 @@ class GroupState:
         if not self._options.capturable:
             self._group["refresh_step"] += 1
         elif self.process_groups:
-            raise ValueError("capturable=True has not been shown to be right on several ranks.")
+            raise ValueError(
+                "capturable must be False where ranks share the work, got True: graphs that hold "
+                "messages have not been shown to be right."
+            )
         weights, options = self.stacks.weights, self._options
         return [stacks.gather(self._grads, weights, options) for stacks in self.stacks.stack_groups]
 

@@ -20,7 +20,17 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from ..plan.blocking import plan_parameter
-from ..plan.options import Grafting, Method
+from ..plan.options import (
+    Averaging,
+    BasisSolver,
+    DecayMode,
+    Grafting,
+    MatrixDims,
+    Method,
+    Oversize,
+    Refresh,
+    RootSolver,
+)
 from . import agreement, checkpoint, description, loading, whole_step
 from .config import (
     BEFORE_STACKS,
@@ -93,27 +103,27 @@ class Shampoo(torch.optim.Optimizer):
         method: Method = ShampooConfig.method,
         block_size: int = ShampooConfig.block_size,
         block_aspect: float = ShampooConfig.block_aspect,
-        matrix_dims: Literal["auto", "convolution", "stack"] = ShampooConfig.matrix_dims,
+        matrix_dims: MatrixDims = ShampooConfig.matrix_dims,
         split: tuple[int, ...] | None = ShampooConfig.split,
         table: bool | Literal["auto"] = ShampooConfig.table,
         max_dim: int = ShampooConfig.max_dim,
         table_aspect: float = ShampooConfig.table_aspect,
-        oversize: Literal["diagonal", "one_sided"] = ShampooConfig.oversize,
+        oversize: Oversize = ShampooConfig.oversize,
         max_aspect: float = ShampooConfig.max_aspect,
         refresh_interval: int = ShampooConfig.refresh_interval,
-        refresh: Literal["staggered", "together"] = ShampooConfig.refresh,
+        refresh: Refresh = ShampooConfig.refresh,
         overlap: bool = ShampooConfig.overlap,
         exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
-        root_solver: Literal["auto", "eigh", "products"] = ShampooConfig.root_solver,
-        basis_solver: Literal["auto", "eigh", "qr", "cholesky_qr"] = ShampooConfig.basis_solver,
+        root_solver: RootSolver = ShampooConfig.root_solver,
+        basis_solver: BasisSolver = ShampooConfig.basis_solver,
         grafting: Grafting | Literal["auto"] | None = ShampooConfig.grafting,
         nesterov: bool = ShampooConfig.nesterov,
         momentum: float = ShampooConfig.momentum,
-        decay_mode: Literal["decoupled", "l2", "independent"] = ShampooConfig.decay_mode,
+        decay_mode: DecayMode = ShampooConfig.decay_mode,
         factor_dtype: torch.dtype = ShampooConfig.factor_dtype,
         root_dtype: torch.dtype = ShampooConfig.root_dtype,
-        averaging: Literal["ema", "schedule_free"] | None = ShampooConfig.averaging,
+        averaging: Averaging | None = ShampooConfig.averaging,
         averaging_share: float = ShampooConfig.averaging_share,
         averaging_decay: float | None = ShampooConfig.averaging_decay,
         averaging_beta: float = ShampooConfig.averaging_beta,

@@ -46,8 +46,8 @@ class Preconditioner(abc.ABC):
       weight: [N, 1, 1], the sum of the weights in the factors (KL-Shampoo: in the eigenvalues), so
         that factor / weight is the average whenever a block began and however its EMA weight
         changed.
-      refreshes_at_first: True: refresh at a block's first gradient. False: never at the first
-        gradient.
+      refreshes_at_first: whether a block is refreshed at its first gradient; if not, it is not
+        refreshed then, whatever the schedule says.
       default_exponent: the inverse power where the user gives none.
     """
 
@@ -78,10 +78,10 @@ class Preconditioner(abc.ABC):
         """The inverse power."""
         return self.default_exponent if options.exponent is None else options.exponent
 
-    def look(self) -> None:
-        """Lets the host see what earlier steps have scheduled; the first thing in a step."""
+    def read_flags(self) -> None:
+        """Reads on the host what earlier steps have scheduled; the first thing in a step."""
         for _, factor in self.present:
-            factor.look()
+            factor.read_flags()
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
         """Averages what is to be averaged of G [N, m, n] in another way than by `average_factors`.
@@ -272,9 +272,9 @@ class Eigenbasis(Preconditioner):
                 values = self.weight.new_zeros(spec.blocks, factor.dimension)
             self.bases[side] = Basis(vectors, values, [False] * spec.blocks, AsyncFlags())
 
-    def look(self) -> None:
-        """See `Preconditioner.look`; also which blocks have been refreshed."""
-        super().look()
+    def read_flags(self) -> None:
+        """See `Preconditioner.read_flags`; also which blocks have been refreshed."""
+        super().read_flags()
         for side, _ in self.present:
             basis = self._basis(side)
             for number in basis.warmed.read():

@@ -47,10 +47,10 @@ class Refresher:
         self._pending: list[tuple[int, int, Blocks, Tensor, _Deferred]] = []
 
     def begin(self) -> None:
-        """Begins a step: sees what earlier ones have scheduled, then installs deferred results."""
+        """Begins a step: reads what earlier ones have scheduled, then installs deferred results."""
         for preconditioner in self._preconditioners:
             if preconditioner is not None:
-                preconditioner.look()
+                preconditioner.read_flags()
         self.collect()
 
     def collect(self) -> None:

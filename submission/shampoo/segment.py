@@ -80,7 +80,7 @@ class Segment:
             )
         elif method is not None:
             squares = None if method.second is None else self._tensor("second")
-            self._update_second(method, squares, grad, info.rates, options)
+            diagonal.update_second(method.kind, squares, grad, info.rates, options.betas[1])
             average = self._average(grad, info.rates, options)
             self._magnitude, self._scale = diagonal.direction(
                 method.kind, squares, average, info.rates, options.eps
@@ -102,17 +102,6 @@ class Segment:
                 return [stack.moment(name) for stack in self.stacks]
         return self._parts(average)
 
-    @staticmethod
-    def _update_second(
-        method: diagonal.Diagonal,
-        second: Tensor | None,
-        grad: Tensor,
-        rates: Rates,
-        options: StepOptions,
-    ) -> None:
-        if second is not None:
-            diagonal.update_second(method.kind, second, grad, rates, options.betas[1])
-
     def _in_bases(self, info: StepInfo, options: StepOptions) -> None:
         """Directions of methods whose first moments are in eigenbases, stack by stack."""
         magnitudes = []
@@ -120,7 +109,9 @@ class Segment:
             grad, preconditioner, method = stack.buffer, stack.preconditioner, stack.diagonal
             assert preconditioner is not None
             if method is not None:
-                self._update_second(method, method.second, grad, info.rates, options)
+                diagonal.update_second(
+                    method.kind, method.second, grad, info.rates, options.betas[1]
+                )
             rotated = preconditioner.to_basis(grad)
             preconditioner.update_moments(rotated, info, options)
             average = _averaged(rotated, stack, info.rates, options)

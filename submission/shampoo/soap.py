@@ -44,7 +44,11 @@ class Soap(Eigenbasis):
         return out.copy_(self.from_basis(torch.div(average, root, out=root)))
 
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
-        """See `Eigenbasis`; also eigenvalues, damped: without V, rounding would be a full step."""
+        """See `Eigenbasis`; also damped eigenvalues, which V is matched to.
+
+        Damped, since along an eigenvector without gradient V would be zero, and rounding errors
+        would be steps of full length.
+        """
         bases, condition = super().compute(side, blocks, options, retry)
         values = bases.values.clamp_min(0)  # factors in bfloat16 have some below
         return (bases, condition), eigenbasis.damped(values, options.damping)
@@ -54,8 +58,8 @@ class Soap(Eigenbasis):
     ) -> None:
         """See `Eigenbasis`; a block's first gradient is the first that is not zero."""
         decomposition, values = result
-        seen = self.second[blocks].amax((-2, -1)) > 0
-        self._install_bases(side, blocks, decomposition, live & seen, first, values)
+        has_second = self.second[blocks].amax((-2, -1)) > 0
+        self._install_bases(side, blocks, decomposition, live & has_second, first, values)
 
     def second_moments(self) -> dict[str, Tensor]:
         """V."""

@@ -46,6 +46,6 @@ class Soap(Eigenbasis):
     ) -> Blocks:
         """V as the diagonal of a covariance, with the sums that the factor tells."""
         second = rotate_second(change, block["basis_second"], side)
-        # Without V, rounding errors would be steps of full length.
+        # Where V is zero, rounding errors would be steps of full length.
         values = damped(jnp.maximum(new.values, 0), step.damping)
         return {"basis_second": match_eigenvalues(second, values, side)}

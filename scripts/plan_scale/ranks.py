@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -25,7 +24,6 @@ from submission.shampoo.stack import Stack
 MOST_RANKS = 4096
 # Neither the first step nor a power of two, so that no refresh of all is due.
 _ORDINARY_STEP = 3
-_CPU_GENERATOR = torch.Generator()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,13 +177,11 @@ def _step(layout: GroupStacks, parameters: list[Tensor], config: ShampooConfig) 
     # Staggered refreshes are due at every step; together, none is due at this one.
     group |= {"params": parameters, "refresh": "together", "peak_lr": config.lr}
     group |= {"refresh_step": _ORDINARY_STEP - 1, "refresh_interval": 2 * _ORDINARY_STEP}
-    # The meta device has no generator, which rounding to bfloat16 asks for.
-    generator = mock.patch.object(torch, "Generator", lambda device: _CPU_GENERATOR)
     state = GroupState()
     state.stacks, state.averager = layout, averaging.averager(config.averaging)
     if state.averager is not None:  # whose first step copies the weights
         state.averager.begin([local(parameter) for parameter in parameters])
-    with generator, WorkCount() as count:
+    with WorkCount() as count:
         state.begin(group, range(len(parameters)))
         state.apply(state.gather()[0])
     return count

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .config import check_saved, state_dtype
+from .devices import to_list
 from .foreach import are_same
 
 
@@ -134,7 +135,8 @@ class Averager(abc.ABC):
         if "train_weight" in saved:
             state["train_weight"] = _fitting(saved["train_weight"], weight, "train_weight", weight)
             self.training = False
-        state[self._counter] = self._count(weight.device, float(state[self._counter]))
+        count = to_list(state[self._counter])
+        state[self._counter] = self._count(weight.device, float(count))
         self._state[weight] = state
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..plan.blocking import Part, StackSpec
 from .config import StateConfig
+from .devices import is_true
 from .group_state import GroupState
 from .loading import is_of_adam
 from .parameter_state import (
@@ -102,7 +103,7 @@ def _has_begun(stack: Stack, part: Part) -> bool:
         return True
     rows = slice(part.offset, part.offset + part.grid.blocks)
     has_moments_alone = (stack.preconditioner.weight[rows] == 0) & (stack.steps[rows] > 0)
-    return not bool(has_moments_alone.all())
+    return not is_true(has_moments_alone.all(), otherwise=False)
 
 
 def _load_part(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..plan.blocking import Part, StackSpec
-from .devices import to_device
+from .devices import is_true, to_device
 from .step import Number, Rates, StepInfo
 
 
@@ -31,7 +31,7 @@ class Counters:
             [part.grid.blocks for part in self._parts], dtype=torch.int64, device="cpu"
         )
         numbers = torch.arange(len(counts), device="cpu")
-        part_of_block = torch.repeat_interleave(numbers, counts)
+        part_of_block = torch.repeat_interleave(numbers, counts, output_size=sum(self._sizes))
         self._part_of_block = part_of_block.to(device).view(-1, 1, 1)
         self._seen: set[Part] = set()
         self._unrefreshed: set[Part] = set()
@@ -185,7 +185,8 @@ class Counters:
         """Notes whether all counters are equal, after some have been loaded; the host waits."""
         self._is_written = False
         if self._sizes:
-            self._are_equal = bool((self._steps == self._steps.view(-1)[:1]).all())
+            are_equal = (self._steps == self._steps.view(-1)[:1]).all()
+            self._are_equal = is_true(are_equal, otherwise=False)
 
     def part_ways(self) -> None:
         """Notes that counters may differ, until a step of which the host may read them."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _foreach_utils
 
 _STREAM_API = ("Stream", "Event", "stream", "current_stream")
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
 
 
 @functools.cache
@@ -22,36 +23,56 @@ def _module_of(kind: str) -> Any:
     return module if all(hasattr(module, name) for name in _STREAM_API) else None
 
 
+def has_values(device: torch.device) -> bool:
+    """Whether tensors have values: not on "meta", nor on any device under torch's FakeTensorMode.
+
+    Where they have none, a step only allocates, as memory is estimated by.
+
+    >>> has_values(torch.device("cpu")), has_values(torch.device("meta"))
+    (True, False)
+    """
+    return device.type != "meta" and torch._C._get_dispatch_mode(_FAKE) is None
+
+
 def stream_module(device: torch.device) -> Any:
     """The module with the streams of a device, `torch.cuda` for one; None where there are none."""
-    return _module_of(device.type)
+    return _module_of(device.type) if has_values(device) else None
+
+
+def is_host(device: torch.device) -> bool:
+    """Whether the host reads a device's values without waiting.
+
+    >>> is_host(torch.device("cpu")), is_host(torch.device("cuda"))
+    (True, False)
+    """
+    return device.type == "cpu" and has_values(device)
 
 
 def is_queued(device: torch.device) -> bool:
-    """Whether a device works off a queue beside the host, which waits where it reads a value.
+    """Whether the host should read no value: a device works off a queue beside it, or has none.
 
     >>> is_queued(torch.device("cpu")), is_queued(torch.device("cuda"))
     (False, True)
     """
-    return _module_of(device.type) is not None
+    return _module_of(device.type) is not None or not has_values(device)
 
 
 def is_capturing(device: torch.device) -> bool:
     """Whether what is called now is recorded to be replayed, not run."""
-    query = getattr(_module_of(device.type), "is_current_stream_capturing", None)
+    query = getattr(stream_module(device), "is_current_stream_capturing", None)
     return query is not None and bool(query())
 
 
 def has_addresses(device: torch.device) -> bool:
     """Whether the tensors of a device have addresses, by which they can be told apart."""
-    return device.type == "cpu" or is_queued(device)
+    return is_host(device) or stream_module(device) is not None
 
 
 @functools.cache
 def has_fused_adam(kind: str) -> bool:
     """Whether torch has fused Adam kernels for a kind of device."""
     known = _foreach_utils._get_fused_kernels_supported_devices()
-    return kind == "cpu" or (kind in known and is_queued(torch.device(kind)))
+    return kind == "cpu" or (kind in known and _module_of(kind) is not None)
 
 
 def autocast_kinds() -> Sequence[str]:
@@ -84,6 +105,34 @@ def scalar_for(value: float | Tensor, device: torch.device) -> float | Tensor:
     return value.reshape(())
 
 
+def is_true(flag: Tensor, otherwise: bool) -> bool:
+    """What a boolean scalar says, for which the host waits; `otherwise` where it has no value.
+
+    >>> is_true(torch.ones((), dtype=torch.bool, device="meta"), otherwise=False)
+    False
+    """
+    return bool(flag) if has_values(flag.device) else otherwise
+
+
+def to_list(tensor: Tensor) -> Any:
+    """`tensor.tolist()`, for which the host waits; zeros where tensors have no values.
+
+    >>> to_list(torch.ones(2, 1)), to_list(torch.ones(2, 1, device="meta"))
+    ([[1.0], [1.0]], [[0], [0]])
+    """
+    if has_values(tensor.device):
+        return tensor.tolist()
+    zeros: Any = 0
+    for size in reversed(tensor.shape):
+        zeros = [zeros] * size
+    return zeros
+
+
+def seeded(seed: int, device: torch.device) -> torch.Generator | None:
+    """A generator of a device with a seed; None where tensors have no values."""
+    return torch.Generator(device).manual_seed(seed) if has_values(device) else None
+
+
 def to_device(
     values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -98,5 +147,6 @@ def to_device(
     tensor([ True, False])
     """
     # From pageable memory a copy would begin after all that is queued, and the host wait for it.
-    host = torch.tensor(values, dtype=dtype, device="cpu", pin_memory=is_queued(device))
+    is_pinned = stream_module(device) is not None
+    host = torch.tensor(values, dtype=dtype, device="cpu", pin_memory=is_pinned)
     return host.to(device, non_blocking=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .config import parameter_names
 from .description import short
+from .devices import to_list
 from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
 from .group_stacks import GroupStacks
 
@@ -116,7 +117,7 @@ def _rows(
         several = len(groups) > 1 and not group.get("param_names")
         for stacks in group_stacks.stack_groups if group_stacks else ():
             for stack, side, table in stacks.refresher.health():
-                rows = table.tolist()
+                rows = to_list(table)
                 for part in stack.spec.parts:
                     label = labels[part.index]
                     label = f"group {number} {label}" if several else label

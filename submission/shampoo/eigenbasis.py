@@ -11,7 +11,7 @@ from torch import Tensor
 from ..plan import trust
 from ..plan.solvers import resolve_basis_solver
 from ..plan.trust import MAX_RESIDUAL, PROBES
-from .devices import is_queued
+from .devices import is_host, is_queued, is_true
 from .products import at_least
 
 MAX_NON_ORTHONORMALITY = {
@@ -78,13 +78,14 @@ def decompose(matrices: Tensor) -> Eigendecomposition:
     """
     norms = torch.linalg.matrix_norm(matrices)
     finite = norms < math.inf
-    spoilt = not finite.all()
+    spoilt = not is_true(finite.all(), otherwise=True)
     if spoilt:
         infinite = ~finite
         matrices = torch.where(infinite[:, None, None], 0.0, matrices)
         norms = torch.where(infinite, 0.0, norms)
     results, sound = _eigh(matrices, norms)
-    for index in () if sound.all() else (~sound).nonzero().flatten().tolist():
+    wrong = [] if is_true(sound.all(), otherwise=True) else (~sound).nonzero().flatten().tolist()
+    for index in wrong:
         single = matrices[index : index + 1].double()
         alone, sound_alone = _eigh(single, torch.linalg.matrix_norm(single))
         for result, retried in zip(results, alone, strict=True):
@@ -143,7 +144,7 @@ def sign_probes(matrices: Tensor) -> Tensor:
       matrices: [N, d, d], whose dtype and device the signs have; not to be written to.
     """
     size, dtype, device = matrices.shape[-1], matrices.dtype, matrices.device
-    return _cpu_signs(size, dtype) if device.type == "cpu" else _signs(size, dtype, device)
+    return _cpu_signs(size, dtype) if is_host(device) else _signs(size, dtype, device)
 
 
 def _signs(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -292,8 +293,8 @@ def _eigenbasis(matrices: Tensor, previous: Tensor, solver: str) -> Bases:
         vectors = _permuted(vectors, order)
         orthonormal = non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype]
     unchanged = zero | ~(finite & orthonormal)
-    may_read = solver == "eigh" or matrices.device.type == "cpu"
-    if not may_read or unchanged.any():
+    may_read = solver == "eigh" or is_host(matrices.device)
+    if not may_read or is_true(unchanged.any(), otherwise=True):
         vectors = torch.where(unchanged[:, None, None], previous, vectors)
     return Bases(
         vectors,
@@ -312,7 +313,7 @@ def _power_step(matrices: Tensor, previous: Tensor, solver: str) -> Tensor:
     if solver == "qr":
         return _householder_qr(turned)
     vectors = _cholesky_qr(turned, _GRAM_SHIFT * turned.shape[-1] * rounding)
-    if matrices.device.type == "cpu":
+    if is_host(matrices.device):
         failed = ~(non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype])
         if failed.any():
             vectors[failed] = _householder_qr(turned[failed])

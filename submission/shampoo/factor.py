@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .devices import is_queued, stream_module, to_device
+from .devices import is_queued, seeded, stream_module, to_device, to_list
 from .products import LEAF, pieces
 from .step import Number
 
@@ -174,7 +174,7 @@ class AsyncFlags:
             copied.synchronize()
         if values is None:
             return []
-        flags = values.tolist()
+        flags = to_list(values)
         return list(itertools.compress(range(len(flags)), flags))
 
 
@@ -332,9 +332,9 @@ def _rounded_to_bfloat16(exact: Tensor, seed: int) -> Tensor:
     Rounding to nearest would leave an average where it is once its increments are below half a
     unit, which with EMA weights near 1 they nearly always are.
     """
-    generator = torch.Generator(exact.device).manual_seed(seed)
+    device, generator = exact.device, seeded(seed, exact.device)
     noise = torch.randint(
-        0, 1 << 16, exact.shape, dtype=torch.int32, device=exact.device, generator=generator
+        0, 1 << 16, exact.shape, dtype=torch.int32, device=device, generator=generator
     )
     bits = (exact.view(torch.int32) + noise).bitwise_and_(-(1 << 16))
     return bits.view(torch.float32).to(torch.bfloat16)

@@ -20,7 +20,7 @@ from .config import (
     parameter_names,
     state_dtype,
 )
-from .devices import has_addresses, is_queued, scalar_for
+from .devices import has_addresses, is_host, is_queued, scalar_for
 from .distributor import decay_fraction
 from .foreach import are_same
 from .group_stacks import GroupStacks, layout_of
@@ -238,7 +238,7 @@ class GroupState:
     def is_on_host(self) -> bool:
         """Whether the host reads values of all stacks without waiting for a device."""
         return self.stacks is None or all(
-            group.device.type == "cpu" for group in self.stacks.stack_groups
+            is_host(group.device) for group in self.stacks.stack_groups
         )
 
     def refresh(self, group: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..plan import minimax, solvers
 from ..plan.minimax import Step
+from .devices import seeded
 
 
 def largest_eigenvalue(matrices: Tensor, squarings: int) -> Tensor:
@@ -109,8 +110,7 @@ def residual(matrices: Tensor, roots: Tensor, power: int) -> Tensor:
       power: p.
     """
     wide = roots.double()
-    generator = torch.Generator(matrices.device).manual_seed(0)
-    shape = wide.shape[-1], solvers.ITERATION_PROBES
+    shape, generator = (wide.shape[-1], solvers.ITERATION_PROBES), seeded(0, wide.device)
     probes = torch.randn(shape, dtype=wide.dtype, device=wide.device, generator=generator)
     image = probes.expand(len(matrices), -1, -1)
     for _ in range(power // 2):

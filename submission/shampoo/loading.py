@@ -11,6 +11,7 @@ from torch import Tensor
 from ..plan.options import FORMER_SOLVERS, check, is_integer
 from .averaging import STATE_NAMES
 from .config import OPTIONS, check_adamw_arguments
+from .devices import is_true
 from .factor import REFRESHES
 from .parameter_state import is_saved_name
 from .placement import is_dtensor, whole
@@ -170,10 +171,9 @@ def _check_value(name: str, value: Any, parameter: Tensor) -> None:
     what = "finite"
     if kind in _NOT_NEGATIVE or is_health:
         wrong, what = wrong | (checked < 0), "finite and not negative"
-    count = int(wrong.sum())
-    if count:
+    if is_true(wrong.any(), otherwise=False):
         raise ValueError(
-            f"state_dict: {name!r} of {_of(parameter)} must be {what}, got {count:,} of "
+            f"state_dict: {name!r} of {_of(parameter)} must be {what}, got {int(wrong.sum()):,} of "
             f"{checked.numel():,} values that are not, {checked[wrong][0].item()!r} for one."
         )
 

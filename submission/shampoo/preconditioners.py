@@ -13,6 +13,7 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis, roots
 from .config import StateConfig, factor_dtypes
+from .devices import to_list
 from .factor import (
     REFRESHES,
     AsyncFlags,
@@ -384,7 +385,7 @@ class Eigenbasis(Preconditioner):
         """See `Preconditioner.restore`; also notes which bases were loaded."""
         super().restore()
         for side, factor in self.present:
-            self._basis(side).warm[:] = (factor.health[:, REFRESHES] > 0).tolist()
+            self._basis(side).warm[:] = to_list(factor.health[:, REFRESHES] > 0)
 
     def _derived(self, side: int) -> dict[str, Tensor]:
         basis = self._basis(side)

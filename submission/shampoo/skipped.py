@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .devices import to_list
 from .placement import all_true
 
 if TYPE_CHECKING:
@@ -48,6 +49,6 @@ class SkippedSteps:
     def count(self, groups: list[dict[str, Any]]) -> int:
         """All steps skipped so far, "skipped_steps" of the groups; waits for the device."""
         if self._counter is not None and groups:
-            groups[0]["skipped_steps"] += int(self._counter)
+            groups[0]["skipped_steps"] += int(to_list(self._counter))
             self._counter.zero_()
         return sum(group["skipped_steps"] for group in groups)

@@ -135,8 +135,9 @@ def test_operators_do_not_grow_with_the_stack(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "eigh"])
-def test_off_the_cpu_nothing_is_read_by_the_host(name):
+def test_off_the_cpu_nothing_is_read_by_the_host(name, monkeypatch):
     """Tensors of the meta device have no values: whoever reads one raises."""
+    monkeypatch.setattr(eigenbasis, "is_true", lambda flag, otherwise: bool(flag))
     inputs = stacks(3, "meta")
     CALLS[name](inputs)
     with pytest.raises(RuntimeError, match="meta"):

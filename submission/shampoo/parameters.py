@@ -1,5 +1,7 @@
 """Which tensors may be the parameters of a group."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,3 +40,18 @@ def check_initialized(parameter: Tensor, name: str) -> None:
             f"{nn.UninitializedParameter.__name__}: call the model once, on any batch, before "
             "the optimizer is made."
         )
+
+
+def warn_of_meta(groups: Sequence[dict[str, Any]]) -> None:
+    """Warns, in a step without gradients, of a parameter that its model may have replaced."""
+    for group in groups:
+        for parameter, name in zip(group["params"], parameter_names(group), strict=True):
+            if parameter.is_meta:
+                warnings.warn(
+                    f"step() finds no gradient, and {name} is on the meta device. A model that "
+                    "has since been given memory, by to_empty() or load_state_dict(assign=True), "
+                    "has new parameters: make the optimizer after that.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return

@@ -8,6 +8,7 @@ from torch import Tensor
 from . import agreement
 from .devices import is_capturing
 from .group_state import GroupState
+from .parameters import warn_of_meta
 from .placement import Placements
 from .skipped import SkippedSteps
 from .states import Groups, GroupStates
@@ -44,6 +45,8 @@ def take(
     agreement.verify(groups, known, placements.config)
     for group, state, indices in active:
         state.begin(group, indices, grad_scale)
+    if not any(indices for _, _, indices in active):
+        warn_of_meta(groups)
     if not active:
         return
     flags = [flag for _, state, _ in active for flag in state.gather()]

@@ -111,3 +111,13 @@ def test_an_optimizer_of_meta_parameters_follows_them_to_their_device(method):
     optimizer.step()
     for weight, old in zip(model.parameters(), before, strict=True):
         assert not torch.equal(weight, old)
+
+
+def test_a_step_warns_of_meta_parameters_that_the_model_has_replaced():
+    with torch.device("meta"):
+        model = torch.nn.Linear(6, 5)
+    optimizer = Shampoo(model.named_parameters(), lr=0.1)
+    model.to_empty(device="cpu").reset_parameters()
+    model(torch.ones(4, 6)).square().mean().backward()
+    with pytest.warns(RuntimeWarning, match="weight is on the meta device"):
+        optimizer.step()

@@ -48,11 +48,12 @@ def initial(params: Any, options: Options, dtype: Any) -> ExponentialAverage | S
     """Before the first step; None without averaging."""
     if options.static.averaging is None:
         return None
-    # Copies, since parameters may be donated to a step together with the state.
+    # Copies, since a step may be given the state, whose buffers it takes over, together with
+    # parameters or injected numbers.
     copies = jax.tree.map(lambda leaf: jnp.array(leaf, dtype, copy=True), params)
     if options.static.averaging == "ema":
         return ExponentialAverage(copies)
-    beta = jnp.asarray(options.rates.averaging_beta, dtype)
+    beta = jnp.array(options.rates.averaging_beta, dtype, copy=True)
     return ScheduleFree(copies, jnp.zeros((), dtype), beta)
 
 

@@ -54,7 +54,7 @@ def directions(
       layout: of the leaves.
       options: of the transformation.
     """
-    grads = [grad.astype(layout.dtype) for grad in grads]
+    grads = [jnp.asarray(grad, layout.dtype) for grad in grads]
     stacks = [geometry.stacked(grads, layout, s, options.division.lanes) for s in layout.specs]
     finite = _are_finite([*stacks, *_joined([grads[index] for index in layout.diagonal])])
     step = begin(

@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from ..plan.blocking import ParameterPlan, Part, StackSpec, parts_of, plan_parameter, stack_specs
 from ..plan.options import check, is_integer
+from .agreement import path_name
 from .options import Options
 
 
@@ -46,7 +47,8 @@ def layout_of(tree: Any, options: Options) -> Layout:
         `split` does not fit one.
     """
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
-    paths = tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in pairs)
+    paths = tuple(path_name(path) for path, _ in pairs)
+    dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
     shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in pairs)
     plans, transposes, parts, diagonal = [], [], [], []
     for index, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
@@ -57,19 +59,22 @@ def layout_of(tree: Any, options: Options) -> Layout:
             parts.extend(parts_of(index, plan))
         else:
             diagonal.append(index)
-    dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
     specs = tuple(stack_specs(parts))
     return Layout(paths, shapes, tuple(plans), tuple(transposes), specs, tuple(diagonal), dtype)
 
 
 def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:
-    dtypes = [jnp.result_type(leaf) for leaf in leaves]
-    for path, dtype in zip(paths, dtypes, strict=True):
-        if not jnp.issubdtype(dtype, jnp.floating):
+    dtypes = []
+    for path, leaf in zip(paths, leaves, strict=True):
+        is_array = hasattr(leaf, "dtype") or isinstance(leaf, (int, float, complex))
+        dtype = jnp.result_type(leaf) if is_array else type(leaf)
+        # With those of 8 bits JAX computes nothing unless told in which dtype.
+        if not jnp.issubdtype(dtype, jnp.floating) or jnp.dtype(dtype).itemsize == 1:
             raise ValueError(
-                f"parameters must be real floating-point arrays, got {dtype} at {path!r}; "
-                "optax.masked or optax.multi_transform can leave it out."
+                "parameters must be real floating-point arrays of 16 bits or more, got "
+                f"{dtype} at {path!r}; optax.masked or optax.multi_transform can leave it out."
             )
+        dtypes.append(dtype)
     return jnp.result_type(jnp.float32, *dtypes)
 
 

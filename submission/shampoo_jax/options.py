@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..plan.options import ShampooOptions, check, is_integer
 
@@ -23,7 +24,7 @@ _OWN = (
 _DTYPES = ("factor_dtype", "root_dtype")
 
 _STATIC = (
-    *("mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
+    *("point", "mask", "method", "decay_mode", "exponent", "refresh_interval", "refresh"),
     *("grafting", "nesterov", "momentum"),
     *("block_size", "block_aspect", "table", "max_dim", "table_aspect", "oversize", "max_aspect"),
     *("matricize", "batch_dims", "split", "root_solver", "basis_solver", *_DTYPES, "maximize"),
@@ -125,7 +126,11 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
     Raises:
       ValueError: if a value is out of range; the message names the argument.
     """
-    given = dict(arguments)
+    # Scalars of NumPy have dtypes, to which they would promote the state.
+    given = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in arguments.items()
+    }
     for name in _STATIC:
         if isinstance(given.get(name), jax.Array):
             raise ValueError(
@@ -138,7 +143,7 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
         name: given.pop(name) for name in _TRACEABLE if isinstance(given.get(name), jax.Array)
     }
     for name, value in traced.items():
-        _check_scalar(name, value)
+        check_scalar(name, value)
     betas = tuple(
         _checked_beta(name, own[name], default)
         for name, default in zip(("b1", "b2"), ShampooOptions.betas, strict=True)
@@ -173,14 +178,15 @@ def _check_rate(value: Any) -> None:
     if value is None or callable(value):
         return
     if isinstance(value, jax.Array):
-        _check_scalar("learning_rate", value)
+        check_scalar("learning_rate", value)
         return
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     is_valid = is_valid and math.isfinite(value) and value >= 0
     check(is_valid, "learning_rate", value, "a finite number >= 0 or a schedule")
 
 
-def _check_scalar(name: str, value: Any) -> None:
+def check_scalar(name: str, value: jax.Array) -> None:
+    """Raises ValueError for an array with dimensions."""
     check(value.ndim == 0, name, tuple(value.shape), "a number or a scalar array")
 
 
@@ -188,7 +194,7 @@ def _checked_beta(name: str, value: Any, default: float) -> Number:
     if value is None:
         return default
     if isinstance(value, jax.Array):
-        _check_scalar(name, value)
+        check_scalar(name, value)
         return value
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
     check(is_valid, name, value, "a number in [0, 1)")
@@ -218,9 +224,10 @@ def _checked_division(own: Mapping[str, Any]) -> Division:
         what = f"one of {mesh.axis_names} or several, since the mesh has more than one"
         check(len(mesh.axis_names) == 1, "axis", axis, what)
         axis = mesh.axis_names
-    axes = (axis,) if isinstance(axis, str) else tuple(axis)
-    is_known = len(axes) > 0 and all(name in mesh.axis_names for name in axes)
-    check(is_known, "axis", axis, f"one of the mesh's {mesh.axis_names} or several")
+    is_valid = isinstance(axis, (str, tuple))
+    axes = (axis,) if isinstance(axis, str) else axis
+    is_valid = is_valid and 0 < len(axes) == len(set(axes).intersection(mesh.axis_names))
+    check(is_valid, "axis", axis, f"one of the mesh's {mesh.axis_names} or a tuple of several")
     kinds = set(mesh.axis_types)
     types = jax.sharding.AxisType
     allowed = "a mesh whose axis_types are all AxisType.Auto or all AxisType.Explicit"

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from . import averaging, core, geometry
-from .options import Options
+from . import agreement, averaging, core, geometry
+from .options import Options, check_scalar
 from .sharding import with_explicit_axes
 from .states import ShampooState
 from .step import Step
@@ -30,11 +30,12 @@ def _direction_only(options: Options) -> optax.GradientTransformationExtraArgs:
         updates: Any, state: ShampooState, params: Any = None, **extra_args: Any
     ) -> tuple[Any, ShampooState]:
         del extra_args
+        tree = updates if params is None else params
+        layout = geometry.layout_of(tree, options)
+        _check(updates, state, params, init, options)
         grads, structure = jax.tree.flatten(updates)
-        layout = geometry.layout_of(updates if params is None else params, options)
         directions, state, _ = core.directions(grads, state, layout, options)
-        dtypes = grads if params is None else jax.tree.leaves(params)
-        return jax.tree.unflatten(structure, _cast(directions, dtypes)), state
+        return jax.tree.unflatten(structure, _cast(directions, jax.tree.leaves(tree))), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -64,7 +65,8 @@ def _complete(options: Options, mask: Any) -> optax.GradientTransformationExtraA
         state = state._replace(average=averaging.initial(params, options, layout.dtype))
         if static.decay_mode == "independent":
             rate = _rate(options.rates.learning_rate, state.count, layout.dtype)
-            state = state._replace(peak_rate=jnp.asarray(rate, layout.dtype))
+            # A copy, as averages are.
+            state = state._replace(peak_rate=jnp.array(rate, layout.dtype, copy=True))
         return state
 
     def update(
@@ -73,13 +75,14 @@ def _complete(options: Options, mask: Any) -> optax.GradientTransformationExtraA
         del extra_args
         if params is None and needs_params:
             raise ValueError("update needs params: weights decay or are averaged.")
-        grads, structure = jax.tree.flatten(updates)
         tree = updates if params is None else params
-        layout, weights = geometry.layout_of(tree, options), jax.tree.leaves(tree)
+        layout = geometry.layout_of(tree, options)
+        _check(updates, state, params, init, options)
+        weights, (grads, structure) = jax.tree.leaves(tree), jax.tree.flatten(updates)
         rates = options.rates.cast(layout.dtype)
         if options.maximize:
             grads = [-grad for grad in grads]
-        wide = [weight.astype(layout.dtype) for weight in weights]
+        wide = [jnp.asarray(weight, layout.dtype) for weight in weights]
         strengths = _strengths(rates.weight_decay, mask, params) if decays else [0.0] * len(wide)
         if decays and static.decay_mode == "l2":
             grads = [
@@ -105,9 +108,21 @@ def _complete(options: Options, mask: Any) -> optax.GradientTransformationExtraA
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _check(updates: Any, state: Any, params: Any, init: Any, options: Options) -> None:
+    if params is not None:
+        agreement.check_updates(updates, params)
+    expected = jax.eval_shape(init, updates if params is None else params)
+    agreement.check_state(state, expected, options.division.lanes)
+
+
 def _rate(learning_rate: Any, count: Array, dtype: Any) -> Any:
+    """A Python number, or a scalar array of the dtype."""
     rate = learning_rate(count) if callable(learning_rate) else learning_rate
-    return rate if isinstance(rate, (int, float)) else jnp.asarray(rate, dtype)
+    if isinstance(rate, (int, float)):
+        return float(rate)
+    rate = jnp.asarray(rate, dtype)
+    check_scalar("learning_rate", rate)
+    return rate
 
 
 def _strengths(weight_decay: Any, mask: Any, params: Any) -> list[Any]:
@@ -134,4 +149,5 @@ def _decayed(
 
 
 def _cast(values: Sequence[Array], like: Sequence[Array]) -> list[Array]:
-    return [value.astype(other.dtype) for value, other in zip(values, like, strict=True)]
+    dtypes = map(jnp.result_type, like)
+    return [value.astype(dtype) for value, dtype in zip(values, dtypes, strict=True)]

@@ -62,6 +62,24 @@ def test_longer_numbers_than_the_state_do_not_lengthen_it():
     assert inner[0] == inner[1]
 
 
+def test_numbers_of_numpy_do_not_lengthen_it_either():
+    with double_precision():
+        params = {"kernel": jnp.ones((4, 3), jnp.float32)}
+        for rate in (np.float64(0.1), lambda count: np.float64(0.1)):
+            optimizer = shampoo(
+                rate,
+                np.float64(0.9),
+                np.float32(0.99),
+                weight_decay=np.float64(0.1),
+                momentum=np.float64(0.5),
+                averaging="ema",
+            )
+            state = optimizer.init(params)
+            _, after = jax.eval_shape(optimizer.update, params, state, params)
+            dtypes = jax.tree.map(lambda leaf: leaf.dtype, (state, after))
+            assert dtypes[0] == dtypes[1]
+
+
 def test_hyperparameters_can_be_injected():
     injected = optax.inject_hyperparams(shampoo, static_args=static_arguments(shampoo))(
         learning_rate=optax.linear_schedule(0.1, 0.0, 10), b1=0.8, weight_decay=0.1
@@ -75,6 +93,20 @@ def test_hyperparameters_can_be_injected():
         # Injected numbers are arguments and not constants, so a compiler rounds otherwise; the root
         # of a factor of rank one, as here, magnifies that: 6e-5 in float32, 1e-8 in float64.
         np.testing.assert_allclose(left, right, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"decay_mode": "independent", "weight_decay": 0.1}, {"averaging": "schedule_free"}]
+)
+def test_state_has_no_array_of_the_hyperparameters(options):
+    """Which could not be donated with it twice, or would be lost with it."""
+    rate, params = jnp.float32(0.1), {"bias": jnp.ones(3)}
+    injected = optax.inject_hyperparams(shampoo, static_args=static_arguments(shampoo))
+    for optimizer in (injected(learning_rate=0.1, **options), shampoo(rate, **options)):
+        update = jax.jit(optimizer.update, donate_argnums=1)
+        _, state = update(params, optimizer.init(params), params)
+        update(params, state, params)
+    assert rate == np.float32(0.1)
 
 
 def test_an_injected_structure_is_refused_with_the_remedy():

@@ -56,6 +56,13 @@ def test_messages_name_the_argument(name, value):
         shampoo(**{"learning_rate": 0.1, name: value})
 
 
+def test_a_schedule_gives_numbers():
+    optimizer = shampoo(lambda count: jnp.full(1, 0.1))
+    params = {"bias": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"^learning_rate must be a number or a scalar array"):
+        optimizer.update(params, optimizer.init(params))
+
+
 def test_products_are_made_for_a_damping_that_is_known():
     with pytest.raises(ValueError, match=r"^damping must be a number with root_solver 'products'"):
         shampoo(0.1, root_solver="products", damping=jnp.float32(1e-6))
@@ -66,6 +73,7 @@ def test_every_argument_that_shapes_the_state_is_static():
     arrays |= {"averaging_share", "averaging_decay", "averaging_beta"}
     names = set(inspect.signature(shampoo).parameters)
     assert names - arrays == set(static_arguments(shampoo))
+    assert "point" in static_arguments(algoperf_winner)
 
 
 def test_integers_and_complex_numbers_are_refused_by_path():

@@ -70,6 +70,9 @@ def test_what_does_not_fit_a_mesh_is_refused():
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
     with pytest.raises(ValueError, match=r"^axis must be one of the mesh's \('data',\)"):
         shampoo(0.1, mesh=mesh, axis="model")
+    for axis in (0, (), ("data", "data")):
+        with pytest.raises(ValueError, match=r"^axis must be one of .* or a tuple of several, got"):
+            shampoo(0.1, mesh=mesh, axis=axis)
     with pytest.raises(ValueError, match=r"^axis must be None without a mesh"):
         shampoo(0.1, axis="data")
     with pytest.raises(ValueError, match=r"^mesh must be None or a jax.sharding.Mesh"):

@@ -1,0 +1,67 @@
+"""What a step is given must agree: gradients with parameters, and state with both and options."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..plan.options import check
+from .states import ShampooState
+
+
+def path_name(path: Any) -> str:
+    """Of a leaf, as in "dense/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def check_updates(updates: Any, params: Any) -> None:
+    """Raises ValueError unless there is a gradient of its shape for every parameter.
+
+    Args:
+      updates: gradients.
+      params: the parameters.
+    """
+    grads, weights = _by_path(updates), _by_path(params)
+    for path in weights:
+        if path not in grads:
+            raise ValueError(
+                f"updates must have an array for every parameter, got none at {path!r}; "
+                "optax.masked or optax.multi_transform can leave it out."
+            )
+    found, wanted = jax.tree.structure(updates), jax.tree.structure(params)
+    check(found == wanted, "updates", found, f"a tree like params, {wanted}")
+    for path, weight in weights.items():
+        shape, allowed = jnp.shape(grads[path]), jnp.shape(weight)
+        check(shape == allowed, "updates", shape, f"of the parameter's shape {allowed} at {path!r}")
+
+
+def check_state(state: Any, expected: ShampooState, lanes: int) -> None:
+    """Raises ValueError unless a state is as init makes it.
+
+    Args:
+      state: as given.
+      expected: what `jax.eval_shape` makes of init for these options and parameters.
+      lanes: of the options.
+    """
+    is_valid = isinstance(state, ShampooState)
+    check(is_valid, "state", type(state).__name__, "a ShampooState, as init returns it")
+    for stack in state.stacks.values():
+        given = jnp.shape(stack["first"])[:1]
+        check(given == (lanes,), "lanes", lanes, f"{given[0]}, the first dimension of state.stacks")
+    found, wanted = _by_path(state), _by_path(expected)
+    for path in (*wanted, *found):
+        pair = [_described(tree[path]) if path in tree else "nothing" for tree in (found, wanted)]
+        if pair[0] != pair[1]:
+            raise ValueError(
+                f"state must be of these params and options, which have {pair[1]} at {path!r}, "
+                f"got {pair[0]}."
+            )
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _described(array: Any) -> str:
+    """As in "float32[4, 3]"."""
+    return f"{jnp.result_type(array)}{list(jnp.shape(array))}"

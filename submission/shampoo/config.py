@@ -237,6 +237,12 @@ class DistributedConfig:
     collective_state_dict: bool = False
 
     def __post_init__(self) -> None:
+        check(
+            self.group is None or isinstance(self.group, ProcessGroup),
+            "group",
+            self.group,
+            "None or a process group that this rank belongs to",
+        )
         check_choice("communication_dtype", self.communication_dtype, STATE_DTYPES)
         check_choice("communicate", self.communicate, ("updates", "parameters"))
         size = self.group_size

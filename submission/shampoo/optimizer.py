@@ -30,6 +30,8 @@ from ..plan.options import (
     Oversize,
     Refresh,
     RootSolver,
+    check,
+    is_integer,
 )
 from . import agreement, checkpoint, description, loading, whole_step
 from .config import (
@@ -82,7 +84,8 @@ class Shampoo(torch.optim.Optimizer):
 
     Raises:
       ValueError: for an option out of range or one that does not fit, or a parameter that is
-        complex, flattened or, in a lazy module, without a shape as yet.
+        complex, flattened or, in a lazy module, without a shape as yet, or cut among ranks where
+        `distributed` is None.
 
     >>> weight = torch.nn.Parameter(torch.eye(4))
     >>> optimizer = Shampoo([weight], lr=0.1)
@@ -171,6 +174,7 @@ class Shampoo(torch.optim.Optimizer):
                 check_captured_lr(group["lr"], group["params"][0].device)
             check_parameters(group)
             for parameter in group["params"]:
+                self._placements.check(parameter)
                 plan_parameter(parameter.shape, config)
         except ValueError:
             self.param_groups.pop()
@@ -256,10 +260,16 @@ class Shampoo(torch.optim.Optimizer):
         Args:
           to: a rank of the default process group; None for all of them, which is what
             `torch.distributed.checkpoint` needs.
+
+        Raises:
+          ValueError: if `to` is no rank.
         """
         self._consolidated = None
         if not self._states.is_divided:
             return
+        world = dist.get_world_size()
+        is_rank = to is None or (is_integer(to) and 0 <= to < world)
+        check(is_rank, "to", to, f"None or a rank, an integer from 0 to {world - 1}")
         self._states.settle(self.param_groups, self.state)
         self.finish()
         needed = to is None or to == dist.get_rank()

@@ -101,10 +101,10 @@ class Placements:
         """Where a parameter lies.
 
         Raises:
-          ValueError: if `DistributedConfig.group_size` does not fit the parameter's mesh, or if
-            the parameter is flattened.
+          ValueError: if `DistributedConfig.group_size` does not fit the parameter's mesh, or as
+            `check` does.
         """
-        check_unflattened(parameter)
+        self.check(parameter)
         if self.config is None or not (dist.is_available() and dist.is_initialized()):
             return LOCAL
         if is_dtensor(parameter):
@@ -116,6 +116,16 @@ class Placements:
             group = _shared(self.config.group or _world(), self.config.group_size)
             self._replicated = Placement("replicated", group) if _size(group) > 1 else LOCAL
         return self._replicated
+
+    def check(self, parameter: Tensor) -> None:
+        """Raises ValueError for a parameter that is flattened, or cut where ranks share nothing."""
+        check_unflattened(parameter)
+        if self.config is None and is_dtensor(parameter) and _is_cut(parameter):
+            raise ValueError(
+                "distributed must not be None for parameters that are cut among ranks, got one of "
+                f"shape {tuple(parameter.shape)} that this rank has {tuple(local(parameter).shape)}"
+                ' of; use "auto".'
+            )
 
     def _of_dtensor(self, parameter: Any, config: DistributedConfig) -> Placement:
         from torch.distributed.tensor import Replicate, Shard
@@ -157,6 +167,12 @@ def check_unflattened(parameter: Tensor) -> None:
             "params must have their own shapes, got shards that FullyShardedDataParallel (FSDP1) "
             "has flattened; use torch.distributed.fsdp.fully_shard (FSDP2) instead."
         )
+
+
+def _is_cut(parameter: Any) -> bool:
+    """Whether ranks have parts of a DTensor rather than copies."""
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return any(mesh.size(dim) > 1 and not p.is_replicate() for dim, p in enumerate(placements))
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -226,11 +242,18 @@ def _shared(group: "ProcessGroup", size: int | None) -> "ProcessGroup":
     if count % size:
         raise ValueError(f"group_size must divide the {count} ranks of the group, got {size}.")
     ranks = dist.get_process_group_ranks(group)
-    subgroup, _ = dist.new_subgroups_by_enumeration(
-        [ranks[start : start + size] for start in range(0, count, size)]
-    )
+    shares = [ranks[start : start + size] for start in range(0, count, size)]
+    if count < dist.get_world_size():
+        return _subgroup(next(share for share in shares if dist.get_rank() in share))
+    subgroup, _ = dist.new_subgroups_by_enumeration(shares)
     assert subgroup is not None
     return subgroup
+
+
+def _subgroup(ranks: list[int]) -> "ProcessGroup":
+    """A group of some ranks that only those make, as others have other groups or none."""
+    group: ProcessGroup = dist.new_group(ranks, use_local_synchronization=True)
+    return group
 
 
 def _flat_group(mesh: Any) -> "ProcessGroup":
@@ -240,6 +263,8 @@ def _flat_group(mesh: Any) -> "ProcessGroup":
         return group
     if mesh.size() == dist.get_world_size():
         return _world()
+    if mesh.mesh_dim_names is None:
+        return _subgroup(mesh.mesh.flatten().tolist())
     flat: ProcessGroup = mesh._flatten("_".join(["shampoo", *mesh.mesh_dim_names])).get_group()
     return flat
 

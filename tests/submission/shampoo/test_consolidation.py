@@ -107,6 +107,9 @@ def asked_too_early(rank):
         with pytest.raises(RuntimeError, match="consolidate_state_dict") as caught:
             ask()
         messages.append(str(caught.value))
+    for to in (2, -1, "all"):
+        with pytest.raises(ValueError, match="to must be None or a rank, an integer from 0 to 1"):
+            optimizer.consolidate_state_dict(to=to)
     optimizer.consolidate_state_dict(to=1)
     if rank == 1:
         assert len(optimizer.state_dict()["state"]) == len(SHAPES)

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from submission.shampoo import Shampoo
@@ -169,13 +169,57 @@ def _refusal(optimizer, weights):
     return caught.value
 
 
+def kept_whole(rank):
+    """A row for two ranks, of which one has all and one nothing."""
+    del rank
+    said = []
+    for shape in ((6, 5), (1, 5)):
+        with pytest.raises(ValueError, match="distributed must not be None") as caught:
+            Shampoo(laid_out("fsdp", gradients(0, [shape])), distributed=None)
+        said.append(str(caught.value))
+    return said
+
+
+def test_shards_cannot_be_kept_whole_on_every_rank():
+    (first, _), (_, last) = ranks.run(2, kept_whole)
+    assert "shape (6, 5) that this rank has (3, 5) of" in first
+    assert "shape (1, 5) that this rank has (0, 5) of" in last
+
+
 def test_a_group_size_that_does_not_fit_is_refused():
     assert "got 3" in ranks.run(2, wrong_size)[0]
+
+
+def in_halves(rank, kind):
+    """Half of the ranks train one model, half another, each in groups of two."""
+    half, halves = rank // 4, torch.arange(8).view(2, 4)
+    start, *grads = (gradients(10 * half + step, [(6, 5)])[0] for step in range(5))
+    if kind == "replicas":
+        group = [dist.new_group(members.tolist()) for members in halves][half]
+        weight = torch.nn.Parameter(start.clone())
+    else:
+        group, mesh = None, [DeviceMesh("cpu", members.view(2, 2)) for members in halves][half]
+        weight = torch.nn.Parameter(distribute_tensor(start, mesh, [Shard(0), Shard(1)]))
+    config = DistributedConfig(group=group, group_size=2)
+    alone = torch.nn.Parameter(start.clone())
+    optimizers = [Shampoo([weight], **OPTIONS, distributed=config)]
+    optimizers += [Shampoo([alone], **OPTIONS, distributed=None)]
+    for grad in grads:
+        weight.grad, alone.grad = like(weight, grad), grad
+        for optimizer in optimizers:
+            optimizer.step()
+    return worst([full(weight)], [alone])
+
+
+@pytest.mark.parametrize("kind", ["replicas", "a mesh without names"])
+def test_groups_of_a_part_of_all_ranks_need_no_others(kind):
+    assert max(ranks.run(8, in_halves, kind)) <= 1e-9
 
 
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
+        ({"group": dist.GroupMember.NON_GROUP_MEMBER}, "group must be None or a process group"),
         ({"communication_dtype": torch.float16}, "communication_dtype must be one of"),
         ({"communicate": "gradients"}, "communicate must be one of"),
         ({"group_size": 0}, "group_size must be None or an integer >= 1, got 0"),

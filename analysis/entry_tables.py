@@ -20,16 +20,19 @@ from analysis import (
     league_tables,
     methods,
     published,
+    step_costs,
     step_plans,
 )
+from analysis.texts import span_text
 from common import cli, documents, files
 from workloads import registry
 from workloads.rulesets import ruleset
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ROOT / "submission" / "entries"
+_PAGES = ("heuristics", "jax", "official", "scaling", "troubleshooting", "tuning")
 OTHERS = (
-    *(ROOT / "docs" / f"{n}.md" for n in ("heuristics", "jax", "official", "scaling", "tuning")),
+    *(ROOT / "docs" / f"{name}.md" for name in _PAGES),
     ROOT / "README.md",
     ROOT / "results" / "league" / "README.md",
 )
@@ -64,10 +67,12 @@ def filled(document: Path) -> str:
         "memory": entry_plans.memory_table,
         "embeddings": entry_plans.embedding_table,
         "costs": costs_table,
+        "winner-seconds": winner_text,
         **jax_tables.TABLES,
         **methods.TABLES,
         **league_tables.TABLES,
         **caveats.TABLES,
+        **step_costs.TABLES,
         **step_plans.TABLES,
     }
     return documents.filled(document.read_text("utf-8"), tables)
@@ -98,6 +103,16 @@ def reached_table(submission: str) -> str:
     trials = trials[trials["submission"] == submission]
     columns = {f"point {point}": trials["trial"] == point for point in sorted(set(trials["trial"]))}
     return entry_evidence.met_table(trials, "v0.5", ruleset("v0.5").workloads, columns)
+
+
+def winner_text() -> str:
+    """What the winner of v0.5 took of the baseline's seconds, where their medians reach targets."""
+    rows = published.read_medians()
+    rows = rows[(rows["version"] == "v0.5") & (rows["ruleset"] == "external")]
+    seconds = rows.pivot(index="workload", columns="submission", values="median_seconds")
+    seconds = seconds.loc[list(ruleset("v0.5").base_workloads), [WINNER["v0.5"], "baseline"]]
+    shares = [own / other for own, other in seconds.to_numpy() if np.isfinite([own, other]).all()]
+    return span_text(round(share, 2) for share in shares)
 
 
 def fits_table() -> str:

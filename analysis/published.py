@@ -70,6 +70,11 @@ def read_hours() -> pd.DataFrame:
     return pd.read_csv(PUBLISHED / HOURS)
 
 
+def read_medians() -> pd.DataFrame:
+    """Times to target of the published submissions, medians over studies: a row per workload."""
+    return pd.read_csv(PUBLISHED / MEDIANS)
+
+
 def collect(leaderboards: Path, output: Path) -> None:
     """Scores the trials of all published logs, and writes the tables of `results/published/`.
 

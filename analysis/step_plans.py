@@ -103,21 +103,12 @@ def step_on_h200(optimizer: str) -> str:
     return documents.number(rows[optimizer]["milliseconds"]["amortised"]["100"])
 
 
-def muon_ratios() -> str:
-    """Shampoo's steps over Muon's on a CPU core, by network, at a refresh every 100 steps."""
-    measured = files.read_json(ROOT / "results" / "step_cost" / "muon" / "cpu.json")
-    rows = [{row["optimizer"]: row for row in network["rows"]} for network in measured.values()]
-    ratios = [row["ours_shampoo"]["ratio_to"]["muon"]["amortised"]["100"] for row in rows]
-    return ", ".join(f"{ratio:.2f}" for ratio in ratios)
-
-
 TABLES: Mapping[str, Callable[[], str]] = {
     "plans": plans_table,
     "planned-gpt2": functools.partial(ratios, "gpt2_small", "ddp", 1, 8),
     "planned-llama": functools.partial(ratios, "llama3-8b", "fsdp", 64, 512),
     "refresh-floor": refresh_floor,
     "planned-shares": shares_table,
-    "muon-steps": muon_ratios,
     "h200-muon": functools.partial(step_on_h200, "muon"),
     "h200-shampoo": functools.partial(step_on_h200, "ours_shampoo"),
 }

@@ -24,7 +24,7 @@ def test_seconds_without_dropout_are_steps_times_their_costs(tmp_path: Path) -> 
     steps = times_table(pool.cells, "median_steps")
     rows = [f"{name},{entry},2000,1" for name in steps.index for entry in steps.columns]
     path = tmp_path / "step_cost.csv"
-    path.write_text("\n".join(["workload,entry,milliseconds,ratio", *rows]))
+    path.write_text("\n".join(["workload,entry,milliseconds,ratio", *rows, ""]))
     pd.testing.assert_frame_equal(caveats.seconds_without_dropout(pool, path), 2 * steps)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis import (
     caveats,
+    edges,
     entry_evidence,
     entry_plans,
     jax_tables,
@@ -72,6 +73,7 @@ def filled(document: Path) -> str:
         **methods.TABLES,
         **league_tables.TABLES,
         **caveats.TABLES,
+        **edges.TABLES,
         **step_costs.TABLES,
         **step_plans.TABLES,
     }

@@ -188,8 +188,8 @@ class Counters:
             are_equal = (self._steps == self._steps.view(-1)[:1]).all()
             self._are_equal = is_true(are_equal, otherwise=False)
 
-    def part_ways(self) -> None:
-        """Notes that counters may differ, until a step of which the host may read them."""
+    def mark_written(self) -> None:
+        """Notes that counters were written to and may differ, until the host compares them."""
         self._are_equal, self._is_written = False, True
 
     def has_state(self, part: Part) -> bool:

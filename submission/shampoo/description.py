@@ -95,7 +95,6 @@ def resolved(group: Mapping[str, Any], config: StateConfig) -> dict[str, str]:
         "table_aspect": table != "auto",
         "oversize": table is False,
         "exponent": method == "soap",
-        "damping": method == "soap",
         "root_solver": method != "shampoo",
         "basis_solver": method == "shampoo",
         "averaging_share": not is_ema or group["averaging_decay"] is not None,

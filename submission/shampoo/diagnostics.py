@@ -10,8 +10,7 @@ from .description import short
 from .devices import to_list
 from .factor import CONDITION, FAILURES, REFRESHES, RESIDUAL
 from .group_stacks import GroupStacks
-
-_SIDES = ("left", "right")
+from .preconditioners import SIDES
 
 
 class Diagnostics(dict[str, Any]):
@@ -122,7 +121,7 @@ def _rows(
                     label = labels[part.index]
                     label = f"group {number} {label}" if several else label
                     for row in rows[part.offset : part.offset + part.grid.blocks]:
-                        yield f"{label} {_SIDES[side]}", group["damping"], row
+                        yield f"{label} {SIDES[side]}", group["damping"], row
 
 
 def _burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:

@@ -126,8 +126,8 @@ def _eigh(matrices: Tensor, norms: Tensor) -> tuple[Eigendecomposition, Tensor]:
         values = matrices.new_full(matrices.shape[:-1], torch.nan)
         vectors = torch.full_like(matrices, torch.nan)
     probes = sign_probes(matrices).expand(len(matrices), -1, -1)
-    turned = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
-    error = torch.bmm(turned, vectors.mT).sub_(torch.bmm(probes, matrices))
+    rotated = torch.bmm(probes, vectors).mul_(values.unsqueeze(-2))
+    error = torch.bmm(rotated, vectors.mT).sub_(torch.bmm(probes, matrices))
     norms = norms.clamp_min(torch.finfo(matrices.dtype).tiny)
     residual = torch.linalg.matrix_norm(error) / (norms * math.sqrt(PROBES))
     sound = residual <= MAX_RESIDUAL
@@ -307,16 +307,16 @@ def _eigenbasis(matrices: Tensor, previous: Tensor, solver: str) -> Bases:
 def _power_step(matrices: Tensor, previous: Tensor, solver: str) -> Tensor:
     """orth((A + shift I) Q), Q being the previous basis by descending q^T A q."""
     rounding = torch.finfo(matrices.dtype).eps
-    turned = torch.baddbmm(previous, matrices, previous, beta=_SHIFT * math.sqrt(rounding))
-    order = (previous * turned).sum(dim=-2).argsort(dim=-1, descending=True, stable=True)
-    turned = _permuted(turned, order)
+    columns = torch.baddbmm(previous, matrices, previous, beta=_SHIFT * math.sqrt(rounding))
+    order = (previous * columns).sum(dim=-2).argsort(dim=-1, descending=True, stable=True)
+    columns = _permuted(columns, order)
     if solver == "qr":
-        return _householder_qr(turned)
-    vectors = _cholesky_qr(turned, _GRAM_SHIFT * turned.shape[-1] * rounding)
+        return _householder_qr(columns)
+    vectors = _cholesky_qr(columns, _GRAM_SHIFT * columns.shape[-1] * rounding)
     if is_host(matrices.device):
         failed = ~(non_orthonormality(vectors) <= MAX_NON_ORTHONORMALITY[vectors.dtype])
         if failed.any():
-            vectors[failed] = _householder_qr(turned[failed])
+            vectors[failed] = _householder_qr(columns[failed])
     return vectors
 
 
@@ -361,7 +361,7 @@ def _rotate(moment: Tensor, left: Tensor | None, right: Tensor | None, squared: 
         if left is not None:
             rotated = torch.bmm(left[part].square() if squared else left[part], rotated)
         if right is not None:
-            turn = right[part].square() if squared else right[part]
-            rotated = torch.bmm(rotated, turn.mT)
+            rotation = right[part].square() if squared else right[part]
+            rotated = torch.bmm(rotated, rotation.mT)
         parts.append(rotated)
     return parts[0] if len(parts) == 1 else torch.cat(parts)

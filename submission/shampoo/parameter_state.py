@@ -15,7 +15,7 @@ from .preconditioners import SIDES
 from .stack import Stack, matrix_view, stack_view
 from .stack_group import StackGroup
 
-# Held once per element of the parameter; everything else but `step` is held once per block.
+# State with one element per element of the parameter; all other but `step` has one row per block.
 _ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")
 
 
@@ -55,6 +55,7 @@ def entries_of(stack: Stack, part: Part) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, entry: Any) -> None:
+    """Copies the rows [N, ...] of a part's state into `entry[key]`, see `checkpoint.save`."""
     if key == "step":
         entry[key] = rows[0].reshape(()).clone()
     elif key in _ELEMENTWISE:
@@ -72,6 +73,11 @@ def save_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, entry: Any)
 
 
 def load_rows(key: str, rows: Tensor, part: Part, parameter: Tensor, value: Any) -> None:
+    """Writes what `save_rows` has saved under `key` to the rows [N, ...] of a part.
+
+    Raises:
+      ValueError: if it is missing or its shape does not fit.
+    """
     shape: tuple[int, ...] = ()
     if key in _ELEMENTWISE:
         shape = tuple(parameter.shape)

@@ -70,7 +70,7 @@ class StackGroup:
         for number, (spec, steps) in enumerate(zip(specs, self.counters.per_stack(), strict=True)):
             where, place = places.get(number, (None, 0))
             stack = Stack(spec, config, steps, self.dtype, self.device, where, place)
-            stack.steps_changed = self.counters.part_ways
+            stack.steps_changed = self.counters.mark_written
             stacks.append(stack)
         return stacks
 

@@ -21,6 +21,7 @@ def test_print_is_short_and_resolves_every_option(name):
     options = " ".join(lines[1 : next(i for i, x in enumerate(lines) if "block." in x)])
     assert "None" not in options
     assert "auto" not in options
+    assert "damping=" in options  # SOAP's second moments are matched to damped eigenvalues
 
 
 def test_parameters_that_differ_by_numbers_share_a_line():

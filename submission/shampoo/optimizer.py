@@ -19,20 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from ..plan import options
 from ..plan.blocking import plan_parameter
-from ..plan.options import (
-    Averaging,
-    BasisSolver,
-    DecayMode,
-    Grafting,
-    MatrixDims,
-    Method,
-    Oversize,
-    Refresh,
-    RootSolver,
-    check,
-    is_integer,
-)
 from . import agreement, checkpoint, description, loading, whole_step
 from .config import (
     BEFORE_STACKS,
@@ -103,30 +91,30 @@ class Shampoo(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
-        method: Method = ShampooConfig.method,
+        method: options.Method = ShampooConfig.method,
         block_size: int = ShampooConfig.block_size,
         block_aspect: float = ShampooConfig.block_aspect,
-        matrix_dims: MatrixDims = ShampooConfig.matrix_dims,
+        matrix_dims: options.MatrixDims = ShampooConfig.matrix_dims,
         split: tuple[int, ...] | None = ShampooConfig.split,
         table: bool | Literal["auto"] = ShampooConfig.table,
         max_dim: int = ShampooConfig.max_dim,
         table_aspect: float = ShampooConfig.table_aspect,
-        oversize: Oversize = ShampooConfig.oversize,
+        oversize: options.Oversize = ShampooConfig.oversize,
         max_aspect: float = ShampooConfig.max_aspect,
         refresh_interval: int = ShampooConfig.refresh_interval,
-        refresh: Refresh = ShampooConfig.refresh,
+        refresh: options.Refresh = ShampooConfig.refresh,
         overlap: bool = ShampooConfig.overlap,
         exponent: float | Literal["auto"] | None = ShampooConfig.exponent,
         damping: float = ShampooConfig.damping,
-        root_solver: RootSolver = ShampooConfig.root_solver,
-        basis_solver: BasisSolver = ShampooConfig.basis_solver,
-        grafting: Grafting | Literal["auto"] | None = ShampooConfig.grafting,
+        root_solver: options.RootSolver = ShampooConfig.root_solver,
+        basis_solver: options.BasisSolver = ShampooConfig.basis_solver,
+        grafting: options.Grafting | Literal["auto"] | None = ShampooConfig.grafting,
         nesterov: bool = ShampooConfig.nesterov,
         momentum: float = ShampooConfig.momentum,
-        decay_mode: DecayMode = ShampooConfig.decay_mode,
+        decay_mode: options.DecayMode = ShampooConfig.decay_mode,
         factor_dtype: torch.dtype = ShampooConfig.factor_dtype,
         root_dtype: torch.dtype = ShampooConfig.root_dtype,
-        averaging: Averaging | None = ShampooConfig.averaging,
+        averaging: options.Averaging | None = ShampooConfig.averaging,
         averaging_share: float = ShampooConfig.averaging_share,
         averaging_decay: float | None = ShampooConfig.averaging_decay,
         averaging_beta: float = ShampooConfig.averaging_beta,
@@ -160,8 +148,8 @@ class Shampoo(torch.optim.Optimizer):
         >>> Shampoo.from_config([weight], ShampooConfig(lr=0.1, method="soap")).defaults["method"]
         'soap'
         """
-        options = {name: getattr(config, name) for name in OPTIONS}
-        return cls(params, **options, distributed=distributed)
+        values = {name: getattr(config, name) for name in OPTIONS}
+        return cls(params, **values, distributed=distributed)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters, whose options default to the constructor's."""
@@ -268,8 +256,8 @@ class Shampoo(torch.optim.Optimizer):
         if not self._states.is_divided:
             return
         world = dist.get_world_size()
-        is_rank = to is None or (is_integer(to) and 0 <= to < world)
-        check(is_rank, "to", to, f"None or a rank, an integer from 0 to {world - 1}")
+        is_rank = to is None or (options.is_integer(to) and 0 <= to < world)
+        options.check(is_rank, "to", to, f"None or a rank, an integer from 0 to {world - 1}")
         self._states.settle(self.param_groups, self.state)
         self.finish()
         needed = to is None or to == dist.get_rank()

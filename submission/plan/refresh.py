@@ -120,6 +120,18 @@ class RefreshSchedule:
             self._interval, self._phases = interval, self._cut(interval)
         return self._phases.get(step % interval, ())
 
+    def phases(self, interval: int, mode: str) -> dict[int, tuple[FactorRange, ...]]:
+        """What is due, by step % interval, at steps that are not early; phases without are missing.
+
+        Args:
+          interval, mode: as for `due`.
+
+        Raises:
+          ValueError: for another mode.
+        """
+        check_choice("refresh", mode, REFRESHES)
+        return {0: self._all} if mode == "together" else self._cut(interval)
+
     def _cut(self, interval: int) -> dict[int, tuple[FactorRange, ...]]:
         """Factors by phase; exact integers, so that every rank cuts alike."""
         phases: dict[int, list[FactorRange]] = {}

@@ -1,9 +1,11 @@
 """What a step is given must agree: gradients with parameters, and state with both and options."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from ..plan.options import check
 from .states import ShampooState
@@ -56,6 +58,20 @@ def check_state(state: Any, expected: ShampooState, lanes: int) -> None:
                 f"state must be of these params and options, which have {pair[1]} at {path!r}, "
                 f"got {pair[0]}."
             )
+
+
+def check_average(average: Array, path: Any, weights: Mapping[Any, Any]) -> None:
+    """Raises ValueError unless the weight at a path has its average's shape.
+
+    Args:
+      average: of the weight.
+      path: of the weight.
+      weights: by path.
+    """
+    given = list(jnp.shape(weights[path])) if path in weights else "nothing"
+    allowed = list(jnp.shape(average))
+    what = f"of the shape of their averages, {allowed} at {path_name(path)!r}"
+    check(given == allowed, "params", given, what)
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

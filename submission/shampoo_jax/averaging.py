@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ..plan.options import check
+from .agreement import check_average
 from .options import Number, Options
 from .states import ShampooState
 from .step import Step
@@ -119,7 +121,7 @@ def evaluated(state: Any, params: Any) -> Any:
       params: as in training.
 
     Raises:
-      ValueError: if there is no state of Shampoo in `state`.
+      ValueError: if there is no state of Shampoo in `state`, or one of other parameters.
 
     >>> from submission.shampoo_jax import evaluated, shampoo
     >>> optimizer = shampoo(1.0, averaging="ema", averaging_decay=0.75)
@@ -140,10 +142,15 @@ def evaluated(state: Any, params: Any) -> Any:
     for shampoo_state in shampoo_states:
         if isinstance(shampoo_state.average, ExponentialAverage):
             for path, x in jax.tree_util.tree_leaves_with_path(shampoo_state.average.average):
+                check_average(x, path, weights)
                 weights[path] = x.astype(weights[path].dtype)
         elif isinstance(shampoo_state.average, ScheduleFree):
-            gain = 1 - 1 / shampoo_state.average.beta
+            beta = shampoo_state.average.beta
+            what = "of one model, whose beta is a scalar; jax.vmap of evaluated takes several"
+            check(jnp.ndim(beta) == 0, "state", jnp.shape(beta), what)
+            gain = 1 - 1 / beta
             for path, z in jax.tree_util.tree_leaves_with_path(shampoo_state.average.z):
+                check_average(z, path, weights)
                 y = weights[path]
                 weights[path] = (y + gain * (z - y)).astype(y.dtype)
     return jax.tree.unflatten(structure, list(weights.values()))

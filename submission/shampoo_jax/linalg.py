@@ -91,7 +91,7 @@ def decompose(matrix: Array) -> Decomposition:
     vectors, values = lax.linalg.eigh(matrix, symmetrize_input=False)
     probes = sign_probes(matrix)
     rotated = product(probes, vectors)
-    error = product(rotated * values, transposed(vectors)) - product(probes, matrix)
+    error = product(rotated * values[None], transposed(vectors)) - product(probes, matrix)
     norm = jnp.maximum(frobenius(matrix), jnp.finfo(matrix.dtype).tiny)
     residual = frobenius(error) / (norm * math.sqrt(PROBES))
     # Comparisons with NaN are false.

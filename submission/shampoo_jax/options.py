@@ -137,6 +137,9 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
                 f"{name} decides how a step is compiled and must be a Python value, got an array. "
                 "Give optax.inject_hyperparams static_args=static_arguments(...) of the function."
             )
+    for name in ("b1", "b2", *_TRACEABLE):
+        what = "a number, which optax.inject_hyperparams makes of a schedule"
+        check(not callable(given.get(name)), name, given.get(name), what)
     own = {name: given.pop(name, None) for name in _OWN}
     _check_rate(own["learning_rate"])
     traced = {
@@ -154,6 +157,8 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
     split = given.pop("split", None) if callable(given.get("split")) else given.get("split")
     b1, b2 = (0.5 if isinstance(beta, jax.Array) else beta for beta in betas)
     static = ShampooOptions(betas=(b1, b2), **given)
+    interval = static.refresh_interval
+    check(interval < 1 << 31, "refresh_interval", interval, "an integer below 2**31")
     if static.root_solver == "products":
         check(
             "damping" not in traced, "damping", "an array", "a number with root_solver 'products'"

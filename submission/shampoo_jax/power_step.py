@@ -51,12 +51,13 @@ def _sorted(columns: Array, values: Array) -> tuple[Array, Array]:
 def _householder(columns: Array) -> Array:
     """The Q of QR with a non-negative diagonal of R, which no column leaves by a reflection."""
     vectors, upper = jnp.linalg.qr(columns)
-    return vectors * jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0).astype(columns.dtype)
+    signs = jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0).astype(columns.dtype)
+    return vectors * signs[None]
 
 
 def _cholesky(columns: Array, shift: float) -> Array:
     """The same Q in two passes; NaN where a factorisation fails."""
-    norms = jnp.sqrt(jnp.square(columns).sum(0))
+    norms = jnp.sqrt(jnp.square(columns).sum(0, keepdims=True))
     vectors = columns / jnp.maximum(norms, jnp.finfo(columns.dtype).tiny)
     for added in (shift, 0.0):
         gram = product(transposed(vectors), vectors)

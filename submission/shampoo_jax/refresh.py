@@ -1,6 +1,6 @@
 """Which blocks of a stack are refreshed at a step, and the loop over them; traced.
 
-The order and the phases come from `plan.refresh`; a step looks its range up in a table, so that
+The order and the phases come from `plan.refresh`; a step finds its range in a table, so that
 whatever is due costs one compiled body and a loop whose length is read from the device.
 """
 
@@ -55,7 +55,8 @@ def due_blocks(
         due.append({})
         for side in (0, 1):
             if spec.sides[side]:
-                start, stop = (jnp.asarray(bound)[phase] for bound in tables[number, side])
+                phases, *bounds = tables[number, side]
+                start, stop = (jnp.where(phases == phase, bound, 0).sum() for bound in bounds)
                 due[-1][side] = Due(
                     jnp.where(early, 0, start).astype(jnp.int32),
                     jnp.where(early, spec.blocks, stop).astype(jnp.int32),
@@ -66,22 +67,15 @@ def due_blocks(
 @functools.lru_cache(maxsize=64)
 def _tables(
     specs: tuple[StackSpec, ...], interval: int, mode: str
-) -> Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """First blocks and those after the last, int32 [interval], of each (stack, side) by phase."""
-    tables = {
-        (number, side): (np.zeros(interval, np.int32), np.zeros(interval, np.int32))
-        for number in range(len(specs))
-        for side in (0, 1)
+) -> Mapping[tuple[int, int], np.ndarray]:
+    """By (stack, side): phases with something due, first blocks and those after the last, int32."""
+    rows: dict[tuple[int, int], list[tuple[int, int, int]]] = {
+        (number, side): [] for number in range(len(specs)) for side in (0, 1)
     }
-    if not specs:
-        return tables
-    schedule = RefreshSchedule(specs)
-    for phase in range(interval):
-        # No step of the second interval is an early one.
-        for due in schedule.due(interval + phase, interval, mode):
-            starts, stops = tables[due.stack, due.side]
-            starts[phase], stops[phase] = due.start, due.stop
-    return tables
+    for phase, ranges in RefreshSchedule(specs).phases(interval, mode).items():
+        for due in ranges:
+            rows[due.stack, due.side].append((phase, due.start, due.stop))
+    return {key: np.array(row, np.int32).reshape(-1, 3).T for key, row in rows.items()}
 
 
 def refresh_blocks(

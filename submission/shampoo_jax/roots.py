@@ -47,7 +47,7 @@ def _by_eigh(matrix: Array, exponent: float, damping: Array | float) -> tuple[Ar
     largest = values[-1]
     empty = largest <= 0
     damped = jnp.where(empty, 1.0, jnp.maximum(values, 0) + damping * largest)
-    root = product(vectors * damped**-exponent, transposed(vectors))
+    root = product(vectors * damped[None] ** -exponent, transposed(vectors))
     root = (root + transposed(root)) / 2 * bound**-exponent
     root = jnp.where(empty, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), root)
     return root, sound & jnp.isfinite(root).all()

@@ -25,7 +25,8 @@ def shortened(exact: Array, dtype: Any, seed: Array) -> Array:
     """
     if exact.dtype == dtype:
         return exact
-    bits = lax.bitcast_convert_type(exact, jnp.uint32) + _noise(exact.shape[-1], seed)
+    noise = _noise(exact.shape[-1], seed)[None]
+    bits = lax.bitcast_convert_type(exact, jnp.uint32) + noise
     rounded = lax.bitcast_convert_type(bits & jnp.uint32(0xFFFF0000), jnp.float32)
     return rounded.astype(dtype)
 
@@ -36,7 +37,7 @@ def _noise(size: int, seed: Array) -> Array:
     Hashes of a counter, by the last steps of MurmurHash3 (Appleby 2011, in the public domain).
     """
     rows = jnp.arange(size, dtype=jnp.uint32)
-    lower, upper = jnp.minimum(rows[:, None], rows), jnp.maximum(rows[:, None], rows)
+    lower, upper = jnp.minimum(rows[:, None], rows[None]), jnp.maximum(rows[:, None], rows[None])
     x = lower * jnp.uint32(size) + upper
     x = x ^ (seed.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

@@ -37,6 +37,27 @@ def test_a_skipped_step_leaves_averages_alone(averaging):
     assert all(np.array_equal(old, new) for old, new in pairs)
 
 
+@pytest.mark.parametrize("averaging", ["ema", "schedule_free"])
+def test_averages_are_of_the_weights(averaging):
+    state = shampoo(0.1, averaging=averaging).init(PARAMS)
+    for params, given in (
+        ({"bias": PARAMS["bias"]}, "'nothing'"),
+        ({**PARAMS, "kernel": jnp.ones((1, 3))}, r"\[1, 3\]"),
+    ):
+        message = rf"^params must be of the shape .* \[4, 3\] at 'kernel', got {given}"
+        with pytest.raises(ValueError, match=message):
+            evaluated(state, params)
+
+
+def test_averages_of_several_models_are_read_under_vmap():
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), PARAMS)
+    state = jax.vmap(shampoo(0.1, averaging="schedule_free").init)(many)
+    read = jax.vmap(evaluated)(state, many)
+    assert np.array_equal(read["kernel"], many["kernel"])
+    with pytest.raises(ValueError, match=r"^state must be of one model.* jax.vmap .* got \(3,\)"):
+        evaluated(state, many)
+
+
 def test_without_averaging_the_weights_are_read():
     read = evaluated(shampoo(0.1).init(PARAMS), PARAMS)
     assert all(read[name] is PARAMS[name] for name in PARAMS)

@@ -149,6 +149,39 @@ def test_works_in_chains_and_with_several_steps_per_update():
     assert all(leaf.any() for leaf in jax.tree.leaves(updates))
 
 
+OTHERS = [
+    {"averaging": "schedule_free", "decay_mode": "independent", "momentum": 0.5},
+    {"method": "soap", "basis_solver": "cholesky_qr", "averaging": "ema"},
+    {"method": "kl_shampoo", "factor_dtype": "bfloat16", "basis_solver": "qr"},
+    {"root_solver": "products", "grafting": "sgd", "decay_mode": "l2"},
+]
+
+
+@pytest.mark.parametrize("options", [{}, *OTHERS])
+def test_no_rank_is_promoted(options):
+    """Which JAX can be told to refuse."""
+    optimizer = shampoo(0.1, weight_decay=0.1, damping=1e-3, **options)
+    with jax.numpy_rank_promotion("raise"):
+        state = jax.eval_shape(optimizer.init, PARAMS)
+        jax.eval_shape(optimizer.update, PARAMS, state, PARAMS)
+
+
+@pytest.mark.parametrize("options", [{}, *OTHERS])
+def test_a_step_can_be_scanned(options):
+    """No dtype or shape of the state changes, as no trace of it may."""
+    optimizer = shampoo(optax.constant_schedule(0.1), weight_decay=0.1, damping=1e-3, **options)
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(params, state, params)
+        return (optax.apply_updates(params, updates), state), state.count
+
+    def run(params):
+        return jax.lax.scan(step, (params, optimizer.init(params)), None, length=2)
+
+    assert jax.eval_shape(run, PARAMS)[1].shape == (2,)
+
+
 def test_several_models_can_be_trained_at_once():
     optimizer = shampoo(0.1)
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), PARAMS)

@@ -29,6 +29,7 @@ from submission.shampoo_jax.rounding import shortened
         ("method", "adam"),
         ("exponent", 0.0),
         ("refresh_interval", 0),
+        ("refresh_interval", 1 << 31),
         ("refresh", "sometimes"),
         ("grafting", "lion"),
         ("nesterov", 1),
@@ -61,6 +62,12 @@ def test_a_schedule_gives_numbers():
     params = {"bias": jnp.ones(3)}
     with pytest.raises(ValueError, match=r"^learning_rate must be a number or a scalar array"):
         optimizer.update(params, optimizer.init(params))
+
+
+@pytest.mark.parametrize("name", ["b1", "weight_decay", "damping"])
+def test_schedules_of_other_numbers_are_for_optax(name):
+    with pytest.raises(ValueError, match=rf"^{name} must be a number, which optax.inject_hyperpar"):
+        shampoo(0.1, **{name: lambda count: 0.5})
 
 
 def test_products_are_made_for_a_damping_that_is_known():

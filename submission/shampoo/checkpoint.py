@@ -46,7 +46,7 @@ def save(
     whichever exist of `exp_avg`, `exp_avg_sq` (of grafting, or of the diagonal method),
     `basis_sq` (SOAP's) and `momentum_buffer`. For the i-th of its grids it has `left.i`, `right.i`
     and what belongs to them, `left_root.i`, `left_basis.i` and so on, one row per block; symmetric
-    matrices are rows of `factor.pieces`. Moments of SOAP and KL-Shampoo are in the basis.
+    matrices are rows of `SymmetricStack.storage`. Moments of SOAP and KL-Shampoo are in the basis.
     """
     for group in stack_groups:
         group.refresher.collect()

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
-from .factor import Blocks
 from .preconditioners import Eigenbasis
 from .step import Number, StepInfo, StepOptions
+from .symmetric_stack import Blocks
 
 
 class KLShampoo(Eigenbasis):

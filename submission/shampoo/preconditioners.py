@@ -12,20 +12,15 @@ from torch import Tensor
 
 from ..plan.blocking import StackSpec
 from . import eigenbasis, roots
+from .async_flags import AsyncFlags
 from .config import StateConfig, factor_dtypes
 from .devices import to_list
-from .factor import (
-    REFRESHES,
-    AsyncFlags,
-    Basis,
-    Blocks,
-    KroneckerFactor,
-    SymmetricStack,
-)
+from .factor import REFRESHES, Basis, KroneckerFactor
 from .step import StepInfo, StepOptions
+from .symmetric_stack import Blocks, SymmetricStack
 
-# Roots are only multiplied with, and halving their storage pays as long as one halving costs
-# nothing.
+# A root is halved once at most, into halves of at least this many rows: every step multiplies with
+# it, and so far halving saves memory at no cost in time.
 _ROOT_LEAF = 192
 SIDES = ("left", "right")
 

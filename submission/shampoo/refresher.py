@@ -12,10 +12,10 @@ from torch.utils import _pytree
 
 from ..plan.refresh import RefreshSchedule
 from .devices import is_queued, stream_module
-from .factor import Blocks
 from .preconditioners import Preconditioner
 from .stack import Stack
 from .step import StepInfo, StepOptions
+from .symmetric_stack import Blocks
 
 
 class Refresher:

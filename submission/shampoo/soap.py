@@ -8,9 +8,9 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
-from .factor import Blocks
 from .preconditioners import Eigenbasis
 from .step import StepInfo, StepOptions
+from .symmetric_stack import Blocks
 
 
 class Soap(Eigenbasis):

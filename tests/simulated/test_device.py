@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from submission.shampoo.async_flags import AsyncFlags
 from submission.shampoo.devices import autocast_kinds, is_queued, stream_module, to_device
-from submission.shampoo.factor import AsyncFlags
 from submission.shampoo.refresher import _Deferred
 from tests.simulated.device import simulated
 from tests.simulated.record import DeviceError, OrderError

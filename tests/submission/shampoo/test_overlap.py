@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from submission.shampoo import Shampoo
-from submission.shampoo.factor import AsyncFlags
+from submission.shampoo.async_flags import AsyncFlags
 from submission.shampoo.refresher import _Deferred
 from tests.submission.shampoo.streams import OPTIONS, assert_equal, parameters, run
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.shampoo import Shampoo, eigenbasis, products, roots
-from submission.shampoo.factor import SymmetricStack
+from submission.shampoo.symmetric_stack import SymmetricStack
 
 BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 pytestmark = pytest.mark.skipif(

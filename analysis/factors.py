@@ -31,6 +31,7 @@ def factor_plot(judged: Judgement) -> Figure | None:
     """
     ratios = judged.intervals.ratios
     points = ratios[ratios["steps_ratio"].notna() & (ratios["submission"] != judged.baseline)]
+    apart = points["step_cost_ratio"].isna().any()
     points = points[points["step_cost_ratio"].notna()]
     points = points[~points["submission"].isin(judged.other_steps)]
     if points.empty or judged.baseline is None:
@@ -64,6 +65,8 @@ def factor_plot(judged: Judgement) -> Figure | None:
         title += "steps × seconds per step = time, on how many workloads)"
         if any((row.submission, row.workload) in judged.dropout for row in points.itertuples()):
             title += "\nwhere dropout differs, seconds per step are at one rate, and so is the time"
+        if apart:
+            title += "\nleft out: where the two have no dropout rate in common"
         panels.legend_below(figure, handles, max(columns, 2), title)
     return figure
 

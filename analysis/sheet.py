@@ -112,12 +112,15 @@ def _draw_factors(axes: Axes, judged: Judgement, labels: list[str]) -> None:
     means = np.exp(np.log(ratios[columns]).groupby(ratios["submission"]).mean())
     means = means.reindex(list(judged.entries))
     means.loc[list(judged.other_steps), ["steps_ratio", "step_cost_ratio"]] = np.nan
-    counts = ratios.groupby("submission").size()
+    counts = ratios.groupby("submission")[columns].count()
+    counts = counts.reindex(list(judged.entries), fill_value=0)
     panels.ratio_axis(axes.xaxis, *panels.span(means.to_numpy().ravel()))
     axes.axvline(1.0, color=INK, linewidth=0.9, zorder=1)
     for place, name in enumerate(judged.entries):
         axes.plot(means.loc[name], [place] * 3, color=FAINT, linewidth=2.5, zorder=1.5)
-        panels.write_beside(axes, place, f"on {counts.get(name, 0)}", MUTED)
+        steps, costs = counts.loc[name, ["steps_ratio", "step_cost_ratio"]]
+        said = f"on {steps}" if steps == costs else f"on {steps}, × on {costs}"
+        panels.write_beside(axes, place, said, MUTED)
     for column, label, look in _FACTORS:
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 5, "color": INK, "zorder": 3}
         axes.plot(means[column], range(len(means)), label=label, **(marker | look))

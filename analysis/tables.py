@@ -183,14 +183,21 @@ def _measures(
 
 
 def dropout_notes(judged: Judgement) -> list[str]:
-    """A line per entry and workload whose times are at another dropout rate than the baseline's."""
+    """Where times are at another dropout rate than the baseline's: a line per workload and rate."""
     if judged.baseline is None:
         return []
     against = style.label(judged.baseline)
+    entries: dict[tuple[str, str, str], list[str]] = {}
+    for workload in judged.facts:
+        for name in judged.entries:
+            if rates := judged.dropout.get((name, workload)):
+                own, of_baseline = map(_rates, rates)
+                names = entries.setdefault((workload, own, of_baseline), [])
+                names.append(style.label(name))
     return [
-        f"{style.label(name)} on {workload}: the best trials drop out at {_rates(own)}, "
-        f"{against}'s at {_rates(baseline_rates)}; that is part of the steps and of the seconds."
-        for (name, workload), (own, baseline_rates) in judged.dropout.items()
+        f"{workload}: the best trials of {', '.join(names)} drop out at {own}, {against}'s at "
+        f"{of_baseline}; that is part of the steps and of the seconds."
+        for (workload, own, of_baseline), names in entries.items()
     ]
 
 

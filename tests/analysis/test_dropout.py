@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import dropout, factors, scoring, sections, tables
+from analysis import dropout, factors, scoring, sections, sheet, style, tables
 from analysis.judgement import Judgement
 from analysis.logs import read_logs
 from tests.analysis.conftest import judge_folder, rows_of
@@ -81,7 +81,8 @@ def test_the_report_names_where_dropout_differs(tmp_path: Path) -> None:
     adamw = {1: (0.1, 0.2, HIT), 2: (0.0, 0.1, MISS)}
     judged = _judge(tmp_path, {1: (0.0, 0.15, HIT)}, adamw)
     (note,) = tables.dropout_notes(judged)
-    assert note.startswith("Shampoo on mnist_vit: the best trials drop out at 0, AdamW's at 0.1;")
+    said = "mnist_vit: the best trials of Shampoo drop out at 0, AdamW's at 0.1;"
+    assert note.startswith(said)
     text = sections.report(judged, "", [], [])
     assert f"- {note}" in text and "the cost ratio is formed at one dropout\nrate" in text
     # The factor is the cost at the rate that both ran, not that of the best trials.
@@ -91,7 +92,25 @@ def test_the_report_names_where_dropout_differs(tmp_path: Path) -> None:
     assert ratios["ratio"] == pytest.approx(0.75)
     figure = factors.factor_plot(judged)
     assert figure is not None
-    assert "at one rate" in figure.legends[0].get_title().get_text()
+    title = figure.legends[0].get_title().get_text()
+    assert "at one rate" in title and "left out" not in title
+
+
+def test_figures_say_on_how_many_workloads_steps_are_compared_at_one_rate(tmp_path: Path) -> None:
+    _write(tmp_path, shampoo={1: (0.0, 0.15, HIT)}, adamw={1: (0.1, 0.2, HIT)})
+    for entry, pace in (("shampoo", 0.3), ("adamw", 0.2)):
+        for study in range(3):
+            write_trial(
+                tmp_path, entry, "flights_dlrm", study, 1, [0.6, 0.1],
+                seconds_per_step=pace, hyperparameters={"dropout_rate": 0.0},
+            )  # fmt: skip
+    judged = judge_folder(tmp_path, "adamw")
+    figure = factors.factor_plot(judged)
+    assert figure is not None
+    assert "left out" in figure.legends[0].get_title().get_text()
+    drawn = sheet.summary_sheet(judged, style.entry_styles(judged.entries))
+    texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    assert "on 2, × on 1" in texts
 
 
 @pytest.mark.parametrize("rate", [None, 0.1])

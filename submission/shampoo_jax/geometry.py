@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AxisType
 
 from ..plan.blocking import ParameterPlan, Part, StackSpec, parts_of, plan_parameter, stack_specs
 from ..plan.options import check, is_integer
@@ -43,12 +44,17 @@ def layout_of(tree: Any, options: Options) -> Layout:
     """The layout of the leaves of a tree of arrays.
 
     Raises:
-      ValueError: if a leaf is not of a real floating dtype, or `matricize`, `batch_dims` or
-        `split` does not fit one.
+      ValueError: if a leaf is not of a real floating dtype or lies on explicit axes, which
+        `sharding.with_explicit_axes` takes away, or `matricize`, `batch_dims` or `split` does not
+        fit one.
     """
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     paths = tuple(path_name(path) for path, _ in pairs)
     dtype = _state_dtype(paths, [leaf for _, leaf in pairs])
+    for path, (_, leaf) in zip(paths, pairs, strict=True):
+        axes = explicit_axes(leaf)
+        what = f"the one with explicit axes {axes} that {path!r} lies on"
+        check(not axes, "mesh", options.division.given, what)
     shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in pairs)
     plans, transposes, parts, diagonal = [], [], [], []
     for index, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
@@ -61,6 +67,15 @@ def layout_of(tree: Any, options: Options) -> Layout:
             diagonal.append(index)
     specs = tuple(stack_specs(parts))
     return Layout(paths, shapes, tuple(plans), tuple(transposes), specs, tuple(diagonal), dtype)
+
+
+def explicit_axes(array: Any) -> tuple[Any, ...]:
+    """The explicit axes of the mesh that an array lies on."""
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return ()
+    mesh = jax.typeof(array).sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in kinds if kind == AxisType.Explicit)
 
 
 def _state_dtype(paths: Sequence[str], leaves: Sequence[Any]) -> Any:

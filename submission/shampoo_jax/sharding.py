@@ -113,6 +113,13 @@ def with_explicit_axes(
     if mesh is None or AxisType.Explicit not in mesh.axis_types:
         return inner
     undivided = make(options._replace(division=division._replace(mesh=None, given=None)))
+    # Arguments too: what is closed over would keep its explicit axes.
+    numbers = {
+        name: value for name, value in options.rates._asdict().items() if isinstance(value, Array)
+    }
+
+    def given(numbers: dict[str, Array]) -> optax.GradientTransformationExtraArgs:
+        return make(options._replace(rates=options.rates._replace(**numbers)))
 
     def run(function: Callable[..., Any], out_sharding: Any, *arguments: Any) -> Any:
         axes = mesh.axis_names
@@ -128,13 +135,21 @@ def with_explicit_axes(
 
     def init(params: Any) -> Any:
         state = jax.eval_shape(undivided.init, jax.tree.map(_shape, params))
-        return run(inner.init, placed(state, _shardings_on(mesh, params)), params)
+        like = _shardings_on(mesh, params)
+
+        def initial(numbers: dict[str, Array], params: Any) -> Any:
+            return given(numbers).init(params)
+
+        return run(initial, placed(state, like), numbers, params)
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
         del extra_args
         like = _shardings_on(mesh, updates if params is None else params)
-        arguments = (updates, state) if params is None else (updates, state, params)
-        return run(inner.update, (like, placed(state, like)), *arguments)
+
+        def advanced(numbers: dict[str, Array], updates: Any, state: Any, params: Any) -> Any:
+            return given(numbers).update(updates, state, params)
+
+        return run(advanced, (like, placed(state, like)), numbers, updates, state, params)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -10,7 +10,10 @@ import pytest
 
 jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
 
-from submission.shampoo_jax import shampoo
+import jax.numpy as jnp
+import optax
+
+from submission.shampoo_jax import shampoo, static_arguments
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,3 +83,28 @@ def test_what_does_not_fit_a_mesh_is_refused():
     manual = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Manual,))
     with pytest.raises(ValueError, match=r"^mesh must be a mesh whose axis_types are"):
         shampoo(0.1, mesh=manual)
+
+
+def explicit_mesh():
+    return jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+
+
+def test_injected_numbers_and_explicit_axes_go_together():
+    injected = optax.inject_hyperparams(shampoo, static_args=static_arguments(shampoo))
+    options = {"averaging": "schedule_free", "decay_mode": "independent", "weight_decay": 0.1}
+    optimizer = injected(learning_rate=0.1, mesh=explicit_mesh(), **options)
+    everywhere = jax.sharding.NamedSharding(explicit_mesh(), jax.sharding.PartitionSpec())
+    params = jax.device_put({"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}, everywhere)
+    state = jax.jit(optimizer.init)(params)
+    updates, after = jax.jit(optimizer.update).trace(params, state, params).out_info
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert updates["kernel"].sharding.spec == jax.sharding.PartitionSpec(None, None)
+
+
+def test_explicit_axes_want_their_mesh():
+    everywhere = jax.sharding.NamedSharding(explicit_mesh(), jax.sharding.PartitionSpec())
+    params = {"bias": jnp.ones(3), "kernel": jax.device_put(jnp.ones((4, 3)), everywhere)}
+    optimizer = shampoo(0.1)
+    message = r"^mesh must be the one with explicit axes \('data',\) that 'kernel' lies on, got No"
+    with pytest.raises(ValueError, match=message):
+        optimizer.init(params)

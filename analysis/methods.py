@@ -267,7 +267,13 @@ def _ratio(value: float) -> str:
 
 
 def collect(logs: Path) -> list[dict[str, object]]:
-    """A row per variant, workload and study, of the logs in a folder per variant."""
+    """A row per variant, workload and study, of the logs in a folder per variant.
+
+    Raises:
+      UserError: if there is no such folder, or as `read_logs`.
+    """
+    if not logs.is_dir():
+        raise UserError(f"--logs={logs} is no folder; give one with a folder of logs per variant")
     folders = sorted(path for path in logs.iterdir() if path.is_dir())
     return [row for folder in folders for row in _rows(_studies(folder), folder.name)]
 

@@ -161,7 +161,12 @@ def _points(trials: pd.DataFrame) -> pd.DataFrame:
 def main(argv: Sequence[str]) -> None:
     """Writes the tables that the flags ask for."""
     del argv
-    collect(Path(flags.FLAGS.leaderboards), Path(flags.FLAGS.output))
+    leaderboards = Path(flags.FLAGS.leaderboards)
+    if not leaderboards.is_dir():
+        raise UserError(
+            f"--leaderboards={leaderboards} is no folder; give a checkout of submissions_algorithms"
+        )
+    collect(leaderboards, Path(flags.FLAGS.output))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from analysis import methods
 from common import files
+from common.cli import UserError
 
 VARIANTS = {
     "better": {"changed": "a", "section": "direction", "point": {"nesterov": False}},
@@ -62,6 +63,11 @@ def test_what_the_others_choose_is_shown_on_the_workload_left_out():
     expected = [("a", "even", "0.90"), ("b", "some", "0.60"), ("c", "some", "1.40")]
     assert shown[:3] == expected
     assert rows[-1]["on the ninth"] == "0.91"
+
+
+def test_logs_must_be_a_folder(tmp_path):
+    with pytest.raises(UserError, match=r"--logs=.*/nowhere is no folder; give one with"):
+        methods.collect(tmp_path / "nowhere")
 
 
 def test_the_page_is_what_the_committed_table_says():

@@ -21,6 +21,7 @@ from torch import Tensor
 from .config import check_saved, state_dtype
 from .devices import to_list
 from .foreach import are_same
+from .placement import local
 
 
 class Averager(abc.ABC):
@@ -41,10 +42,26 @@ class Averager(abc.ABC):
     def __init__(self) -> None:
         self.training = True
         self._state: dict[Tensor, dict[str, Tensor]] = {}
+        self._shards: dict[Tensor, Tensor] = {}  # of DTensors, as they were last seen
         # Never written to: weights that step together share one, whoever stays behind keeps it.
         self._counts: dict[tuple[torch.device, float], Tensor] = {}
         # The weights of the last step and their groups, whose members have one counter since then.
         self._grouped: tuple[Sequence[Tensor], list[list[Tensor]]] = (), []
+
+    def shard(self, parameter: Tensor) -> Tensor:
+        """What this rank holds of a parameter, the weight that all other methods take.
+
+        Moving a module to another dtype or device gives a DTensor another one; its state follows.
+        """
+        shard = local(parameter)
+        if shard is parameter:
+            return shard
+        known = self._shards.setdefault(parameter, shard)
+        if known is not shard:
+            self._shards[parameter] = shard
+            if known in self._state:
+                self._state[shard] = self._state.pop(known)
+        return shard
 
     def check_training(self) -> None:
         """Raises RuntimeError in eval mode."""

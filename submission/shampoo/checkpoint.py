@@ -156,7 +156,7 @@ def exported(
             continue
         entry = {**foreign_entries(optimizer_state.get(parameter, {})), **stacked[parameter]}
         if state.averager is not None:
-            tensors = state.averager.state_tensors(local(parameter))
+            tensors = state.averager.state_tensors(state.averager.shard(parameter))
             entry.update({name: tensor.clone() for name, tensor in tensors.items()})
         if entry:
             entries[parameter] = entry
@@ -194,8 +194,10 @@ def gathered(
     for parameter in state.members:
         if parameter not in parameters:
             continue
-        tensors = state.averager.state_tensors(local(parameter)) if state.averager else {}
-        averages = {name: _unsharded(tensor, parameter) for name, tensor in tensors.items()}
+        averages = {}
+        if state.averager is not None:
+            tensors = state.averager.state_tensors(state.averager.shard(parameter))
+            averages = {name: _unsharded(tensor, parameter) for name, tensor in tensors.items()}
         entry = {**averages, **foreign_entries(optimizer_state.get(parameter, {}))}
         if needed and entry:
             entries[parameter].update(entry)

@@ -190,6 +190,7 @@ class GroupState:
         self._grads = dict(zip(indices, grads, strict=True))
         self._moved = self._shards
         if self.averager is not None:
+            self._shards = [self.averager.shard(parameters[index]) for index in indices]
             self._moved = self.averager.begin(self._shards)
         moved = dict(zip(indices, self._moved, strict=True))
         pairs = zip(indices, self._shards, self._moved, strict=True)

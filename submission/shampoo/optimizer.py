@@ -36,7 +36,7 @@ from .diagnostics import Diagnostics, diagnostics
 from .execution import in_full_precision
 from .group_state import GroupState, complete
 from .parameters import check_parameters
-from .placement import Placements, local
+from .placement import Placements
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
@@ -223,7 +223,7 @@ class Shampoo(torch.optim.Optimizer):
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             averager = ensure_averager(state, group, self.state)
             if averager is not None:
-                averager.eval(map(local, group["params"]), group)
+                averager.eval(map(averager.shard, group["params"]), group)
 
     @in_full_precision
     def train(self) -> None:
@@ -231,7 +231,7 @@ class Shampoo(torch.optim.Optimizer):
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             averager = ensure_averager(state, group, self.state)
             if averager is not None:
-                averager.train(map(local, group["params"]))
+                averager.train(map(averager.shard, group["params"]))
 
     def finish(self) -> None:
         """Waits for refreshes that run beside training, as the next step would."""

@@ -10,7 +10,6 @@ from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averager import Averager
 from .config import StateConfig, check_saved
 from .counters import Counters
-from .placement import local
 from .preconditioners import SIDES
 from .stack import Stack, matrix_view, stack_view
 from .stack_group import StackGroup
@@ -184,7 +183,8 @@ class ParameterState:
     def __setitem__(self, key: str, value: Any) -> None:
         if key in self._averages():
             assert self._averager is not None
-            self._averager.load(local(self._parameter), {**self._averages(), key: value})
+            shard = self._averager.shard(self._parameter)
+            self._averager.load(shard, {**self._averages(), key: value})
             return
         stored = [
             (rows, part)
@@ -203,7 +203,9 @@ class ParameterState:
         return dict, (self.items(),)
 
     def _averages(self) -> dict[str, Tensor]:
-        return self._averager.state_tensors(local(self._parameter)) if self._averager else {}
+        if self._averager is None:
+            return {}
+        return self._averager.state_tensors(self._averager.shard(self._parameter))
 
 
 def foreign_entries(entry: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .foreach import are_same
 from .group_stacks import GroupStacks
 from .group_state import GroupState
 from .parameter_state import ParameterState, is_saved_name, names_of
-from .placement import Placements, is_dtensor, local, part_of
+from .placement import Placements, is_dtensor, part_of
 
 Groups = Sequence[dict[str, Any]]
 
@@ -215,7 +215,7 @@ def ensure_averager(
     if averager is None:
         return None
     for parameter in group["params"]:
-        entry, weight = optimizer_state.get(parameter, {}), local(parameter)
+        entry, weight = optimizer_state.get(parameter, {}), averager.shard(parameter)
         averager.load(weight, {name: _shard_of(x, parameter) for name, x in entry.items()})
         for name in averager.state_tensors(weight):
             entry.pop(name, None)  # the averager owns these tensors from here on

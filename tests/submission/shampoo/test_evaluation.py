@@ -139,7 +139,7 @@ def test_without_batches_statistics_stay_those_of_training():
         assert torch.equal(model[1].running_mean, mean)
 
 
-def between_epochs(rank, sharded):
+def between_epochs(rank, sharded, moved):
     """Outputs at the averages after each of two epochs, and the weights at the end."""
     del rank
     torch.manual_seed(0)
@@ -153,6 +153,8 @@ def between_epochs(rank, sharded):
             optimizer.zero_grad()
             model(batch.double()).square().mean().backward()
             optimizer.step()
+        if moved:
+            model.to("cpu")  # gives shards other tensors, also where they stay
         with torch.no_grad():
             model(batch.double())
             with evaluation(optimizer, model):
@@ -160,7 +162,8 @@ def between_epochs(rank, sharded):
     return outputs, [full(weight) for weight in model.parameters()]
 
 
-def test_under_fsdp_neither_evaluation_nor_training_reads_weights_of_before():
-    expected = between_epochs(0, sharded=False)
-    for found in ranks.run(2, between_epochs, True):
+@pytest.mark.parametrize("moved", [False, True])
+def test_under_fsdp_neither_evaluation_nor_training_reads_weights_of_before(moved):
+    expected = between_epochs(0, sharded=False, moved=moved)
+    for found in ranks.run(2, between_epochs, True, moved):
         assert max(map(worst, found, expected)) <= 1e-9

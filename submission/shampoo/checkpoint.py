@@ -204,6 +204,26 @@ def gathered(
     return entries
 
 
+def renew_mode(state: GroupState, entries: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Makes entries that `gathered` returned follow an `eval` or `train` since then; local.
+
+    Raises:
+      RuntimeError: where that takes a collective, since ranks have shards of what `eval` replaced.
+    """
+    for parameter in state.members if state.averager else ():
+        tensors = state.averager.state_tensors(local(parameter)) if state.averager else {}
+        replaced, entry = tensors.get("train_weight"), entries.get(parameter, {})
+        if replaced is None:
+            entry.pop("train_weight", None)
+        elif "train_weight" not in entry:
+            if is_dtensor(parameter):
+                raise RuntimeError(
+                    "eval() was called after consolidate_state_dict(...): for sharded parameters "
+                    "call consolidate_state_dict after eval(), on all ranks."
+                )
+            entry["train_weight"] = replaced
+
+
 @dataclasses.dataclass(frozen=True)
 class _Manifest:
     """The tensors of an owner's stacks.

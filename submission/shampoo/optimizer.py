@@ -295,6 +295,8 @@ class Shampoo(torch.optim.Optimizer):
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
         if self._consolidated is not None:
+            for state in self._states:
+                checkpoint.renew_mode(state, self._consolidated)
             return self._consolidated
         config = self._placements.config
         is_collective = config is not None and config.collective_state_dict

@@ -25,6 +25,8 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("hugging_face", 1, {"bf16": True, "max_grad_norm": 0.5}),
     ("hugging_face", 1, {"gradient_accumulation_steps": 2}),
     ("hugging_face", 2, {"ddp_backend": "gloo"}),
+    ("hugging_face", 1, {"options": {"averaging": "ema"}}),
+    ("hugging_face", 2, {"options": {"averaging": "ema"}, "ddp_backend": "gloo"}),
     ("torchtitan", 1, {}),
     ("torchtitan", 2, {"sharded": True}),
 ]

@@ -4,9 +4,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 import transformers
 from torch import Tensor, nn
 
+from submission.shampoo import Shampoo
 from tests.trainers import problem
 from tests.trainers.problem import Ends
 
@@ -35,16 +38,41 @@ class Consolidate(transformers.TrainerCallback):
     on_epoch_end = on_step_end
 
 
-def ends(method: str, folder: Path, **settings: Any) -> Ends:
+class Evaluations(transformers.TrainerCallback):
+    """Compares the loss of each evaluation with that of the averages then.
+
+    Attributes:
+      losses: (the Trainer's, that of the averages).
+    """
+
+    def __init__(self, model: Model, optimizer: Shampoo) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.losses: list[tuple[float, float]] = []
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        weights = list(self.model.parameters())
+        averages = [self.optimizer.state[weight]["average"] for weight in weights]
+        found = dict(zip(dict(self.model.named_parameters()), averages, strict=True))
+        inputs, labels = problem.dataset().tensors
+        with torch.no_grad():
+            loss = torch.func.functional_call(self.model, found, (inputs, labels))["loss"]
+        self.losses.append((given["metrics"]["eval_loss"], float(loss)))
+
+
+def ends(method: str, folder: Path, options: dict[str, Any] | None = None, **settings: Any) -> Ends:
     """Weights at the end of the uninterrupted run and of the resumed one.
 
     Args:
+      options: further ones of the optimizer. With averages, each epoch ends with an evaluation,
+        which must be theirs, and the run with the weights that had the least loss.
       settings: of `transformers.TrainingArguments`.
     """
+    if options:
+        settings |= {"eval_strategy": "epoch", "load_best_model_at_end": True}
 
     def fit(output: str, epochs: int, resume: bool = False) -> list[Tensor]:
         model = Model()
-        optimizer = problem.optimizer(model.parameters(), method)
+        optimizer = problem.optimizer(model.parameters(), method, **(options or {}))
         arguments = transformers.TrainingArguments(
             output_dir=str(folder / output),
             num_train_epochs=epochs,
@@ -64,12 +92,21 @@ def ends(method: str, folder: Path, **settings: Any) -> Ends:
             model,
             arguments,
             train_dataset=data,
+            eval_dataset=data,
             optimizers=(optimizer, None),
             callbacks=[Consolidate()],
         )
+        evaluations = Evaluations(model, optimizer)
+        if options:
+            trainer.add_callback(evaluations)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the Trainer's own, of schedulers
             trainer.train(resume_from_checkpoint=resume)
+            if options:
+                loss = trainer.evaluate()["eval_loss"]
+                assert loss == pytest.approx(trainer.state.best_metric)
+        for loss, expected in evaluations.losses[:-1]:
+            assert loss == pytest.approx(expected, rel=1e-5)
         return problem.weights(model)
 
     whole = fit("whole", EPOCHS)

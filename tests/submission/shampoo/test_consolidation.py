@@ -126,6 +126,40 @@ def test_no_rank_gives_a_part_for_the_whole():
     assert len(ranks.run(2, asked_too_early)[0]) == 2
 
 
+def evaluated_after_consolidation(rank, mode, name):
+    """Whether states saved around `eval` and `train` lead back to the weights of training."""
+    weights = laid_out(mode, [p.detach() for p in parameters(SHAPES, torch.float32)])
+    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[name]})
+    steps(optimizer, weights, range(3))
+    trained = [full(weight) for weight in weights]
+    optimizer.consolidate_state_dict(to=0)
+    optimizer.eval()
+    if mode == "fsdp":
+        if rank == 0:
+            with pytest.raises(RuntimeError, match=r"eval\(\) was called after consolidate"):
+                optimizer.state_dict()
+        optimizer.consolidate_state_dict(to=0)
+    averages = [full(weight) for weight in weights]
+    if rank == 0:
+        copies = [torch.nn.Parameter(average.clone()) for average in averages]
+        other = Shampoo(copies, **OPTIONS, distributed=None)
+        other.load_state_dict(optimizer.state_dict())
+        other.train()
+        assert all(map(torch.equal, copies, trained))
+    optimizer.train()
+    if rank == 0:
+        entries = optimizer.state_dict()["state"].values()
+        assert not any("train_weight" in entry for entry in entries)
+    return all(map(torch.equal, averages, trained))
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", ["ema", "schedule_free"])
+def test_a_checkpoint_follows_the_mode_of_evaluation(mode, name):
+    """Hugging Face's Trainer evaluates between a callback that consolidates and its checkpoint."""
+    assert ranks.run(2, evaluated_after_consolidation, mode, name) == [False, False]
+
+
 class Net(nn.Module):
     """Something with a layer of every kind, one of them frozen."""
 

@@ -65,7 +65,10 @@ def _name_paths_outside(_: Any, __: str, source: list[str]) -> None:
         text, path = match.groups()
         if SOURCE_URL:
             return f"[{text}]({SOURCE_URL}/{path})"
-        return f"`{path}`" if text.strip("`") in path else f"{text} (`{path}`)"
+        if text.strip("`") in path:
+            return f"`{path}`"
+        is_in_brackets = match.string[: match.start()].endswith("(")
+        return f"{text}: `{path}`" if is_in_brackets else f"{text} (`{path}`)"
 
     source[0] = LINK_OUTSIDE.sub(named, source[0])
 

@@ -121,3 +121,11 @@ def test_a_step_warns_of_meta_parameters_that_the_model_has_replaced():
     model(torch.ones(4, 6)).square().mean().backward()
     with pytest.warns(RuntimeWarning, match="weight is on the meta device"):
         optimizer.step()
+
+
+def test_fake_tensors_are_refused_outside_of_their_mode():
+    with FakeTensorMode():
+        weight = torch.nn.Parameter(torch.ones(6, 5))
+        weight.grad = torch.ones(6, 5)
+    with pytest.raises(RuntimeError, match=r"layer of shape .*outside of its FakeTensorMode"):
+        Shampoo([("layer", weight)]).step()

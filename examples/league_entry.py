@@ -30,12 +30,12 @@ class Lion(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            (now, later), decay = group["betas"], 1 - group["lr"] * group["weight_decay"]
+            (beta1, beta2), decay = group["betas"], 1 - group["lr"] * group["weight_decay"]
             for weight in group["params"]:
                 average = self.state[weight].setdefault("average", torch.zeros_like(weight))
-                signs = average.lerp(weight.grad, 1 - now).sign()
+                signs = average.lerp(weight.grad, 1 - beta1).sign()
                 weight.mul_(decay).sub_(signs, alpha=group["lr"])
-                average.lerp_(weight.grad, 1 - later)
+                average.lerp_(weight.grad, 1 - beta2)
 
 
 def make_optimizer(parameters: Any, point: Any) -> Lion:

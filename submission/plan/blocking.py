@@ -12,8 +12,10 @@ from .options import BlockingConfig
 
 # Below this, roots cost too little for more cuts to pay.
 _NEVER_FORCED_BELOW = 128
-# Of a convolution's dimensions after the second, where they are not told by the number of outputs.
+# The longest that a convolution's dimension after the second may be, unless it has more outputs.
 _LONGEST_KERNEL = 16
+# Elements. From here on counters of single elements would be most of a vector's memory.
+_LONG_VECTOR = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +93,6 @@ def matrices_of(shape: Sequence[int], config: BlockingConfig) -> tuple[int, int,
     if len(shape) == 2 or is_convolution:
         return 1, shape[0], math.prod(shape[1:])
     return math.prod(shape[:-2]), shape[-2], shape[-1]
-
-
-# From here on counters of single elements would be most of a vector's memory.
-_LONG_VECTOR = 1 << 16
 
 
 def plan_parameter(shape: Sequence[int], config: BlockingConfig) -> ParameterPlan:

@@ -18,6 +18,7 @@ RootSolver = Literal["auto", "eigh", "products"]
 BasisSolver = Literal["auto", "eigh", "qr", "cholesky_qr"]
 DecayMode = Literal["decoupled", "l2", "independent"]
 
+MATRIX_DIMS = get_args(MatrixDims)
 METHODS = get_args(Method)
 BASIS_SOLVERS = get_args(BasisSolver)
 REFRESHES = get_args(Refresh)
@@ -112,7 +113,7 @@ class BlockingConfig:
         for name in ("block_aspect", "table_aspect", "max_aspect"):
             value = getattr(self, name)
             check(_is_number(value) and value >= 1, name, value, "a number >= 1")
-        check_choice("matrix_dims", self.matrix_dims, get_args(MatrixDims))
+        check_choice("matrix_dims", self.matrix_dims, MATRIX_DIMS)
         if self.split is not None:
             is_valid = isinstance(self.split, tuple) and len(self.split) > 0
             is_valid = is_valid and all(is_integer(size) and size >= 1 for size in self.split)

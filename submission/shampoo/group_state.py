@@ -304,11 +304,11 @@ def _check_shape(parameter: Tensor, shape: torch.Size, name: str) -> None:
 def _check_memory(parameter: Tensor, name: str) -> None:
     """Raises RuntimeError for freed memory, or for a gradient of another shape."""
     shard, shape = _shard(parameter), tuple(parameter.shape)
-    if shard.numel() and has_addresses(shard.device) and shard.data_ptr() == 0:
-        raise RuntimeError(
-            f"{name} of shape {shape} has no memory: its storage has been freed, or it is a fake "
-            "tensor outside of its FakeTensorMode."
-        )
+    if shard.numel() and has_addresses(shard.device):
+        if hasattr(shard, "fake_mode"):
+            raise RuntimeError(f"{name} of shape {shape} is a fake tensor, outside of its mode.")
+        if shard.data_ptr() == 0:
+            raise RuntimeError(f"{name} of shape {shape} has no memory: its storage was freed.")
     if parameter.grad is not None and parameter.grad.shape != parameter.shape:
         raise RuntimeError(
             f"{name} has shape {shape}, but its gradient has {tuple(parameter.grad.shape)}."

@@ -82,7 +82,7 @@ def verify(
             "options": list(_options(members, config)),
             "parameters": list(_parameters(members)),
             "values": list(_values(members, process_group)),
-            "state": [pair for _, _, state in members for pair in state.loaded],
+            "state": list(_state(members)),
         }
         said.append(_compare(facts, process_group, device))
     differ = torch.tensor(float(any(said)), device=device)
@@ -100,7 +100,7 @@ def _options(members: Members, config: DistributedConfig | None) -> Iterator[tup
             if field.name != "group":
                 yield f"DistributedConfig.{field.name}", repr(getattr(config, field.name))
     for number, group, _ in members:
-        for name in (*OPTIONS, "refresh_step"):
+        for name in OPTIONS:
             value = group[name]
             value = float(value) if isinstance(value, Tensor) else value
             yield f"group {number}'s {name}", repr(value)
@@ -129,6 +129,12 @@ def _values(members: Members, process_group: "ProcessGroup") -> Iterator[tuple[s
     device = sums[0].device if sums else None
     numbers = torch.stack([total.to(device) for total in sums]).tolist() if sums else []
     yield from zip(names, numbers, strict=True)
+
+
+def _state(members: Members) -> Iterator[tuple[str, Any]]:
+    for number, group, state in members:
+        yield f"the steps of group {number}", group["refresh_step"]
+        yield from state.loaded
 
 
 def checksum(tensor: Tensor) -> Tensor:

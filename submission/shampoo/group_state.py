@@ -391,6 +391,7 @@ def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for name in DTYPES:
         if isinstance(group[name], str):  # of a checkpoint
             group[name] = getattr(torch, group[name], group[name])
+    group.setdefault("evaluates", False)  # torch flattens, of a checkpoint, what a live group has
     group.setdefault("refresh_step", 0)
     group.setdefault("skipped_steps", 0)
     group.setdefault("peak_lr", float(group["lr"]))

@@ -83,7 +83,8 @@ def check_group(group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]]
         a new optimizer.
     """
     saved = [state[parameter] for parameter in group["params"] if parameter in state]
-    if group.pop("evaluates", False) and not any("train_weight" in entry for entry in saved):
+    evaluates, group["evaluates"] = group["evaluates"], False
+    if evaluates and not any("train_weight" in entry for entry in saved):
         raise ValueError(
             "state_dict: saved between eval() and train(), without the weights that training "
             "moves; call train() before saving."

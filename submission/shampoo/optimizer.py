@@ -304,7 +304,8 @@ class Shampoo(torch.optim.Optimizer):
             raise RuntimeError(
                 "each rank holds a part of the optimizer's state: call "
                 "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
-                "before state_dict() on the rank it names."
+                "before state_dict() on the rank it names; where all ranks call state_dict(), pass "
+                "distributed=DistributedConfig(collective_state_dict=True) instead."
             )
         self._states.settle(self.param_groups, self.state)
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)

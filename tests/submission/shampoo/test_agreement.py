@@ -91,6 +91,16 @@ def other_state(rank):
     return refused(optimizer, others)
 
 
+def loaded_by_one(rank):
+    weights, others = weights_of(0), weights_of(0)
+    saved = Shampoo(others, distributed=None)
+    _step(saved, others)
+    optimizer = Shampoo(weights)
+    if rank:
+        optimizer.load_state_dict(saved.state_dict())
+    return refused(optimizer, weights)
+
+
 def replicas_of_shards(rank):
     mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("replica", "shard"))
     torch.manual_seed(0)
@@ -121,6 +131,7 @@ def replicas_of_shards(rank):
         (other_option, ("block_size", 4, 8), r"group 0's block_size: 4 and 8"),
         (other_option, ("refresh", "together", "staggered"), r"group 0's refresh: 'together' and"),
         (other_config, (), r"DistributedConfig.buckets: 1 and 2"),
+        (loaded_by_one, (), r"differ in the steps of group 0\. .*load the same state"),
         (other_state, (), r"the loaded 'exp_avg' of parameter 0.*load the same state"),
     ],
 )

@@ -145,13 +145,20 @@ def test_parameters_may_be_swapped_after_a_step():
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-def test_averages_are_not_taken_for_weights_that_training_moves(tmp_path):
+@pytest.mark.parametrize("flat", [False, True])
+def test_averages_are_not_taken_for_weights_that_training_moves(flat, tmp_path):
     """In place, torch.distributed.checkpoint loads only what a new optimizer has."""
     import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_state_dict,
+        set_state_dict,
+    )
+
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
 
     def saved(model, optimizer):
-        weights, state = get_state_dict(model, optimizer)
+        weights, state = get_state_dict(model, optimizer, options=options)
         return {"model": weights, "optimizer": state}
 
     for number, ends in enumerate(("train", "eval")):
@@ -166,7 +173,11 @@ def test_averages_are_not_taken_for_weights_that_training_moves(tmp_path):
 
         def load(state=state, other=other, fresh=fresh):
             set_state_dict(
-                other, fresh, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+                other,
+                fresh,
+                model_state_dict=state["model"],
+                optim_state_dict=state["optimizer"],
+                options=options,
             )
 
         if ends == "eval":

@@ -141,7 +141,8 @@ def resolve(arguments: Mapping[str, Any]) -> Options:
         what = "a number, which optax.inject_hyperparams makes of a schedule"
         check(not callable(given.get(name)), name, given.get(name), what)
     own = {name: given.pop(name, None) for name in _OWN}
-    _check_rate(own["learning_rate"])
+    if "learning_rate" in arguments:
+        _check_rate(own["learning_rate"])
     traced = {
         name: given.pop(name) for name in _TRACEABLE if isinstance(given.get(name), jax.Array)
     }
@@ -180,7 +181,7 @@ def _dtype_name(value: Any) -> Any:
 
 
 def _check_rate(value: Any) -> None:
-    if value is None or callable(value):
+    if callable(value):
         return
     if isinstance(value, jax.Array):
         check_scalar("learning_rate", value)

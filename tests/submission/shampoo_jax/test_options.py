@@ -20,6 +20,7 @@ from submission.shampoo_jax.rounding import shortened
     [
         ("learning_rate", -1.0),
         ("learning_rate", "fast"),
+        ("learning_rate", None),
         ("b1", 1.0),
         ("b2", -0.1),
         ("b1", (0.9, 0.99)),

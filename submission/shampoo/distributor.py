@@ -277,7 +277,7 @@ class Replicated(Distributor):
       placement: of the parameters.
       config: the dtypes and kind of messages.
       dtype: of gradients and updates in the stacks.
-      parameter_dtype: of the weights.
+      weight_dtype: of the weights that a step moves.
       device: of the weights.
     """
 
@@ -288,13 +288,14 @@ class Replicated(Distributor):
         placement: Placement,
         config: DistributedConfig,
         dtype: torch.dtype,
-        parameter_dtype: torch.dtype,
+        weight_dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         assert placement.replica_group is not None
         self._group = placement.replica_group
-        self._sends_weights = config.communicate == "parameters"
-        sent = parameter_dtype if self._sends_weights else sent_dtype(config, dtype)
+        has_weights = placement.kind == "replicated"  # else what the optimizer has put together
+        self._sends_weights = config.communicate == "parameters" and has_weights
+        sent = weight_dtype if self._sends_weights else sent_dtype(config, dtype)
         share = max(sum(spec.elements for spec in owned) for owned in specs)
         self._flat = torch.zeros(share, dtype=dtype, device=device)
         start = 0

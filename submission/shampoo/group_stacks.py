@@ -89,7 +89,8 @@ class GroupStacks:
                     }
                     group.distributor = Sharded(*common, device, rows)
                 else:
-                    group.distributor = Replicated(*common, dtype, device)
+                    moved = state_dtype(dtype) if config.averaging == "schedule_free" else dtype
+                    group.distributor = Replicated(*common, moved, device)
             self.stack_groups.append(group)
             self.owned.append(specs)
         self.gathered = frozenset(

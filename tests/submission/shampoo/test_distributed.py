@@ -133,6 +133,39 @@ def test_what_is_sent_and_to_whom_is_the_users_choice(mode, name):
         assert all(torch.equal(a, b) for a, b in zip(weights, first[0], strict=True))
 
 
+def fast_iterates(rank, mode, config):
+    """What schedule-free averaging keeps in float32 beside bfloat16 weights."""
+    del rank
+    weights = laid_out(mode, [p.detach() for p in parameters(SHAPES, torch.bfloat16)])
+    options = {**OPTIONS, **VARIANTS["schedule_free"], "lr": 1e-4}
+    optimizer = Shampoo(weights, **options, distributed=config)
+    for step in range(8):
+        for weight, grad in zip(weights, gradients(step), strict=True):
+            weight.grad = like(weight, grad)
+        optimizer.step()
+    return [optimizer.state[weight]["z"] for weight in weights]
+
+
+def test_sent_parameters_are_those_that_a_step_moves():
+    """Copies in the state's dtype, whose displacements bfloat16 would round."""
+    expected = fast_iterates(0, "one", None)
+    config = DistributedConfig(communicate="parameters")
+    for iterates in ranks.run(2, fast_iterates, "ddp", config):
+        assert worst(iterates, expected) <= 1e-5
+
+
+def in_bfloat16(rank, configs):
+    del rank
+    options = [{"distributed": config} for config in configs]
+    return [weights_after("columns", chosen, 4, torch.bfloat16) for chosen in options]
+
+
+def test_parameters_that_are_put_together_take_updates():
+    configs = [DistributedConfig(communicate=kind) for kind in ("updates", "parameters")]
+    for updates, sent in ranks.run(4, in_bfloat16, configs):
+        assert all(map(torch.equal, updates, sent))
+
+
 def states_after(rank, mode, config):
     """What an optimizer says of itself once it has stepped: bytes of its state, bytes it sends."""
     del rank

@@ -30,11 +30,12 @@ def check_updates(updates: Any, params: Any) -> None:
                 f"updates must have an array for every parameter, got none at {path!r}; "
                 "optax.masked or optax.multi_transform can leave it out."
             )
-    found, wanted = jax.tree.structure(updates), jax.tree.structure(params)
-    check(found == wanted, "updates", found, f"a tree like params, {wanted}")
+    structure, allowed = jax.tree.structure(updates), jax.tree.structure(params)
+    check(structure == allowed, "updates", structure, f"a tree like params, {allowed}")
     for path, weight in weights.items():
-        shape, allowed = jnp.shape(grads[path]), jnp.shape(weight)
-        check(shape == allowed, "updates", shape, f"of the parameter's shape {allowed} at {path!r}")
+        shape, of_weight = jnp.shape(grads[path]), jnp.shape(weight)
+        what = f"of the parameter's shape {of_weight} at {path!r}"
+        check(shape == of_weight, "updates", shape, what)
 
 
 def check_state(state: Any, expected: ShampooState, lanes: int) -> None:
@@ -48,15 +49,18 @@ def check_state(state: Any, expected: ShampooState, lanes: int) -> None:
     is_valid = isinstance(state, ShampooState)
     check(is_valid, "state", type(state).__name__, "a ShampooState, as init returns it")
     for stack in state.stacks.values():
-        given = jnp.shape(stack["first"])[:1]
-        check(given == (lanes,), "lanes", lanes, f"{given[0]}, the first dimension of state.stacks")
-    found, wanted = _by_path(state), _by_path(expected)
-    for path in (*wanted, *found):
-        pair = [_described(tree[path]) if path in tree else "nothing" for tree in (found, wanted)]
-        if pair[0] != pair[1]:
+        in_state = jnp.shape(stack["first"])[:1]
+        what = f"{in_state[0]}, the first dimension of state.stacks"
+        check(in_state == (lanes,), "lanes", lanes, what)
+    arrays, allowed = _by_path(state), _by_path(expected)
+    for path in (*allowed, *arrays):
+        given, wanted = (
+            _described(tree[path]) if path in tree else "nothing" for tree in (arrays, allowed)
+        )
+        if given != wanted:
             raise ValueError(
-                f"state must be of these params and options, which have {pair[1]} at {path!r}, "
-                f"got {pair[0]}."
+                f"state must be of these params and options, which have {wanted} at {path!r}, "
+                f"got {given}."
             )
 
 

@@ -118,7 +118,7 @@ def with_explicit_axes(
         name: value for name, value in options.rates._asdict().items() if isinstance(value, Array)
     }
 
-    def given(numbers: dict[str, Array]) -> optax.GradientTransformationExtraArgs:
+    def with_numbers(numbers: dict[str, Array]) -> optax.GradientTransformationExtraArgs:
         return make(options._replace(rates=options.rates._replace(**numbers)))
 
     def run(function: Callable[..., Any], out_sharding: Any, *arguments: Any) -> Any:
@@ -138,7 +138,7 @@ def with_explicit_axes(
         like = _shardings_on(mesh, params)
 
         def initial(numbers: dict[str, Array], params: Any) -> Any:
-            return given(numbers).init(params)
+            return with_numbers(numbers).init(params)
 
         return run(initial, placed(state, like), numbers, params)
 
@@ -147,7 +147,7 @@ def with_explicit_axes(
         like = _shardings_on(mesh, updates if params is None else params)
 
         def advanced(numbers: dict[str, Array], updates: Any, state: Any, params: Any) -> Any:
-            return given(numbers).update(updates, state, params)
+            return with_numbers(numbers).update(updates, state, params)
 
         return run(advanced, (like, placed(state, like)), numbers, updates, state, params)
 

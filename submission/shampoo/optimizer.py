@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -36,9 +35,12 @@ from .diagnostics import Diagnostics, diagnostics
 from .execution import in_full_precision
 from .group_state import GroupState, complete
 from .parameters import check_parameters
-from .placement import Placements
+from .placement import Placements, is_this_rank
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
+
+# The state that was brought to another rank.
+_ELSEWHERE: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 
 
 class Shampoo(torch.optim.Optimizer):
@@ -255,17 +257,13 @@ class Shampoo(torch.optim.Optimizer):
         self._consolidated = None
         if not self._states.is_divided:
             return
-        world = dist.get_world_size()
-        is_rank = to is None or (options.is_integer(to) and 0 <= to < world)
-        options.check(is_rank, "to", to, f"None or a rank, an integer from 0 to {world - 1}")
+        needed = is_this_rank(to)
         self._states.settle(self.param_groups, self.state)
         self.finish()
-        needed = to is None or to == dist.get_rank()
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for state in self._group_states():
             entries.update(checkpoint.gathered(state, self.state, set(state.members), needed))
-        if needed:
-            self._consolidated = entries
+        self._consolidated = entries if needed else _ELSEWHERE
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, in plain tensors, numbers and strings.
@@ -276,8 +274,8 @@ class Shampoo(torch.optim.Optimizer):
         `DistributedConfig.collective_state_dict` says so.
 
         Raises:
-          RuntimeError: if other ranks own some of the state and have not been asked for it, see
-            `consolidate_state_dict`.
+          RuntimeError: if other ranks own some of the state and have not been asked for it, or
+            another one was given it, see `consolidate_state_dict`.
         """
         self._skipped.count(self.param_groups)
         live, self.state = self.state, self._complete_state()
@@ -294,6 +292,11 @@ class Shampoo(torch.optim.Optimizer):
     @in_full_precision
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
+        if self._consolidated is _ELSEWHERE:
+            raise RuntimeError(
+                "consolidate_state_dict(to=...) has named another rank, which alone can call "
+                "state_dict() before the next step."
+            )
         if self._consolidated is not None:
             for state in self._states:
                 checkpoint.renew_mode(state, self._consolidated)

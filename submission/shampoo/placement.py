@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..plan.options import check, is_integer
 from .config import DistributedConfig
 
 if TYPE_CHECKING:
@@ -212,6 +213,18 @@ def part_of(full: Tensor, like: Tensor) -> Tensor:
     mesh = like.device_mesh  # type: ignore[attr-defined]
     replicated = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
     return replicated.redistribute(mesh, like.placements).to_local()  # type: ignore[attr-defined]
+
+
+def is_this_rank(to: int | None) -> bool:
+    """Whether `to` is this rank of the default process group, or None for all of them.
+
+    Raises:
+      ValueError: if it is no rank.
+    """
+    last = dist.get_world_size() - 1
+    is_rank = to is None or (is_integer(to) and 0 <= to <= last)
+    check(is_rank, "to", to, f"None or a rank, an integer from 0 to {last}")
+    return to is None or to == dist.get_rank()
 
 
 def rows_of(shard: int, shards: int, length: int) -> tuple[int, int]:

@@ -96,6 +96,24 @@ def test_a_checkpoint_goes_on_under_any_number_of_ranks(saved, loaded, tmp_path)
                     assert worst(weights[name], uninterrupted[name]) <= 1e-6, (mode, world, name)
 
 
+def asked_elsewhere(rank, mode):
+    """The number of entries that the named rank has; another one says that it is not named."""
+    weights = laid_out(mode, gradients(0))
+    optimizer = Shampoo(weights, distributed=DistributedConfig(collective_state_dict=True))
+    steps(optimizer, weights, range(1))
+    optimizer.consolidate_state_dict(to=1)
+    if rank == 1:
+        return len(optimizer.state_dict()["state"])
+    with pytest.raises(RuntimeError, match="has named another rank"):
+        optimizer.state_dict()
+    return None
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_a_rank_that_was_not_named_does_not_wait_for_the_one_that_was(mode):
+    assert ranks.run(2, asked_elsewhere, mode) == [None, len(SHAPES)]
+
+
 def asked_too_early(rank):
     """What a rank says that is asked for a state of which it has a part."""
     weights = laid_out("ddp", gradients(0))

@@ -93,11 +93,11 @@ def official(name: str, version: str | None = None) -> OfficialFacts:
     rows = _official(version)
     if name in rows:
         return rows[name]
-    known = f"official ones are: {', '.join(rows)}"
+    known = ", ".join(rows)
     if name in STANDINS:
-        raise UserError(f"{name} is no official workload; {known}")
+        raise UserError(f"{name} is no official workload; those are: {known}")
     where = f" in {version}" if name in _ALL else ""
-    raise UserError(f"unknown workload {name!r}{where}; {known}{near(rows, name)}")
+    raise UserError(f"unknown workload {name!r}{where}; official ones: {known}{near(rows, name)}")
 
 
 def check_trains_here(name: str) -> None:

@@ -107,6 +107,7 @@ def test_rows_are_checked(change, fact):
         (lambda: registry.names(version="v0.7"), "version 'v0.7'"),
         (lambda: registry.facts("finewebedu_lm", "v0.5"), r"'finewebedu_lm' in v0\.5; known: "),
         (lambda: registry.official("mnist_vit"), "no official workload; those are: criteo1tb,"),
+        (lambda: registry.official("wmd"), "'wmd'; official ones: criteo1tb,.*did you mean wmt"),
         (lambda: registry.load("wmt"), "wmt is an official workload.*those that train here"),
         (lambda: registry.caveat("wmt"), "wmt is an official workload.*those that train here"),
     ],

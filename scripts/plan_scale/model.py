@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scripts.benchmark import model_shapes
 from scripts.benchmark.counting import Kernel, WorkCount
@@ -279,9 +278,8 @@ def _factor_kernels(config: ShampooConfig, dimension: int, exponent: float) -> S
 
 @functools.cache
 def _root_kernels(dimension: int, exponent: float, damping: float) -> Sequence[Kernel]:
-    # Not of the meta device, on which there are no random numbers.
-    with FakeTensorMode(), WorkCount() as count:
-        roots.by_products(torch.empty(1, dimension, dimension), exponent, damping)
+    with WorkCount() as count:
+        roots.by_products(torch.empty(1, dimension, dimension, device="meta"), exponent, damping)
     return count.kernels
 
 

@@ -28,6 +28,7 @@ def soap(
     mask: Any = None,
     *,
     decay_mode: DecayMode = "decoupled",
+    damping: Number = 1e-4,
     refresh_interval: int = 10,
     refresh: Refresh = "staggered",
     grafting: Grafting | Literal["auto"] | None = "auto",

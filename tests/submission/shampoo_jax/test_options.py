@@ -154,6 +154,18 @@ def test_presets_are_what_they_are_called():
         soap(0.1, b1=1)
 
 
+def test_the_soap_preset_takes_a_damping_which_second_moments_are_matched_with():
+    params = {"kernel": jnp.arange(12.0).reshape(4, 3)}
+    moments = []
+    for damping in (1e-4, 0.5):
+        optimizer = soap(0.1, damping=damping, refresh_interval=1)
+        state = jax.jit(optimizer.init)(params)
+        for _ in range(3):
+            _, state = jax.jit(optimizer.update)(params, state, params)
+        moments.append(state.stacks["4x3"]["basis_second"])
+    assert not np.allclose(*moments)
+
+
 def test_parts_of_rows_and_of_columns_are_the_same_transposed():
     """And only matrices that they fit are cut into them."""
     draw = np.random.default_rng(0).normal

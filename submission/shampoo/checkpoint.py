@@ -210,8 +210,11 @@ def renew_mode(state: GroupState, entries: Mapping[Tensor, dict[str, Any]]) -> N
     Raises:
       RuntimeError: where that takes a collective, since ranks have shards of what `eval` replaced.
     """
-    for parameter in state.members if state.averager else ():
-        tensors = state.averager.state_tensors(local(parameter)) if state.averager else {}
+    averager = state.averager
+    if averager is None:
+        return
+    for parameter in state.members:
+        tensors = averager.state_tensors(averager.shard(parameter))
         replaced, entry = tensors.get("train_weight"), entries.get(parameter, {})
         if replaced is None:
             entry.pop("train_weight", None)

@@ -13,10 +13,10 @@ from analysis import style
 from common import documents, files
 from scripts.local.entries import STANDIN_POINTS
 from scripts.local.metrics_log import read_csv
+from scripts.local.search_table import BEST
 from workloads.search_space import Ranges
 
 SPACES = STANDIN_POINTS.parent / "entry_search_spaces.json"
-BEST = STANDIN_POINTS / "best.csv"
 # Of a range, at each end, on the scale that it is drawn on.
 SHARE = 0.05
 
@@ -44,8 +44,8 @@ def end_of(spec: Mapping[str, Any], value: float) -> str:
     return "lowest" if place < SHARE else "highest" if place > 1 - SHARE else ""
 
 
-def found(
-    ranges: Mapping[str, Ranges], best: Path = BEST
+def chosen_at_ends(
+    ranges: Mapping[str, Ranges], best: Path = STANDIN_POINTS / BEST
 ) -> dict[tuple[str, str, str], list[tuple[str, float]]]:
     """Chosen values at an end: by entry, hyperparameter and end, the workloads and values.
 
@@ -67,7 +67,7 @@ def edges_table() -> str:
     """A row per entry, hyperparameter and end of its range that was chosen on some workload."""
     ranges = files.read_json(SPACES)
     rows = []
-    for (entry, name, end), chosen in found(ranges).items():
+    for (entry, name, end), chosen in chosen_at_ends(ranges).items():
         values = sorted({f"{value:.3g}" for _, value in chosen})
         rows.append(
             {

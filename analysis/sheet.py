@@ -119,8 +119,8 @@ def _draw_factors(axes: Axes, judged: Judgement, labels: list[str]) -> None:
     for place, name in enumerate(judged.entries):
         axes.plot(means.loc[name], [place] * 3, color=FAINT, linewidth=2.5, zorder=1.5)
         steps, costs = counts.loc[name, ["steps_ratio", "step_cost_ratio"]]
-        said = f"on {steps}" if steps == costs else f"on {steps}, × on {costs}"
-        panels.write_beside(axes, place, said, MUTED)
+        text = f"on {steps}" if steps == costs else f"on {steps}, × on {costs}"
+        panels.write_beside(axes, place, text, MUTED)
     for column, label, look in _FACTORS:
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 5, "color": INK, "zorder": 3}
         axes.plot(means[column], range(len(means)), label=label, **(marker | look))

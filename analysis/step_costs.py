@@ -23,8 +23,8 @@ def rows(path: Path = COSTS / "cpu.json") -> dict[str, dict[str, Any]]:
     """By network and optimizer, what `scripts.benchmark.step` wrote of it."""
     measured = files.read_json(path)
     return {
-        network: {row["optimizer"]: row for row in found["rows"]}
-        for network, found in measured.items()
+        network: {row["optimizer"]: row for row in results["rows"]}
+        for network, results in measured.items()
     }
 
 
@@ -62,8 +62,8 @@ def state_sizes() -> str:
 def muon_ratios() -> str:
     """Shampoo's steps over Muon's, by network, at a refresh every 100 steps."""
     ratios = [
-        found[_SHAMPOO]["ratio_to"][_MUON]["amortised"][_INTERVAL]
-        for found in rows(COSTS / "muon" / "cpu.json").values()
+        by_optimizer[_SHAMPOO]["ratio_to"][_MUON]["amortised"][_INTERVAL]
+        for by_optimizer in rows(COSTS / "muon" / "cpu.json").values()
     ]
     return ", ".join(f"{ratio:.2f}" for ratio in ratios)
 

@@ -18,7 +18,7 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError, near
-from scripts.local import entries, studies
+from scripts.local import entries, search_table, studies
 from scripts.local import plan as plans
 from scripts.local.plan import Choice
 from workloads import registry
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).parents[2]
 VARIANTS = ROOT / "results" / "methods" / "variants.json"
 BASE, VARIED = "shampoo_ema", "varied"
-BEST, POINTS = entries.STANDIN_POINTS / "best.csv", "points.json"
+BEST, POINTS = entries.STANDIN_POINTS / search_table.BEST, "points.json"
 # Those of the league; study 0 chose the points.
 STUDIES = range(1, 4)
 

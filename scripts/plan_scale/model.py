@@ -229,9 +229,9 @@ def _refresh(
 
     for owned in specs:
         of_owner = schedule.restricted_to(owned)
-        for phase in range(interval):
+        for phase, ranges in of_owner.phases(interval, config.refresh).items():
             bounds_of_step = Bounds()
-            for due in of_owner.due(interval + phase, interval, config.refresh):
+            for due in ranges:
                 spec = owned[due.stack]
                 dimension = (spec.height, spec.width)[due.side]
                 exponent = config.inverse_power or 1 / (2 * sum(spec.sides))

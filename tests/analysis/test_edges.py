@@ -16,7 +16,7 @@ def test_values_at_an_end_are_found_by_entry_and_hyperparameter(tmp_path) -> Non
         for workload, value in (("mnist_vit", 0.099), ("stdlib_lm", 0.01), ("django_wmt", 0.098)):
             point = {"learning_rate": value, "warmup_factor": 0.1}
             writer.writerow(["adamw", workload, json.dumps(point)])
-    assert edges.found(ranges, path) == {
+    assert edges.chosen_at_ends(ranges, path) == {
         ("adamw", "learning_rate", "highest"): [("mnist_vit", 0.099), ("django_wmt", 0.098)]
     }
 

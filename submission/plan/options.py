@@ -205,7 +205,7 @@ class ShampooOptions(StateOptions):
         of `momentum`.
       momentum: heavy-ball momentum of the final direction, after grafting.
       refresh_interval: steps between inverse roots or eigenbases. Within the first interval they
-        are also taken at each power of two, since early factors change fastest.
+        are also taken at each power of four, since early factors change fastest.
       refresh: "staggered" spreads the refreshes over the interval by their cost, so that steps
         take equally long; "together" does them all in one step.
       overlap: use the result of a refresh from the next step on; on a device with streams

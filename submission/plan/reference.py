@@ -4,6 +4,7 @@ The tests' oracle for the stack-based code; it shares none of it but the options
 """
 
 import itertools
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -339,8 +340,8 @@ class ReferenceShampoo:
 def due_refreshes(parameters: Sequence[ReferenceShampoo], step: int) -> list[set[tuple[int, int]]]:
     """Which (block, side) pairs of each parameter are refreshed at a group's step, from 1.
 
-    "together": at multiples of the interval T, and at powers of two below it. "staggered": all at
-    powers of two below T, and each at one step in T: with costs d^3 laid on a line of length C,
+    "together": at multiples of the interval T, and at powers of four below it. "staggered": all at
+    powers of four below T, and each at one step in T: with costs d^3 laid on a line of length C,
     block shape by block shape and left sides before right ones, the one that starts at x is due
     when step % T == floor(T x / C).
     """
@@ -358,7 +359,7 @@ def due_refreshes(parameters: Sequence[ReferenceShampoo], step: int) -> list[set
     ]
     costs = [parameters[number].blocks[index].key[side] ** 3 for number, index, side in units]
     together = parameters[0].config.refresh == "together"
-    early = step < interval and step.bit_count() == 1
+    early = step < interval and step == 4 ** round(math.log(step, 4))
     due: list[set[tuple[int, int]]] = [set() for _ in parameters]
     for (number, index, side), start in zip(units, itertools.accumulate([0, *costs]), strict=False):
         phase = 0 if together else interval * start // sum(costs)

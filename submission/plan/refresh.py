@@ -11,17 +11,17 @@ from .options import REFRESHES, check_choice
 def is_due(step: int, interval: int) -> bool:
     """Whether every factor is refreshed together at a step, counted from 1.
 
-    Every `interval` steps, and at each power of two before the first: the earliest factors
+    Every `interval` steps, and at each power of four before the first: the earliest factors
     change the most, and no step goes without a preconditioner.
 
-    >>> [step for step in range(1, 31) if is_due(step, 10)]
-    [1, 2, 4, 8, 10, 20, 30]
+    >>> [step for step in range(1, 41) if is_due(step, 20)]
+    [1, 4, 16, 20, 40]
     """
     return _is_early(step, interval) or step % interval == 0
 
 
 def _is_early(step: int, interval: int) -> bool:
-    return step < interval and step & (step - 1) == 0
+    return step < interval and step.bit_count() == 1 and step.bit_length() % 2 == 1
 
 
 class FactorRange(NamedTuple):
@@ -104,7 +104,7 @@ class RefreshSchedule:
         Args:
           step: the group's step count, from 1.
           interval: steps between two refreshes of one factor; a new value rebuilds the table.
-          mode: "together", all at the steps of `is_due`; or "staggered", all at powers of two
+          mode: "together", all at the steps of `is_due`; or "staggered", all at powers of four
             below the interval, and at every step its share.
 
         Raises:

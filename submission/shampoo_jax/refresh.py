@@ -47,7 +47,8 @@ def due_blocks(
       interval: steps between two refreshes of a factor.
       mode: "staggered" or "together".
     """
-    early = (calls < interval) & (calls & (calls - 1) == 0)
+    power_of_four = (calls & (calls - 1) == 0) & (calls & 0x55555555 != 0)
+    early = (calls < interval) & power_of_four
     tables = _tables(tuple(specs), interval, mode)
     phase = calls % interval
     due: list[dict[int, Due]] = []

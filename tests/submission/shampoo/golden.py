@@ -5,10 +5,8 @@
 
 BEFORE is a checkout of another commit; the second command prints which trajectories differ from
 those of the first. Bits depend on the machine and its libraries, so both run on one machine.
-`golden.npz` beside this file has the float64 values of one device as they were before the redesign
-of November 2026; KL-Shampoo's since its scale no longer depends on the first gradients, SOAP's
-since its second moments have the sums that the factors tell, AdaGrad's since it grafts by block.
-`test_golden.py` compares them within a tolerance, on any machine.
+`golden.npz` beside this file has the float64 values of one device: all of them since early refreshes
+come at powers of four, which were at powers of two before. `test_golden.py` compares them within a tolerance, on any machine.
 """
 
 import itertools

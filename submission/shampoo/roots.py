@@ -9,7 +9,7 @@ from torch import Tensor
 from ..plan import solvers
 from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, resolve_root_solver
 from ..plan.trust import TF32_DAMPING
-from . import iteration
+from . import eigenbasis, iteration
 from .devices import is_queued
 from .eigenbasis import decompose, scale_to_unit
 from .products import at_least
@@ -92,19 +92,18 @@ def _solve(matrices: Tensor, exponent: float, damping: float, solver: str) -> In
 def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     scaled, bounds = scale_to_unit(matrices)
     values, vectors, residual = decompose(scaled)
-    largest = values[:, -1:]
-    empty = largest <= 0
-    damped = values.clamp_min(0) + damping * largest
+    empty = values[:, -1:] <= 0
+    values = eigenbasis.damped(values.clamp_min(0), damping)
     may_be_empty = is_queued(matrices.device) or bool(empty.any())
     if may_be_empty:
-        damped = torch.where(empty, 1.0, damped)
-    roots = torch.bmm(vectors * damped.pow(-exponent).unsqueeze(-2), vectors.mT)
+        values = torch.where(empty, 1.0, values)
+    roots = torch.bmm(vectors * values.pow(-exponent).unsqueeze(-2), vectors.mT)
     # Halved with the scale, exactly, in one pass less.
     roots = (roots + roots.mT).mul_(0.5 * bounds.pow(-exponent))
     if may_be_empty:
         roots = _identity_where(empty.unsqueeze(-1), roots)
     # A decomposition that failed is NaN.
-    return InverseRoots(roots, is_finite(roots), residual, damped[:, -1] / damped[:, 0])
+    return InverseRoots(roots, is_finite(roots), residual, values[:, -1] / values[:, 0])
 
 
 def by_products(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:

@@ -7,7 +7,6 @@ from jax import Array, lax
 
 from .blocks import Blocks
 from .linalg import decompose, frobenius, is_orthonormal, product, scale_to_unit, transposed
-from .options import Number
 from .power_step import power_step
 from .preconditioners import SIDES, Preconditioner
 from .solvers import basis_solver
@@ -170,9 +169,3 @@ def match_eigenvalues(moment: Array, values: Array, side: int) -> Array:
     sums = moment.sum(axis=1 - side, keepdims=True)
     matched = values.astype(moment.dtype).reshape(sums.shape) * (sums.sum() / values.sum())
     return moment * jnp.where(sums > 0, matched / jnp.where(sums > 0, sums, 1), 1)
-
-
-def damped(values: Array, damping: Number) -> Array:
-    """Eigenvalues [..., d] plus a fraction of the largest, and above zero."""
-    tiny = jnp.finfo(values.dtype).tiny
-    return jnp.maximum(values + damping * values.max(-1, keepdims=True), tiny)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, damped, rotate_second
-from .linalg import product, transposed
+from .eigenbasis import Basis, Eigenbasis, rotate_second
+from .linalg import damped, product, transposed
 from .options import Number
 from .preconditioners import SIDES
 from .step import Step

@@ -24,6 +24,12 @@ def product(left: Array, right: Array) -> Array:
     return jnp.matmul(left, right, precision=precision, preferred_element_type=longer)
 
 
+def damped(values: Array, damping: Array | float) -> Array:
+    """Eigenvalues [..., d] plus a fraction of the largest, and above zero."""
+    tiny = jnp.finfo(values.dtype).tiny
+    return jnp.maximum(values + damping * values.max(-1, keepdims=True), tiny)
+
+
 # From here on halving a symmetric product pays on a CPU.
 _HALVED_FROM = 256
 

@@ -6,7 +6,7 @@ from jax import Array, lax
 
 from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, iteration
 from . import products
-from .linalg import decompose, product, scale_to_unit, transposed
+from .linalg import damped, decompose, product, scale_to_unit, transposed
 
 
 def inverse_root(
@@ -44,10 +44,9 @@ def inverse_root(
 def _by_eigh(matrix: Array, exponent: float, damping: Array | float) -> tuple[Array, Array]:
     scaled, bound = scale_to_unit(matrix)
     values, vectors, sound = decompose(scaled)
-    largest = values[-1]
-    empty = largest <= 0
-    damped = jnp.where(empty, 1.0, jnp.maximum(values, 0) + damping * largest)
-    root = product(vectors * damped[None] ** -exponent, transposed(vectors))
+    empty = values[-1] <= 0
+    values = jnp.where(empty, 1.0, damped(jnp.maximum(values, 0), damping))
+    root = product(vectors * values[None] ** -exponent, transposed(vectors))
     root = (root + transposed(root)) / 2 * bound**-exponent
     root = jnp.where(empty, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), root)
     return root, sound & jnp.isfinite(root).all()
@@ -60,10 +59,10 @@ def by_products(matrix: Array, exponent: float, damping: float) -> tuple[Array, 
     scaled, bound = scale_to_unit(matrix)
     empty = ~(scaled != 0).any()
     largest = products.largest_eigenvalue(scaled, SQUARINGS[bits])
-    damped = scaled / jnp.where(empty, 1.0, largest) + damping * identity
+    shifted = scaled / jnp.where(empty, 1.0, largest) + damping * identity
     highest, steps = iteration(power, damping, dimension, bits)
-    root = products.inverse_root(damped / highest, power, steps) * highest**-exponent
-    residual = products.residual(damped, root, power)
+    root = products.inverse_root(shifted / highest, power, steps) * highest**-exponent
+    residual = products.residual(shifted, root, power)
     # Factor by factor, since their product may leave the range of the dtype.
     root = jnp.where(empty, identity, root * largest**-exponent * bound**-exponent)
     # Comparisons with NaN are false.

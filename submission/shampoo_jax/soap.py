@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from .blocks import Blocks
-from .eigenbasis import Basis, Eigenbasis, damped, match_eigenvalues, rotate_second
+from .eigenbasis import Basis, Eigenbasis, match_eigenvalues, rotate_second
+from .linalg import damped
 from .step import Step
 
 

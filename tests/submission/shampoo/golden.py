@@ -5,8 +5,9 @@
 
 BEFORE is a checkout of another commit; the second command prints which trajectories differ from
 those of the first. Bits depend on the machine and its libraries, so both run on one machine.
-`golden.npz` beside this file has the float64 values of one device: all of them since early refreshes
-come at powers of four, which were at powers of two before. `test_golden.py` compares them within a tolerance, on any machine.
+`golden.npz` beside this file has the float64 values of one device: all of them since early
+refreshes come at powers of four, which were at powers of two before. `test_golden.py` compares them
+within a tolerance, on any machine.
 """
 
 import itertools

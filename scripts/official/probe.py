@@ -76,7 +76,14 @@ def _batch_size(module: Any, name: str, workloads: Any) -> int:
 
 
 if __name__ == "__main__":
-    question = json.loads(sys.argv[1])
+    try:
+        (text,) = sys.argv[1:]
+        question = json.loads(text)
+        asked = question["workloads"], question["modules"], question["framework"]
+    except (ValueError, KeyError, TypeError):
+        sys.exit(
+            f"error: QUESTION: got {' '.join(sys.argv[1:]) or 'none'}; allowed: one JSON object "
+            "with workloads, modules and framework, which python -m scripts.official gives"
+        )
     # Imports may print without a line break.
-    answer = probe(question["workloads"], question["modules"], question["framework"])
-    print("\n" + json.dumps(answer))
+    print("\n" + json.dumps(probe(*asked)))

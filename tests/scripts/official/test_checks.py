@@ -16,6 +16,7 @@ from scripts.official import checks
 from scripts.official.checks import NAMES, Checks
 from scripts.official.command import Node
 from scripts.official.trial import OfficialTrial
+from tests.scripts.commands import finish
 from tests.scripts.official.fakes import GOOD, Place, make_checkout, make_entry, make_trial
 from tests.scripts.official.trees import grow
 from workloads import registry
@@ -224,6 +225,14 @@ def test_a_python_without_algoperf_is_named(
         checks.check([trial], Place(tmp_path).node(0))
     fact = "cannot import the benchmark and the entry: ModuleNotFoundError"
     assert fact in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [(), ("mnist",), ("[]",), ('{"workloads": []}',), ("{}", "{}")])
+def test_the_probe_by_hand_says_what_it_takes(given: tuple[str, ...]) -> None:
+    done = finish("-m", "scripts.official.probe", *given)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: QUESTION: got {' '.join(given) or 'none'}; allowed: one JSON")
 
 
 def test_the_probe_asks_what_the_runner_will(

@@ -4,20 +4,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import pytest
+import optax
 import torch
 
 from submission.plan.options import ShampooOptions
 from submission.plan.reference import ReferenceGroup
 from submission.shampoo import Shampoo
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
-
-import jax.numpy as jnp
-import optax
-
 from submission.shampoo_jax import evaluated, shampoo
 from submission.shampoo_jax.geometry import matrices_of
 from submission.shampoo_jax.options import resolve

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
 from submission.shampoo_jax import blocks
 from tests.submission.shampoo_jax.streams import EVEN, worst_difference
 

@@ -1,11 +1,9 @@
 """Gradients, parameters, options and state that do not agree are refused by path."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from submission.shampoo_jax import scale_by_shampoo, shampoo
 

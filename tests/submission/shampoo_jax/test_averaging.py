@@ -1,12 +1,10 @@
 """What evaluation reads."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from submission.shampoo_jax import evaluated, shampoo
 

@@ -1,12 +1,9 @@
 """Blocks all at once and one after another, their Gram matrices and their roots."""
 
-import numpy as np
-import pytest
-
-pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 
 from submission.shampoo_jax import shampoo
 from submission.shampoo_jax.blocks import mapped

@@ -1,12 +1,10 @@
 """What users of optax and of flax expect of a transformation."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from submission.shampoo_jax import scale_by_shampoo, shampoo, static_arguments
 from tests.submission.shampoo_jax.streams import double_precision

@@ -1,10 +1,7 @@
 """JAX's version solves the problems of PyTorch's zoo, to the same bounds."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
 import jax.numpy as jnp
+import pytest
 import torch
 
 from submission.shampoo_jax import kl_shampoo, shampoo, soap

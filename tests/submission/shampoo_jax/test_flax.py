@@ -2,12 +2,10 @@
 
 import warnings
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from submission.shampoo_jax import shampoo
 

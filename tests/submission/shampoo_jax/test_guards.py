@@ -1,12 +1,10 @@
 """What is not finite or cannot be trusted leaves things as they were, and is counted."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from submission.shampoo_jax import scale_by_shampoo, shampoo
 from submission.shampoo_jax.roots import inverse_root

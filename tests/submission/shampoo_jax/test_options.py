@@ -2,12 +2,10 @@
 
 import inspect
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from submission.shampoo_jax import algoperf_winner, kl_shampoo, shampoo, soap, static_arguments
 from submission.shampoo_jax.geometry import layout_of, matrices_of, stacked, unstacked

@@ -1,10 +1,8 @@
 """Which blocks a traced step refreshes."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
+import pytest
 
 from submission.plan.refresh import RefreshSchedule
 from submission.shampoo_jax.geometry import layout_of

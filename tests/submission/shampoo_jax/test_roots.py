@@ -1,11 +1,9 @@
 """Inverse roots by products in JAX: those of PyTorch, and eigh's; what fails is taken by eigh."""
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 
 from scripts.benchmark import root_inputs

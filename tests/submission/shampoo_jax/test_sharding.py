@@ -6,12 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
+import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 from submission.shampoo_jax import shampoo, static_arguments
 

@@ -3,10 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
-
 import jax.numpy as jnp
 
 

@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import posixpath
 import re
 import sys
 import tempfile
@@ -28,13 +29,13 @@ from absl import flags
 
 from common import cli, files
 from common.cli import UserError
-from scripts.local import environment
-from scripts.official.entry import INFO, SPACE, SUBMISSION
+from scripts.local import entries, environment
+from scripts.official.entry import INFO, SPACE, SUBMISSION, require_same_names
 from workloads import search_space
 
 FLAGS = flags.FLAGS
 
-MANIFEST = "MANIFEST.json"
+MANIFEST, README = "MANIFEST.json", "README.md"
 # No module of the standard library, in case the folder itself is on Python's path.
 COPY = "implementation"
 _PROJECT = "submission"
@@ -45,6 +46,8 @@ from .{COPY}.entries.{{entry}}.submission import data_selection, get_batch_size
 from .{COPY}.entries.{{entry}}.submission import init_optimizer_state, prepare_for_eval
 from .{COPY}.entries.{{entry}}.submission import update_params
 '''
+# A link of Markdown to a file: its text and its path.
+_LINK = re.compile(r"\[([^\]]*)\]\((?!#|\w+:)([^)#]*)[^)]*\)")
 # Installed by the benchmark itself (commit 2c90454f).
 _PROVIDED = frozenset(
     {"absl", "algoperf", "chex", "flax", "jax", "numpy", "optax", "pandas", "torch"}
@@ -140,7 +143,10 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
     info = read_info(folder / INFO, **overrides)
     ruleset, home = info["ruleset"], info["submission_folder"]
     if ruleset == "external":
-        search_space.load(folder / SPACE)
+        space = search_space.load(folder / SPACE)
+        entries.check_keys(entry, space, folder / SPACE)
+        if isinstance(space, list):
+            require_same_names(space, folder / SPACE)
     elif (folder / SPACE).exists():
         raise UserError(f"{folder / SPACE}: an entry of the {ruleset} ruleset has no search space")
     paths, installed = imports(root, module_of(entry))
@@ -152,10 +158,28 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
         "requirements.txt": _requirements(root / "requirements.txt", installed).encode(),
         "LICENSE": (root / "LICENSE").read_bytes(),
     }
-    for path in (folder / "README.md", folder / SPACE):
-        if path.exists():
-            contents[path.name] = path.read_bytes()
+    if (folder / SPACE).exists():
+        contents[SPACE] = (folder / SPACE).read_bytes()
+    if (folder / README).exists():
+        text = (folder / README).read_text("utf-8")
+        contents[README] = _without_links(text, folder.relative_to(root)).encode()
     return Package(home, dict(sorted(contents.items())))
+
+
+def _without_links(text: str, folder: Path) -> str:
+    """Markdown in which links to files name them instead: a copy leads elsewhere.
+
+    Args:
+      folder: of the text, relative to the repository, as the names of the files are then.
+
+    >>> _without_links("See [the table](../a.md#b), [MIT](https://c.d).", Path("e/f"))
+    'See the table, `e/a.md`, [MIT](https://c.d).'
+    """
+
+    def named(link: re.Match[str]) -> str:
+        return f"{link[1]}, `{posixpath.normpath(posixpath.join(folder.as_posix(), link[2]))}`"
+
+    return _LINK.sub(named, text)
 
 
 def imports(root: Path, start: str) -> tuple[list[Path], dict[str, Path]]:

@@ -20,7 +20,7 @@ INFO = "submission_info.yml"
 _FOLDER = re.compile(r"^submission_folder:.*?(\w+)/?['\"]?\s*$", re.MULTILINE)
 LAUNCHER = Path(__file__).with_name("launcher") / "aliased_submission.py"
 RULESETS = ("external", "self_tuning")
-_NAME = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,27 +74,30 @@ class OfficialEntry:
     @property
     def has_ranges(self) -> bool:
         """Whether its points are to be drawn."""
-        return self.space is not None and isinstance(self._content(self.space), dict)
+        if self.space is None:
+            return False
+        return isinstance(search_space.load(self.space, self.python_path == ROOT), dict)
 
     def points(self, count: int = 5) -> list[Point]:
         """Its own points, or `count` drawn from its ranges; one without hyperparameters if none.
 
-        UserError as `require_same_names` and, of an entry of this repository, as
-        `entries.check_keys`, and for ranges.
+        UserError as `points_of`, and for ranges of an entry of this repository.
         """
         if self.space is None:
             return [{}]
-        if self.python_path == ROOT:
-            points = require_same_names(search_space.points(self.space), self.space)
-            entries.check_keys(self.space.parent.name, points, self.space)
-            return points
-        content = self._content(self.space)
-        if isinstance(content, dict):
-            return search_space.draw(content, count)
-        return require_same_names(content, self.space)
+        return self.points_of(self.space, None if self.python_path == ROOT else count)
 
-    def _content(self, space: Path) -> list[Point] | search_space.Ranges:
-        return search_space.load(space, numbers_only=self.python_path == ROOT)
+    def points_of(self, space: Path, count: int | None) -> list[Point]:
+        """The points of a file for this entry, or `count` drawn from its ranges.
+
+        UserError as `search_space.points`, `require_same_names` and, of an entry of this
+        repository, as `entries.check_keys`.
+        """
+        is_here = self.python_path == ROOT
+        points = search_space.points(space, count, numbers_only=is_here)
+        if is_here:
+            entries.check_keys(Path(self.submission_path).parent.name, points, space)
+        return require_same_names(points, space)
 
 
 def find_entry(
@@ -114,7 +117,7 @@ def find_entry(
     """
     name, equals, path = given.rpartition("=")
     if equals and not _NAME.fullmatch(name):
-        raise UserError(f"--entry={given}: {name!r} cannot be a name: letters, digits and _.- can")
+        raise UserError(f"--entry={given}: {name!r} cannot be a name: letters, digits and _.- can, from a letter or digit on")
     if equals and "/" not in path:
         raise UserError(f"--entry={given}: {path!r} is no path; give name=path/to/a/folder")
     if "/" not in path:

@@ -14,15 +14,14 @@ from absl import flags
 
 from common.cli import UserError
 from scripts.local import plan as plans
-from scripts.local.environment import ROOT
 from scripts.local.studies import Failure, Job, print_failures
 from scripts.local.trial import LOG
 from scripts.official import checks, installation, side_by_side, slurm
 from scripts.official.command import Node, command
-from scripts.official.entry import RULESETS, OfficialEntry, find_entry, require_same_names
+from scripts.official.entry import RULESETS, OfficialEntry, find_entry
 from scripts.official.run import RunnerFailedError, complete, describe
 from scripts.official.trial import OfficialTrial
-from workloads import registry, search_space
+from workloads import registry
 from workloads.official import search_spaces
 from workloads.official.datasets import FRAMEWORKS
 from workloads.official.facts import RULES, VERSIONS
@@ -112,9 +111,7 @@ def _points(entry: OfficialEntry, workload: str) -> tuple[list[Point], bool]:
         raise UserError(f"--search_space={given}: {entry.name} tunes itself and takes no points")
     if given == _WORKLOAD_SPACE:
         return search_spaces.draw(workload, entry.name, FLAGS.points), True
-    path = Path(given)
-    points = search_space.points(path, FLAGS.points, numbers_only=entry.python_path == ROOT)
-    return require_same_names(points, path), True
+    return entry.points_of(Path(given), FLAGS.points), True
 
 
 def version() -> str:

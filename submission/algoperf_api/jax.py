@@ -95,8 +95,8 @@ class Training:
       make_optimizer, shardings: see `initializer`.
       read_out: what its `reader` returns.
       hyperparameters: a tuning point; read are `learning_rate`, what `schedules.lengths` reads and,
-        where present, `dropout_rate` (the workload's own default if absent), `label_smoothing` (0
-        if absent) and `grad_clip` (a bound of the global gradient norm; none if absent).
+        where present and not None, `dropout_rate` (else the workload's own default),
+        `label_smoothing` (else 0) and `grad_clip` (a bound of the global gradient norm; else none).
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Training:
                 label_batch=batch["targets"],
                 logits_batch=logits,
                 mask_batch=batch.get("weights"),
-                label_smoothing=getattr(point, "label_smoothing", 0.0),
+                label_smoothing=getattr(point, "label_smoothing", None) or 0.0,
             )
             return losses["summed"], (losses["n_valid_examples"], new_model_state)
 
@@ -237,8 +237,8 @@ class Training:
     def _forward(self, params: Any, model_state: Any, batch: Any, rng: Any) -> tuple[Any, Any]:
         """Logits in training, and the model state with statistics that it has updated."""
         dropout = {}
-        if hasattr(self._hyperparameters, "dropout_rate"):
-            dropout["dropout_rate"] = self._hyperparameters.dropout_rate
+        if (rate := getattr(self._hyperparameters, "dropout_rate", None)) is not None:
+            dropout["dropout_rate"] = rate
         # By position: workloads of the benchmark do not all call the batch by one name.
         outputs: tuple[Any, Any] = self._workload.model_fn(
             params,

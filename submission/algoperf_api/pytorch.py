@@ -101,9 +101,9 @@ def update_params(
 ) -> tuple[dict[str, Any], nn.Module, Any]:
     """One training step on one batch.
 
-    Reads from `hyperparameters`, where present: `dropout_rate` (the workload's own default if
-    absent), `label_smoothing` (0 if absent) and `grad_clip` (a bound of the global gradient
-    norm; none if absent).
+    Reads from `hyperparameters`, where present and not None: `dropout_rate` (else the workload's
+    own default), `label_smoothing` (else 0) and `grad_clip` (a bound of the global gradient norm;
+    else none).
 
     Returns:
       `(optimizer_state, model, model_state)`.
@@ -125,7 +125,7 @@ def update_params(
         label_batch=batch["targets"],
         logits_batch=logits,
         mask_batch=batch.get("weights"),
-        label_smoothing=getattr(hyperparameters, "label_smoothing", 0.0),
+        label_smoothing=getattr(hyperparameters, "label_smoothing", None) or 0.0,
     )
     # Ranks may differ in their numbers of valid examples. The mean of this loss over the ranks is
     # that over all valid examples; so are the gradients, which DistributedDataParallel averages.
@@ -154,8 +154,8 @@ def _forward(
 ) -> tuple[Tensor, Any]:
     """Logits in training, which update statistics of batch normalisation, and the new state."""
     dropout = {}
-    if hasattr(hyperparameters, "dropout_rate"):
-        dropout["dropout_rate"] = hyperparameters.dropout_rate
+    if (rate := getattr(hyperparameters, "dropout_rate", None)) is not None:
+        dropout["dropout_rate"] = rate
     # By position: workloads of the benchmark do not all call the batch by one name.
     logits, model_state = workload.model_fn(
         model,

@@ -35,6 +35,7 @@ cli.run(main, may_be_empty=["note"])
         (["--output= "], 2, "", "error: --output= "),
         (["--outptu=x"], 2, "", "Did you mean: output"),
         (["--share=x"], 2, "", "error: --share=x: must be a number (--help"),
+        (["--share=nan"], 2, "", "error: --share=nan: must be a finite number (--help"),
         (["--loud=x"], 2, "", "error: --loud=x: must be true or false (--help"),
         (["--noloud=x"], 2, "", "error: --noloud=x: must be without a value (--help"),
         (["--only=full"], 2, "", "error: /a/file: No space left on device"),

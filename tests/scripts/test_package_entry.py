@@ -1,6 +1,7 @@
 """Packages of entries: what they hold, that they run far from here, and what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -139,6 +140,10 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
     assert (folder / SPACE).exists() == (info["ruleset"] == "external")
     beside = ROOT / "submission/entries" / entry / "README.md"
     assert (folder / "README.md").exists() == beside.exists()
+    text = (folder / "README.md").read_text()
+    assert not re.findall(r"\]\((?!https://)", text), "files of a link are not in the package"
+    for named in re.findall(r", `([\w./]+\.md)`", text):
+        assert (ROOT / named).is_file(), named
 
 
 def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Package]) -> None:
@@ -251,6 +256,7 @@ INFO = {
     "framework": "PyTorch",
     "description": "What it is.",
 }
+POINT = json.loads((ROOT / "submission/entries/adamw" / SPACE).read_text())[0]
 SELF_TUNING = INFO | {
     "ruleset": "self-tuning",
     "submission_folder": "submissions/self_tuning/e",
@@ -315,6 +321,22 @@ def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, mess
     (tree / "submission/entries/e" / name).write_text(text)
     with pytest.raises(UserError, match=message):
         compose(tree, "e")
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([{"learnign_rate": 0.1}], "point 1: learnign_rate: unknown to adamw"),
+        ([POINT, POINT | {"grad_clip": 1.0}], "point 2 and point 1 differ in 'grad_clip'"),
+    ],
+)
+def test_points_that_the_entry_cannot_read_are_not_packaged(
+    tree: Path, points: list[dict[str, float]], message: str
+) -> None:
+    folder = (tree / "submission/entries/e").rename(tree / "submission/entries/adamw")
+    (folder / SPACE).write_text(json.dumps(points))
+    with pytest.raises(UserError, match=f"{SPACE}: {message}"):
+        compose(tree, "adamw")
 
 
 @pytest.mark.parametrize(

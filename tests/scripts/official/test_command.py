@@ -224,6 +224,11 @@ def test_the_checkout_says_how_many_gpus_and_workloads(
             "--workload=wmt --entry=adamw --slurm --slurm_option=-x",
             "--slurm_option=-x: give name=value",
         ),
+        (
+            "official",
+            "--workload=wmt --entry=shampoo --search_space=workloads/standin/points/nesterov.json",
+            "nesterov.json: point 1: one_minus_beta2: missing; shampoo needs it",
+        ),
         ("official", "--workload=wmt --entry=adamw --skip_checks=none", "allowed: all"),
         ("official", "--workload=wmt --entry=adamw --slurm --at_once=2", "--at_once=2: a job of"),
         (

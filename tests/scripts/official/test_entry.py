@@ -172,6 +172,7 @@ def test_ranges_of_its_own_are_drawn(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("a b={}", "'a b' cannot be a name"),
+        ("..={}", r"'\.\.' cannot be a name"),
         ("mine=shampoo", "'shampoo' is no path; give name=path/to/a/folder"),
     ],
 )

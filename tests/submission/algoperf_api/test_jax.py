@@ -93,6 +93,7 @@ def difference(run, peer):
     [
         {},
         {"label_smoothing": 0.3},
+        {"label_smoothing": None, "grad_clip": None},
         {"grad_clip": 0.05},
         {"warmup_factor": 0.1},
         {"step_hint_factor": 0.1},
@@ -110,7 +111,9 @@ def test_a_plain_step_is_pytorchs_and_so_is_what_is_logged(point):
         assert logged == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("point", "rate"), [({}, 0.25), ({"dropout_rate": 0.5}, 0.5)])
+@pytest.mark.parametrize(
+    ("point", "rate"), [({}, 0.25), ({"dropout_rate": None}, 0.25), ({"dropout_rate": 0.5}, 0.5)]
+)
 def test_dropout_is_the_points_or_else_the_workloads_own(point, rate):
     run = run_of(**point)
     run.step(arrays(make_batch()))

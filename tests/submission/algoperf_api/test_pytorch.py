@@ -52,17 +52,19 @@ def expected_grad(batch, smoothing=0.0):
     return model.weight.grad
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.3])
 def test_the_gradient_is_that_of_the_mean_loss_over_valid_examples(smoothing):
     model, batch = make_model(), make_batch()
     run = run_of(model, label_smoothing=smoothing)
     run.step(batch)
     assert run.model is model
-    assert torch.allclose(model.weight.grad, expected_grad(batch, smoothing), atol=1e-6)
+    assert torch.allclose(model.weight.grad, expected_grad(batch, smoothing or 0.0), atol=1e-6)
     assert torch.allclose(model.weight, make_model().weight - model.weight.grad)
 
 
-@pytest.mark.parametrize(("point", "rate"), [({}, 0.25), ({"dropout_rate": 0.5}, 0.5)])
+@pytest.mark.parametrize(
+    ("point", "rate"), [({}, 0.25), ({"dropout_rate": None}, 0.25), ({"dropout_rate": 0.5}, 0.5)]
+)
 def test_dropout_is_the_points_or_else_the_workloads_own(point, rate):
     run = run_of(make_model(), **point)
     run.step(make_batch())

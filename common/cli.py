@@ -56,7 +56,8 @@ def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str]
             sys.exit(0)
         for flag in map(flags.FLAGS.__getitem__, flags.FLAGS):
             if isinstance(flag.value, float) and not math.isfinite(flag.value):
-                fail(f"--{flag.name}={flag.value}: must be a finite number (--help lists the flags)")
+                wrong = f"--{flag.name}={flag.value}"
+                fail(f"{wrong}: must be a finite number (--help lists the flags)")
             is_text = flag.present and flag.flag_type() == "string"
             if is_text and not str(flag.value).strip() and flag.name not in may_be_empty:
                 fail(f"--{flag.name}= is empty; give a value, or leave the flag out")

@@ -117,7 +117,8 @@ def find_entry(
     """
     name, equals, path = given.rpartition("=")
     if equals and not _NAME.fullmatch(name):
-        raise UserError(f"--entry={given}: {name!r} cannot be a name: letters, digits and _.- can, from a letter or digit on")
+        allowed = "letters, digits and _ can, and from the second sign on . and -"
+        raise UserError(f"--entry={given}: {name!r} cannot be a name: {allowed}")
     if equals and "/" not in path:
         raise UserError(f"--entry={given}: {path!r} is no path; give name=path/to/a/folder")
     if "/" not in path:

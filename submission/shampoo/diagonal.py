@@ -168,6 +168,8 @@ def fused_adam(
         grad_scale=None,
         found_inf=found_inf,
     )
+    for weight in weights:  # torch's fused kernels do not tell autograd that they write
+        torch.autograd.graph.increment_version(weight)
 
 
 def is_fusable(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:

@@ -307,7 +307,7 @@ def _check_memory(parameter: Tensor, name: str) -> None:
     if shard.numel() and has_addresses(shard.device):
         if hasattr(shard, "fake_mode"):
             raise RuntimeError(f"{name} of shape {shape} is a fake tensor, outside of its mode.")
-        if shard.data_ptr() == 0:
+        if shard.data_ptr() == 0 and not hasattr(shard, "__tensor_flatten__"):
             raise RuntimeError(f"{name} of shape {shape} has no memory: its storage was freed.")
     if parameter.grad is not None and parameter.grad.shape != parameter.shape:
         raise RuntimeError(

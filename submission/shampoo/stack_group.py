@@ -109,7 +109,8 @@ class StackGroup:
         tensors = [memory.flat("buffer") for memory in memories]
         if options.maximize:
             self.distributor.scatter_gradients(batched, grads, weights, -options.l2)
-            torch._foreach_neg_(tensors)
+            if tensors:
+                torch._foreach_neg_(tensors)
         else:
             self.distributor.scatter_gradients(batched, grads, weights, options.l2)
         for _, _, fused_grads in self._fused:

@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--epochs", type=int, default=5)
     flags = parser.parse_args()
+    if flags.epochs < 1:
+        parser.error(f"--epochs={flags.epochs}: must be at least 1")
 
     order = np.random.default_rng(0).permutation(1797)
     loaded = load_digits()

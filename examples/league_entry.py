@@ -47,8 +47,7 @@ def make_optimizer(parameters: Any, point: Any) -> Lion:
 POINT = {"learning_rate": 3e-4, "weight_decay": 0.1, "warmup_factor": 0.05}
 init_optimizer_state = api.initializer(make_optimizer)
 get_batch_size, data_selection = api.get_batch_size, api.data_selection
-update_params = api.update_params
-prepare_for_eval = api.prepare_for_eval
+update_params, prepare_for_eval = api.update_params, api.prepare_for_eval
 
 
 def run(trial: Trial, output: Path) -> str:
@@ -69,6 +68,8 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.output.exists():
         parser.error(f"--output={flags.output} is there already")
+    if flags.steps < 1:
+        parser.error(f"--steps={flags.steps}: must be at least 1")
     for name in ("lion", "shampoo", "adamw"):
         point = POINT if name == "lion" else entries.points(name)[0]
         trial = Trial(flags.workload, name, 0, 1, point, max_steps=flags.steps)

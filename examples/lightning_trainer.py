@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--save", default="lightning.ckpt", help="file of the checkpoint to write")
     parser.add_argument("--resume", help="file of a checkpoint to go on from")
     flags = parser.parse_args()
+    if flags.epochs < 1:
+        parser.error(f"--epochs={flags.epochs}: must be at least 1")
 
     lightning.seed_everything(0)
     loaded = load_digits()

@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--epochs", type=int, default=5)
     flags = parser.parse_args()
+    if flags.epochs < 1:
+        parser.error(f"--epochs={flags.epochs}: must be at least 1")
 
     torch.manual_seed(0)
     images, labels = digits()

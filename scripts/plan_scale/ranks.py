@@ -191,9 +191,9 @@ def allocate(stack: Stack, config: ShampooConfig) -> None:
     """Allocates the buffers and moments that a stack's first step would."""
     _ = stack.buffer
     if config.betas[0] > 0:
-        stack.ensure_first()
+        stack.moment("exp_avg")
     if config.momentum > 0:
-        stack.ensure_velocity()
+        stack.moment("momentum_buffer")
 
 
 _KINDS = {"exp_avg": "moments", "exp_avg_sq": "moments", "momentum_buffer": "moments"}

@@ -15,14 +15,7 @@ from .config import StateConfig
 from .devices import is_true
 from .group_state import GroupState
 from .loading import is_of_adam
-from .parameter_state import (
-    entries_of,
-    foreign_entries,
-    load_rows,
-    make_room,
-    save_rows,
-    stacked_parts,
-)
+from .parameter_state import entries_of, foreign_entries, load_rows, save_rows, stacked_parts
 from .placement import Placement, is_dtensor, local
 from .preconditioners import Preconditioner
 from .stack import Stack
@@ -107,7 +100,7 @@ def _has_begun(stack: Stack, part: Part) -> bool:
 
 
 def _load_part(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> None:
-    make_room(stack, entry)
+    stack.make_room(entry)
     for key, rows in entries_of(stack, part):
         if key in ("exp_avg", "momentum_buffer") and key not in entry:
             continue  # the stack has this moment because another of its parameters loaded one
@@ -124,7 +117,7 @@ def _load_moments(stack: Stack, part: Part, parameter: Tensor, entry: Any) -> bo
     if second is None and ("exp_avg_sq" in expected or "basis_sq" in expected):
         return False
     moments = {"exp_avg_sq": second, "basis_sq": second, **entry}
-    make_room(stack, entry)
+    stack.make_room(entry)
     for key, rows in entries_of(stack, part):
         if "." not in key and key in moments:
             load_rows(key, rows, part, parameter, moments[key])
@@ -289,7 +282,7 @@ def _rebuilt(
     rebuilt = StackGroup(specs, like.indices, config, like.dtype, _CPU)
     flat, start = flat.to(_CPU), 0
     for stack, entries, saved in zip(rebuilt.stacks, manifest.tensors, manifest.saved, strict=True):
-        make_room(stack, {name for name, _, _ in entries})
+        stack.make_room({name for name, _, _ in entries})
         tensors = stack.state_tensors()
         for name, shape, dtype in entries:
             data = flat.narrow(0, start, _size(shape, dtype))

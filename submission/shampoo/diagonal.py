@@ -1,7 +1,6 @@
 """Diagonal methods on stacks: a magnitude to graft, or the whole step of blocks without factors."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,72 +13,61 @@ from .step import Number, Rates, StepOptions
 AdamState = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
-class Diagonal:
-    """SGD, AdaGrad, RMSprop or Adam for blocks, whatever the shape of their tensors.
+def is_fused(kind: Grafting | None, device: torch.device, options: StepOptions) -> bool:
+    """Whether torch's fused Adam has the direction of a method, see `fused_direction`."""
+    return (
+        kind == "adam"
+        and options.fused is not False
+        and has_fused_adam(device.type)
+        and options.betas[0] > 0
+    )
 
-    Attributes:
-      kind: which of them.
-      second: v, the sum or average of squared gradients, [N, m, n]; None for SGD.
+
+def is_fused_step(kind: Grafting | None, device: torch.device, options: StepOptions) -> bool:
+    """Whether torch's fused AdamW takes the step of a method, see `fused_adam`.
+
+    It knows Adam without look-ahead or momentum, with decoupled decay.
     """
-
-    def __init__(self, kind: Grafting, second: Tensor | None) -> None:
-        self.kind = kind
-        self.second = second
-
-    def is_fusable(self, options: StepOptions) -> bool:
-        """Whether torch's fused AdamW takes the same step.
-
-        It knows Adam without look-ahead or momentum, with decoupled decay.
-        """
-        return (
-            self.has_fused_direction(options)
-            and not options.nesterov
-            and options.momentum == 0
-            and options.l2 == 0
-            and not isinstance(options.decay, Tensor)
-        )
-
-    def has_fused_direction(self, options: StepOptions) -> bool:
-        """Whether torch's fused Adam has the method's direction, see `fused_direction`."""
-        return (
-            self.kind == "adam"
-            and options.fused is not False
-            and self.second is not None
-            and has_fused_adam(self.second.device.type)
-            and options.betas[0] > 0
-        )
+    return (
+        is_fused(kind, device, options)
+        and not options.nesterov
+        and options.momentum == 0
+        and options.l2 == 0
+        and not isinstance(options.decay, Tensor)
+    )
 
 
-def update_second(
-    kind: Grafting, second: Tensor | None, grad: Tensor, rates: Rates, beta: float
-) -> None:
-    """v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; SGD has no v.
+def averaged(first: Tensor, grad: Tensor, rates: Rates, options: StepOptions) -> Tensor:
+    """M <- M + (1-beta) (G - M); returns M, or NAdam's look-ahead beta M + (1-beta) G.
 
-    The gradient is zero where v must stay.
+    (Dozat 2016, without a momentum schedule.)
     """
-    if second is None:
-        return
-    if kind == "adagrad":
-        second.addcmul_(grad, grad)
-    else:
-        second.mul_(rates.decays[1]).addcmul_(grad, grad, value=1 - beta)
+    first.lerp_(grad, rates.shares[0])
+    return torch.lerp(grad, first, options.betas[0]) if options.nesterov else first
 
 
 def direction(
-    kind: Grafting, second: Tensor | None, average: Tensor, rates: Rates, eps: float
+    kind: Grafting,
+    second: Tensor | None,
+    grad: Tensor,
+    average: Tensor,
+    rates: Rates,
+    options: StepOptions,
 ) -> tuple[Tensor, Number]:
     """The method's step for a learning rate of 1, as a tensor and what it is to be multiplied with.
 
-    SGD: M / c1; AdaGrad (Duchi et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) + eps);
-    Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1): (M / c1) / (sqrt(v / c2) + eps), that is,
-    M / (sqrt(v) + eps sqrt(c2)) times sqrt(c2) / c1.
+    First v <- decay v + (1-beta) g*g, or v + g*g for AdaGrad; then, for SGD, M / c1; AdaGrad (Duchi
+    et al. 2011) and RMSprop (Hinton 2012): (M / c1) / (sqrt(v) + eps); Adam (Kingma & Ba 2015,
+    arXiv:1412.6980, algorithm 1): (M / c1) / (sqrt(v / c2) + eps), that is, M / (sqrt(v) + eps
+    sqrt(c2)) times sqrt(c2) / c1.
 
     Args:
       kind: which of them.
-      second: v; None for SGD.
+      second: v, the sum or average of squared gradients; None for SGD.
+      grad: G in the shape of v, zero where v must stay.
       average: M, the first moment or its look-ahead, in the shape of v.
       rates: of the step.
-      eps: keeps the quotient finite.
+      options: of the step.
 
     Returns:
       a new tensor, for SGD M itself; and the factor, which broadcasts to it.
@@ -87,8 +75,12 @@ def direction(
     c1, c2 = rates.corrections
     if second is None:
         return average, 1 / c1
+    if kind == "adagrad":
+        second.addcmul_(grad, grad)
+    else:
+        second.mul_(rates.decays[1]).addcmul_(grad, grad, value=1 - options.betas[1])
     scale: Number = c2**0.5 if kind == "adam" else 1.0
-    root = second.sqrt().add_(scale * eps)
+    root = second.sqrt().add_(scale * options.eps)
     return torch.div(average, root, out=root), scale / c1
 
 
@@ -104,7 +96,7 @@ def fused_direction(
 
     By torch's fused Adam, which moves a weight of zero at a learning rate of -1: one pass over
     memory instead of seven. Of a first moment that has taken the gradient already it makes the
-    look-ahead, see `look_ahead`, and takes its direction.
+    look-ahead, see `averaged`, and takes its direction.
 
     Args:
       grad, first, second: of one shape.
@@ -170,16 +162,6 @@ def fused_adam(
     )
     for weight in weights:  # torch's fused kernels do not tell autograd that they write
         torch.autograd.graph.increment_version(weight)
-
-
-def is_fusable(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
-    """Whether the fused kernel can read all tensors."""
-    return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
-
-
-def look_ahead(average: Tensor, grad: Tensor, beta: float) -> Tensor:
-    """beta m + (1-beta) g, NAdam's first moment (Dozat 2016) without a momentum schedule."""
-    return torch.lerp(grad, average, beta)
 
 
 def grafting_factors(

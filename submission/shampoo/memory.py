@@ -21,7 +21,7 @@ class Memory:
       elements: of all stacks together.
 
     >>> memory = Memory([(2, 3, 4), (1, 5, 5)], torch.float32, torch.device("cpu"))
-    >>> memory.view("first", 0).fill_(1).shape, memory.flat("first").sum().item()
+    >>> memory.view("buffer", 0).fill_(1).shape, memory.flat("buffer").sum().item()
     (torch.Size([2, 3, 4]), 24.0)
     """
 
@@ -53,10 +53,13 @@ class Memory:
 
     def put(self, name: str, flat: Tensor) -> None:
         """Takes other memory for a name, [elements], which must be contiguous."""
-        self._flats[name], self._views[name] = flat, self.split(flat)
+        self._views[name], self._flats[name] = self.split(flat), flat
 
     def split(self, flat: Tensor) -> list[Tensor]:
-        """The part of each stack in a flat tensor, [N, m, n]; views."""
+        """Each stack's part of a flat tensor, [N, m, n]; of a name's, the tensors of `view`."""
+        for name, known in self._flats.items():
+            if flat is known:
+                return self._views[name]
         first = flat.storage_offset()
         return [
             flat.as_strided(shape, (shape[1] * shape[2], shape[2], 1), first + start)

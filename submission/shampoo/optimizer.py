@@ -3,11 +3,11 @@
 Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step:
 
 1. gradients G enter stacks of equal blocks (`Distributor.scatter_gradients`);
-2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`average_factors`);
+2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`Segment.update_factors`);
 3. the L^(-1/p) and R^(-1/p), or eigenbases, that are due (`Refresher.refresh`);
-4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p) (`Segment.compute_directions`);
-5. ||D|| / ||S|| S with the diagonal method's D, momentum, lr (`Segment.finish`);
-6. W <- (1 - lr decay) W - update (`Distributor.apply_updates`).
+4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p), then ||D|| / ||S|| S with the diagonal method's D,
+   momentum, lr (`Segment.compute_updates`);
+5. W <- (1 - lr decay) W - update (`Distributor.apply_updates`).
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """The state of one parameter: rows of stacks by the names that checkpoints use."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,11 @@ from .averager import Averager
 from .config import StateConfig, check_saved
 from .counters import Counters
 from .preconditioners import SIDES
-from .stack import Stack, matrix_view, stack_view
+from .stack import MOMENTS, Stack, matrix_view, stack_view
 from .stack_group import StackGroup
 
 # State with one element per element of the parameter; all other but `step` has one row per block.
-_ELEMENTWISE = ("exp_avg", "exp_avg_sq", "basis_sq", "momentum_buffer")
+_ELEMENTWISE = (*MOMENTS, "basis_sq")
 
 
 def stacked_parts(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Part]]:
@@ -24,14 +24,6 @@ def stacked_parts(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters
         for stack in group.stacks:
             for part in stack.spec.parts:
                 yield group.counters, stack, part
-
-
-def make_room(stack: Stack, names: Container[str]) -> None:
-    """Makes the named moments, which stacks otherwise make when they are needed."""
-    if "exp_avg" in names:
-        stack.ensure_first()
-    if "momentum_buffer" in names:
-        stack.ensure_velocity()
 
 
 def is_saved_name(name: str) -> bool:
@@ -101,7 +93,7 @@ def names_of(plan: ParameterPlan, config: StateConfig, group: Mapping[str, Any])
         steps = torch.empty(spec.blocks, 1, 1, device="meta")
         stack = Stack(spec, config, steps, steps.dtype, steps.device)
         moments = {"exp_avg": group["betas"][0], "momentum_buffer": group["momentum"]}
-        make_room(stack, [name for name, beta in moments.items() if beta > 0])
+        stack.make_room([name for name, beta in moments.items() if beta > 0])
         names.update(dict.fromkeys(n for part in spec.parts for n, _ in entries_of(stack, part)))
     return list(names)
 

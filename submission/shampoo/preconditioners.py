@@ -28,8 +28,7 @@ SIDES = ("left", "right")
 class Preconditioner(abc.ABC):
     """The preconditioner of N blocks [m, n], with one Kronecker factor or two.
 
-    A step calls `average_factors`, refreshes what is due, then `to_basis`, `update_moments` and
-    `direction`. First moments live in the coordinates of `to_basis`.
+    A step calls `update_factors`, refreshes what is due, and calls `direction`.
 
     Args:
       spec: the blocks, at least one of whose sides has a factor.
@@ -80,10 +79,10 @@ class Preconditioner(abc.ABC):
             factor.read_flags()
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
-        """Averages what is to be averaged of G [N, m, n] in another way than by `average_factors`.
+        """Averages G [N, m, n] into factors that are not averages of G G^T and G^T G.
 
         Returns:
-          whether it did; if not, `average_factors` has to.
+          whether these are such; if not, the caller averages those of all stacks together.
         """
         del grad, info, options
         return False
@@ -95,19 +94,6 @@ class Preconditioner(abc.ABC):
         pairs = [f.matrix.pairs(grad if side == 0 else grad.mT) for side, f in self.present]
         self._pairs = grad, pairs
         return pairs
-
-    def to_basis(self, grad: Tensor) -> Tensor:
-        """The gradient in the coordinates of the first moment."""
-        return grad
-
-    def from_basis(self, direction: Tensor) -> Tensor:
-        """Back to the parameters' coordinates."""
-        return direction
-
-    def update_moments(  # noqa: B027 - most have none
-        self, grad: Tensor, info: StepInfo, options: StepOptions
-    ) -> None:
-        """Averages second moments of the gradient, in the coordinates of `to_basis`."""
 
     @abc.abstractmethod
     def direction(
@@ -244,6 +230,8 @@ class InverseRoot(Preconditioner):
 class Eigenbasis(Preconditioner):
     """Blocks [m, n] seen in the eigenbases of their factors: X -> Q_L^T X Q_R and back.
 
+    First moments are in the bases. A step calls `to_basis` and `update_moments` before `direction`.
+
     Never refreshed at a block's first gradient: in its own singular vectors it has zeros for
     second moments nearly everywhere, and rounding errors would be steps of full length.
 
@@ -292,6 +280,9 @@ class Eigenbasis(Preconditioner):
         for side, _ in self.present:
             direction = self._basis(side).rotate(direction, side, back=True)
         return direction
+
+    def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
+        """Averages second moments of the gradient in the basis."""
 
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor
 
 from ..plan.blocking import BlockGrid, Part, StackSpec
+from ..plan.options import Grafting
 from .config import StateConfig
-from .diagonal import AdamState, Diagonal
+from .diagonal import AdamState
 from .kl_shampoo import KLShampoo
 from .memory import Memory
 from .preconditioners import InverseRoot, Preconditioner
 from .soap import Soap
+
+# Names of moments in memory and in checkpoints. The first two are made when a step needs them.
+MOMENTS = ("exp_avg", "momentum_buffer", "exp_avg_sq")
 
 _METHODS: dict[str, type[Preconditioner]] = {
     "shampoo": InverseRoot,
@@ -89,10 +93,11 @@ class Stack:
         self.preconditioner: Preconditioner | None = None
         if any(spec.sides):
             self.preconditioner = _METHODS[config.method](spec, config, dtype, device)
-        kind = config.diagonal if self.preconditioner is None else config.graft
-        self.diagonal: Diagonal | None = None
-        if kind is not None:
-            self.diagonal = Diagonal(kind, None if kind == "sgd" else self.moment("second"))
+        self.diagonal: Grafting | None = (
+            config.diagonal if self.preconditioner is None else config.graft
+        )
+        if self.diagonal not in (None, "sgd"):
+            self.moment("exp_avg_sq")
         self.active: Sequence[Part] = ()
         self.is_active: Sequence[bool] = ()
         self.steps_changed: Callable[[], None] = lambda: None
@@ -115,12 +120,7 @@ class Stack:
     @property
     def first(self) -> Tensor | None:
         """The first moment, [N, m, n]; None until betas[0] is above 0."""
-        return self.moment("first") if self.memory.has("first") else None
-
-    @property
-    def velocity(self) -> Tensor | None:
-        """The heavy-ball momentum, [N, m, n]; None until `momentum` is above 0."""
-        return self.moment("velocity") if self.memory.has("velocity") else None
+        return self.moment("exp_avg") if self.memory.has("exp_avg") else None
 
     @cached_property
     def views(self) -> list[Tensor]:
@@ -168,38 +168,28 @@ class Stack:
         """
         if self._adam is not None and self._adam[0] == shapes:
             return self._adam[1]
-        assert self.diagonal is not None and self.diagonal.second is not None
         first, second = (
             [
                 state.narrow(0, part.offset, part.grid.blocks).view(shape)
                 for part, shape in zip(self.active, shapes, strict=True)
             ]
-            for state in (self.ensure_first(), self.diagonal.second)
+            for state in (self.moment("exp_avg"), self.moment("exp_avg_sq"))
         )
         state = first, second, [self.steps[part.offset, 0, 0] for part in self.active]
         self._adam = shapes, state
         return state
 
-    def ensure_first(self) -> Tensor:
-        """The first moment, made where there is none."""
-        return self.moment("first")
-
-    def ensure_velocity(self) -> Tensor:
-        """The heavy-ball momentum, made where there is none."""
-        return self.moment("velocity")
+    def make_room(self, names: Container[str]) -> None:
+        """Makes the named moments that otherwise the first step to need them makes."""
+        for name in ("exp_avg", "momentum_buffer"):
+            if name in names:
+                self.moment(name)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that must be saved, by name; each tensor has one row per block."""
-        tensors = {"step": self.steps}
-        if self.first is not None:
-            tensors["exp_avg"] = self.first
-        if self.velocity is not None:
-            tensors["momentum_buffer"] = self.velocity
-        if self.diagonal is not None and self.diagonal.second is not None:
-            tensors["exp_avg_sq"] = self.diagonal.second
-        if self.preconditioner is not None:
-            tensors.update(self.preconditioner.state_tensors())
-        return tensors
+        moments = {n: self.moment(n) for n in MOMENTS if self.memory.has(n)}
+        of_factors = self.preconditioner.state_tensors() if self.preconditioner else {}
+        return {"step": self.steps, **moments, **of_factors}
 
 
 def memory_of(specs: Sequence[StackSpec], dtype: torch.dtype, device: torch.device) -> Memory:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..plan.blocking import StackSpec
 from ..plan.refresh import RefreshSchedule
+from . import diagonal
 from .config import StateConfig
 from .counters import Counters
-from .diagonal import fused_adam, is_fusable
 from .distributor import Distributor, Local, Weights, decay_fraction
 from .placement import LOCAL, Placement
 from .refresher import Refresher
@@ -131,14 +131,15 @@ class StackGroup:
             return None
         if not stack.active:
             return [], []
-        if stack.diagonal is None or not stack.diagonal.is_fusable(options):
+        if not diagonal.is_fused_step(stack.diagonal, self.device, options):
             return None
         moved = [weights.shards[part.index] for part in stack.active]
         taken = [
             grad if grad.shape == weight.shape else grad.reshape(weight.shape)
             for weight, grad in zip(moved, (grads[p.index] for p in stack.active), strict=True)
         ]
-        return (moved, taken) if is_fusable([*moved, *taken], stack.dtype) else None
+        is_readable = all(t.dtype == stack.dtype and t.is_contiguous() for t in (*moved, *taken))
+        return (moved, taken) if is_readable else None
 
     def step(self, finite: Tensor, weights: Weights, options: StepOptions, is_known: bool) -> None:
         """Advances all state and moves the weights.
@@ -158,16 +159,14 @@ class StackGroup:
         for stack, moved, grads in self._fused:
             if moved:
                 state = stack.adam_state([weight.shape for weight in moved])
-                fused_adam(moved, grads, state, found_inf, options)
+                diagonal.fused_adam(moved, grads, state, found_inf, options)
         segments = self._segments(infos)
         for segment, info in segments:
             if skipped is not None:
                 segment.buffer.masked_fill_(skipped, 0)
-            segment.average_factors(info, options)
+            segment.update_factors(info, options)
         if not options.capturable:
             self.refresher.refresh(infos, options)
-        for segment, info in segments:
-            segment.compute_directions(info, options, found_inf)
         taken: Number = 1.0
         if not is_known:
             is_one = infos and infos[0].rates.is_uniform
@@ -175,7 +174,7 @@ class StackGroup:
         decay = decay_fraction(taken, options)
         numbers = {stack: number for number, stack in enumerate(self.stacks)}
         for segment, info in segments:
-            segment.finish(info, options)
+            segment.compute_updates(info, options, found_inf)
             for stack in segment.stacks:
                 self.distributor.send_update(numbers[stack], stack, weights, decay)
         batched = [self.stacks[number] for number in self._batched]
@@ -219,9 +218,7 @@ def block_bytes(
     block_spec = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
     # Not on the meta device, some of whose operators take seconds to import.
     stack = StackGroup([block_spec], [part.index], config, dtype, torch.device("cpu")).stacks[0]
-    if has_first:
-        stack.ensure_first()
-    if has_velocity:
-        stack.ensure_velocity()
+    moments = {"exp_avg": has_first, "momentum_buffer": has_velocity}
+    stack.make_room([name for name, is_needed in moments.items() if is_needed])
     tensors = stack.state_tensors()
     return sum(tensors[name].nbytes * (elements if name != "step" else 1) for name in tensors)

@@ -27,7 +27,9 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     "nesterov": ("Nesterov SGD", "#CC79A7", ":", "v"),
     "shampoo_jax": ("Shampoo (JAX)", "#E69F00", "-", "D"),
     "adamw_jax": ("AdamW (JAX)", "#56B4E9", "--", "P"),
+    "nadamw_jax": ("NAdamW (JAX)", "#CC79A7", "-.", "<"),
     "shampoo_self_tuning": ("Shampoo (self-tuning)", "#0072B2", "-", "X"),
+    "shampoo_jax_self_tuning": ("Shampoo (JAX, self-tuning)", "#882255", "-", "h"),
     # The league's other entries, and rivals' implementations.
     "shampoo_ema": ("Shampoo + EMA", "#D55E00", "--", "X"),
     "soap": ("SOAP", "#E69F00", "--", "D"),
@@ -43,6 +45,8 @@ _FIXED: dict[str, tuple[str, str, Line, str]] = {
     # As they are handed in.
     "stacked_shampoo": ("Stacked Shampoo", "#D55E00", "--", "D"),
     "stacked_shampoo_self_tuning": ("Stacked Shampoo (self-tuning)", "#0072B2", "-.", "X"),
+    "stacked_shampoo_jax": ("Stacked Shampoo (JAX)", "#E69F00", "--", "P"),
+    "stacked_shampoo_jax_self_tuning": ("Stacked Shampoo (JAX, self-tuning)", "#882255", "-.", "h"),
     # Submissions of the published leaderboards.
     "shampoo_submission": ("Distributed Shampoo", "#D55E00", "-", "o"),
     "baseline": ("Baseline NAdamW", "#222222", "--", "s"),

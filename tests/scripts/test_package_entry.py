@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from analysis.style import label
 from common.cli import UserError
 from scripts.local.environment import ROOT
 from scripts.official.entry import SPACE, find_entry
@@ -144,6 +145,12 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
     assert not re.findall(r"\]\((?!https://)", text), "files of a link are not in the package"
     for named in re.findall(r", `([\w./]+\.md)`", text):
         assert (ROOT / named).is_file(), named
+
+
+def test_figures_call_an_entry_as_its_package_does(packages: dict[str, Package]) -> None:
+    for package in packages.values():
+        name = yaml.safe_load(package.contents["submission_info.yml"])["submission_name"]
+        assert label(Path(package.home).name) == name
 
 
 def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Package]) -> None:

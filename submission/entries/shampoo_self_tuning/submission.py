@@ -8,4 +8,4 @@ get_batch_size = api.get_shampoo_batch_size
 init_optimizer_state = api.with_hyperparameters(external.init_optimizer_state, POINT)
 data_selection = api.data_selection
 update_params = api.with_hyperparameters(api.update_params, POINT)
-prepare_for_eval = api.prepare_for_eval
+prepare_for_eval = api.with_hyperparameters(api.prepare_for_eval, POINT)

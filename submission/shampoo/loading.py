@@ -14,7 +14,7 @@ from .config import OPTIONS, check_adamw_arguments
 from .devices import is_true
 from .factor import REFRESHES
 from .parameter_state import is_saved_name
-from .placement import is_dtensor, whole
+from .placement import Placements, all_true, is_dtensor, whole
 
 _CPU = torch.device("cpu")
 # Of AdamW's groups, what has the same meaning here; and what schedulers leave there.
@@ -70,21 +70,23 @@ def _from_adamw(saved: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, 
     return group
 
 
-def check_group(group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]]) -> None:
+def check_group(
+    group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]], placements: Placements
+) -> None:
     """Checks what a loaded state dict says of a parameter group as a whole.
 
     Args:
       group: the live group, with what was loaded.
       state: what was loaded, by parameter.
+      placements: tells which ranks load together.
 
     Raises:
       ValueError: for counters that no step leaves behind, or if the weights are averages and those
-        that training moves are missing, as `torch.distributed.checkpoint` loads them in place into
-        a new optimizer.
+        that training moves are missing on any rank: `torch.distributed.checkpoint` loads into what
+        a new optimizer has, and "full" state beyond that on rank 0 alone.
     """
-    saved = [state[parameter] for parameter in group["params"] if parameter in state]
     evaluates, group["evaluates"] = group["evaluates"], False
-    if evaluates and not any("train_weight" in entry for entry in saved):
+    if evaluates and not _has_trained_weights(group["params"], state, placements):
         raise ValueError(
             "state_dict: saved between eval() and train(), without the weights that training "
             "moves; call train() before saving."
@@ -96,6 +98,21 @@ def check_group(group: dict[str, Any], state: Mapping[Tensor, Mapping[str, Any]]
     peak = group["peak_lr"]
     is_valid = isinstance(peak, (int, float)) and math.isfinite(peak) and peak >= 0
     check(is_valid, "peak_lr of state_dict", peak, "a finite number >= 0")
+
+
+def _has_trained_weights(
+    parameters: Sequence[Tensor],
+    state: Mapping[Tensor, Mapping[str, Any]],
+    placements: Placements,
+) -> bool:
+    """Whether all averages come with what training moves, on all ranks that load together."""
+    averaged = [state[p] for p in parameters if state.get(p, {}).keys() & set(STATE_NAMES)]
+    complete = all("train_weight" in entry for entry in averaged)
+    groups = placements.collective_groups(parameters)
+    if not groups:
+        return complete
+    flag = torch.tensor(complete, device=parameters[0].device)
+    return is_true(all_true(flag, groups), otherwise=complete)
 
 
 def entries(

@@ -322,7 +322,7 @@ class Shampoo(torch.optim.Optimizer):
 
         Every rank loads the complete state and keeps the blocks it owns, whatever number of ranks
         it was saved by. State of `torch.optim.AdamW` is taken too: its moments, step counts, lr,
-        betas, eps and decay go on, factors begin anew.
+        betas, eps and decay go on, factors begin anew. A collective where `state_dict` is one.
 
         Raises:
           ValueError: if the state does not fit the parameters or has values that no step leaves
@@ -357,7 +357,7 @@ class Shampoo(torch.optim.Optimizer):
         self._consolidated = None
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
-            loading.check_group(group, self.state)
+            loading.check_group(group, self.state, self._placements)
             state.config(group)
             if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
                 if any(self._placements.of(p).owners > 1 for p in group["params"]):

@@ -118,6 +118,16 @@ class Placements:
             self._replicated = Placement("replicated", group) if _size(group) > 1 else LOCAL
         return self._replicated
 
+    def collective_groups(self, parameters: Sequence[Tensor]) -> "list[ProcessGroup]":
+        """The process groups whose ranks save and load state of the parameters together."""
+        config = self.config
+        collective = [
+            parameter
+            for parameter in parameters
+            if is_dtensor(parameter) or (config is not None and config.collective_state_dict)
+        ]
+        return list(dict.fromkeys(group for p in collective for group in self.of(p).groups))
+
     def check(self, parameter: Tensor) -> None:
         """Raises ValueError for a parameter that is flattened, or cut where ranks share nothing."""
         check_unflattened(parameter)

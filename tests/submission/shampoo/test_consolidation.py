@@ -296,6 +296,25 @@ def loaded_by_torch(rank, mode, folder, names, routes):
     return ends
 
 
+def loaded_averages(rank, mode):
+    """How loading "full" state that was saved in eval mode ends."""
+    net, optimizer = built(mode, "shampoo")
+    trained(net, range(2), optimizer, rank, 2)
+    optimizer.eval()
+    options = ROUTES["full"]
+    state = get_state_dict(net, optimizer, options=options)[1]
+    other, fresh = built(mode, "shampoo")
+    options = dataclasses.replace(options, broadcast_from_rank0=True)
+    with pytest.raises(ValueError, match=r"call train\(\) before saving"):
+        set_optimizer_state_dict(other, fresh, state, options=options)
+    return dist.get_rank()
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_averages_without_trained_weights_are_refused_on_all_ranks(mode):
+    assert ranks.run(2, loaded_averages, mode) == [0, 1]
+
+
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize(
     ("saved", "loaded", "routes"),

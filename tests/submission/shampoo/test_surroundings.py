@@ -144,6 +144,15 @@ def test_parameters_may_be_swapped_after_a_step():
     run(optimizer, list(model.parameters()), 1)
 
 
+def test_state_saved_in_eval_mode_before_there_are_averages_loads():
+    model, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    optimizer = Shampoo(model.parameters(), averaging="ema")
+    fresh = Shampoo(other.parameters(), averaging="ema")
+    optimizer.eval()
+    fresh.load_state_dict(optimizer.state_dict())
+    run(fresh, list(other.parameters()), 1)
+
+
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("flat", [False, True])
 def test_averages_are_not_taken_for_weights_that_training_moves(flat, tmp_path):

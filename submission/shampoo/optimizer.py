@@ -39,9 +39,6 @@ from .placement import Placements, is_this_rank
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
-# The state that was brought to another rank.
-_ELSEWHERE: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-
 
 class Shampoo(torch.optim.Optimizer):
     """Shampoo, SOAP and KL-Shampoo (Gupta et al. 2018; Vyas et al. 2024; Lin et al. 2025).
@@ -132,7 +129,6 @@ class Shampoo(torch.optim.Optimizer):
         self._placements = Placements(distributed)
         self._states = GroupStates(self._placements)
         self._skipped = SkippedSteps()
-        self._consolidated: defaultdict[Tensor, dict[str, Any]] | None = None
         check_adamw_arguments(given)
         config = ShampooConfig(**{name: given[name] for name in OPTIONS})
         super().__init__(params, {name: getattr(config, name) for name in OPTIONS})
@@ -211,7 +207,7 @@ class Shampoo(torch.optim.Optimizer):
 
     @in_full_precision
     def _step(self) -> None:
-        self._consolidated = None
+        self._states.consolidated = None
         scaler = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         stepped = self.param_groups, self._states, self.state, self._placements
         whole_step.take(*stepped, self._skipped, *scaler)
@@ -254,7 +250,7 @@ class Shampoo(torch.optim.Optimizer):
         Raises:
           ValueError: if `to` is no rank.
         """
-        self._consolidated = None
+        self._states.consolidated = None
         if not self._states.is_divided:
             return
         needed = is_this_rank(to)
@@ -263,7 +259,7 @@ class Shampoo(torch.optim.Optimizer):
         entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for state in self._group_states():
             entries.update(checkpoint.gathered(state, self.state, set(state.members), needed))
-        self._consolidated = entries if needed else _ELSEWHERE
+        self._states.consolidated = entries if needed else "elsewhere"
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, in plain tensors, numbers and strings.
@@ -292,15 +288,16 @@ class Shampoo(torch.optim.Optimizer):
     @in_full_precision
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
-        if self._consolidated is _ELSEWHERE:
+        consolidated = self._states.consolidated
+        if consolidated == "elsewhere":
             raise RuntimeError(
                 "consolidate_state_dict(to=...) has named another rank, which alone can call "
                 "state_dict() before the next step."
             )
-        if self._consolidated is not None:
+        if consolidated is not None:
             for state in self._states:
-                checkpoint.renew_mode(state, self._consolidated)
-            return self._consolidated
+                checkpoint.renew_mode(state, consolidated)
+            return consolidated
         config = self._placements.config
         is_collective = config is not None and config.collective_state_dict
         if self._states.is_divided and not (is_collective or self._states.are_dtensors):
@@ -354,7 +351,6 @@ class Shampoo(torch.optim.Optimizer):
         """Loads the state of `state_dict`, as hooks have left it, once torch has read the rest."""
         # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
         self.state = loading.entries(state_dict, self.param_groups)
-        self._consolidated = None
         self._states = GroupStates(self._placements)
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             loading.check_group(group, self.state, self._placements)
@@ -378,7 +374,7 @@ class Shampoo(torch.optim.Optimizer):
         super().__setstate__(saved)
         self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
         self._states = GroupStates(self._placements)
-        self._skipped, self._consolidated = SkippedSteps(), None
+        self._skipped = SkippedSteps()
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             complete(group, {**self.defaults, **BEFORE_STACKS})
 

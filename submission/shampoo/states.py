@@ -5,9 +5,10 @@ as `Optimizer.state` has the entry that was made for it.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -29,9 +30,14 @@ class GroupStates:
 
     Args:
       placements: tells where parameters lie.
+
+    Attributes:
+      consolidated: the state of all ranks by parameter, where a rank was given it since the last
+        step; "elsewhere" where another rank was.
     """
 
     def __init__(self, placements: Placements) -> None:
+        self.consolidated: defaultdict[Tensor, dict[str, Any]] | Literal["elsewhere"] | None = None
         self._placements = placements
         self._states: list[GroupState] = []
         self._entries: list[Any] = []

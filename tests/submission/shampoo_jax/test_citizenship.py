@@ -25,6 +25,13 @@ def test_state_is_arrays_under_string_keys_and_keeps_its_structure():
     assert optax.tree_utils.tree_get(after, "count") == 1
 
 
+def test_tree_map_params_is_refused_since_stacks_are_no_trees_of_parameters():
+    """As docs/jax.md says, where `state_shardings` and `jax.tree.map` take its place."""
+    optimizer = shampoo(0.1)
+    with pytest.raises(ValueError, match="4x3"):
+        optax.tree_utils.tree_map_params(optimizer, jnp.shape, optimizer.init(PARAMS))
+
+
 def test_a_step_compiles_once_and_its_state_can_be_donated():
     optimizer = shampoo(optax.constant_schedule(0.1), weight_decay=0.1)
     update = jax.jit(optimizer.update, donate_argnums=1)

@@ -8,8 +8,8 @@
 `search` gives each entry, on each workload, the same number of points drawn quasi-randomly from the
 ranges, `{"learning_rate": {"min": ...}, ...}` for all entries or one such object per entry. Writes
 OUTPUT/search.csv, one row per trial: the best validation value, its step, and the first evaluated
-step that met the validation target. A larger --trials extends a search. An entry whose trials on a
-workload are all in that table does not run again.
+step that met the validation target. A larger --trials extends a search. Trials
+whose rows are in that table do not run again.
 
 `points` chooses each entry's short list from a search, by one rule for all, and writes it to
 OUTPUT/ENTRY.json. A list costs, on each workload, what its best point costs: the steps to the
@@ -128,8 +128,7 @@ def _search() -> int:
     )
     studies.print_caveats(workloads)
     logs = Path(FLAGS.logs) if FLAGS["logs"].present else output
-    known = recorded(output / TABLE, planned)
-    planned = [trial for trial in planned if trial not in known]
+    known, planned = recorded(output / TABLE, planned)
     if known:
         print(f"{len(known)} trials are in {output / TABLE}; {len(planned)} are left")
     if FLAGS.dry_run:
@@ -142,7 +141,7 @@ def _search() -> int:
     rows, problems = rows_of(planned, logs)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    write_table(output / TABLE, rows)
+    write_table(output / TABLE, [*known, *rows])
     print(f"wrote {output / TABLE}: {len(rows)} trials")
     return code or int(bool(problems))
 

@@ -67,31 +67,33 @@ def write_table(
 ) -> None:
     """Writes search.csv; rows that it holds already for other values of `key` stay."""
     written = {tuple(row[name] for name in key) for row in rows}
-    present = read_csv(path, COLUMNS) if path.exists() else []
-    rows_of_others = [
-        {name: value for name, value in row.items() if value != ""}
-        for row in present
-        if tuple(row[name] for name in key) not in written
-    ]
+    present = _present(path)
+    rows_of_others = [row for row in present if tuple(row[name] for name in key) not in written]
     write_csv(path, [*rows_of_others, *rows], COLUMNS)
 
 
-def recorded(path: Path, planned: Sequence[Trial]) -> list[Trial]:
-    """The planned trials of which a table holds all that are planned for their workload and entry.
+def _present(path: Path) -> list[dict[str, str]]:
+    """The rows of a table without their empty cells; none if there is no table."""
+    rows = read_csv(path, COLUMNS) if path.exists() else []
+    return [{name: value for name, value in row.items() if value != ""} for row in rows]
+
+
+def recorded(path: Path, planned: Sequence[Trial]) -> tuple[list[dict[str, str]], list[Trial]]:
+    """The rows that a table has of planned trials, and the trials of which it has none.
 
     A row counts if it has the trial's point; UserError if the table is damaged.
     """
-    rows = read_csv(path, COLUMNS) if path.exists() else []
-    recorded_rows = {(row["workload"], row["entry"], row["trial"]): row for row in rows}
-
-    def is_recorded(trial: Trial) -> bool:
-        row = recorded_rows.get((trial.workload, trial.entry, str(trial.trial)))
-        return row is not None and all(
+    rows = {(row["workload"], row["entry"], row["trial"]): row for row in _present(path)}
+    known, left = [], []
+    for trial in planned:
+        row = rows.get((trial.workload, trial.entry, str(trial.trial)))
+        if row is not None and all(
             row.get(name) == str(value) for name, value in trial.hyperparameters.items()
-        )
-
-    lacking = {(trial.workload, trial.entry) for trial in planned if not is_recorded(trial)}
-    return [trial for trial in planned if (trial.workload, trial.entry) not in lacking]
+        ):
+            known.append(row)
+        else:
+            left.append(trial)
+    return known, left
 
 
 def costs_and_ranks(path: Path, entry: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -128,24 +128,27 @@ def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(
     again = finish_fake("tune", *flags)
     assert again.stdout.startswith("2 trials are in ") and again.returncode == 0
     assert not (tmp_path / "logs").exists()
+    rows = table_of(tmp_path / "new" / "search.csv")
+    assert finish_fake("tune", *flags, "--trials=3").returncode == 0
+    assert table_of(tmp_path / "new" / "search.csv")[:2] == rows
+    assert [path.name for path in (tmp_path / "logs").rglob("trial_*")] == ["trial_3"]
 
 
 def test_what_the_table_holds_is_not_searched_again(tmp_path: Path, machine: Machine) -> None:
     planned, points = small_search(2)
     path = tmp_path / "search.csv"
-    assert search_table.recorded(path, planned) == []
+    assert search_table.recorded(path, planned) == ([], planned)
     assert tune.run(planned, points, tmp_path, machine) == 0
     rows, _ = search_table.rows_of(planned, tmp_path)
     # Of one entry on one workload the table lacks a trial.
     search_table.write_table(path, rows[1:])
-    first = {(rows[0]["workload"], rows[0]["entry"])}
-    known = search_table.recorded(path, planned)
-    assert {(t.workload, t.entry) for t in planned if t not in known} == first
-    assert len(known) == len(planned) - 2
+    known, left = search_table.recorded(path, planned)
+    assert left == planned[:1] and len(known) == len(planned) - 1
     more, _ = small_search(3)
-    assert search_table.recorded(path, more) == [], "all have a third point now"
+    _, left = search_table.recorded(path, more)
+    assert left == [t for t in more if t.trial == 3 or t == planned[0]]
     other = [dataclasses.replace(t, hyperparameters={"learning_rate": 9.0}) for t in planned]
-    assert search_table.recorded(path, other) == []
+    assert search_table.recorded(path, other) == ([], other)
 
 
 def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:

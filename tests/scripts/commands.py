@@ -31,6 +31,20 @@ def finish_fake(script: str, *flags: str, **variables: str) -> "subprocess.Compl
     return finish(str(FAKE_MAIN), script, *flags, **variables)
 
 
+def must_succeed(done: "subprocess.CompletedProcess[str]") -> str:
+    """What a command without errors has printed."""
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def must_refuse(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line with which a command has refused what it was given."""
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
 def running(path: Path, word: str = "") -> list[int]:
     """The processes that name a path in their command line and have an argument that ends so."""
     lines = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}

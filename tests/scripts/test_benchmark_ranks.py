@@ -8,14 +8,13 @@ import torch
 
 from scripts.benchmark import ranks as benchmark_ranks
 from submission.shampoo import distributor
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_succeed
 
 
 @pytest.mark.slow
 def test_measures_every_case(tmp_path: Path) -> None:
     arguments = ["--worlds=2", "--networks=small_200k", "--repeats=1", f"--output={tmp_path}"]
-    done = finish("-m", "scripts.benchmark.ranks", *arguments)
-    assert done.returncode == 0, done.stderr
+    must_succeed(finish("-m", "scripts.benchmark.ranks", *arguments))
     result = json.loads((tmp_path / "ranks.json").read_text())
     assert [row["mode"] for row in result["rows"]] == ["ddp", "fsdp"]
     for row in result["rows"]:

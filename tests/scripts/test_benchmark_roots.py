@@ -14,15 +14,14 @@ from scripts.benchmark import report, root_inputs
 from scripts.benchmark.roots import DAMPINGS, EXPONENTS, METHODS, POWERS, SWEEP
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.plan import reference
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_succeed
 
 
 @pytest.mark.slow
 def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", "--steps=2"]
     arguments.append(f"--output={tmp_path}")
-    done = finish("-m", "scripts.benchmark.roots", *arguments)
-    assert done.returncode == 0, done.stderr
+    must_succeed(finish("-m", "scripts.benchmark.roots", *arguments))
     results = json.loads((tmp_path / "roots.json").read_text())
     settings = results.pop("settings")
     assert settings["threads"] == 1

@@ -21,7 +21,7 @@ from scripts.benchmark.model_shapes import Shapes
 from scripts.benchmark.stepped import SteppedOptimizer, gradients
 from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_refuse, must_succeed
 
 CPU = torch.device("cpu")
 TOY: Shapes = {"weight": (6, 4), "bias": (6,)}
@@ -296,8 +296,7 @@ def test_staggering_measures_all_variants() -> None:
 def test_from_the_command_line(tmp_path: Path) -> None:
     flags = ["--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1"]
     flags += ["--block_size=64", "--cycle=2", "--precision=medium", f"--output={tmp_path}"]
-    done = finish("-m", "scripts.benchmark.step", *flags)
-    assert done.returncode == 0, done.stderr
+    must_succeed(finish("-m", "scripts.benchmark.step", *flags))
     result = json.loads((tmp_path / "cpu.json").read_text())["small_200k"]
     assert [row["optimizer"] for row in result["rows"]] == ["adamw", "ours_shampoo"]
     expected = {"threads": 1, "block_size": 64, "intervals": [1, 10, 100]}
@@ -317,9 +316,8 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str)
     path = tmp_path / "cpu.json"
     path.write_text(content)
     flags = ("--networks=small_200k", "--optimizers=adamw", f"--output={tmp_path}")
-    done = finish("-m", "scripts.benchmark.step", *flags)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert f"{path} holds no step costs" in done.stderr
+    line = must_refuse(finish("-m", "scripts.benchmark.step", *flags))
+    assert f"{path} holds no step costs" in line
     assert path.read_text() == content
 
 
@@ -332,8 +330,6 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str)
     ],
 )
 def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
-    done = finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    line = must_refuse(finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}"))
+    assert message in line
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.commands import finish, finish_fake
+from tests.scripts.commands import finish, finish_fake, must_refuse
 
 PLAN = {"workloads", "entries", "output"}
 MACHINE = {"jobs", "nproc", "threads", "seed", "checkpoint_period_seconds", "dry_run"}
@@ -43,11 +43,8 @@ def test_damaged_targets_end_in_one_line(tmp_path: Path, content: str, message: 
     targets = tmp_path / "targets.json"
     targets.write_text(content)
     flags = ["study", "--entries=fake_sgd", f"--output={tmp_path / 'out'}", "--dry_run"]
-    done = finish_fake(*flags, FAKE_TARGETS=str(targets))
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {targets}")
-    assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
+    line = must_refuse(finish_fake(*flags, FAKE_TARGETS=str(targets)))
+    assert line.startswith(f"error: {targets}") and message in line
 
 
 def test_targets_of_another_python_are_warned_of_once(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from scripts.local.runner import Stopped
 from scripts.local.trial import CHECKPOINT
 from submission.shampoo import Shampoo
 from tests import training_ranks
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_refuse, must_succeed
 
 WriteJson = Callable[[str, Any], Path]
 RECIPES = ("shampoo", "sgd")
@@ -84,8 +84,8 @@ def test_a_run_learns_and_resumes_to_the_bitwise_same_end(name: str, tmp_path: P
     stopped = tmp_path / name / "seed_0"
     run_ranks(1, name, stopped, stop_at=25)
     assert len(rows(stopped)) == 2 and not (stopped / train.MODEL).exists()
-    done = finish(*command)
-    assert done.returncode == 0 and f"{name}, seed 0: complete, top-1 accuracy" in done.stdout
+    out = must_succeed(finish(*command))
+    assert f"{name}, seed 0: complete, top-1 accuracy" in out
     names = {".lock", "config.json", "log.csv", "model.pt", "status.json"}
     names |= {"meta_data_0.json", "meta_data_1.json"}
     assert {path.name for path in stopped.iterdir()} == names
@@ -116,17 +116,14 @@ def test_two_ranks_take_the_steps_of_one_process(name: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path: Path) -> None:
     command = ("-m", "scripts.imagenet", "--config=sgd", "--smoke", f"--output={tmp_path}")
-    assert finish(*command, "--nproc=2").returncode == 0
+    must_succeed(finish(*command, "--nproc=2"))
     run_ranks(2, "sgd", tmp_path / "whole")
     assert_same(tmp_path / "sgd" / "seed_0", tmp_path / "whole")
-    done = finish(*command)
-    assert done.returncode == 2 and "nproc=2, not nproc=1" in done.stderr
-    done = finish(*command, "--data_dir=x")
-    assert done.returncode == 2 and done.stderr.startswith("error: --data_dir: ")
+    assert "nproc=2, not nproc=1" in must_refuse(finish(*command))
+    assert must_refuse(finish(*command, "--data_dir=x")).startswith("error: --data_dir: ")
     status = tmp_path / "sgd" / "seed_0" / "status.json"
     status.write_text('{"status": "complete", "validation_accuracy": "x"}')
-    done = finish(*command, "--nproc=2")
-    assert done.returncode == 2 and f"error: {status} lacks" in done.stderr
+    assert f"error: {status} lacks" in must_refuse(finish(*command, "--nproc=2"))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

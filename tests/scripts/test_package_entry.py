@@ -27,7 +27,7 @@ from scripts.package_entry import (
     packable,
     write,
 )
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_refuse, must_succeed
 
 ENTRIES = packable(ROOT)
 STEPS = Path(__file__).parent / "fake" / "entry_steps.py"
@@ -213,11 +213,10 @@ def test_a_folder_of_somebody_else_stays(packages: dict[str, Package], tmp_path:
 
 def test_the_command_line(tmp_path: Path) -> None:
     command = ("-m", "scripts.package_entry", f"--output={tmp_path}", "--authors=A. Person, B")
-    done = finish(*command, "--entry=nadamw")
-    assert done.returncode == 0, done.stderr
-    block = yaml.safe_load(done.stdout.partition("```yaml\n")[2].removesuffix("```\n"))
+    out = must_succeed(finish(*command, "--entry=nadamw"))
+    block = yaml.safe_load(out.partition("```yaml\n")[2].removesuffix("```\n"))
     assert block["submission_folder"] == "external_tuning/nadamw"
-    assert "to the branch `evaluation` of mlcommons/submissions_algorithms" in done.stdout
+    assert "to the branch `evaluation` of mlcommons/submissions_algorithms" in out
     assert block["authors"] == "A. Person, B"
     folder = tmp_path / "submissions/external_tuning/nadamw"
     written = yaml.safe_load((folder / "submission_info.yml").read_text())
@@ -225,9 +224,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["module"] == "submission.entries.nadamw.submission"
     for wrong in ("nesterov", "shampo"):
-        done = finish(*command, f"--entry={wrong}")
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
+        line = must_refuse(finish(*command, f"--entry={wrong}"))
         assert line.startswith(
             f"error: entry '{wrong}' cannot be packaged; can be: {', '.join(ENTRIES)}"
         )

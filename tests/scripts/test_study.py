@@ -17,7 +17,7 @@ from scripts.local import environment, plan, studies
 from scripts.local.lock import locked
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial, is_complete
-from tests.scripts.commands import FAKE_MAIN, finish_fake, running, wait_until
+from tests.scripts.commands import FAKE_MAIN, finish_fake, must_refuse, running, wait_until
 
 Write = Callable[[str, Any], Path]
 
@@ -229,10 +229,7 @@ def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
-    done = study_command(tmp_path / "out", "--workloads=fake", *flags)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
+    assert message in must_refuse(study_command(tmp_path / "out", "--workloads=fake", *flags))
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,7 @@ from scripts.local.environment import ROOT
 from scripts.local.search_table import MISS
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial
-from tests.scripts.commands import finish_fake
+from tests.scripts.commands import finish_fake, must_succeed
 from workloads import registry, search_space
 
 Write = Callable[[str, Any], Path]
@@ -120,8 +120,7 @@ def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(
         *("--mode=search", "--workloads=fake", "--entries=fake_sgd", "--trials=2"),
         *(f"--ranges={ranges}", f"--logs={tmp_path / 'logs'}", f"--output={tmp_path / 'new'}"),
     ]
-    done = finish_fake("tune", *flags)
-    assert done.returncode == 0, done.stderr
+    must_succeed(finish_fake("tune", *flags))
     assert len(table_of(tmp_path / "new" / "search.csv")) == 2
     assert not (tmp_path / "new" / "fake_sgd").exists()
     shutil.rmtree(tmp_path / "logs")

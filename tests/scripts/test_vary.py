@@ -13,7 +13,7 @@ from scripts.league import vary
 from scripts.league.averaged import WeightAverage
 from scripts.local import entries
 from submission.shampoo import Shampoo
-from tests.scripts.commands import finish
+from tests.scripts.commands import finish, must_succeed
 from workloads import registry, search_space
 
 POINTS = entries.points(entries.named(vary.argument(vary.BASE)))
@@ -57,9 +57,8 @@ def test_what_is_no_variant_or_a_patch_is_refused() -> None:
 
 def test_the_plan_has_the_base_s_best_trials_and_writes_nothing(tmp_path: Path) -> None:
     command = ("-m", "scripts.league.vary", f"--output={tmp_path / 'logs'}", "--dry_run")
-    done = finish(*command, "--workloads=mnist_vit,stdlib_lm", "--variants=overlap")
-    assert done.returncode == 0, done.stderr
-    assert "6 trials, 0 complete, 6 to run" in done.stdout
+    out = must_succeed(finish(*command, "--workloads=mnist_vit,stdlib_lm", "--variants=overlap"))
+    assert "6 trials, 0 complete, 6 to run" in out
     assert not (tmp_path / "logs").exists()
 
 

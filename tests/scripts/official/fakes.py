@@ -91,8 +91,8 @@ class Place:
             "OMP_NUM_THREADS": "1",
         }
 
-    def finish(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
-        place: dict[str, Any] = {"cwd": environment.ROOT, "env": self.variables()}
+    def finish(self, command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
+        place: dict[str, Any] = {"cwd": environment.ROOT, "env": self.variables() | variables}
         return subprocess.run(command, **place, capture_output=True, text=True, timeout=100)
 
     def start(self, command: list[str]) -> "subprocess.Popen[bytes]":

@@ -38,11 +38,6 @@ ANSWER: dict[str, Any] = {
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> OfficialTrial:
-    return make_trial(make_entry(tmp_path / "toy", [GOOD]))
-
-
-@pytest.fixture
 def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A node on which all is well; what the benchmark's Python answers may be changed."""
     grow(tmp_path / "data", registry.official("mnist").data.trees["pytorch"])

@@ -14,7 +14,8 @@ from scripts.official import logs, run
 from scripts.official.command import command
 from scripts.official.entry import find_entry
 from scripts.official.imports import Places, places
-from tests.scripts.official.fakes import GOOD, SKIP, Place, make_checkout, make_entry, make_trial
+from tests.scripts.commands import must_refuse, must_succeed
+from tests.scripts.official.fakes import GOOD, SKIP, Place, make_entry, make_trial
 
 # As the published winner: names of its own folders, imported as if these were on the path.
 WINNER = {
@@ -42,14 +43,14 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def imports(folder: Path, then: str = "") -> "subprocess.CompletedProcess[str]":
+def imports(folder: Path, then: str = "") -> None:
     """Python, on an entry's paths, that imports what the runner would; without torch."""
     text = (folder / "submission.py").read_text()
     (folder / "submission.py").write_text(text.replace("import torch\n", ""))
     entry = find_entry(str(folder), "self_tuning")
     module = entry.runner_path.removesuffix(".py").replace("/", ".")
     searched = [str(path) for path in entry.import_paths]
-    return subprocess.run(
+    done = subprocess.run(
         [
             *(sys.executable, "-c"),
             f"import sys; sys.path[1:1] = {searched}; import {module} as entry\n{then}",
@@ -59,6 +60,7 @@ def imports(folder: Path, then: str = "") -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
     )
+    must_succeed(done)
 
 
 def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_path: Path) -> None:
@@ -72,8 +74,7 @@ def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_p
             ("utils", "winner.optimizers.shampoo.utils"),
         ),
     )
-    done = imports(folder)
-    assert done.returncode == 0, done.stderr
+    imports(folder)
 
 
 def test_files_that_import_each_other_from_the_repositorys_root(tmp_path: Path) -> None:
@@ -85,8 +86,7 @@ def test_files_that_import_each_other_from_the_repositorys_root(tmp_path: Path) 
         },
     )
     assert places(folder, "submission.py") == Places((tmp_path,))
-    done = imports(folder)
-    assert done.returncode == 0, done.stderr
+    imports(folder)
 
 
 def test_files_that_import_each_other_from_where_they_lie_no_more(tmp_path: Path) -> None:
@@ -110,8 +110,7 @@ def test_files_that_import_each_other_from_where_they_lie_no_more(tmp_path: Path
         "assert own.__name__ == 'winner.optimizers.roots' and types_of.Kind is own.Kind\n"
         "assert entry.Shampoo[0] is entry.Shampoo[2] is own.Kind\n"
     )
-    done = imports(folder, then)
-    assert done.returncode == 0, done.stderr
+    imports(folder, then)
     (folder / "tuning_search_space.json").write_text(json.dumps([{"learning_rate": GOOD}]))
     made = command(make_trial(folder), Place(tmp_path).node())
     assert "--submission_path=aliased_submission.py" in made.arguments
@@ -206,9 +205,7 @@ def test_killed_trials_of_jax_go_on(tmp_path: Path) -> None:
     assert logs.prepare(trial, logged) == 10
 
 
-def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    make_checkout(tmp_path / "checkout")
+def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path, place: Place) -> None:
     toy, winner = tmp_path / "ours/toy", write(tmp_path / "theirs/toy", WINNER)
     make_entry(toy, [GOOD])
     size = "def get_batch_size(workload_name):\n    return 16\n"
@@ -222,11 +219,9 @@ def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path) -> No
             place.command("study", "--suite=official", f"--entries={entries}", *output)
         )
 
-    done = study(f"{toy},{winner}")
-    assert done.returncode == 2
-    assert "two are of the same name; name=path gives one another name" in done.stderr
-    done = study(f"{toy},winner={winner}")
-    assert done.returncode == 0, done.stderr
+    line = must_refuse(study(f"{toy},{winner}"))
+    assert "two are of the same name; name=path gives one another name" in line
+    must_succeed(study(f"{toy},winner={winner}"))
     recorded = json.loads((place.folder("winner") / "hparams.json").read_text())
     assert recorded == points[0]
     assert place.status(entry="toy")["reason"] == place.status(entry="winner")["reason"]

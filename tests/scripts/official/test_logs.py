@@ -27,11 +27,6 @@ LATE: list[Evaluation] = [(1, 1.0, 0.1), (9, 11.0, 0.98)]
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> OfficialTrial:
-    return make_trial(make_entry(tmp_path / "toy", [GOOD]))
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = Place(tmp_path).folder()
     path.mkdir(parents=True)

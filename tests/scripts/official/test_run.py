@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.commands import running, wait_until
+from tests.scripts.commands import must_refuse, must_succeed, running, wait_until
 from tests.scripts.official.fakes import (
     BREAKS_AT_THE_END,
     FAILS,
@@ -17,16 +17,9 @@ from tests.scripts.official.fakes import (
     SKIP,
     SLOW,
     Place,
-    make_checkout,
 )
 from tests.scripts.official.fakes import make_entry as make
 from workloads import search_space
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    make_checkout(tmp_path / "checkout")
-    return Place(tmp_path)
 
 
 def steps(folder: Path) -> list[float]:
@@ -49,8 +42,7 @@ def runners(place: Place) -> list[int]:
 
 def test_fresh_then_left_alone(place: Place) -> None:
     make(place.root / "toy", [GOOD, SLOW])
-    done = place.finish(place.official(SKIP))
-    assert done.returncode == 0, done.stderr
+    must_succeed(place.finish(place.official(SKIP)))
     first, second = (place.status(number=number) for number in (1, 2))
     assert (first["reason"], first["global_step"]) == ("targets", 30)
     assert (second["reason"], second["global_step"]) == ("time", 30)
@@ -156,10 +148,9 @@ def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> No
 
 def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
     make(place.root / "toy", [BREAKS_AT_THE_END])
-    done = place.finish(place.official(SKIP))
-    assert done.returncode == 0, done.stderr
+    out = must_succeed(place.finish(place.official(SKIP)))
     summary = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
-    assert summary in done.stdout
+    assert summary in out
     status = place.status()
     assert (status["reason"], status["exit_code"]) == ("targets", 1)
     assert not list(place.folder().glob("checkpoint_*"))
@@ -170,8 +161,9 @@ def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
 
 def test_self_tuning(place: Place) -> None:
     make(place.root / "toy", None)
-    done = place.finish(place.official(SKIP, "--runner_flag=--profile", "--max_global_steps=20"))
-    assert done.returncode == 0, done.stderr
+    must_succeed(
+        place.finish(place.official(SKIP, "--runner_flag=--profile", "--max_global_steps=20"))
+    )
     status = place.status()
     assert (status["reason"], status["global_step"]) == ("steps", 20)
     flags = json.loads((place.folder() / "flags_0.json").read_text())
@@ -186,8 +178,7 @@ def test_points_drawn_from_ranges_are_given_as_a_list(place: Place) -> None:
     ranges = {"learning_rate": {"min": 0.01, "max": 0.1, "scaling": "log"}}
     (place.root / "ranges.json").write_text(json.dumps(ranges))
     tuning = (SKIP, f"--search_space={place.root / 'ranges.json'}", "--points=3", "--trial=2")
-    done = place.finish(place.official(*tuning))
-    assert done.returncode == 0, done.stderr
+    must_succeed(place.finish(place.official(*tuning)))
     drawn = search_space.draw(ranges, 3)
     assert json.loads((place.folder(number=2) / "hparams.json").read_text()) == drawn[1]
     assert json.loads((place.folder(number=2) / "tuning_search_space.json").read_text()) == drawn
@@ -212,9 +203,8 @@ def test_study_of_several_entries(place: Place) -> None:
         "--gpus=0",
         "--skip_checks=all",
     )
-    done = place.finish(command)
-    assert done.returncode == 0, done.stderr
-    assert "all 4 trials complete" in done.stdout
+    out = must_succeed(place.finish(command))
+    assert "all 4 trials complete" in out
     seeds = {}
     for entry in ("toy", "rival"):
         for study in (0, 1):
@@ -226,8 +216,7 @@ def test_study_of_several_entries(place: Place) -> None:
 @pytest.mark.slow
 def test_two_ranks(place: Place) -> None:
     make(place.root / "toy", [GOOD])
-    done = place.finish(place.official(SKIP, "--gpus=2"))
-    assert done.returncode == 0, done.stderr
+    must_succeed(place.finish(place.official(SKIP, "--gpus=2")))
     log = (place.folder() / "log.txt").read_text()
     assert log.count("batch size 16") == 2
     assert "CUDA_VISIBLE_DEVICES=0,1" in log
@@ -236,9 +225,6 @@ def test_two_ranks(place: Place) -> None:
 def test_missing_benchmark_is_one_line(place: Place) -> None:
     make(place.root / "toy", [GOOD])
     (place.root / "checkout" / "submission_runner.py").unlink()
-    done = place.finish(place.official(SKIP))
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no submission_runner.py in")
-    assert "make algoperf" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    line = must_refuse(place.finish(place.official(SKIP)))
+    assert line.startswith("error: no submission_runner.py in") and "make algoperf" in line
     assert not place.output.exists()

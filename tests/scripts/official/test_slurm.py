@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -14,13 +13,12 @@ import submitit
 from scripts.local import environment
 from scripts.official import checks, slurm
 from scripts.official.command import Node
-from tests.scripts.commands import running, wait_until
+from tests.scripts.commands import must_refuse, must_succeed, running, wait_until
 from tests.scripts.official.fakes import (
     FAILS,
     GOOD,
     SKIP,
     Place,
-    make_checkout,
     make_entry,
     make_trial,
 )
@@ -34,12 +32,6 @@ SRUN = """#!/bin/sh
 shift 6
 exec "$@"
 """
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    make_checkout(tmp_path / "checkout")
-    return Place(tmp_path)
 
 
 def unchecked(place: Place) -> Node:
@@ -106,19 +98,16 @@ def planned_script(text: str) -> list[str]:
 def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -> None:
     make_entry(place.root / "toy", [GOOD, GOOD, GOOD])
     skip = "--skip_checks=all"
-    done = place.finish(place.official(skip, "--trial=1"))
-    assert done.returncode == 0, done.stderr
+    must_succeed(place.finish(place.official(skip, "--trial=1")))
     flags = ("--slurm", "--slurm_hours=2", "--slurm_parallel=2", "--slurm_option=account=me")
     command = place.official(skip, *flags, "--slurm_option=constraint=v100")
-    plan = place.finish([*command, "--dry_run"])
-    assert plan.returncode == 0, plan.stderr
+    plan = must_succeed(place.finish([*command, "--dry_run"]))
     folder = place.root / "logs.slurm"
     assert not folder.exists()
-    done = place.finish(command)
-    assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["job 123_0", "job 123_1"]
+    out = must_succeed(place.finish(command))
+    assert [line.split(":")[0] for line in out.splitlines()] == ["job 123_0", "job 123_1"]
     text = submitted.read_text()
-    assert text.splitlines() == planned_script(plan.stdout)
+    assert text.splitlines() == planned_script(plan)
     whole_node = ("exclusive", "mem=0")
     options = ("array=0-1%2", "time=120", "account=me", "constraint=v100", "requeue")
     for line in (*whole_node, *options):
@@ -129,15 +118,7 @@ def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -
     slurm = {"SLURM_JOB_ID": "124", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "1"}
     ranks = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
     nodes = {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "localhost"}
-    ran = subprocess.run(
-        ["bash", str(submitted)],
-        cwd=place.root,
-        env=place.variables() | slurm | ranks | nodes,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert ran.returncode == 0, ran.stderr
+    must_succeed(place.finish(["bash", str(submitted)], **slurm, **ranks, **nodes))
     assert (place.folder(number=3) / "status.json").exists()
     assert not place.folder(number=2).exists()
 
@@ -147,8 +128,7 @@ def test_one_trial_is_no_array_and_none_is_nothing(place: Place, submitted: Path
     make_entry(place.root / "toy", [GOOD])
     command = place.official("--skip_checks=all", "--slurm", "--slurm_cpus=48")
     plan = place.finish([*command, "--dry_run"])
-    done = place.finish(command)
-    assert done.returncode == 0, done.stderr
+    must_succeed(place.finish(command))
     text = submitted.read_text()
     assert text.splitlines() == planned_script(plan.stdout)
     assert "#SBATCH --cpus-per-task=48\n" in text
@@ -183,9 +163,7 @@ def test_a_slurm_that_refuses_is_one_line(
             pytest.skip("there is a Slurm here")
     make_entry(place.root / "toy", [GOOD])
     done = place.finish(place.official("--skip_checks=all", "--slurm"))
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert message in line
+    assert message in must_refuse(done)
 
 
 def test_without_slurm_one_line_says_so(place: Place) -> None:

@@ -46,6 +46,14 @@ def run(optimizer, weights, steps, first_seed=0):
         optimizer.step()
 
 
+def after_steps(steps, shapes=SHAPES, dtype=torch.float64, **options):
+    """An optimizer after these steps, with `OPTIONS` but for those given, and its parameters."""
+    weights = parameters(shapes, dtype)
+    optimizer = Shampoo(weights, **{**OPTIONS, **options})
+    run(optimizer, weights, steps)
+    return optimizer, weights
+
+
 def through_a_file(state_dict):
     buffer = io.BytesIO()
     torch.save(state_dict, buffer)

@@ -10,6 +10,7 @@ from tests.submission.shampoo.operators import Operators
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -166,9 +167,7 @@ def test_state_that_cannot_go_on_is_refused(rival, message):
 
 
 def test_moments_without_their_step_count_are_refused():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 1)
+    optimizer, _ = after_steps(1, [(6, 5)])
     saved = copy.deepcopy(optimizer.state_dict())
     del saved["state"][0]["step"]
     with pytest.raises(ValueError, match=r"has exp_avg, .* but no step, so it is not that of"):
@@ -210,9 +209,7 @@ def test_a_load_in_inference_mode_leaves_nothing_that_steps_cannot_change(varian
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -1.0])
 @pytest.mark.parametrize("variant", ["soap", "kl_shampoo", "rmsprop, nesterov", "schedule_free"])
 def test_values_that_no_step_leaves_behind_are_refused_by_name_and_nothing_changes(variant, broken):
-    weights = parameters([(7,), (12, 9)])
-    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    run(optimizer, weights, 3)
+    optimizer, _ = after_steps(3, [(7,), (12, 9)], **VARIANTS[variant])
     good = copy.deepcopy(optimizer.state_dict())
     may_be_negative = ("exp_avg", "momentum_buffer", "z", "remainder")
     refused = 0
@@ -242,9 +239,7 @@ def _values(state_dict):
 def test_broken_numbers_of_groups_are_refused_by_name(name, broken):
     if (name, broken) == ("peak_lr", 1.5):
         pytest.skip("a valid one")
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5)])
     saved = copy.deepcopy(optimizer.state_dict())
     saved["param_groups"][0][name] = broken
     with pytest.raises(ValueError, match=name):

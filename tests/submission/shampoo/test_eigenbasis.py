@@ -116,17 +116,6 @@ def test_a_warm_step_agrees_with_numpy(solver, count, size, moved, seed):
     np.testing.assert_allclose(single.residual, bases.residual, rtol=0, atol=1e-3)
 
 
-@settings(max_examples=25)
-@given(st.integers(0, 4), st.integers(1, 20), st.integers(1, 30), st.integers(0, 10**6))
-def test_off_diagonal_agrees_with_numpy(count, size, rank, seed):
-    matrices, basis = covariances(count, size, rank, seed), rotations(count, size, seed)
-    expected = reference_off_diagonal(matrices, basis)
-    double = off_diagonal(matrices, basis)
-    np.testing.assert_allclose(double, expected, rtol=1e-10, atol=1e-13)
-    single = off_diagonal(matrices.float(), basis.float())
-    np.testing.assert_allclose(single, expected, rtol=1e-4, atol=2e-6)
-
-
 @pytest.mark.parametrize("angle", [1e-5, 1e-4, 1e-3, 1e-2])
 def test_off_diagonal_resolves_small_drifts_of_large_factors(angle):
     """A difference of squared norms would lose everything below the root of the rounding."""

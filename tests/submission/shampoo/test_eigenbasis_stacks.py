@@ -1,7 +1,5 @@
 """Moments rotated between eigenbases; stacks of bases in a fixed number of operators."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -170,15 +168,3 @@ def test_an_empty_stack_stays_empty(name):
     result = CALLS[name](stacks(0))
     for tensor in [result] if isinstance(result, torch.Tensor) else result:
         assert len(tensor) == 0
-
-
-def test_parts_cover_the_stack_within_the_limit(monkeypatch):
-    monkeypatch.setattr(eigenbasis, "_MAX_ELEMENTS", 100)
-    for count in (1, 2, 7, 10):
-        for size in (1, 9, 33, 100, 1000):
-            parts = list(eigenbasis._parts(count, size))
-            covered = [index for part in parts for index in range(*part.indices(count))]
-            assert covered == list(range(count))
-            most = max(len(range(*part.indices(count))) for part in parts)
-            assert most * size <= 100 or most == 1
-            assert len(parts) == math.ceil(count / max(1, 100 // size))

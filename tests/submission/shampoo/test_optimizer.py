@@ -12,6 +12,7 @@ from tests.submission.shampoo.operators import Operators
 from tests.submission.shampoo.streams import (
     OPTIONS,
     SHAPES,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -120,9 +121,7 @@ def test_a_group_without_averaging_is_evaluated_as_it_is_trained():
 
 
 def test_without_averaging_eval_and_train_change_nothing():
-    weights = parameters()
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2)
     trained = [weight.detach().clone() for weight in weights]
     optimizer.eval()
     run(optimizer, weights, 0)

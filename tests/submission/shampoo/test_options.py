@@ -6,6 +6,7 @@ import torch
 from submission.shampoo import Shampoo
 from tests.submission.shampoo.streams import (
     OPTIONS,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -17,9 +18,7 @@ from tests.submission.shampoo.streams import (
     ("name", "value"), [("method", "soap"), ("grafting", None), ("averaging", "ema")]
 )
 def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 1)
+    optimizer, weights = after_steps(1, [(6, 5)])
     optimizer.param_groups[0][name] = value
     with pytest.raises(ValueError, match=f"{name} must stay as at the first step"):
         run(optimizer, weights, 1)
@@ -37,9 +36,7 @@ OBSTACLES = [
 
 
 def ends(dtype=torch.float32, **options):
-    weights = parameters([(9, 7), (5, 30)], dtype)
-    optimizer = Shampoo(weights, **{**OPTIONS, **options})
-    run(optimizer, weights, 8)
+    optimizer, weights = after_steps(8, [(9, 7), (5, 30)], dtype, **options)
     return weights, repr(optimizer)
 
 

@@ -10,6 +10,7 @@ from submission.shampoo import Shampoo, eigenbasis, roots
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -25,9 +26,7 @@ WILD_STEPS = int(os.environ.get("WILD_STEPS", "150"))
 @pytest.mark.parametrize("steps", [4, 5], ids=["plain step", "refresh step"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_non_finite_gradient_changes_nothing(bad, position, steps, variant):
-    weights = parameters(dtype=torch.float32)
-    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    run(optimizer, weights, steps)
+    optimizer, weights = after_steps(steps, dtype=torch.float32, **VARIANTS[variant])
     before = copy.deepcopy(optimizer.state_dict()["state"])
     values = [weight.detach().clone() for weight in weights]
     set_grads(99, weights)
@@ -116,9 +115,7 @@ def test_a_late_first_gradient_gives_the_same_step_as_a_prompt_one():
 
 @pytest.mark.parametrize("steps", [3, 4])
 def test_a_missing_gradient_leaves_a_parameter_and_its_state_alone(steps):
-    weights = parameters([(6, 5), (6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, steps)
+    optimizer, weights = after_steps(steps, [(6, 5), (6, 5)])
     value = weights[1].detach().clone()
     state = copy.deepcopy(optimizer.state_dict()["state"][1])
     set_grads(50, weights)

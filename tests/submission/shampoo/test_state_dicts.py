@@ -9,6 +9,7 @@ from submission.shampoo import Shampoo
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -23,9 +24,7 @@ from tests.submission.shampoo.streams import (
 def test_a_travelled_optimizer_continues_bitwise(how, dtype, variant):
     """4 steps in, with refreshes at 1, 2, 3: some are owed or on their way. And so do averages."""
     steps = 4
-    weights = parameters(dtype=dtype)
-    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    run(optimizer, weights, steps)
+    optimizer, weights = after_steps(steps, dtype=dtype, **VARIANTS[variant])
     other, copies = travelled(optimizer, weights, how)
     for instance, row in ((optimizer, weights), (other, copies)):
         run(instance, row, 6, first_seed=5)
@@ -141,9 +140,7 @@ def test_what_others_keep_in_the_state_is_kept_and_saved():
 
 
 def test_a_copy_keeps_the_state_of_a_parameter_whose_gradient_is_missing_at_first():
-    weights = parameters([(6, 5), (4, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 3)
+    optimizer, weights = after_steps(3, [(6, 5), (4, 5)])
     other, copies = travelled(optimizer, weights, "deepcopy")
     for instance, owned in ((optimizer, weights), (other, copies)):
         set_grads(3, owned)
@@ -154,9 +151,7 @@ def test_a_copy_keeps_the_state_of_a_parameter_whose_gradient_is_missing_at_firs
 
 
 def test_a_copy_made_in_eval_mode_leaves_it_for_good():
-    weights = parameters()
-    optimizer = Shampoo(weights, **OPTIONS, averaging="ema")
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, averaging="ema")
     optimizer.eval()
     other, copies = travelled(optimizer, weights, "deepcopy")
     other.train()
@@ -165,9 +160,7 @@ def test_a_copy_made_in_eval_mode_leaves_it_for_good():
 
 
 def test_hooks_may_replace_a_loaded_state_dict_and_see_what_was_loaded():
-    weights = parameters([(6, 5)], torch.bfloat16)
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, _ = after_steps(2, [(6, 5)], torch.bfloat16)
     saved = optimizer.state_dict()
     seen = []
 
@@ -194,9 +187,7 @@ def test_loading_a_state_without_steps_leaves_all_options_open():
 
 
 def test_options_that_a_checkpoint_does_not_know_have_their_defaults():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5)])
     saved = optimizer.state_dict()
     del saved["param_groups"][0]["overlap"], saved["param_groups"][0]["peak_lr"]
     other = Shampoo(weights, overlap=True)
@@ -207,9 +198,7 @@ def test_options_that_a_checkpoint_does_not_know_have_their_defaults():
 
 @pytest.mark.parametrize("solver", ["coupled_newton", "newton_denman_beavers"])
 def test_checkpoints_with_a_root_solver_that_is_gone_go_on_with_its_successor(solver):
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5)])
     saved = optimizer.state_dict()
     saved["param_groups"][0]["root_solver"] = solver
     other = Shampoo(weights, **OPTIONS)
@@ -231,9 +220,7 @@ def assert_averages_go_on(optimizer, weights, saved, steps):
 
 
 def test_checkpoints_with_options_of_averages_that_are_gone_go_on():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS, averaging="ema")
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5)], averaging="ema")
     saved = optimizer.state_dict()
     saved["param_groups"][0] |= {"averaging_start": 100, "averaging_blend": 0.5}
     other = assert_averages_go_on(optimizer, weights, saved, steps=3)
@@ -241,9 +228,7 @@ def test_checkpoints_with_options_of_averages_that_are_gone_go_on():
 
 
 def test_counts_survive_checkpoints():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 4)
+    optimizer, weights = after_steps(4, [(6, 5)])
     weights[0].grad[0, 0] = torch.nan
     optimizer.step()
     other, _ = travelled(optimizer, weights, "torch.save")
@@ -252,9 +237,7 @@ def test_counts_survive_checkpoints():
 
 
 def test_averages_of_a_version_without_shares_keep_their_decay():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS, averaging="ema", averaging_decay=0.7)
-    run(optimizer, weights, 3)
+    optimizer, weights = after_steps(3, [(6, 5)], averaging="ema", averaging_decay=0.7)
     saved = optimizer.state_dict()
     del saved["param_groups"][0]["averaging_share"]
     del saved["state"][0]["average_steps"]
@@ -262,9 +245,7 @@ def test_averages_of_a_version_without_shares_keep_their_decay():
 
 
 def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
-    weights = parameters()
-    optimizer = Shampoo(weights, **OPTIONS, averaging="schedule_free")
-    run(optimizer, weights, 3)
+    optimizer, weights = after_steps(3, averaging="schedule_free")
     trained = [weight.detach().clone() for weight in weights]
     optimizer.eval()
     other, copies = travelled(optimizer, weights, "torch.save")

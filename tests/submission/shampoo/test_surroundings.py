@@ -8,6 +8,7 @@ from submission.shampoo import Shampoo
 from tests.submission.shampoo.streams import (
     OPTIONS,
     VARIANTS,
+    after_steps,
     assert_equal,
     parameters,
     run,
@@ -84,9 +85,7 @@ def test_moments_of_adamw_outlive_the_first_gradient_of_another_parameter():
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
 def test_state_is_whole_after_a_change_of_blocks(method, kind):
     """Before the next step, and after one in which a parameter has no gradient."""
-    weights = parameters([(6, 5), (6, 5)])
-    optimizer = Shampoo(weights, **{**OPTIONS, "method": method})
-    run(optimizer, weights, 4)
+    optimizer, weights = after_steps(4, [(6, 5), (6, 5)], method=method)
     optimizer.param_groups[0]["block_size"] = 3
     other, copies = travelled(optimizer, weights, kind)
     for instance, members in ((optimizer, weights), (other, copies)):

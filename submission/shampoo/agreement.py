@@ -1,13 +1,14 @@
-"""Ranks that share work are compared once: their options, parameters, values and loaded state.
+"""Ranks that share work are compared once: options, parameters, values, gradients, loaded state.
 
-Four numbers per rank are exchanged. Only where they differ do ranks send what they stand for, so
+Five numbers per rank are exchanged. Only where they differ do ranks send what they stand for, so
 that each raises the same error.
 
 Ranks are compared when stacks are made, not at every step. An option that one rank alone changes
 between two steps is not seen then: each block takes its owner's value. It is refused when stacks
 are made again. A change that makes them again on one rank alone, of a `BlockingConfig`, starts a
 collective there that no other rank joins, so that it cannot be refused: to see it, all ranks would
-have to exchange a number before that, at every step, and the host wait for it.
+have to exchange a number before that, at every step, and the host wait for it. Nor is a gradient
+seen that one rank alone has at a later step.
 """
 
 import dataclasses
@@ -43,6 +44,7 @@ _ADVICE = {
     "values": "Replicas must be equal before the first step, as DistributedDataParallel makes "
     "them; for models that differ between ranks pass distributed=None, or a DistributedConfig with "
     "the group of ranks that hold replicas.",
+    "gradients": "A parameter needs a gradient on all ranks or on none.",
     "state": "All ranks of a process group must load the same state.",
 }
 
@@ -82,6 +84,7 @@ def verify(
             "options": list(_options(members, config)),
             "parameters": list(_parameters(members)),
             "values": list(_values(members, process_group)),
+            "gradients": list(_gradients(members)),
             "state": list(_state(members)),
         }
         said.append(_compare(facts, process_group, device))
@@ -129,6 +132,15 @@ def _values(members: Members, process_group: "ProcessGroup") -> Iterator[tuple[s
     device = sums[0].device if sums else None
     numbers = torch.stack([total.to(device) for total in sums]).tolist() if sums else []
     yield from zip(names, numbers, strict=True)
+
+
+def _gradients(members: Members) -> Iterator[tuple[str, Any]]:
+    for number, group, state in members:
+        assert state.stacks is not None
+        labels = parameter_names(group)
+        for index in state.stacks.layouts:
+            has_gradient = group["params"][index].grad is not None
+            yield f"whether {labels[index]} of group {number} has a gradient", has_gradient
 
 
 def _state(members: Members) -> Iterator[tuple[str, Any]]:

@@ -185,7 +185,7 @@ class Shampoo(torch.optim.Optimizer):
         Raises:
           RuntimeError: if a gradient is sparse, if `eval` was called and `train` was not, if the
             shape of a parameter has changed, or at the first step if ranks that share the work
-            differ in options, parameters, their values or loaded state.
+            differ in options, parameters, their values, which gradients there are or loaded state.
         """
         loss = None
         if closure is not None:

@@ -5,7 +5,9 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from submission.shampoo import DistributedConfig, Shampoo
 from submission.shampoo.agreement import checksum
@@ -101,6 +103,19 @@ def loaded_by_one(rank):
     return refused(optimizer, weights)
 
 
+def gradient_of_one(rank, by_columns):
+    weights = weights_of(0)
+    if by_columns:  # put together by a collective, which the rank without a gradient does not join
+        mesh = dist.init_device_mesh("cpu", (2,))
+        whole = [weight.detach() for weight in weights]
+        weights = [nn.Parameter(distribute_tensor(w, mesh, [Shard(w.dim() - 1)])) for w in whole]
+    for weight in weights[rank:]:
+        weight.grad = torch.ones_like(weight)
+    with pytest.raises(RuntimeError) as error:
+        Shampoo(weights, averaging="schedule_free").step()
+    return str(error.value)
+
+
 def replicas_of_shards(rank):
     mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("replica", "shard"))
     torch.manual_seed(0)
@@ -131,6 +146,8 @@ def replicas_of_shards(rank):
         (other_option, ("block_size", 4, 8), r"group 0's block_size: 4 and 8"),
         (other_option, ("refresh", "together", "staggered"), r"group 0's refresh: 'together' and"),
         (other_config, (), r"DistributedConfig.buckets: 1 and 2"),
+        (gradient_of_one, (False,), r"whether param 0 of group 0 has a gradient: True and False\."),
+        (gradient_of_one, (True,), r"param 0 of group 0 .* on all ranks or on none\."),
         (loaded_by_one, (), r"differ in the steps of group 0\. .*load the same state"),
         (other_state, (), r"the loaded 'exp_avg' of parameter 0.*load the same state"),
     ],

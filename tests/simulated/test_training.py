@@ -94,7 +94,8 @@ def test_the_training_step_of_algoperf_waits_only_to_log(options):
     logged = {wait.place.partition(" ")[0].partition(":")[0] for wait in waits[4]}
     assert logged == {"pytorch.py"}
     assert len(waits[4]) == 2
-    assert waits[3] == waits[5] == waits[6] == []
+    # Up to step 4, in the last early refresh, bases begin with a decomposition.
+    assert waits[5] == waits[6] == []
 
 
 def test_a_step_with_a_scaled_gradient_that_is_not_finite_is_skipped_without_a_wait():

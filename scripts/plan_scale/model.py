@@ -19,7 +19,7 @@ from submission.plan.solvers import resolve_root_solver
 from submission.plan.trust import TF32_DAMPING
 from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
-from submission.shampoo.stack_group import block_bytes
+from submission.shampoo.stack import block_bytes, needed_moments
 
 # Per parameter and token; two of them forward (Kaplan et al. 2020, arXiv:2001.08361, 2.1).
 _TRAINING_FLOPS = 6
@@ -190,8 +190,8 @@ def owner_states(specs: Sequence[Sequence[StackSpec]], config: ShampooConfig) ->
     def size(spec: StackSpec) -> int:
         key = spec.height, spec.width, spec.sides
         if key not in sizes:
-            has_first, has_velocity = config.betas[0] > 0, config.momentum > 0
-            sizes[key] = block_bytes(spec, config, torch.float32, has_first, has_velocity)
+            moments = needed_moments(config.betas, config.momentum)
+            sizes[key] = block_bytes(spec, config, torch.float32, moments)
         return sizes[key]
 
     return [sum(spec.blocks * size(spec) for spec in owned) for owned in specs]

@@ -19,7 +19,7 @@ from submission.shampoo.config import DistributedConfig, ShampooConfig, StateCon
 from submission.shampoo.group_stacks import GroupStacks
 from submission.shampoo.group_state import GroupState
 from submission.shampoo.placement import Placements, local, rows_of
-from submission.shampoo.stack import Stack
+from submission.shampoo.stack import Stack, needed_moments
 
 MOST_RANKS = 4096
 # Neither the first step nor a power of two, so that no refresh of all is due.
@@ -190,10 +190,7 @@ def _step(layout: GroupStacks, parameters: list[Tensor], config: ShampooConfig) 
 def allocate(stack: Stack, config: ShampooConfig) -> None:
     """Allocates the buffers and moments that a stack's first step would."""
     _ = stack.buffer
-    if config.betas[0] > 0:
-        stack.moment("exp_avg")
-    if config.momentum > 0:
-        stack.moment("momentum_buffer")
+    stack.make_room(needed_moments(config.betas, config.momentum))
 
 
 _KINDS = {"exp_avg": "moments", "exp_avg_sq": "moments", "momentum_buffer": "moments"}

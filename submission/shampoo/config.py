@@ -150,6 +150,19 @@ FIXED = tuple(field.name for field in dataclasses.fields(StateConfig))
 DTYPES = ("factor_dtype", "root_dtype")
 
 
+def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Adds missing options and counters to a parameter group, and reads names of dtypes."""
+    for name in OPTIONS:
+        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
+    for name in DTYPES:
+        if isinstance(group[name], str):  # of a checkpoint
+            group[name] = getattr(torch, group[name], group[name])
+    group.setdefault("evaluates", False)  # torch flattens, of a checkpoint, what a live group has
+    group.setdefault("refresh_step", 0)
+    group.setdefault("skipped_steps", 0)
+    group.setdefault("peak_lr", float(group["lr"]))
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """The name of a dtype in checkpoints.
 

@@ -13,7 +13,7 @@ from ..plan.solvers import resolve_basis_solver, resolve_root_solver
 from . import averaging
 from .config import FIXED, OPTIONS, ShampooConfig, StateConfig, parameter_names, state_dtype
 from .devices import is_queued
-from .stack_group import block_bytes
+from .stack import block_bytes, needed_moments
 
 _METHODS = {"shampoo": "Shampoo", "soap": "SOAP", "kl_shampoo": "KL-Shampoo"}
 _DIAGONALS = {"sgd": "SGD", "adagrad": "AdaGrad", "rmsprop": "RMSprop", "adam": "AdamW"}
@@ -176,10 +176,10 @@ def _state_bytes(
             continue
         by_dtype[state_dtype(parameter.dtype)].extend(parts_of(index, plans[index]))
         total += averaging.state_bytes(config.averaging, parameter)
-    has_first, has_velocity = group["betas"][0] > 0, group["momentum"] > 0
+    moments = needed_moments(group["betas"], group["momentum"])
     for dtype, parts in by_dtype.items():
         for spec in stack_specs(parts):
-            total += spec.blocks * block_bytes(spec, config, dtype, has_first, has_velocity)
+            total += spec.blocks * block_bytes(spec, config, dtype, moments)
     return total
 
 

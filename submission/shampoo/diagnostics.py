@@ -115,13 +115,14 @@ def _rows(
         labels = parameter_names(group)
         several = len(groups) > 1 and not group.get("param_names")
         for stacks in group_stacks.stack_groups if group_stacks else ():
-            for stack, side, table in stacks.refresher.health():
-                rows = to_list(table)
-                for part in stack.spec.parts:
-                    label = labels[part.index]
-                    label = f"group {number} {label}" if several else label
-                    for row in rows[part.offset : part.offset + part.grid.blocks]:
-                        yield f"{label} {SIDES[side]}", group["damping"], row
+            for stack in stacks.stacks:
+                for side, factor in stack.preconditioner.present if stack.preconditioner else ():
+                    rows = to_list(factor.health)
+                    for part in stack.spec.parts:
+                        label = labels[part.index]
+                        label = f"group {number} {label}" if several else label
+                        for row in rows[part.offset : part.offset + part.grid.blocks]:
+                            yield f"{label} {SIDES[side]}", group["damping"], row
 
 
 def _burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:

@@ -6,7 +6,7 @@ joins every collective as the others do.
 
 import abc
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ from . import foreach
 from .config import DistributedConfig
 from .devices import has_addresses
 from .placement import Placement
-from .stack import Stack, as_matrix, matrix_view, stack_view
+from .stack import Stack, as_matrix, matrix_view, memory_of, part_views
 from .step import Number, StepOptions
 
 # By its newer name where torch has it.
@@ -111,14 +111,21 @@ class Distributor(abc.ABC):
 
     A step calls `scatter_gradients`, `send_update` for each stack in order, and `apply_updates`.
 
+    Args:
+      weights: of all parameters, moved in place.
+
     Attributes:
+      weights: as given.
       bytes_per_step: what this rank sends to others in a step, known from shapes.
     """
 
     bytes_per_step = 0
 
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+
     def scatter_gradients(
-        self, stacks: Sequence[Stack], grads: Mapping[int, Tensor], weights: Weights, l2: float
+        self, stacks: Sequence[Stack], grads: Mapping[int, Tensor], l2: float
     ) -> None:
         """Fills the buffers of the stacks, here from unsharded gradients.
 
@@ -127,7 +134,6 @@ class Distributor(abc.ABC):
         Args:
           stacks: those that no fused kernel steps.
           grads: this rank's shards, in the parameters' shapes; those without one are absent.
-          weights: of all parameters.
           l2: strength of the decay that is added to the gradients.
         """
         for stack in stacks:
@@ -153,33 +159,20 @@ class Distributor(abc.ABC):
             if pairs[0]:
                 torch._foreach_copy_(*pairs)
         if l2 != 0:
-            add_weights(views, _regions(stacks, weights), l2)
+            regions = [region for stack in stacks for region in self.weights.regions(stack)]
+            add_weights(views, regions, l2)
 
     def send_update(  # noqa: B027 - most send nothing
-        self, number: int, stack: Stack, weights: Weights, decay: Number | None
+        self, stack: Stack, decay: Number | None
     ) -> None:
-        """Starts to send the update in a stack's buffer.
-
-        Args:
-          number: index of the stack.
-          stack: its buffer holds the update.
-          weights, decay: as for `apply_updates`.
-        """
+        """Starts to send the update in a stack's buffer; `decay` as for `apply_updates`."""
 
     @abc.abstractmethod
-    def apply_updates(
-        self,
-        stacks: Sequence[Stack],
-        present: Collection[int],
-        weights: Weights,
-        decay: Number | None,
-    ) -> None:
+    def apply_updates(self, stacks: Sequence[Stack], decay: Number | None) -> None:
         """Shrinks the weights by the fraction `decay`, and subtracts the updates.
 
         Args:
           stacks: as for `scatter_gradients`.
-          present: the parameters that have a gradient here.
-          weights: of all parameters, moved in place.
           decay: a number, or a scalar on the device; None for no decay.
         """
 
@@ -187,27 +180,21 @@ class Distributor(abc.ABC):
 class Local(Distributor):
     """All on one device."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
         # The weights that the last step moved, by stack, and these beside their updates.
         self._moved: list[list[Tensor]] = []
         self._pairs: list[foreach.Pairs] = []
 
-    def apply_updates(
-        self,
-        stacks: Sequence[Stack],
-        present: Collection[int],
-        weights: Weights,
-        decay: Number | None,
-    ) -> None:
+    def apply_updates(self, stacks: Sequence[Stack], decay: Number | None) -> None:
         """See `Distributor.apply_updates`."""
-        del present
-        moved = [weights.regions(stack) for stack in stacks]
+        moved = [self.weights.regions(stack) for stack in stacks]
         if not foreach.are_same(moved, self._moved):
             sources = [view for stack in stacks for view in stack.active_views]
             self._moved = moved
             self._pairs = list(foreach.by_layout(list(itertools.chain(*moved)), sources))
         apply_(self._pairs, decay)
-        if weights.has_temporary:  # which would live on until the next step
+        if self.weights.has_temporary:  # which would live on until the next step
             self._moved, self._pairs = [], []
 
 
@@ -249,10 +236,6 @@ def _add_decay(updates: list[Tensor], weights: Sequence[Tensor], decay: Number) 
         torch._foreach_add_(updates, torch._foreach_mul(exact, decay))
 
 
-def _regions(stacks: Sequence[Stack], weights: Weights) -> list[Tensor]:
-    return [view for stack in stacks for view in weights.regions(stack)]
-
-
 def _region(part: Part, grad: Tensor) -> Tensor:
     """The part of a gradient as a view [rows, m, columns, n], or of a copy if it is strided."""
     if not grad.is_contiguous():
@@ -272,6 +255,7 @@ class Replicated(Distributor):
     apply the update as received, the owner too, so that they stay equal bit for bit.
 
     Args:
+      weights: as for `Distributor`.
       stacks: this rank's; their buffers become parts of what is sent.
       specs: of all owners.
       placement: of the parameters.
@@ -283,6 +267,7 @@ class Replicated(Distributor):
 
     def __init__(
         self,
+        weights: Weights,
         stacks: Sequence[Stack],
         specs: Specs,
         placement: Placement,
@@ -291,6 +276,7 @@ class Replicated(Distributor):
         weight_dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        super().__init__(weights)
         assert placement.replica_group is not None
         self._group = placement.replica_group
         has_weights = placement.kind == "replicated"  # else what the optimizer has put together
@@ -305,7 +291,8 @@ class Replicated(Distributor):
         self._outgoing = self._flat
         if self._sends_weights or sent != dtype:
             self._outgoing = torch.zeros(share, dtype=sent, device=device)
-        self._own = _views(self._outgoing, specs[placement.owner])
+        own = _views(self._outgoing, specs[placement.owner])
+        self._own = dict(zip(stacks, own, strict=True))
         self._incoming = torch.zeros(len(specs), share, dtype=sent, device=device)
         self._parts = [part for owned in specs for spec in owned for part in spec.parts]
         self._views = [
@@ -319,10 +306,9 @@ class Replicated(Distributor):
         self._started: list[tuple[dist.Work, Tensor]] = []
         self.bytes_per_step = share * sent.itemsize * (len(specs) - 1)
 
-    def send_update(
-        self, number: int, stack: Stack, weights: Weights, decay: Number | None
-    ) -> None:
+    def send_update(self, stack: Stack, decay: Number | None) -> None:
         """See `Distributor.send_update`."""
+        weights = self.weights
         if decay is not None:
             _add_decay(stack.active_views, weights.regions(stack), decay)
         if self._outgoing is not self._flat:
@@ -331,25 +317,20 @@ class Replicated(Distributor):
                 regions = [matrix_view(p.grid, weights.matrices[p.index]) for p in stack.spec.parts]
                 exact = [region.to(stack.dtype) for region in regions]
                 out = torch._foreach_sub(exact, stack.views)
-            foreach.copy_(self._own[number], out)
+            foreach.copy_(self._own[stack], out)
         self._send(int(stack.buffer.storage_offset()) + stack.buffer.numel())
 
-    def apply_updates(
-        self,
-        stacks: Sequence[Stack],
-        present: Collection[int],
-        weights: Weights,
-        decay: Number | None,
-    ) -> None:
+    def apply_updates(self, stacks: Sequence[Stack], decay: Number | None) -> None:
         """See `Distributor.apply_updates`."""
-        del stacks, present, decay
+        del stacks, decay
         self._send(len(self._flat))
         for (start, stop), (work, into) in zip(self._buckets, self._started, strict=True):
             work.wait()
             if len(self._buckets) > 1:
                 self._incoming[:, start:stop].copy_(into)
         self._started = []
-        targets = [matrix_view(part.grid, weights.matrices[part.index]) for part in self._parts]
+        matrices = self.weights.matrices
+        targets = [matrix_view(part.grid, matrices[part.index]) for part in self._parts]
         if self._sends_weights:
             foreach.copy_(targets, self._views)
         else:
@@ -374,22 +355,7 @@ def sent_dtype(config: DistributedConfig, dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype == torch.float64 else config.communication_dtype
 
 
-def _split(flat: Tensor, specs: Sequence[StackSpec]) -> list[Tensor]:
-    """The stacks [N, m, n] one after the other in a flat tensor."""
-    stacks, start = [], 0
-    for spec in specs:
-        flat_part = flat.narrow(0, start, spec.elements)
-        stacks.append(flat_part.view(spec.blocks, spec.height, spec.width))
-        start += spec.elements
-    return stacks
-
-
 def _views(flat: Tensor, specs: Sequence[StackSpec]) -> list[list[Tensor]]:
-    """Views [rows, m, columns, n] of the parts in such a tensor, by stack."""
-    return [
-        [
-            stack_view(part.grid, stack.narrow(0, part.offset, part.grid.blocks))
-            for part in spec.parts
-        ]
-        for spec, stack in zip(specs, _split(flat, specs), strict=True)
-    ]
+    """Views [rows, m, columns, n] of the parts of stacks one after the other, by stack."""
+    stacks = memory_of(specs, flat.dtype, flat.device).split(flat)
+    return [part_views(spec, stack) for spec, stack in zip(specs, stacks, strict=True)]

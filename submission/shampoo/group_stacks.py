@@ -79,18 +79,19 @@ class GroupStacks:
                 device,
                 placement,
                 schedule,
+                self.weights,
             )
             if placement.groups and placements.config is not None:
-                common = group.stacks, specs, placement, placements.config, state_dtype(dtype)
+                common = self.weights, group.stacks, specs, placement, placements.config
                 if placement.kind == "sharded":
                     rows = {
                         index: _row_ranges(parameters[index], self.plans[index], placement)
                         for index in members
                     }
-                    group.distributor = Sharded(*common, device, rows)
+                    group.distributor = Sharded(*common, state_dtype(dtype), device, rows)
                 else:
                     moved = state_dtype(dtype) if config.averaging == "schedule_free" else dtype
-                    group.distributor = Replicated(*common, moved, device)
+                    group.distributor = Replicated(*common, state_dtype(dtype), moved, device)
             self.stack_groups.append(group)
             self.owned.append(specs)
         self.gathered = frozenset(

@@ -1,6 +1,5 @@
 """Stacks, averages and validated options of one parameter group, and the group's step."""
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,17 +9,15 @@ from torch import Tensor
 
 from .averager import Averager
 from .config import (
-    DTYPES,
     FIXED,
     OPTIONS,
     ShampooConfig,
     StateConfig,
-    check_captured_lr,
     check_lr,
     parameter_names,
     state_dtype,
 )
-from .devices import has_addresses, is_host, is_queued, scalar_for
+from .devices import has_addresses, is_host
 from .distributor import decay_fraction
 from .foreach import are_same
 from .group_stacks import GroupStacks, layout_of
@@ -31,12 +28,6 @@ from .step import StepOptions
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# The fields of `StepOptions` that are options of a parameter group as they are.
-_TAKEN = tuple(
-    field.name
-    for field in dataclasses.fields(StepOptions)
-    if field.name not in ("lr", "l2", "decay", "exponent", "refresh_step")
-)
 _COMPARED = tuple(name for name in OPTIONS if name != "lr")
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -224,7 +215,7 @@ class GroupState:
     def gather(self) -> list[Tensor]:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
         assert self.stacks is not None
-        self._options = step_options(self._group, self._exponent)
+        self._options = StepOptions.of(self._group, self._exponent)
         if not self._options.capturable:
             self._group["refresh_step"] += 1
         elif self.process_groups:
@@ -232,8 +223,8 @@ class GroupState:
                 "capturable must be False where ranks share the work, got True: graphs that hold "
                 "messages have not been shown to be right."
             )
-        weights, options = self.stacks.weights, self._options
-        return [stacks.gather(self._grads, weights, options) for stacks in self.stacks.stack_groups]
+        groups = self.stacks.stack_groups
+        return [stacks.gather(self._grads, self._options) for stacks in groups]
 
     @property
     def is_on_host(self) -> bool:
@@ -244,7 +235,7 @@ class GroupState:
 
     def refresh(self, group: dict[str, Any]) -> None:
         """Counts a step with `capturable`, and refreshes what is due after it."""
-        options = step_options(group, self._exponent)
+        options = StepOptions.of(group, self._exponent)
         group["refresh_step"] += 1
         for stacks in self.stacks.stack_groups if self.stacks else ():
             stacks.refresh(options)
@@ -268,10 +259,9 @@ class GroupState:
           is_known: whether the host knows that it is True, and may read what it needs.
         """
         assert self.stacks is not None
-        weights, options = self.stacks.weights, self._options
         for stacks in self.stacks.stack_groups:
-            stacks.step(finite.to(stacks.device), weights, options, is_known)
-        for original, moved_copy in weights.copied.values():
+            stacks.step(finite.to(stacks.device), self._options, is_known)
+        for original, moved_copy in self.stacks.weights.copied.values():
             original.copy_(moved_copy.view(original.shape))
         for index, shard in self._gathered.items():
             self._apply_gathered(index, shard, finite)
@@ -349,49 +339,3 @@ def unscaled(grads: Sequence[Tensor], scale: Tensor) -> list[Tensor]:
         if quotient is not grad:
             local(grad).copy_(local(quotient))
     return exact
-
-
-def step_options(group: dict[str, Any], exponent: float | None) -> StepOptions:
-    """The options of a validated parameter group at its next step; notes a higher peak lr.
-
-    Args:
-      exponent: `ShampooConfig.inverse_power`.
-    """
-    device = group["params"][0].device
-    if group["capturable"]:
-        check_captured_lr(group["lr"], device)
-    lr = scalar_for(group["lr"], device)
-    strength, mode = group["weight_decay"], group["decay_mode"]
-    decay: float | Tensor
-    l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
-    if mode == "independent":
-        decay = _independent_decay(group, lr, strength)
-    chosen = {name: group[name] for name in _TAKEN}
-    step = group["refresh_step"] + 1
-    return StepOptions(lr=lr, l2=l2, decay=decay, exponent=exponent, refresh_step=step, **chosen)
-
-
-def _independent_decay(
-    group: dict[str, Any], lr: float | Tensor, strength: float
-) -> float | Tensor:
-    """The decay as a fraction of the peak lr so far, which is on the device where the lr is."""
-    peak, known = group["peak_lr"], group.get("max_lr", 0.0)  # max_lr: OneCycleLR's
-    if isinstance(lr, Tensor) and is_queued(lr.device):
-        highest = group["peak_lr"] = lr.clamp_min(known).clamp_min(peak)
-        # As long as all lr are 0, so is what the decay is multiplied with.
-        return strength / highest.clamp_min(torch.finfo(highest.dtype).tiny)
-    peak = group["peak_lr"] = max(float(peak), known, float(lr))
-    return strength / peak if peak > 0 else 0.0
-
-
-def complete(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Adds missing options and counters to a parameter group, and reads names of dtypes."""
-    for name in OPTIONS:
-        group.setdefault(name, defaults.get(name, getattr(ShampooConfig, name)))
-    for name in DTYPES:
-        if isinstance(group[name], str):  # of a checkpoint
-            group[name] = getattr(torch, group[name], group[name])
-    group.setdefault("evaluates", False)  # torch flattens, of a checkpoint, what a live group has
-    group.setdefault("refresh_step", 0)
-    group.setdefault("skipped_steps", 0)
-    group.setdefault("peak_lr", float(group["lr"]))

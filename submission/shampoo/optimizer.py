@@ -11,7 +11,7 @@ Read `plan/reference.py` first: it is the algorithm, for one block at a time. Th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,8 @@ from torch.optim.optimizer import ParamsT
 
 from ..plan import options
 from ..plan.blocking import plan_parameter
-from . import agreement, checkpoint, description, loading, whole_step
+from . import agreement, description, loading
+from .averager import Averager
 from .config import (
     BEFORE_STACKS,
     DTYPES,
@@ -29,13 +30,15 @@ from .config import (
     ShampooConfig,
     check_adamw_arguments,
     check_captured_lr,
+    complete,
     dtype_name,
 )
+from .devices import is_capturing
 from .diagnostics import Diagnostics, diagnostics
 from .execution import in_full_precision
-from .group_state import GroupState, complete
-from .parameters import check_parameters
-from .placement import Placements, is_this_rank
+from .group_state import GroupState
+from .parameters import check_parameters, warn_of_meta
+from .placement import Placements
 from .skipped import SkippedSteps
 from .states import GroupStates, ensure_averager
 
@@ -192,8 +195,46 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._step()
-        whole_step.refresh_after(self.param_groups, self.refresh)
+        if self._leaves_refreshes:
+            devices = {p.device for group in self.param_groups for p in group["params"][:1]}
+            if not any(map(is_capturing, devices)):
+                self.refresh()
         return loss
+
+    @in_full_precision
+    def _step(self) -> None:
+        """A step of all groups, which take it or skip it together."""
+        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        active = self._states.active(self.param_groups, self.state)
+        agreement.verify(self.param_groups, list(self._states), self._placements.config)
+        for group, state, indices in active:
+            state.begin(group, indices, scale)
+        if not any(indices for _, _, indices in active):
+            warn_of_meta(self.param_groups)
+        if not active:
+            return
+        states = [state for _, state, _ in active]
+        flags = [flag for state in states for flag in state.gather()]
+        ranks = [process_group for state in states for process_group in state.process_groups]
+        finite = self._skipped.all_finite(flags, found_inf, ranks)
+        is_known = not self._leaves_refreshes and all(state.is_on_host for state in states)
+        for state in states:
+            if is_known and not finite:
+                state.skip()
+            else:
+                state.apply(finite, is_known)
+
+    @property
+    def _leaves_refreshes(self) -> bool:
+        """Whether steps leave refreshes to `refresh`, the option "capturable".
+
+        Raises:
+          ValueError: if some groups do and others do not.
+        """
+        chosen = {group["capturable"] for group in self.param_groups}
+        if len(chosen) > 1:
+            raise ValueError("capturable must be the same in all parameter groups.")
+        return True in chosen
 
     @torch._disable_dynamo
     @in_full_precision
@@ -203,33 +244,32 @@ class Shampoo(torch.optim.Optimizer):
         Call it after every replay of a captured step; a step outside of a graph calls it by itself.
         Roots and bases are those of the last step's factors, and used from the next step on.
         """
-        whole_step.refresh(self.param_groups, self._group_states())
-
-    @in_full_precision
-    def _step(self) -> None:
-        self._states.consolidated = None
-        scaler = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        stepped = self.param_groups, self._states, self.state, self._placements
-        whole_step.take(*stepped, self._skipped, *scaler)
+        if not self._leaves_refreshes:
+            raise RuntimeError("refresh() is for capturable=True; without it step() refreshes.")
+        for group, state in zip(self.param_groups, self._group_states(), strict=True):
+            state.refresh(group)
 
     def _group_states(self) -> Sequence[GroupState]:
         return self._states.of(self.param_groups, self.state)
 
-    @in_full_precision
-    def eval(self) -> None:
-        """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
+    def _averagers(self) -> Iterator[tuple[dict[str, Any], Averager]]:
+        """The groups that have averages of their weights."""
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             averager = ensure_averager(state, group, self.state)
             if averager is not None:
-                averager.eval(map(averager.shard, group["params"]), group)
+                yield group, averager
+
+    @in_full_precision
+    def eval(self) -> None:
+        """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""
+        for group, averager in self._averagers():
+            averager.eval(map(averager.shard, group["params"]), group)
 
     @in_full_precision
     def train(self) -> None:
         """Puts back the weights that `eval` replaced, bit for bit."""
-        for group, state in zip(self.param_groups, self._group_states(), strict=True):
-            averager = ensure_averager(state, group, self.state)
-            if averager is not None:
-                averager.train(map(averager.shard, group["params"]))
+        for group, averager in self._averagers():
+            averager.train(map(averager.shard, group["params"]))
 
     def finish(self) -> None:
         """Waits for refreshes that run beside training, as the next step would."""
@@ -250,16 +290,7 @@ class Shampoo(torch.optim.Optimizer):
         Raises:
           ValueError: if `to` is no rank.
         """
-        self._states.consolidated = None
-        if not self._states.is_divided:
-            return
-        needed = is_this_rank(to)
-        self._states.settle(self.param_groups, self.state)
-        self.finish()
-        entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for state in self._group_states():
-            entries.update(checkpoint.gathered(state, self.state, set(state.members), needed))
-        self._states.consolidated = entries if needed else "elsewhere"
+        self._states.consolidate(self.param_groups, self.state, to)
 
     def state_dict(self) -> dict[str, Any]:
         """State by parameter, in plain tensors, numbers and strings.
@@ -288,31 +319,7 @@ class Shampoo(torch.optim.Optimizer):
     @in_full_precision
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:
         """Of all ranks, by parameter."""
-        consolidated = self._states.consolidated
-        if consolidated == "elsewhere":
-            raise RuntimeError(
-                "consolidate_state_dict(to=...) has named another rank, which alone can call "
-                "state_dict() before the next step."
-            )
-        if consolidated is not None:
-            for state in self._states:
-                checkpoint.renew_mode(state, consolidated)
-            return consolidated
-        config = self._placements.config
-        is_collective = config is not None and config.collective_state_dict
-        if self._states.is_divided and not (is_collective or self._states.are_dtensors):
-            raise RuntimeError(
-                "each rank holds a part of the optimizer's state: call "
-                "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
-                "before state_dict() on the rank it names; where all ranks call state_dict(), pass "
-                "distributed=DistributedConfig(collective_state_dict=True) instead."
-            )
-        self._states.settle(self.param_groups, self.state)
-        entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for state in self._group_states():
-            export = checkpoint.gathered if state.is_divided else checkpoint.exported
-            entries.update(checkpoint.sharded(export(state, self.state, set(state.members))))
-        return entries
+        return self._states.complete(self.param_groups, self.state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` returned; options come from it too, as in `torch.optim`.
@@ -352,14 +359,7 @@ class Shampoo(torch.optim.Optimizer):
         # torch casts state to the parameter's dtype; bf16 weights must keep float32 state.
         self.state = loading.entries(state_dict, self.param_groups)
         self._states = GroupStates(self._placements)
-        for group, state in zip(self.param_groups, self._group_states(), strict=True):
-            loading.check_group(group, self.state, self._placements)
-            state.config(group)
-            if any("step" in self.state.get(parameter, ()) for parameter in group["params"]):
-                if any(self._placements.of(p).owners > 1 for p in group["params"]):
-                    state.loaded = agreement.fingerprints(self.state, group["params"])
-                known = state.stacked_indices(group["params"], (), self._placements)
-                self._states.ensure_stacks(group, state, known, self.state)
+        self._states.load(self.param_groups, self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         self._skipped.count(self.param_groups)
@@ -373,8 +373,7 @@ class Shampoo(torch.optim.Optimizer):
     def __setstate__(self, saved: dict[str, Any]) -> None:
         super().__setstate__(saved)
         self.__dict__.setdefault("_placements", Placements(DistributedConfig()))
-        self._states = GroupStates(self._placements)
-        self._skipped = SkippedSteps()
+        self._states, self._skipped = GroupStates(self._placements), SkippedSteps()
         for group in self.param_groups:  # of an earlier version, which may have had fewer options
             complete(group, {**self.defaults, **BEFORE_STACKS})
 

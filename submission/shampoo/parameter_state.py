@@ -11,7 +11,7 @@ from .averager import Averager
 from .config import StateConfig, check_saved
 from .counters import Counters
 from .preconditioners import SIDES
-from .stack import MOMENTS, Stack, matrix_view, stack_view
+from .stack import MOMENTS, Stack, matrix_view, needed_moments, stack_view
 from .stack_group import StackGroup
 
 # State with one element per element of the parameter; all other but `step` has one row per block.
@@ -92,8 +92,7 @@ def names_of(plan: ParameterPlan, config: StateConfig, group: Mapping[str, Any])
     for spec in stack_specs(parts_of(0, plan)):
         steps = torch.empty(spec.blocks, 1, 1, device="meta")
         stack = Stack(spec, config, steps, steps.dtype, steps.device)
-        moments = {"exp_avg": group["betas"][0], "momentum_buffer": group["momentum"]}
-        stack.make_room([name for name, beta in moments.items() if beta > 0])
+        stack.make_room(needed_moments(group["betas"], group["momentum"]))
         names.update(dict.fromkeys(n for part in spec.parts for n, _ in entries_of(stack, part)))
     return list(names)
 
@@ -116,7 +115,7 @@ class ParameterState:
     def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
         self.remote_names: Callable[[], list[str]] = list
         self._parameter, self._averager = parameter, averager
-        self._parts: list[tuple[Stack, Part]] = []
+        self._parts: list[tuple[Counters, Stack, Part]] = []
         self.foreign: dict[str, Any] = {}
 
     @classmethod
@@ -128,14 +127,14 @@ class ParameterState:
     ) -> "dict[Tensor, ParameterState]":
         """One for each parameter that is in a stack."""
         entries: dict[Tensor, ParameterState] = {}
-        for _, stack, part in stacked_parts(stack_groups):
-            parameter = parameters[part.index]
-            entries.setdefault(parameter, cls(parameter, averager))._parts.append((stack, part))
+        for row in stacked_parts(stack_groups):
+            parameter = parameters[row[-1].index]
+            entries.setdefault(parameter, cls(parameter, averager))._parts.append(row)
         return entries
 
     def keys(self) -> list[str]:
         """All names of what this rank has."""
-        keys = {key: None for part in self._parts for key, _ in entries_of(*part)}
+        keys = {key: None for _, stack, part in self._parts for key, _ in entries_of(stack, part)}
         return list({**keys, **self._averages(), **self.foreign})
 
     def items(self) -> list[tuple[str, Any]]:
@@ -166,7 +165,7 @@ class ParameterState:
         if key in self._averages():
             return self._averages()[key].clone()
         entry: dict[str, Any] = {}
-        for stack, part in self._parts:
+        for _, stack, part in self._parts:
             for name, rows in entries_of(stack, part):
                 if name == key:
                     save_rows(key, rows, part, self._parameter, entry)
@@ -180,14 +179,14 @@ class ParameterState:
             return
         stored = [
             (rows, part)
-            for stack, part in self._parts
+            for _, stack, part in self._parts
             for name, rows in entries_of(stack, part)
             if name == key
         ]
         for rows, part in stored:
             load_rows(key, rows, part, self._parameter, value)
-        for stack, _ in self._parts if key == "step" else ():
-            stack.steps_changed()
+        for counters, *_ in self._parts if key == "step" else ():
+            counters.mark_written()
         if not stored:
             self.foreign[key] = value
 

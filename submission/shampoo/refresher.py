@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -142,12 +142,6 @@ class Refresher:
         if not preconditioner.refreshes_at_first:
             live = live & (info.steps > 1)
         return live.expand(len(preconditioner.weight), 1, 1).reshape(-1)
-
-    def health(self) -> Iterable[tuple[Stack, int, Tensor]]:
-        """(stack, side, `KroneckerFactor.health`) of every factor."""
-        for stack, preconditioner in zip(self._stacks, self._preconditioners, strict=True):
-            for side, factor in preconditioner.present if preconditioner else ():
-                yield stack, side, factor.health
 
 
 class _Deferred:

@@ -5,7 +5,7 @@ blocks joins every collective as the others do.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -111,12 +111,13 @@ class Sharded(Distributor):
     ever holds more than its shard and the blocks that it owns.
 
     Args:
-      stacks, specs, placement, config, dtype, device: as for `Replicated`.
+      weights, stacks, specs, placement, config, dtype, device: as for `Replicated`.
       rows: of each shard of each parameter.
     """
 
     def __init__(
         self,
+        weights: Weights,
         stacks: Sequence[Stack],
         specs: Specs,
         placement: Placement,
@@ -125,7 +126,9 @@ class Sharded(Distributor):
         device: torch.device,
         rows: RowRanges,
     ) -> None:
+        super().__init__(weights)
         self._placement = placement
+        self._present: frozenset[int] = frozenset()
         sent = sent_dtype(config, dtype)
         shards, shard = placement.shards, placement.shard
         # Pieces of this rank's shard, by replica and by the owner in it.
@@ -154,10 +157,11 @@ class Sharded(Distributor):
         self.bytes_per_step = away * sent.itemsize
 
     def scatter_gradients(
-        self, stacks: Sequence[Stack], grads: Mapping[int, Tensor], weights: Weights, l2: float
+        self, stacks: Sequence[Stack], grads: Mapping[int, Tensor], l2: float
     ) -> None:
         """See `Distributor.scatter_gradients`."""
         del stacks
+        self._present = frozenset(grads)
         replica = self._placement.replica
         pieces, views = self._pieces[replica], self._shard_views[replica]
         present = [pair for pair in zip(pieces, views, strict=True) if pair[0].index in grads]
@@ -170,7 +174,7 @@ class Sharded(Distributor):
             sources = [piece.of_shard(matrices[piece.index]) for piece, _ in present]
             foreach.copy_(targets, sources)
         if targets and l2 != 0:
-            sources = [piece.of_shard(weights.matrices[piece.index]) for piece, _ in present]
+            sources = [piece.of_shard(self.weights.matrices[piece.index]) for piece, _ in present]
             add_weights(targets, sources, l2)
         dist.all_to_all_single(
             self._owned,
@@ -182,13 +186,7 @@ class Sharded(Distributor):
         if self._stack_views:
             foreach.copy_(self._stack_views, self._owned_views)
 
-    def apply_updates(
-        self,
-        stacks: Sequence[Stack],
-        present: Collection[int],
-        weights: Weights,
-        decay: Number | None,
-    ) -> None:
+    def apply_updates(self, stacks: Sequence[Stack], decay: Number | None) -> None:
         """See `Distributor.apply_updates`."""
         del stacks
         replica = self._placement.replica
@@ -212,10 +210,10 @@ class Sharded(Distributor):
                 self._placement.replica_group,
             )
         pairs = [
-            (piece.of_shard(weights.matrices[piece.index]), view)
+            (piece.of_shard(self.weights.matrices[piece.index]), view)
             for pieces, views in zip(self._pieces, self._shard_views, strict=True)
             for piece, view in zip(pieces, views, strict=True)
-            if piece.index in present
+            if piece.index in self._present
         ]
         targets, updates = [target for target, _ in pairs], [update for _, update in pairs]
         apply_(foreach.by_layout(targets, updates), decay)

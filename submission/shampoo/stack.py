@@ -1,6 +1,7 @@
 """The state of all blocks of one shape, and views of it that are made once."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -55,6 +56,14 @@ def stack_view(grid: BlockGrid, blocks: Tensor) -> Tensor:
     )
 
 
+def part_views(spec: StackSpec, blocks: Tensor) -> list[Tensor]:
+    """One view [rows, m, columns, n] of a stack's blocks [N, m, n] for each part of its spec."""
+    return [
+        stack_view(part.grid, blocks.narrow(0, part.offset, part.grid.blocks))
+        for part in spec.parts
+    ]
+
+
 class Stack:
     """Gradient buffer, moments and preconditioner of N blocks of shape [m, n].
 
@@ -72,7 +81,6 @@ class Stack:
       diagonal: the diagonal method whose magnitude is grafted; None where there is no grafting.
       active: the parts of parameters that have a gradient this step; it rarely changes.
       is_active: for each part of `spec`, whether it is active.
-      steps_changed: to be called when `steps` has been written to.
     """
 
     def __init__(
@@ -100,7 +108,6 @@ class Stack:
             self.moment("exp_avg_sq")
         self.active: Sequence[Part] = ()
         self.is_active: Sequence[bool] = ()
-        self.steps_changed: Callable[[], None] = lambda: None
         self._active_views: list[Tensor] | None = None
         self._targets: list[Tensor | None] = []
         self._adam: tuple[Sequence[Sequence[int]], AdamState] | None = None
@@ -124,11 +131,8 @@ class Stack:
 
     @cached_property
     def views(self) -> list[Tensor]:
-        """One view [rows, m, columns, n] of the buffer for each part of the spec."""
-        return [
-            stack_view(part.grid, self.buffer.narrow(0, part.offset, part.grid.blocks))
-            for part in self.spec.parts
-        ]
+        """The `part_views` of the buffer."""
+        return part_views(self.spec, self.buffer)
 
     def set_active(self, indices: Container[int]) -> None:
         """Caches the parts of the parameters at `indices`, which have a gradient."""
@@ -195,6 +199,35 @@ class Stack:
 def memory_of(specs: Sequence[StackSpec], dtype: torch.dtype, device: torch.device) -> Memory:
     """Memory for stacks."""
     return Memory([(spec.blocks, spec.height, spec.width) for spec in specs], dtype, device)
+
+
+def needed_moments(betas: tuple[float, float], momentum: float) -> list[str]:
+    """The names of the moments that steps with these options make, see `Stack.make_room`."""
+    is_needed = {"exp_avg": betas[0] > 0, "momentum_buffer": momentum > 0}
+    return [name for name, needed in is_needed.items() if needed]
+
+
+def block_bytes(
+    spec: StackSpec, config: StateConfig, dtype: torch.dtype, moments: Container[str]
+) -> int:
+    """Bytes of the state of one block of a stack, all of whose tensors have a row per block.
+
+    Args:
+      spec: of the stack.
+      config, dtype: as for `Stack`.
+      moments: `needed_moments`.
+    """
+    part, elements = spec.parts[0], 1
+    if not any(spec.sides):  # moments alone, which for a table is too much to allocate
+        elements, spec = spec.height * spec.width, dataclasses.replace(spec, height=1, width=1)
+    grid = dataclasses.replace(part.grid, rows=1, columns=1)
+    block_spec = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
+    # Not on the meta device, some of whose operators take seconds to import.
+    steps = torch.zeros(1, 1, 1, dtype=dtype, device="cpu")
+    stack = Stack(block_spec, config, steps, dtype, steps.device)
+    stack.make_room(moments)
+    tensors = stack.state_tensors()
+    return sum(tensors[name].nbytes * (elements if name != "step" else 1) for name in tensors)
 
 
 def _is_in_order(part: Part) -> bool:

@@ -1,6 +1,5 @@
 """The stacks of parameters with one placement, their step counters, and one step of theirs."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -31,6 +30,7 @@ class StackGroup:
       device: of the parameters and all state.
       placement: of the parameters.
       schedule: of all factors of the parameter group; None for these stacks alone.
+      weights: this rank's shards of all parameters; None for stacks that take no step.
 
     Attributes:
       distributor: brings gradients and takes updates; `Local` until another one is set.
@@ -45,16 +45,16 @@ class StackGroup:
         device: torch.device,
         placement: Placement = LOCAL,
         schedule: RefreshSchedule | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self.indices = tuple(indices)
         self.dtype, self.device, self.placement = dtype, device, placement
-        self.distributor: Distributor = Local()
+        self.distributor: Distributor = Local(weights or Weights(()))
         self.counters = Counters(specs, dtype, device)
         self.stacks = self._new_stacks(specs, config)
         self.refresher = Refresher(self.stacks, device, schedule)
         self._active: tuple[int, ...] | None = None
         self._is_active: tuple[bool, ...] = ()
-        self._grads: Mapping[int, Tensor] = {}
         self._fused: list[tuple[Stack, list[Tensor], list[Tensor]]] = []
         self._batched: list[int] = []
         self._alone = [Segment([stack]) for stack in self.stacks]
@@ -69,9 +69,7 @@ class StackGroup:
         stacks = []
         for number, (spec, steps) in enumerate(zip(specs, self.counters.per_stack(), strict=True)):
             where, place = places.get(number, (None, 0))
-            stack = Stack(spec, config, steps, self.dtype, self.device, where, place)
-            stack.steps_changed = self.counters.mark_written
-            stacks.append(stack)
+            stacks.append(Stack(spec, config, steps, self.dtype, self.device, where, place))
         return stacks
 
     def _set_active(self, indices: tuple[int, ...]) -> None:
@@ -82,7 +80,7 @@ class StackGroup:
                 stack.set_active(members)
             self._is_active = tuple(flag for stack in self.stacks for flag in stack.is_active)
 
-    def gather(self, grads: Mapping[int, Tensor], weights: Weights, options: StepOptions) -> Tensor:
+    def gather(self, grads: Mapping[int, Tensor], options: StepOptions) -> Tensor:
         """Brings gradients into the stacks; returns whether all are finite, a boolean scalar.
 
         A gradient whose squares leave the dtype's range counts as not finite: its factors would.
@@ -90,16 +88,14 @@ class StackGroup:
         Args:
           grads: this rank's shards of the gradients, by parameter index; parameters without one
             are absent.
-          weights: this rank's shards of all parameters.
           options: of the step.
         """
         if not options.capturable:
             self.refresher.begin()
-        self._grads = grads
         self._set_active(tuple(grads))
         self._fused, self._batched = [], []
         for number, stack in enumerate(self.stacks):
-            pair = self._fusable(stack, grads, weights, options)
+            pair = self._fusable(stack, grads, options)
             if pair is None:
                 self._batched.append(number)
             else:
@@ -107,12 +103,10 @@ class StackGroup:
         batched = [self.stacks[number] for number in self._batched]
         memories = dict.fromkeys(stack.memory for stack in batched)
         tensors = [memory.flat("buffer") for memory in memories]
-        if options.maximize:
-            self.distributor.scatter_gradients(batched, grads, weights, -options.l2)
-            if tensors:
-                torch._foreach_neg_(tensors)
-        else:
-            self.distributor.scatter_gradients(batched, grads, weights, options.l2)
+        l2 = -options.l2 if options.maximize else options.l2
+        self.distributor.scatter_gradients(batched, grads, l2)
+        if options.maximize and tensors:
+            torch._foreach_neg_(tensors)
         for _, _, fused_grads in self._fused:
             tensors.extend(fused_grads)
         if not tensors:
@@ -120,11 +114,7 @@ class StackGroup:
         return torch.stack(torch._foreach_norm(tensors)).amax() < math.inf
 
     def _fusable(
-        self,
-        stack: Stack,
-        grads: Mapping[int, Tensor],
-        weights: Weights,
-        options: StepOptions,
+        self, stack: Stack, grads: Mapping[int, Tensor], options: StepOptions
     ) -> tuple[list[Tensor], list[Tensor]] | None:
         """Weights and gradients that a fused kernel can step in place, or None."""
         if stack.preconditioner is not None or not isinstance(self.distributor, Local):
@@ -133,7 +123,7 @@ class StackGroup:
             return [], []
         if not diagonal.is_fused_step(stack.diagonal, self.device, options):
             return None
-        moved = [weights.shards[part.index] for part in stack.active]
+        moved = [self.distributor.weights.shards[part.index] for part in stack.active]
         taken = [
             grad if grad.shape == weight.shape else grad.reshape(weight.shape)
             for weight, grad in zip(moved, (grads[p.index] for p in stack.active), strict=True)
@@ -141,12 +131,11 @@ class StackGroup:
         is_readable = all(t.dtype == stack.dtype and t.is_contiguous() for t in (*moved, *taken))
         return (moved, taken) if is_readable else None
 
-    def step(self, finite: Tensor, weights: Weights, options: StepOptions, is_known: bool) -> None:
+    def step(self, finite: Tensor, options: StepOptions, is_known: bool) -> None:
         """Advances all state and moves the weights.
 
         Args:
           finite: a boolean scalar; where False nothing changes.
-          weights: as for `gather`; moved in place.
           options: of the step.
           is_known: whether the host knows that `finite` is True and may read what it needs.
         """
@@ -172,19 +161,18 @@ class StackGroup:
             is_one = infos and infos[0].rates.is_uniform
             taken = infos[0].rates.taken if is_one else finite.to(self.dtype)
         decay = decay_fraction(taken, options)
-        numbers = {stack: number for number, stack in enumerate(self.stacks)}
         for segment, info in segments:
             segment.compute_updates(info, options, found_inf)
             for stack in segment.stacks:
-                self.distributor.send_update(numbers[stack], stack, weights, decay)
+                self.distributor.send_update(stack, decay)
         batched = [self.stacks[number] for number in self._batched]
-        self.distributor.apply_updates(batched, self._grads.keys(), weights, decay)
-        self._grads, self._fused = {}, []
+        self.distributor.apply_updates(batched, decay)
+        self._fused = []
 
     def skip(self) -> None:
         """Ends a step that the host knows is not taken: a first gradient was one nevertheless."""
         self.counters.note(self._is_active)
-        self._grads, self._fused = {}, []
+        self._fused = []
 
     def refresh(self, options: StepOptions) -> None:
         """Refreshes what is due after a step that left it out, see `StepOptions.capturable`."""
@@ -199,26 +187,3 @@ class StackGroup:
             segments.append((self._together, infos[0]))
             numbers = [n for n in numbers if self.stacks[n].preconditioner is None]
         return segments + [(self._alone[number], infos[number]) for number in numbers]
-
-
-def block_bytes(
-    spec: StackSpec, config: StateConfig, dtype: torch.dtype, has_first: bool, has_velocity: bool
-) -> int:
-    """Bytes of the state of one block of a stack, all of whose tensors have a row per block.
-
-    Args:
-      spec: of the stack.
-      config, dtype: as for `StackGroup`.
-      has_first, has_velocity: whether there are those moments.
-    """
-    part, elements = spec.parts[0], 1
-    if not any(spec.sides):  # moments alone, which for a table is too much to allocate
-        elements, spec = spec.height * spec.width, dataclasses.replace(spec, height=1, width=1)
-    grid = dataclasses.replace(part.grid, rows=1, columns=1)
-    block_spec = dataclasses.replace(spec, parts=(dataclasses.replace(part, grid=grid, offset=0),))
-    # Not on the meta device, some of whose operators take seconds to import.
-    stack = StackGroup([block_spec], [part.index], config, dtype, torch.device("cpu")).stacks[0]
-    moments = {"exp_avg": has_first, "momentum_buffer": has_velocity}
-    stack.make_room([name for name, is_needed in moments.items() if is_needed])
-    tensors = stack.state_tensors()
-    return sum(tensors[name].nbytes * (elements if name != "step" else 1) for name in tensors)

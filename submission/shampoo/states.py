@@ -1,4 +1,4 @@
-"""The states of all parameter groups: found at each step, and built anew when parameters change.
+"""The states of all parameter groups: found, built anew when parameters change, saved and loaded.
 
 State belongs to a parameter, as in `torch.optim`: whatever its place and its group, and for as long
 as `Optimizer.state` has the entry that was made for it.
@@ -13,16 +13,17 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..plan.options import BlockingConfig
-from . import averaging, checkpoint
+from . import agreement, averaging, checkpoint, loading
 from .averager import Averager
 from .config import StateConfig
 from .foreach import are_same
 from .group_stacks import GroupStacks
 from .group_state import GroupState
 from .parameter_state import ParameterState, is_saved_name, names_of
-from .placement import Placements, is_dtensor, part_of
+from .placement import Placements, is_dtensor, is_this_rank, part_of
 
 Groups = Sequence[dict[str, Any]]
+Entries = defaultdict[Tensor, dict[str, Any]]
 
 
 class GroupStates:
@@ -30,31 +31,18 @@ class GroupStates:
 
     Args:
       placements: tells where parameters lie.
-
-    Attributes:
-      consolidated: the state of all ranks by parameter, where a rank was given it since the last
-        step; "elsewhere" where another rank was.
     """
 
     def __init__(self, placements: Placements) -> None:
-        self.consolidated: defaultdict[Tensor, dict[str, Any]] | Literal["elsewhere"] | None = None
         self._placements = placements
         self._states: list[GroupState] = []
         self._entries: list[Any] = []
         self._rotated: set[Tensor] = set()
+        # The state of all ranks, where this rank was given it since the last step.
+        self._consolidated: Entries | Literal["elsewhere"] | None = None
 
     def __iter__(self) -> Iterator[GroupState]:
         return iter(self._states)
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether other ranks own some of the state."""
-        return any(state.is_divided for state in self._states)
-
-    @property
-    def are_dtensors(self) -> bool:
-        """Whether all parameters with state are DTensors."""
-        return all(is_dtensor(parameter) for state in self._states for parameter in state.entries)
 
     def of(self, groups: Groups, optimizer_state: Any) -> Sequence[GroupState]:
         """The states of the groups, after what has changed is noticed.
@@ -146,7 +134,83 @@ class GroupStates:
         self._build(group, state, config, indices, entries)
         state.has_same_layout(group, self._placements)  # raises for what no step can move
 
-    def settle(self, groups: Groups, optimizer_state: Any) -> None:
+    def active(
+        self, groups: Groups, optimizer_state: Any
+    ) -> list[tuple[dict[str, Any], GroupState, list[int]]]:
+        """The groups that take part in a step, with stacks and the parameters with a gradient.
+
+        Raises:
+          RuntimeError: if the weights are those of evaluation; or as `ensure_stacks`.
+          ValueError: as `ensure_stacks`.
+        """
+        self._consolidated = None
+        active = []
+        for group, state in zip(groups, self.of(groups, optimizer_state), strict=True):
+            state.check_training()
+            indices = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel()]
+            stacked = state.stacked_indices(group["params"], indices, self._placements)
+            if stacked:
+                self.ensure_stacks(group, state, stacked, optimizer_state)
+                active.append((group, state, indices))
+        return active
+
+    def consolidate(self, groups: Groups, optimizer_state: Any, to: int | None) -> None:
+        """See `Shampoo.consolidate_state_dict`."""
+        self._consolidated = None
+        if not any(state.is_divided for state in self._states):
+            return
+        needed = is_this_rank(to)
+        self._settle(groups, optimizer_state)
+        entries: Entries = defaultdict(dict)
+        for state in self.of(groups, optimizer_state):
+            entries.update(checkpoint.gathered(state, optimizer_state, set(state.members), needed))
+        self._consolidated = entries if needed else "elsewhere"
+
+    def complete(self, groups: Groups, optimizer_state: Any) -> Entries:
+        """The state of all ranks, by parameter; see `Shampoo.state_dict`."""
+        if self._consolidated == "elsewhere":
+            raise RuntimeError(
+                "consolidate_state_dict(to=...) has named another rank, which alone can call "
+                "state_dict() before the next step."
+            )
+        if self._consolidated is not None:
+            for state in self._states:
+                checkpoint.renew_mode(state, self._consolidated)
+            return self._consolidated
+        config = self._placements.config
+        is_collective = config is not None and config.collective_state_dict
+        are_dtensors = all(is_dtensor(p) for state in self._states for p in state.entries)
+        is_divided = any(state.is_divided for state in self._states)
+        if is_divided and not (is_collective or are_dtensors):
+            raise RuntimeError(
+                "each rank holds a part of the optimizer's state: call "
+                "optimizer.consolidate_state_dict(to=...) on all ranks, after the last step and "
+                "before state_dict() on the rank it names; where all ranks call state_dict(), pass "
+                "distributed=DistributedConfig(collective_state_dict=True) instead."
+            )
+        self._settle(groups, optimizer_state)
+        entries: Entries = defaultdict(dict)
+        for state in self.of(groups, optimizer_state):
+            exported = _exported(state, optimizer_state, set(state.members))
+            entries.update(checkpoint.sharded(exported))
+        return entries
+
+    def load(self, groups: Groups, optimizer_state: Any) -> None:
+        """Makes stacks of what `optimizer_state` has of each parameter.
+
+        Raises:
+          ValueError: if it does not fit the parameters, or has what no step leaves behind.
+        """
+        for group, state in zip(groups, self.of(groups, optimizer_state), strict=True):
+            loading.check_group(group, optimizer_state, self._placements)
+            state.config(group)
+            if any("step" in optimizer_state.get(p, ()) for p in group["params"]):
+                if any(self._placements.of(p).owners > 1 for p in group["params"]):
+                    state.loaded = agreement.fingerprints(optimizer_state, group["params"])
+                known = state.stacked_indices(group["params"], (), self._placements)
+                self.ensure_stacks(group, state, known, optimizer_state)
+
+    def _settle(self, groups: Groups, optimizer_state: Any) -> None:
         """Cuts blocks anew where an option of `BlockingConfig` has changed since the last step.
 
         Raises:
@@ -204,8 +268,7 @@ class GroupStates:
         """Replaces the entries of `optimizer_state` that read stacks by complete copies."""
         if state.stacks is not None:
             intact = _intact(state, optimizer_state)
-            export = checkpoint.gathered if state.is_divided else checkpoint.exported
-            saved = export(state, optimizer_state, intact)
+            saved = _exported(state, optimizer_state, intact)
             optimizer_state.update({parameter: saved[parameter] for parameter in intact})
         # Frees the stacks before others are built.
         state.stacks, state.averager, state.entries = None, None, {}
@@ -234,6 +297,12 @@ def _shard_of(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return part_of(value, parameter)
     return value
+
+
+def _exported(state: GroupState, optimizer_state: Any, parameters: set[Tensor]) -> Entries:
+    """Complete state of some parameters of a group; a collective where ranks share it."""
+    export = checkpoint.gathered if state.is_divided else checkpoint.exported
+    return export(state, optimizer_state, parameters)
 
 
 def _key(parameters: Sequence[Tensor]) -> tuple[int, ...]:

@@ -3,9 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+from .config import check_captured_lr
+from .devices import is_queued, scalar_for
+
+Number = float | Tensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,14 +29,14 @@ class StepOptions:
       refresh_step: the group's step count, from 1.
     """
 
-    lr: float | Tensor
+    lr: Number
     betas: tuple[float, float]
     eps: float
     maximize: bool
     fused: bool | None
     capturable: bool
     l2: float
-    decay: float | Tensor
+    decay: Number
     exponent: float | None
     damping: float
     root_solver: str
@@ -42,10 +48,48 @@ class StepOptions:
     overlap: bool
     refresh_step: int
 
+    @classmethod
+    def of(cls, group: dict[str, Any], exponent: float | None) -> "StepOptions":
+        """The options of a validated parameter group at its next step; notes a higher peak lr.
 
-Number = float | Tensor
+        Args:
+          group: the parameter group.
+          exponent: `ShampooConfig.inverse_power`.
+        """
+        device = group["params"][0].device
+        if group["capturable"]:
+            check_captured_lr(group["lr"], device)
+        lr = scalar_for(group["lr"], device)
+        strength, mode = group["weight_decay"], group["decay_mode"]
+        decay: Number
+        l2, decay = (strength, 0.0) if mode == "l2" else (0.0, strength)
+        if mode == "independent":
+            decay = _independent_decay(group, lr, strength)
+        chosen = {name: group[name] for name in _TAKEN}
+        step = group["refresh_step"] + 1
+        return cls(lr=lr, l2=l2, decay=decay, exponent=exponent, refresh_step=step, **chosen)
 
 
+# The fields that are options of a parameter group as they are.
+_TAKEN = tuple(
+    field.name
+    for field in dataclasses.fields(StepOptions)
+    if field.name not in ("lr", "l2", "decay", "exponent", "refresh_step")
+)
+
+
+def _independent_decay(group: dict[str, Any], lr: Number, strength: float) -> Number:
+    """The decay as a fraction of the peak lr so far, which is on the device where the lr is."""
+    peak, known = group["peak_lr"], group.get("max_lr", 0.0)  # max_lr: OneCycleLR's
+    if isinstance(lr, Tensor) and is_queued(lr.device):
+        highest = group["peak_lr"] = lr.clamp_min(known).clamp_min(peak)
+        # As long as all lr are 0, so is what the decay is multiplied with.
+        return strength / highest.clamp_min(torch.finfo(highest.dtype).tiny)
+    peak = group["peak_lr"] = max(float(peak), known, float(lr))
+    return strength / peak if peak > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Rates:
     """Weights, bias corrections and the learning rate of one step.
 
@@ -57,21 +101,16 @@ class Rates:
       shares: 1 - beta of the first and second moment; 0 for blocks that take no step.
       decays: EMA weights of the old moments; 1 for blocks that take no step.
       rate: the learning rate; 0 for blocks that take no step.
+      corrected: computes `corrections`, which not every method needs.
       is_uniform: whether they are the same for all blocks.
     """
 
-    def __init__(
-        self,
-        taken: Number,
-        shares: tuple[Number, Number],
-        decays: tuple[Number, Number],
-        rate: Number,
-        corrected: Callable[[], tuple[Number, Number]],
-        is_uniform: bool,
-    ) -> None:
-        self.taken, self.shares, self.decays, self.rate = taken, shares, decays, rate
-        self.is_uniform = is_uniform
-        self._corrected = corrected
+    taken: Number
+    shares: tuple[Number, Number]
+    decays: tuple[Number, Number]
+    rate: Number
+    corrected: Callable[[], tuple[Number, Number]]
+    is_uniform: bool
 
     @property
     def are_known(self) -> bool:
@@ -81,7 +120,7 @@ class Rates:
     @cached_property
     def corrections(self) -> tuple[Number, Number]:
         """1 - beta**t for both betas, t being the gradients averaged so far."""
-        return self._corrected()
+        return self.corrected()
 
 
 class StepInfo(NamedTuple):

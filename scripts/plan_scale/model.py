@@ -15,8 +15,7 @@ from scripts.plan_scale.ranks import Rank, World, build_rank
 from submission.plan import blocking, ownership
 from submission.plan.blocking import StackSpec
 from submission.plan.refresh import RefreshSchedule
-from submission.plan.solvers import resolve_root_solver
-from submission.plan.trust import TF32_DAMPING
+from submission.plan.solvers import TF32_DAMPING, resolve_root_solver
 from submission.shampoo import roots
 from submission.shampoo.config import DistributedConfig, ShampooConfig
 from submission.shampoo.stack import block_bytes, needed_moments
@@ -96,7 +95,7 @@ def build(question: Question) -> Built:
         question.distributed,
     )
     ranks = {0: rank(0)}
-    specs = ranks[0].layout.owned[0]
+    specs = ranks[0].layout.placed_stacks[0].specs
     costs, states = owner_costs(specs, question.config), owner_states(specs, question.config)
     for number in (costs.index(max(costs)), states.index(max(states))):
         if number not in ranks and len(ranks) * len(costs) < _ENOUGH:

@@ -149,7 +149,7 @@ def build_rank(
             )
         except ValueError as error:
             raise UserError(f"--group_size: {error}") from error
-        for group in layout.stack_groups:
+        for group in layout.placed_stacks:
             for stack in group.stacks:
                 for part in stack.spec.parts:
                     group.counters.mark_seen(part)
@@ -165,10 +165,10 @@ def build_rank(
             storage_bytes(
                 [list(vars(group.distributor).values()), [s.buffer for s in group.stacks]]
             )
-            for group in layout.stack_groups
+            for group in layout.placed_stacks
         )
         memory["temporaries"] = count.peak
-        sent = sum(group.distributor.bytes_per_step for group in layout.stack_groups)
+        sent = sum(group.distributor.bytes_per_step for group in layout.placed_stacks)
         return Rank(layout, memory, count, sent)
 
 
@@ -200,7 +200,7 @@ _KINDS |= {f"{side}_{end}": "roots" for side in ("left", "right") for end in ("r
 
 def _state(layout: GroupStacks) -> dict[str, int]:
     sizes = dict.fromkeys(("moments", "factors", "roots", "others"), 0)
-    for group in layout.stack_groups:
+    for group in layout.placed_stacks:
         for stack in group.stacks:
             for name, tensor in stack.state_tensors().items():
                 sizes[_KINDS.get(name, "others")] += tensor.nbytes

@@ -8,7 +8,7 @@ the algorithm, written for one block at a time.
 - `ownership`: which rank owns which blocks.
 - `refresh`: which factors are refreshed at which step.
 - `presets`: options of proven points.
-- `trust`: when a decomposition of a factor is trusted.
+- `solvers`: which solver takes a root or a basis, and when its result is trusted.
 - `reference`: Shampoo, SOAP and KL-Shampoo in float64, the oracle of the tests.
 - `reference_blocks`: its cut of parameters into blocks.
 - `minimax`: polynomials by which matrix products alone take inverse roots.

@@ -1,4 +1,4 @@
-"""Which solver takes a root or a basis, and the steps of roots by products; for both frameworks."""
+"""Which solver takes a root or a basis, and when its result is trusted; for both frameworks."""
 
 import math
 from typing import NamedTuple
@@ -22,6 +22,18 @@ POWER_STEPS = 8
 # residuals reach 0.02 at a damping of 1e-6, in TF32 0.03 at 1e-5.
 ITERATION_PROBES = 8
 MAX_ITERATION_RESIDUAL = 0.1
+# From which damping on iterations to A^(-1/p) with an even p may take products in TF32. Their
+# residual then stays below 0.03; at a tenth of it, it comes to 0.1 on full spectra, where a root is
+# not trusted, and so it does with an odd p.
+TF32_DAMPING = 1e-5
+
+# Relative. A backward-stable solver errs by the rounding of the dtype; this far off, it failed.
+MAX_RESIDUAL = 1e-2
+# Of V^T V - I, entrywise, by the bits of a number. Solvers in full precision err by 1e-6 in float32
+# and 1e-14 in float64; products in TF32, where a user allows them, by up to 5e-3.
+MAX_NON_ORTHONORMALITY = {32: 1e-2, 64: 1e-10}
+# Vectors that a decomposition is checked on.
+PROBES = 4
 # The highest p for which "auto" takes A^(-1/p) by products.
 _MOST_POWER = 8
 

@@ -146,6 +146,7 @@ class Averager(abc.ABC):
         if self._main not in saved:
             self._state.pop(weight, None)
             return
+        saved = {**self._absent(weight), **saved}
         state = self._initial(weight)
         for name, start in state.items():
             state[name] = _fitting(saved.get(name), start, name, weight)
@@ -159,6 +160,10 @@ class Averager(abc.ABC):
     @abc.abstractmethod
     def _initial(self, weight: Tensor) -> dict[str, Tensor]:
         """State before a weight's first step."""
+
+    @abc.abstractmethod
+    def _absent(self, weight: Tensor) -> dict[str, Tensor]:
+        """State that may be missing where it was saved, as it was then."""
 
     @abc.abstractmethod
     def _begin(self, weights: Sequence[Tensor]) -> list[Tensor]:

@@ -16,10 +16,10 @@ from .devices import is_true
 from .group_state import GroupState
 from .loading import is_of_adam
 from .parameter_state import entries_of, foreign_entries, load_rows, save_rows, stacked_parts
-from .placement import Placement, is_dtensor, local
+from .placed_stacks import PlacedStacks
+from .placement import Placement, is_dtensor, local, part_of
 from .preconditioners import Preconditioner
 from .stack import Stack
-from .stack_group import StackGroup
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -28,7 +28,7 @@ _CPU = torch.device("cpu")
 
 
 def save(
-    stack_groups: Sequence[StackGroup],
+    placed_stacks: Sequence[PlacedStacks],
     parameters: Sequence[Tensor],
     state: Any,
     chosen: Container[Tensor],
@@ -41,9 +41,9 @@ def save(
     and what belongs to them, `left_root.i`, `left_basis.i` and so on, one row per block; symmetric
     matrices are rows of `SymmetricStack.storage`. Moments of SOAP and KL-Shampoo are in the basis.
     """
-    for group in stack_groups:
+    for group in placed_stacks:
         group.refresher.collect()
-    for counters, stack, part in stacked_parts(stack_groups):
+    for counters, stack, part in stacked_parts(placed_stacks):
         parameter = parameters[part.index]
         if not counters.has_state(part) or parameter not in chosen:
             continue
@@ -52,7 +52,7 @@ def save(
 
 
 def load(
-    stack_groups: Sequence[StackGroup],
+    placed_stacks: Sequence[PlacedStacks],
     parameters: Sequence[Tensor],
     state: Any,
     new_blocks: Container[Tensor] = (),
@@ -69,7 +69,7 @@ def load(
       ValueError: if a tensor is missing or its shape does not fit.
     """
     restored: dict[Preconditioner, None] = {}
-    for counters, stack, part in stacked_parts(stack_groups):
+    for counters, stack, part in stacked_parts(placed_stacks):
         parameter = parameters[part.index]
         entry = state.get(parameter, ())
         if "step" not in entry:
@@ -86,7 +86,7 @@ def load(
             mark(part)
     for preconditioner in restored:
         preconditioner.restore()
-    for group in stack_groups if state else ():
+    for group in placed_stacks if state else ():
         group.counters.compare()
 
 
@@ -143,7 +143,7 @@ def exported(
     stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     if state.stacks is not None:
         state.check_shapes(parameters)
-        save(state.stacks.stack_groups, state.members, stacked, parameters)
+        save(state.stacks.placed_stacks, state.members, stacked, parameters)
     for parameter in state.members:
         if parameter not in parameters:
             continue
@@ -177,9 +177,9 @@ def gathered(
     entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     if state.stacks is not None:
         state.check_shapes(parameters)
-        for stacks, owned in zip(state.stacks.stack_groups, state.stacks.owned, strict=True):
+        for stacks in state.stacks.placed_stacks:
             stacks.refresher.collect()
-            for owner, specs in enumerate(owned):
+            for owner, specs in enumerate(stacks.specs):
                 manifest, flat = _broadcast(owner, stacks)
                 if needed:
                     rebuilt = _rebuilt(specs, stacks, state.stacks.config, manifest, flat)
@@ -233,7 +233,7 @@ class _Manifest:
     saved: list[list[bool]]
 
 
-def _broadcast(owner: int, stacks: StackGroup) -> tuple[_Manifest, Tensor]:
+def _broadcast(owner: int, stacks: PlacedStacks) -> tuple[_Manifest, Tensor]:
     """The manifest of an owner's stacks and the bytes of all their tensors, on every rank."""
     placement, is_owner = stacks.placement, stacks.placement.owner == owner
     box: list[_Manifest | None] = [None]
@@ -273,13 +273,13 @@ def _route(placement: Placement, owner: int) -> Iterator[tuple[int, "ProcessGrou
 
 def _rebuilt(
     specs: Sequence[StackSpec],
-    like: StackGroup,
+    like: PlacedStacks,
     config: StateConfig,
     manifest: _Manifest,
     flat: Tensor,
-) -> StackGroup:
+) -> PlacedStacks:
     """Rebuilds a remote owner's stacks on the CPU from the bytes it broadcast."""
-    rebuilt = StackGroup(specs, like.indices, config, like.dtype, _CPU)
+    rebuilt = PlacedStacks([specs], like.indices, config, like.dtype, _CPU)
     flat, start = flat.to(_CPU), 0
     for stack, entries, saved in zip(rebuilt.stacks, manifest.tensors, manifest.saved, strict=True):
         stack.make_room({name for name, _, _ in entries})
@@ -319,9 +319,7 @@ def _shard(value: Tensor, parameter: Any) -> Tensor:
     placements = parameter.placements
     if value.shape != parameter.shape:
         placements = [Shard(0) if type(p) is Shard else Replicate() for p in placements]
-    mesh = parameter.device_mesh
-    copies = DTensor.from_local(value, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    part = copies.redistribute(mesh, placements).to_local().clone()
+    part, mesh = part_of(value, parameter, placements).clone(), parameter.device_mesh
     return DTensor.from_local(
         part, mesh, placements, run_check=False, shape=value.shape, stride=value.stride()
     )

@@ -18,6 +18,9 @@ class Counters:
     gradient comes late from being inflated. All counters are one tensor, so that a step's
     bookkeeping takes a fixed number of kernels whatever the number of stacks; and as long as all
     blocks have taken the same steps, their rates are single numbers.
+
+    Attributes:
+      per_stack: views of the counters for each stack, [N, 1, 1].
     """
 
     def __init__(
@@ -37,15 +40,11 @@ class Counters:
         self._unrefreshed: set[Part] = set()
         self._with_moments: set[Part] = set()
         self._last_mask: tuple[tuple[bool, ...], Tensor] | None = None
-        self._per_stack = self._split(self._steps)
+        self.per_stack = self._split(self._steps)
         self._are_equal = True
         self._is_written = False
         self._one = self._steps.view(-1)[:1].view(()) if self._sizes else None
         self._constants: tuple[tuple[float, float], tuple[Tensor, Tensor]] | None = None
-
-    def per_stack(self) -> Sequence[Tensor]:
-        """Views of the counters for each stack, [N, 1, 1]."""
-        return self._per_stack
 
     def advance(
         self,
@@ -77,7 +76,7 @@ class Counters:
         live = finite if all_active else self._mask_of(is_active) & finite
         self._steps.add_(live)
         rates = self._rates(live, betas, lr, is_known)
-        columns = self._split(live), self._per_stack, self._ranges(new), rates
+        columns = self._split(live), self.per_stack, self._ranges(new), rates
         return [StepInfo(*row) for row in zip(*columns, strict=True)]
 
     def after_step(self) -> list[StepInfo]:
@@ -85,7 +84,7 @@ class Counters:
         new, self._unrefreshed = self._unrefreshed, set()
         live = self._split(self._steps > 0)
         no_rates = Rates(0.0, (0.0, 0.0), (1.0, 1.0), 0.0, lambda: (1.0, 1.0), is_uniform=True)
-        rows = zip(live, self._per_stack, self._ranges(new), strict=True)
+        rows = zip(live, self.per_stack, self._ranges(new), strict=True)
         return [StepInfo(is_live, steps, blocks, no_rates) for is_live, steps, blocks in rows]
 
     def _rates(

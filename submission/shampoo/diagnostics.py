@@ -114,9 +114,10 @@ def _rows(
     for number, (group, group_stacks) in enumerate(zip(groups, all_stacks, strict=True)):
         labels = parameter_names(group)
         several = len(groups) > 1 and not group.get("param_names")
-        for stacks in group_stacks.stack_groups if group_stacks else ():
+        for stacks in group_stacks.placed_stacks if group_stacks else ():
             for stack in stacks.stacks:
-                for side, factor in stack.preconditioner.present if stack.preconditioner else ():
+                factors = stack.preconditioner.factors if stack.preconditioner else {}
+                for side, factor in factors.items():
                     rows = to_list(factor.health)
                     for part in stack.spec.parts:
                         label = labels[part.index]
@@ -127,7 +128,7 @@ def _rows(
 
 def _burden(all_stacks: Sequence[GroupStacks | None]) -> dict[str, int]:
     """Bytes that this rank keeps of blocks, and that it sends in a step."""
-    groups = [stacks for item in all_stacks if item for stacks in item.stack_groups]
+    groups = [stacks for item in all_stacks if item for stacks in item.placed_stacks]
     tensors = [t for stacks in groups for s in stacks.stacks for t in s.state_tensors().values()]
     return {
         "state_bytes": sum(tensor.numel() * tensor.itemsize for tensor in tensors),

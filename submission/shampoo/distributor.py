@@ -18,7 +18,7 @@ from .config import DistributedConfig
 from .devices import has_addresses
 from .placement import Placement
 from .stack import Stack, as_matrix, matrix_view, memory_of, part_views
-from .step import Number, StepOptions
+from .step import Number
 
 # By its newer name where torch has it.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
@@ -196,18 +196,6 @@ class Local(Distributor):
         apply_(self._pairs, decay)
         if self.weights.has_temporary:  # which would live on until the next step
             self._moved, self._pairs = [], []
-
-
-def decay_fraction(taken: Number, options: StepOptions) -> Number | None:
-    """The fraction by which a step shrinks weights, 0 where it is skipped; None for no decay.
-
-    Args:
-      taken: 1 if the step is taken, 0 if not; a number or a scalar.
-      options: of the step.
-    """
-    if not isinstance(options.decay, Tensor) and options.decay == 0:
-        return None
-    return taken * (options.lr * options.decay)
 
 
 def apply_(pairs: Iterable[foreach.Pairs], decay: Number | None) -> None:

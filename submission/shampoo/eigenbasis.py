@@ -8,14 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..plan import trust
-from ..plan.solvers import resolve_basis_solver
-from ..plan.trust import MAX_RESIDUAL, PROBES
+from ..plan import solvers
+from ..plan.solvers import MAX_RESIDUAL, PROBES, resolve_basis_solver
 from .devices import is_host, is_queued, is_true
 from .products import at_least
 
 MAX_NON_ORTHONORMALITY = {
-    dtype: trust.MAX_NON_ORTHONORMALITY[torch.finfo(dtype).bits]
+    dtype: solvers.MAX_NON_ORTHONORMALITY[torch.finfo(dtype).bits]
     for dtype in (torch.float32, torch.float64)
 }
 # Of elements in one temporary tensor; a larger stack is worked off in parts.

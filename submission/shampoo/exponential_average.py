@@ -35,10 +35,9 @@ class ExponentialAverage(Averager):
     def _initial(self, weight: Tensor) -> dict[str, Tensor]:
         return {"average": copy_of(weight), "average_steps": self._count(weight.device, 0.0)}
 
-    def load(self, weight: Tensor, saved: Mapping[str, Tensor]) -> None:
+    def _absent(self, weight: Tensor) -> dict[str, Tensor]:
         # Earlier versions saved none.
-        steps = {"average_steps": torch.zeros((), dtype=torch.float64)}
-        super().load(weight, {**steps, **saved} if self._main in saved else saved)
+        return {"average_steps": torch.zeros((), dtype=torch.float64)}
 
     def _begin(self, weights: Sequence[Tensor]) -> list[Tensor]:
         return list(weights)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from .async_flags import AsyncFlags
 from .devices import is_queued, to_device
-from .products import LEAF
-from .symmetric_stack import Blocks, SymmetricStack
+from .symmetric_stack import LEAF, Blocks, SymmetricStack
 
 # Columns of `KroneckerFactor.health`.
 RESIDUAL, CONDITION, REFRESHES, FAILURES, _FAILED = range(5)

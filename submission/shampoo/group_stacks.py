@@ -13,9 +13,9 @@ from ..plan.blocking import ParameterPlan, StackSpec, parts_of, plan_parameter, 
 from ..plan.refresh import RefreshSchedule
 from .config import StateConfig, state_dtype
 from .distributor import Replicated, Weights
+from .placed_stacks import PlacedStacks
 from .placement import Placement, Placements, rows_of
 from .sharded import Sharded
-from .stack_group import StackGroup
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -36,8 +36,7 @@ class GroupStacks:
     Attributes:
       config, indices: as given.
       plans: one for each parameter of the group.
-      stack_groups: what this rank owns, by device, parameter dtype and placement.
-      owned: for each of them, the stacks of all owners.
+      placed_stacks: what this rank owns, by device, parameter dtype and placement.
       layouts: shape, dtype, device and placement of each parameter in the stacks, by its index.
       gathered: the parameters that the optimizer must put together, see `Placement.kind`.
       weights: this rank's shards of the parameters.
@@ -65,14 +64,12 @@ class GroupStacks:
         schedule = RefreshSchedule(
             stack_specs(part for index in planned for part in parts_of(index, self.plans[index]))
         )
-        self.stack_groups: list[StackGroup] = []
-        self.owned: list[list[list[StackSpec]]] = []
+        self.placed_stacks: list[PlacedStacks] = []
         for (device, dtype, placement), members in kinds.items():
             plans = [(index, self.plans[index]) for index in members]
-            parts = ownership.assign(plans, placement.owners, refresh_interval)
-            specs = [_in_order(stack_specs(share)) for share in parts]
-            group = StackGroup(
-                specs[placement.owner],
+            shares = ownership.assign(plans, placement.owners, refresh_interval)
+            stacks = PlacedStacks(
+                [_in_order(stack_specs(share)) for share in shares],
                 members,
                 config,
                 state_dtype(dtype),
@@ -82,28 +79,27 @@ class GroupStacks:
                 self.weights,
             )
             if placement.groups and placements.config is not None:
-                common = self.weights, group.stacks, specs, placement, placements.config
+                common = self.weights, stacks.stacks, stacks.specs, placement, placements.config
                 if placement.kind == "sharded":
                     rows = {
                         index: _row_ranges(parameters[index], self.plans[index], placement)
                         for index in members
                     }
-                    group.distributor = Sharded(*common, state_dtype(dtype), device, rows)
+                    stacks.distributor = Sharded(*common, stacks.dtype, device, rows)
                 else:
-                    moved = state_dtype(dtype) if config.averaging == "schedule_free" else dtype
-                    group.distributor = Replicated(*common, state_dtype(dtype), moved, device)
-            self.stack_groups.append(group)
-            self.owned.append(specs)
+                    moved = stacks.dtype if config.averaging == "schedule_free" else dtype
+                    stacks.distributor = Replicated(*common, stacks.dtype, moved, device)
+            self.placed_stacks.append(stacks)
         self.gathered = frozenset(
             index
-            for stacks in self.stack_groups
+            for stacks in self.placed_stacks
             if stacks.placement.kind == "gathered"
             for index in stacks.indices
         )
 
     def to_parameter_basis(self) -> None:
         """Rotates moments out of eigenbases; called before blocks are re-cut."""
-        for stacks in self.stack_groups:
+        for stacks in self.placed_stacks:
             stacks.refresher.collect()
             for stack in stacks.stacks:
                 if stack.preconditioner is not None:
@@ -112,12 +108,12 @@ class GroupStacks:
     @cached_property
     def process_groups(self) -> "tuple[ProcessGroup, ...]":
         """The process groups whose ranks must take or skip a step together."""
-        return tuple(group for stacks in self.stack_groups for group in stacks.placement.groups)
+        return tuple(group for stacks in self.placed_stacks for group in stacks.placement.groups)
 
     @cached_property
     def is_divided(self) -> bool:
         """Whether other ranks own some of the blocks."""
-        return any(stacks.placement.owners > 1 for stacks in self.stack_groups)
+        return any(stacks.placement.owners > 1 for stacks in self.placed_stacks)
 
 
 def _in_order(specs: Sequence[StackSpec]) -> list[StackSpec]:

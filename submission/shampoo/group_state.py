@@ -18,7 +18,6 @@ from .config import (
     state_dtype,
 )
 from .devices import has_addresses, is_host
-from .distributor import decay_fraction
 from .foreach import are_same
 from .group_stacks import GroupStacks, layout_of
 from .parameter_state import ParameterState
@@ -108,7 +107,7 @@ class GroupState:
 
     def finish(self) -> None:
         """Installs the results of refreshes that run beside training."""
-        for stacks in self.stacks.stack_groups if self.stacks else ():
+        for stacks in self.stacks.placed_stacks if self.stacks else ():
             stacks.refresher.collect()
 
     def stacked_indices(
@@ -155,55 +154,39 @@ class GroupState:
 
     def begin(
         self, group: dict[str, Any], indices: Sequence[int], grad_scale: Tensor | None = None
-    ) -> GroupStacks:
-        """Starts a step; changes no state but the averager's.
+    ) -> None:
+        """Starts a step; changes no state but the averager's. The stacks must exist.
 
         Args:
           group: the parameter group.
           indices: parameters with a gradient.
           grad_scale: what gradients are divided by; None for 1.
 
-        Returns:
-          The stacks, which must exist.
-
         Raises:
           RuntimeError: if a gradient is sparse, or if the weights are those of evaluation.
         """
-        stacks = self.stacks
-        assert stacks is not None
         self._group = group
+        self._grads = self._gradients(indices, grad_scale)
         parameters = group["params"]
-        self._shards = [_shard(parameters[index]) for index in indices]
+        if self.averager is None:
+            self._shards = self._moved = [_shard(parameters[index]) for index in indices]
+        else:
+            self._shards = [self.averager.shard(parameters[index]) for index in indices]
+            self._moved = self.averager.begin(self._shards)
+        self._view_weights(indices)
+
+    def _gradients(self, indices: Sequence[int], grad_scale: Tensor | None) -> dict[int, Tensor]:
+        """This rank's shards of the gradients, in full for parameters that are put together."""
+        assert self.stacks is not None
+        parameters, gathered = self._group["params"], self.stacks.gathered
         grads = [_dense_grad(parameters[index]) for index in indices]
         if grad_scale is not None:
             grads = unscaled(grads, grad_scale)
         grads = [placed(grad, parameters[i]) for i, grad in zip(indices, grads, strict=True)]
-        self._grads = dict(zip(indices, grads, strict=True))
-        self._moved = self._shards
-        if self.averager is not None:
-            self._shards = [self.averager.shard(parameters[index]) for index in indices]
-            self._moved = self.averager.begin(self._shards)
-        moved = dict(zip(indices, self._moved, strict=True))
-        pairs = zip(indices, self._shards, self._moved, strict=True)
-        copies = {index for index, shard, copy in pairs if copy is not shard}
-        # Another rank may have a gradient of parameters that have none here.
-        absent = stacks.indices.difference(indices) if stacks.is_divided else ()
-        moved.update((index, _shard(parameters[index])) for index in absent)
-        weights = stacks.weights
-        weights.drop_temporary()
-        for index, shard in moved.items():
-            if index not in stacks.gathered:
-                if index not in weights.shards or index in copies:
-                    weights.set(index, shard, is_temporary=index in copies)
-                continue
-            shape, dtype = stacks.plans[index].matrix_shape, state_dtype(shard.dtype)
-            update = torch.zeros(shape, dtype=dtype, device=shard.device)
-            weights.set(index, update, is_temporary=True)
-            if index in self._grads:
-                self._grads[index] = self._gather_grad(index, self._grads[index])
-        self._gathered = {index: moved[index] for index in stacks.gathered if index in moved}
-        self._grads = {index: _shard(grad) for index, grad in self._grads.items()}
-        return stacks
+        return {
+            index: self._gather_grad(index, grad) if index in gathered else _shard(grad)
+            for index, grad in zip(indices, grads, strict=True)
+        }
 
     def _gather_grad(self, index: int, grad: Tensor) -> Tensor:
         """The full gradient of a parameter whose placement the distributors do not know."""
@@ -211,6 +194,26 @@ class GroupState:
             sign = -1 if self._group["maximize"] else 1  # gradients are negated later
             grad = grad.add(self._group["params"][index], alpha=sign * self._group["weight_decay"])
         return whole(grad)
+
+    def _view_weights(self, indices: Sequence[int]) -> None:
+        """Gives distributors what they are to move: weights, copies, or zeros to be put apart."""
+        assert self.stacks is not None
+        stacks, weights, parameters = self.stacks, self.stacks.weights, self._group["params"]
+        moved = dict(zip(indices, self._moved, strict=True))
+        pairs = zip(indices, self._shards, self._moved, strict=True)
+        copies = {index for index, shard, copy in pairs if copy is not shard}
+        # Another rank may have a gradient of parameters that have none here.
+        absent = stacks.indices.difference(indices) if stacks.is_divided else ()
+        moved.update((index, _shard(parameters[index])) for index in absent)
+        weights.drop_temporary()
+        for index, shard in moved.items():
+            if index in stacks.gathered:
+                shape, dtype = stacks.plans[index].matrix_shape, state_dtype(shard.dtype)
+                update = torch.zeros(shape, dtype=dtype, device=shard.device)
+                weights.set(index, update, is_temporary=True)
+            elif index not in weights.shards or index in copies:
+                weights.set(index, shard, is_temporary=index in copies)
+        self._gathered = {index: moved[index] for index in stacks.gathered if index in moved}
 
     def gather(self) -> list[Tensor]:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
@@ -223,26 +226,26 @@ class GroupState:
                 "capturable must be False where ranks share the work, got True: graphs that hold "
                 "messages have not been shown to be right."
             )
-        groups = self.stacks.stack_groups
+        groups = self.stacks.placed_stacks
         return [stacks.gather(self._grads, self._options) for stacks in groups]
 
     @property
     def is_on_host(self) -> bool:
         """Whether the host reads values of all stacks without waiting for a device."""
         return self.stacks is None or all(
-            is_host(group.device) for group in self.stacks.stack_groups
+            is_host(group.device) for group in self.stacks.placed_stacks
         )
 
     def refresh(self, group: dict[str, Any]) -> None:
         """Counts a step with `capturable`, and refreshes what is due after it."""
         options = StepOptions.of(group, self._exponent)
         group["refresh_step"] += 1
-        for stacks in self.stacks.stack_groups if self.stacks else ():
+        for stacks in self.stacks.placed_stacks if self.stacks else ():
             stacks.refresh(options)
 
     def skip(self) -> None:
         """Ends a step that the host knows is not taken."""
-        for stacks in self.stacks.stack_groups if self.stacks else ():
+        for stacks in self.stacks.placed_stacks if self.stacks else ():
             stacks.skip()
         self._end()
 
@@ -259,7 +262,7 @@ class GroupState:
           is_known: whether the host knows that it is True, and may read what it needs.
         """
         assert self.stacks is not None
-        for stacks in self.stacks.stack_groups:
+        for stacks in self.stacks.placed_stacks:
             stacks.step(finite.to(stacks.device), self._options, is_known)
         for original, moved_copy in self.stacks.weights.copied.values():
             original.copy_(moved_copy.view(original.shape))
@@ -275,7 +278,7 @@ class GroupState:
         parameter, update = self._group["params"][index], self.stacks.weights.matrices[index]
         exact = shard.to(update.dtype)
         moved = exact + part_of(update.view(parameter.shape), parameter)
-        decay = decay_fraction(finite.to(update.dtype), self._options)
+        decay = self._options.decay_fraction(finite.to(update.dtype))
         if index in self._grads and decay is not None:
             moved -= exact * decay
         shard.copy_(moved)

@@ -45,7 +45,7 @@ class KLShampoo(Eigenbasis):
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
         """Averages eigenvalues and factors; see `Preconditioner`."""
-        left, right = self.bases
+        left, right = self.bases.get(0), self.bases.get(1)
         rotated_left = grad if left is None else left.rotate(grad, 0)
         rotated_right = grad if right is None else right.rotate(grad, 1)
         rotated = rotated_left if right is None else right.rotate(rotated_left, 1)
@@ -66,7 +66,7 @@ class KLShampoo(Eigenbasis):
         by_column, by_row = by_column / shift, by_row * shift
         by_column, by_row = (torch.where(sound, by, 0).sqrt() for by in (by_column, by_row))
         vectors = rotated_right * by_column.mT, (rotated_left * by_row).mT
-        for side, factor in self.present:
+        for side, factor in self.factors.items():
             pairs = factor.matrix.pairs(vectors[side])
             decay, weight = info.rates.decays[1], 1 - options.betas[1]
             factor.matrix.average(pairs, decay, weight, options.refresh_step)
@@ -89,19 +89,19 @@ class KLShampoo(Eigenbasis):
 
     def _tracked(self) -> Iterator[tuple[int, Tensor]]:
         """The sides that have a factor, and their eigenvalues [N, d]."""
-        for side, basis in enumerate(self.bases):
-            if basis is not None and basis.eigenvalues is not None:
+        for side, basis in self.bases.items():
+            if basis.eigenvalues is not None:
                 yield side, basis.eigenvalues
 
     def _prior(self, scale: Tensor) -> Tensor:
         """The eigenvalue [N, 1, 1] of each side's prior."""
-        return scale if None in self.bases else scale.sqrt()
+        return scale if len(self.bases) == 1 else scale.sqrt()
 
     def _inverse(self, side: int, values: Tensor, damping: float) -> Tensor:
         """Of a side's damped eigenvalues, [N, d, 1]; `values` where it has no factor."""
         return (
             values
-            if self.bases[side] is None
+            if side not in self.bases
             else eigenbasis.damped(values, damping, dim=-2).reciprocal()
         )
 
@@ -111,7 +111,7 @@ class KLShampoo(Eigenbasis):
         NaN where a side is zero.
         """
         means = rows.mean(-2, keepdim=True), columns.mean(-2, keepdim=True)
-        if None in self.bases:
+        if len(self.bases) == 1:
             return rows, columns, torch.ones_like(means[0])
         shift = (means[0] / means[1]).sqrt()
         return rows / shift, columns * shift, shift
@@ -140,8 +140,8 @@ class KLShampoo(Eigenbasis):
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> "_Refreshed":
         """See `Preconditioner.compute`."""
         decomposition = super().compute(side, blocks, options, retry)
-        matrices = self.factor(side).dense(blocks)
-        old = self._basis(side).vectors[blocks].to(matrices.dtype)
+        matrices = self.factors[side].dense(blocks)
+        old = self.bases[side].vectors[blocks].to(matrices.dtype)
         diagonal = (old * (matrices @ old)).sum(-2)
         # What weight the prior still has.
         beta, weight = options.betas[1], self.weight[blocks].squeeze(-1)
@@ -161,7 +161,7 @@ class KLShampoo(Eigenbasis):
         """
         self._rotated = None
         change, where = self._install_bases(side, blocks, result.decomposition, live, first)
-        eigenvalues = self._basis(side).eigenvalues
+        eigenvalues = self.bases[side].eigenvalues
         assert eigenvalues is not None
         previous, limit = eigenvalues[blocks], torch.finfo(eigenvalues.dtype).tiny
         mean = previous.mean(-1, keepdim=True)

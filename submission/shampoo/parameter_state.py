@@ -10,17 +10,17 @@ from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averager import Averager
 from .config import StateConfig, check_saved
 from .counters import Counters
+from .placed_stacks import PlacedStacks
 from .preconditioners import SIDES
 from .stack import MOMENTS, Stack, matrix_view, needed_moments, stack_view
-from .stack_group import StackGroup
 
 # State with one element per element of the parameter; all other but `step` has one row per block.
 _ELEMENTWISE = (*MOMENTS, "basis_sq")
 
 
-def stacked_parts(stack_groups: Sequence[StackGroup]) -> Iterator[tuple[Counters, Stack, Part]]:
+def stacked_parts(placed_stacks: Sequence[PlacedStacks]) -> Iterator[tuple[Counters, Stack, Part]]:
     """Every part of every stack, with the counters of its group."""
-    for group in stack_groups:
+    for group in placed_stacks:
         for stack in group.stacks:
             for part in stack.spec.parts:
                 yield group.counters, stack, part
@@ -121,13 +121,13 @@ class ParameterState:
     @classmethod
     def of(
         cls,
-        stack_groups: Sequence[StackGroup],
+        placed_stacks: Sequence[PlacedStacks],
         parameters: Sequence[Tensor],
         averager: Averager | None,
     ) -> "dict[Tensor, ParameterState]":
         """One for each parameter that is in a stack."""
         entries: dict[Tensor, ParameterState] = {}
-        for row in stacked_parts(stack_groups):
+        for row in stacked_parts(placed_stacks):
             parameter = parameters[row[-1].index]
             entries.setdefault(parameter, cls(parameter, averager))._parts.append(row)
         return entries

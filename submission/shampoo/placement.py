@@ -214,15 +214,21 @@ def placed(tensor: Tensor, like: Tensor) -> Tensor:
     return moved
 
 
-def part_of(full: Tensor, like: Tensor) -> Tensor:
-    """What `like`'s rank holds of a full tensor; no communication."""
+def part_of(full: Tensor, like: Any, placements: Sequence[Any] | None = None) -> Tensor:
+    """What `like`'s rank holds of a full tensor; no communication.
+
+    Args:
+      full: of any shape that can be placed so.
+      like: a parameter.
+      placements: of DTensors, by dimension of the mesh; None for those of `like`.
+    """
     if not is_dtensor(like):
         return full
     from torch.distributed.tensor import DTensor, Replicate
 
-    mesh = like.device_mesh  # type: ignore[attr-defined]
+    mesh = like.device_mesh
     replicated = DTensor.from_local(full, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    return replicated.redistribute(mesh, like.placements).to_local()  # type: ignore[attr-defined]
+    return replicated.redistribute(mesh, placements or like.placements).to_local()
 
 
 def is_this_rank(to: int | None) -> bool:

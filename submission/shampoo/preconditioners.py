@@ -37,7 +37,7 @@ class Preconditioner(abc.ABC):
       device: of all state.
 
     Attributes:
-      factors: left and right; None where the blocks have no factor.
+      factors: of the sides that have one: 0 for left, 1 for right.
       weight: [N, 1, 1], the sum of the weights in the factors (KL-Shampoo: in the eigenvalues), so
         that factor / weight is the average whenever a block began and however its EMA weight
         changed.
@@ -54,20 +54,12 @@ class Preconditioner(abc.ABC):
     ) -> None:
         self.weight = torch.zeros(spec.blocks, 1, 1, dtype=dtype, device=device)
         factor_dtype, self._root_dtype = factor_dtypes(config, dtype)
-        self.factors = tuple(
-            KroneckerFactor(size, self.weight, factor_dtype) if has_factor else None
-            for size, has_factor in zip((spec.height, spec.width), spec.sides, strict=True)
-        )
-        self.present = [
-            (side, factor) for side, factor in enumerate(self.factors) if factor is not None
-        ]
+        self.factors = {
+            side: KroneckerFactor(size, self.weight, factor_dtype)
+            for side, size in enumerate((spec.height, spec.width))
+            if spec.sides[side]
+        }
         self._pairs: tuple[Tensor, list[list[tuple[Tensor, Tensor]]]] | None = None
-
-    def factor(self, side: int) -> KroneckerFactor:
-        """The factor of a side that has one."""
-        factor = self.factors[side]
-        assert factor is not None
-        return factor
 
     def exponent(self, options: StepOptions) -> float:
         """The inverse power."""
@@ -75,7 +67,7 @@ class Preconditioner(abc.ABC):
 
     def read_flags(self) -> None:
         """Reads on the host what earlier steps have scheduled; the first thing in a step."""
-        for _, factor in self.present:
+        for factor in self.factors.values():
             factor.read_flags()
 
     def update_factors(self, grad: Tensor, info: StepInfo, options: StepOptions) -> bool:
@@ -91,7 +83,7 @@ class Preconditioner(abc.ABC):
         """What the factors average of G [N, m, n], see `SymmetricStack.pairs`."""
         if self._pairs is not None and self._pairs[0] is grad:
             return self._pairs[1]
-        pairs = [f.matrix.pairs(grad if side == 0 else grad.mT) for side, f in self.present]
+        pairs = [f.matrix.pairs(grad if side == 0 else grad.mT) for side, f in self.factors.items()]
         self._pairs = grad, pairs
         return pairs
 
@@ -141,7 +133,7 @@ class Preconditioner(abc.ABC):
 
     def restore(self) -> None:
         """Notes what a loaded state says of pending refreshes."""
-        for _, factor in self.present:
+        for factor in self.factors.values():
             factor.restore()
 
     @abc.abstractmethod
@@ -151,7 +143,7 @@ class Preconditioner(abc.ABC):
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that must be saved, by name, one row per block."""
         tensors = {**self.second_moments(), "factor_weight": self.weight}
-        for side, factor in self.present:
+        for side, factor in self.factors.items():
             saved = {"": factor.matrix.storage, **self._derived(side)}
             tensors.update({f"{SIDES[side]}{end}": tensor for end, tensor in saved.items()})
         return tensors
@@ -164,7 +156,7 @@ class InverseRoot(Preconditioner):
     which makes the direction zero, and grafting fall back to the diagonal method.
 
     Attributes:
-      roots: left and right; None where there is no factor.
+      roots: of the sides that have a factor.
     """
 
     refreshes_at_first = True
@@ -174,31 +166,22 @@ class InverseRoot(Preconditioner):
     ) -> None:
         super().__init__(spec, config, dtype, device)
         self.default_exponent = 1 / (2 * sum(spec.sides))
-        self.roots: list[SymmetricStack | None] = [None, None]
-        for side, factor in self.present:
-            d = factor.dimension
-            self.roots[side] = SymmetricStack(
-                spec.blocks, d, max(_ROOT_LEAF, d // 2), self._root_dtype, device
-            )
-
-    def _root(self, side: int) -> SymmetricStack:
-        root = self.roots[side]
-        assert root is not None
-        return root
+        sizes = {side: factor.dimension for side, factor in self.factors.items()}
+        self.roots = {
+            side: SymmetricStack(spec.blocks, d, max(_ROOT_LEAF, d // 2), self._root_dtype, device)
+            for side, d in sizes.items()
+        }
 
     def direction(
         self, average: Tensor, info: StepInfo, options: StepOptions, out: Tensor
     ) -> Tensor:
         """S for the averaged gradients M, [N, m, n]."""
         del info, options
-        left, right = self.roots
-        if left is not None and right is not None:
-            return right.times_from_right(left.times(average), out)
+        if len(self.roots) == 2:
+            return self.roots[1].times_from_right(self.roots[0].times(average), out)
         source = average.clone() if average is out else average
-        if left is not None:
-            return left.times(source, out)
-        assert right is not None
-        return right.times_from_right(source, out)
+        ((side, root),) = self.roots.items()
+        return root.times(source, out) if side == 0 else root.times_from_right(source, out)
 
     def compute(
         self, side: int, blocks: Blocks, options: StepOptions, retry: bool
@@ -206,7 +189,7 @@ class InverseRoot(Preconditioner):
         """Inverse roots of the averages."""
         exponent = self.exponent(options)
         result = roots.inverse_root(
-            self.factor(side).dense(blocks),
+            self.factors[side].dense(blocks),
             exponent,
             options.damping,
             "eigh" if retry else options.root_solver,
@@ -220,11 +203,11 @@ class InverseRoot(Preconditioner):
         """See `Preconditioner.install`; there are no moments to rotate."""
         del first
         trusted = result.trusted & roots.is_finite(result.roots)
-        self._root(side).assign(blocks, result.roots, trusted & live)
-        self.factor(side).record(blocks, trusted, live, result.residual, result.condition)
+        self.roots[side].assign(blocks, result.roots, trusted & live)
+        self.factors[side].record(blocks, trusted, live, result.residual, result.condition)
 
     def _derived(self, side: int) -> dict[str, Tensor]:
-        return {"_root": self._root(side).storage, "_health": self.factor(side).health}
+        return {"_root": self.roots[side].storage, "_health": self.factors[side].health}
 
 
 class Eigenbasis(Preconditioner):
@@ -236,7 +219,7 @@ class Eigenbasis(Preconditioner):
     second moments nearly everywhere, and rounding errors would be steps of full length.
 
     Attributes:
-      bases: left and right; None where there is no factor.
+      bases: of the sides that have a factor.
     """
 
     refreshes_at_first = False
@@ -247,8 +230,8 @@ class Eigenbasis(Preconditioner):
         self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(spec, config, dtype, device)
-        self.bases: list[Basis | None] = [None, None]
-        for side, factor in self.present:
+        self.bases: dict[int, Basis] = {}
+        for side, factor in self.factors.items():
             identity = torch.eye(factor.dimension, dtype=self._root_dtype, device=device)
             vectors = identity.repeat(spec.blocks, 1, 1)
             values = None
@@ -259,26 +242,20 @@ class Eigenbasis(Preconditioner):
     def read_flags(self) -> None:
         """See `Preconditioner.read_flags`; also which blocks have been refreshed."""
         super().read_flags()
-        for side, _ in self.present:
-            basis = self._basis(side)
+        for basis in self.bases.values():
             for number in basis.warmed.read():
                 basis.warm[number] = True
 
-    def _basis(self, side: int) -> Basis:
-        basis = self.bases[side]
-        assert basis is not None
-        return basis
-
     def to_basis(self, grad: Tensor) -> Tensor:
         """Q_L^T G Q_R."""
-        for side, _ in self.present:
-            grad = self._basis(side).rotate(grad, side)
+        for side, basis in self.bases.items():
+            grad = basis.rotate(grad, side)
         return grad
 
     def from_basis(self, direction: Tensor) -> Tensor:
         """Q_L X Q_R^T."""
-        for side, _ in self.present:
-            direction = self._basis(side).rotate(direction, side, back=True)
+        for side, basis in self.bases.items():
+            direction = basis.rotate(direction, side, back=True)
         return direction
 
     def update_moments(self, grad: Tensor, info: StepInfo, options: StepOptions) -> None:
@@ -286,7 +263,7 @@ class Eigenbasis(Preconditioner):
 
     def compute(self, side: int, blocks: Blocks, options: StepOptions, retry: bool) -> Any:
         """Eigenbases, a block's first by eigh, without a previous one; and condition numbers."""
-        factor, basis = self.factor(side), self._basis(side)
+        factor, basis = self.factors[side], self.bases[side]
         # The host does not know which blocks an index tensor names.
         cold = not all(basis.warm[blocks] if isinstance(blocks, slice) else basis.warm)
         bases = eigenbasis.eigenbasis(
@@ -316,7 +293,7 @@ class Eigenbasis(Preconditioner):
         Factors that are zero have no basis yet. `values` are as for `_rotate_moments`.
         """
         bases, condition = decomposition
-        factor, basis = self.factor(side), self._basis(side)
+        factor, basis = self.factors[side], self.bases[side]
         live = live & (bases.values[:, 0] != 0)
         where = bases.trusted & live
         old = basis.vectors[blocks]
@@ -361,8 +338,8 @@ class Eigenbasis(Preconditioner):
     def to_parameter_basis(self, first: Tensor | None) -> None:
         """See `Preconditioner.to_parameter_basis`; the bases become the identity."""
         every = torch.ones(len(self.weight), dtype=torch.bool, device=self.weight.device)
-        for side, factor in self.present:
-            vectors = self._basis(side).vectors
+        for side, factor in self.factors.items():
+            vectors = self.bases[side].vectors
             self._rotate_moments(side, slice(None), vectors.to(factor.dtype), every, first)
             identity = torch.eye(factor.dimension, dtype=vectors.dtype, device=vectors.device)
             vectors.copy_(identity.expand_as(vectors))
@@ -370,12 +347,12 @@ class Eigenbasis(Preconditioner):
     def restore(self) -> None:
         """See `Preconditioner.restore`; also notes which bases were loaded."""
         super().restore()
-        for side, factor in self.present:
-            self._basis(side).warm[:] = to_list(factor.health[:, REFRESHES] > 0)
+        for side, factor in self.factors.items():
+            self.bases[side].warm[:] = to_list(factor.health[:, REFRESHES] > 0)
 
     def _derived(self, side: int) -> dict[str, Tensor]:
-        basis = self._basis(side)
-        tensors = {"_basis": basis.vectors, "_health": self.factor(side).health}
+        basis = self.bases[side]
+        tensors = {"_basis": basis.vectors, "_health": self.factors[side].health}
         if basis.eigenvalues is not None:
             tensors["_eigenvalues"] = basis.eigenvalues
         return tensors

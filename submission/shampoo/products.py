@@ -1,9 +1,9 @@
-"""Matrix products of the optimizer: Gram matrices by halves, and the precision that products need.
+"""The precision that the optimizer's matrix products need.
 
 - Averages of outer products, and products of gradients with roots and bases: any. Rounding a
   gradient to TF32 or bfloat16 leaves G G^T the positive semi-definite matrix of a gradient that is
   off by 2^-11 or 2^-9, and no direction is known that well.
-- Iterations to A^(-1/p), p even: TF32 from a damping of `plan.trust.TF32_DAMPING` on, else, and
+- Iterations to A^(-1/p), p even: TF32 from a damping of `plan.solvers.TF32_DAMPING` on, else, and
   with an odd p, all of float32.
 - Eigenbases, and what checks a root or a basis: all of float32, since small
   differences are what they are about.
@@ -22,8 +22,6 @@ Precision = Literal["tf32", "ieee"]
 _EXACTNESS = {"bf16": 0, "tf32": 1, "ieee": 2, "none": 2}
 # As `torch.set_float32_matmul_precision` has it.
 _LEGACY = {"medium": "bf16", "high": "tf32", "highest": "ieee"}
-# Halving pays on a CPU while a half is at least this long.
-LEAF = 128
 
 
 @contextlib.contextmanager
@@ -72,25 +70,3 @@ def _restore(backend: Any, before: str) -> None:
     backend.fp32_precision = "none"
     if backend.fp32_precision != before:
         backend.fp32_precision = before
-
-
-def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:
-    """Row and column ranges that hold a symmetric matrix: the diagonal, then what is below it.
-
-    Args:
-      dimension: d of the matrix.
-      leaf: a part is halved while both halves have at least this many rows.
-      start: the first row and column.
-
-    >>> pieces(5, leaf=2)
-    [(slice(0, 3, None), slice(0, 3, None)), (slice(3, 5, None), slice(3, 5, None)), \
-(slice(3, 5, None), slice(0, 3, None))]
-    """
-    stop = start + dimension
-    if dimension < 2 * leaf:
-        return [(slice(start, stop), slice(start, stop))]
-    middle = start + (dimension + 1) // 2
-    halves = [*pieces(middle - start, leaf, start), *pieces(stop - middle, leaf, middle)]
-    diagonal = [piece for piece in halves if piece[0] == piece[1]]
-    below = [piece for piece in halves if piece[0] != piece[1]]
-    return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]

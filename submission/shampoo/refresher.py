@@ -37,7 +37,11 @@ class Refresher:
         device: torch.device,
         schedule: RefreshSchedule | None = None,
     ) -> None:
-        self._preconditioners = [stack.preconditioner for stack in stacks]
+        self._preconditioners = {
+            number: stack.preconditioner
+            for number, stack in enumerate(stacks)
+            if stack.preconditioner is not None
+        }
         self._stacks = stacks
         specs = [stack.spec for stack in stacks]
         self._schedule = (schedule or RefreshSchedule(specs)).restricted_to(specs)
@@ -48,9 +52,8 @@ class Refresher:
 
     def begin(self) -> None:
         """Begins a step: reads what earlier ones have scheduled, then installs deferred results."""
-        for preconditioner in self._preconditioners:
-            if preconditioner is not None:
-                preconditioner.read_flags()
+        for preconditioner in self._preconditioners.values():
+            preconditioner.read_flags()
         self.collect()
 
     def collect(self) -> None:
@@ -69,7 +72,7 @@ class Refresher:
                     RuntimeWarning,
                     stacklevel=2,
                 )
-                self._preconditioner(number).factor(side).record_failure(blocks, live)
+                self._preconditioners[number].factors[side].record_failure(blocks, live)
             else:
                 self._install(number, side, blocks, result, live)
 
@@ -80,12 +83,10 @@ class Refresher:
           infos: the step of each stack.
           options: of the step.
         """
-        for number, preconditioner in enumerate(self._preconditioners):
-            if preconditioner is not None:
-                self._refresh_pending(number, preconditioner, infos[number], options)
-        for due in self._schedule.due(
-            options.refresh_step, options.refresh_interval, options.refresh
-        ):
+        for number, preconditioner in self._preconditioners.items():
+            self._refresh_pending(number, preconditioner, infos[number], options)
+        when = options.refresh_step, options.refresh_interval, options.refresh
+        for due in self._schedule.due(*when):
             info, blocks = infos[due.stack], slice(due.start, due.stop)
             if any(new.start <= due.start and due.stop <= new.stop for new in info.fresh_blocks):
                 continue
@@ -95,7 +96,7 @@ class Refresher:
         self, number: int, preconditioner: Preconditioner, info: StepInfo, options: StepOptions
     ) -> None:
         """First gradients, and roots that an iteration failed at."""
-        for side, factor in preconditioner.present:
+        for side, factor in preconditioner.factors.items():
             if preconditioner.refreshes_at_first:
                 for blocks in info.fresh_blocks:
                     self._start(number, side, blocks, info, options, at_once=True)
@@ -115,7 +116,7 @@ class Refresher:
         retry: bool = False,
         at_once: bool = False,
     ) -> None:
-        preconditioner = self._preconditioner(number)
+        preconditioner = self._preconditioners[number]
         live = self._live(preconditioner, info)[blocks]
         work = partial(preconditioner.compute, side, blocks, options, retry)
         if at_once or not options.overlap:
@@ -127,13 +128,7 @@ class Refresher:
 
     def _install(self, number: int, side: int, blocks: Blocks, result: Any, live: Tensor) -> None:
         first = self._stacks[number].first
-        self._preconditioner(number).install(side, blocks, result, live, first)
-
-    def _preconditioner(self, number: int) -> Preconditioner:
-        """Of a stack that has one."""
-        preconditioner = self._preconditioners[number]
-        assert preconditioner is not None
-        return preconditioner
+        self._preconditioners[number].install(side, blocks, result, live, first)
 
     @staticmethod
     def _live(preconditioner: Preconditioner, info: StepInfo) -> Tensor:

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor
 
 from ..plan import solvers
-from ..plan.solvers import MAX_ITERATION_RESIDUAL, SQUARINGS, resolve_root_solver
-from ..plan.trust import TF32_DAMPING
+from ..plan.solvers import (
+    MAX_ITERATION_RESIDUAL,
+    SQUARINGS,
+    TF32_DAMPING,
+    resolve_root_solver,
+)
 from . import eigenbasis, iteration
 from .devices import is_queued
 from .eigenbasis import decompose, scale_to_unit
@@ -25,8 +29,8 @@ class InverseRoots(NamedTuple):
       roots: [N, d, d], exactly symmetric.
       trusted: [N] booleans: whether the root is finite and its residual small.
       residual: [N], NaN where nothing could be computed. Of an eigendecomposition: how well it
-        reproduces A, see `eigenbasis.decompose`; not trusted above `trust.MAX_RESIDUAL`. Of an
-        iteration: see `newton.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
+        reproduces A, see `eigenbasis.decompose`; not trusted above `solvers.MAX_RESIDUAL`. Of an
+        iteration: see `iteration.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
       condition: [N], the largest damped eigenvalue over the smallest; estimated from below where
         an iteration found the root, from the norm of the root.
     """

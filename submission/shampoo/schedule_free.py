@@ -40,10 +40,9 @@ class ScheduleFree(Averager):
             state["remainder"] = torch.zeros_like(state["z"])
         return state
 
-    def load(self, weight: Tensor, saved: Mapping[str, Tensor]) -> None:
+    def _absent(self, weight: Tensor) -> dict[str, Tensor]:
         # None was saved by weights that had the state's precision then.
-        remainder = {"remainder": torch.zeros_like(weight)}
-        super().load(weight, {**remainder, **saved} if self._main in saved else saved)
+        return {"remainder": torch.zeros_like(weight)}
 
     def _begin(self, weights: Sequence[Tensor]) -> list[Tensor]:
         moving: dict[Tensor, Tensor] = {}

@@ -227,13 +227,13 @@ def _average_outer_products(
             torch._foreach_add_(weights, share, alpha=1)
         else:
             torch._foreach_add_(weights, share)
-        factors = [factor for preconditioner, _ in rows for _, factor in preconditioner.present]
+        factors = [f for preconditioner, _ in rows for f in preconditioner.factors.values()]
         if isinstance(decay, Tensor) and all(f.matrix.storage.dtype == f.dtype for f in factors):
             torch._foreach_mul_([factor.matrix.storage for factor in factors], decay)
             left = None
     for preconditioner, grad in rows:
         pairs = preconditioner.pairs(grad)
-        for (_, factor), pair in zip(preconditioner.present, pairs, strict=True):
+        for factor, pair in zip(preconditioner.factors.values(), pairs, strict=True):
             factor.matrix.average(pair, left, 1 - options.betas[1], options.refresh_step)
 
 

@@ -237,8 +237,8 @@ class GroupStates:
         stacks = GroupStacks(
             parameters, config, stacked, self._placements, group["refresh_interval"]
         )
-        checkpoint.load(stacks.stack_groups, parameters, saved, self._rotated)
-        entries = ParameterState.of(stacks.stack_groups, parameters, state.averager)
+        checkpoint.load(stacks.placed_stacks, parameters, saved, self._rotated)
+        entries = ParameterState.of(stacks.placed_stacks, parameters, state.averager)
         for index in stacked:
             parameter = parameters[index]
             entry = entries.setdefault(parameter, ParameterState(parameter, state.averager))

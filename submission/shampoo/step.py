@@ -69,6 +69,16 @@ class StepOptions:
         step = group["refresh_step"] + 1
         return cls(lr=lr, l2=l2, decay=decay, exponent=exponent, refresh_step=step, **chosen)
 
+    def decay_fraction(self, taken: Number) -> Number | None:
+        """The fraction by which the step shrinks weights, 0 where it is skipped; None for no decay.
+
+        Args:
+          taken: 1 if the step is taken, 0 if not; a number or a scalar.
+        """
+        if not isinstance(self.decay, Tensor) and self.decay == 0:
+            return None
+        return taken * (self.lr * self.decay)
+
 
 # The fields that are options of a parameter group as they are.
 _TAKEN = tuple(

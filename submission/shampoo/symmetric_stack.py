@@ -11,10 +11,34 @@ import torch
 from torch import Tensor
 
 from .devices import seeded
-from .products import pieces
 from .step import Number
 
 Blocks = slice | Tensor
+
+# Halving pays on a CPU while a half is at least this long.
+LEAF = 128
+
+
+def pieces(dimension: int, leaf: int, start: int = 0) -> list[tuple[slice, slice]]:
+    """Row and column ranges that hold a symmetric matrix: the diagonal, then what is below it.
+
+    Args:
+      dimension: d of the matrix.
+      leaf: a part is halved while both halves have at least this many rows.
+      start: the first row and column.
+
+    >>> pieces(5, leaf=2)
+    [(slice(0, 3, None), slice(0, 3, None)), (slice(3, 5, None), slice(3, 5, None)), \
+(slice(3, 5, None), slice(0, 3, None))]
+    """
+    stop = start + dimension
+    if dimension < 2 * leaf:
+        return [(slice(start, stop), slice(start, stop))]
+    middle = start + (dimension + 1) // 2
+    halves = [*pieces(middle - start, leaf, start), *pieces(stop - middle, leaf, middle)]
+    diagonal = [piece for piece in halves if piece[0] == piece[1]]
+    below = [piece for piece in halves if piece[0] != piece[1]]
+    return [*diagonal, *below, (slice(middle, stop), slice(start, middle))]
 
 
 class SymmetricStack:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ..plan.trust import MAX_NON_ORTHONORMALITY, MAX_RESIDUAL, PROBES
+from ..plan.solvers import MAX_NON_ORTHONORMALITY, MAX_RESIDUAL, PROBES
 
 
 def product(left: Array, right: Array) -> Array:

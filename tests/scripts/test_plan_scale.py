@@ -70,7 +70,8 @@ def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, me
         assert sum(rank.memory[kind] for kind in kinds) == state
         assert rank.bytes_sent == sent
         assert sum(rank.count.sent.values()) == sent
-        assert plan_scale_model.owner_states(rank.layout.owned[0], config)[number] == state
+        specs = rank.layout.placed_stacks[0].specs
+        assert plan_scale_model.owner_states(specs, config)[number] == state
 
 
 @pytest.mark.parametrize("model", ["resnet50", "vit_s16"])

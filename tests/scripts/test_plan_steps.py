@@ -11,7 +11,7 @@ from scripts.benchmark.counting import Kernel
 from scripts.local.environment import ROOT
 from scripts.plan_scale import model, steps
 from scripts.plan_scale.hardware import HARDWARE, Bounds
-from submission.plan.trust import TF32_DAMPING
+from submission.plan.solvers import TF32_DAMPING
 
 COMMITTED = ROOT / "results" / "scaling" / "steps.json"
 H100 = HARDWARE["h100"]

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.benchmark.tensor_float32 import TensorFloat32
 from submission.shampoo import Shampoo, eigenbasis, products, roots
-from submission.shampoo.symmetric_stack import SymmetricStack
+from submission.shampoo.symmetric_stack import LEAF, SymmetricStack
 
 BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 pytestmark = pytest.mark.skipif(
@@ -185,7 +185,7 @@ class Multiplications(TorchDispatchMode):
 
 @pytest.mark.parametrize(("size", "share"), [(100, 1.0), (256, 0.75), (512, 0.625)])
 def test_halves_of_factors_are_not_multiplied_twice(size, share):
-    stack = SymmetricStack(2, size, products.LEAF, torch.float32, torch.device("cpu"))
+    stack = SymmetricStack(2, size, LEAF, torch.float32, torch.device("cpu"))
     with Multiplications() as counted:
         stack.average(stack.pairs(torch.ones(2, size, 3)), torch.tensor(0.0), 1.0, seed=0)
     assert counted.count == pytest.approx(2 * size**2 * 3 * share)

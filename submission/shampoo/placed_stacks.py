@@ -11,7 +11,7 @@ from ..plan.refresh import RefreshSchedule
 from . import diagonal
 from .config import StateConfig
 from .counters import Counters
-from .distributor import Distributor, Local, Weights, decay_fraction
+from .distributor import Distributor, Local, Specs, Weights
 from .placement import LOCAL, Placement
 from .refresher import Refresher
 from .segment import Segment
@@ -19,11 +19,11 @@ from .stack import Stack, memory_of
 from .step import Number, StepInfo, StepOptions
 
 
-class StackGroup:
+class PlacedStacks:
     """All stacks of one group, device, parameter dtype and placement that this rank owns.
 
     Args:
-      specs: the stacks.
+      specs: the stacks of every owner, in the order of `Placement.owner`.
       indices: the parameters in the stacks of any rank, in the same order on all.
       config: which state there is.
       dtype: of all state, unless `config` overrides it.
@@ -33,12 +33,14 @@ class StackGroup:
       weights: this rank's shards of all parameters; None for stacks that take no step.
 
     Attributes:
+      specs, indices, dtype, device, placement: as given.
+      stacks: this rank's.
       distributor: brings gradients and takes updates; `Local` until another one is set.
     """
 
     def __init__(
         self,
-        specs: Sequence[StackSpec],
+        specs: Specs,
         indices: Sequence[int],
         config: StateConfig,
         dtype: torch.dtype,
@@ -47,11 +49,11 @@ class StackGroup:
         schedule: RefreshSchedule | None = None,
         weights: Weights | None = None,
     ) -> None:
-        self.indices = tuple(indices)
+        self.specs, self.indices = specs, tuple(indices)
         self.dtype, self.device, self.placement = dtype, device, placement
         self.distributor: Distributor = Local(weights or Weights(()))
-        self.counters = Counters(specs, dtype, device)
-        self.stacks = self._new_stacks(specs, config)
+        self.counters = Counters(specs[placement.owner], dtype, device)
+        self.stacks = self._new_stacks(specs[placement.owner], config)
         self.refresher = Refresher(self.stacks, device, schedule)
         self._active: tuple[int, ...] | None = None
         self._is_active: tuple[bool, ...] = ()
@@ -67,7 +69,7 @@ class StackGroup:
         memory = memory_of([specs[number] for number in shared], self.dtype, self.device)
         places = {number: (memory, place) for place, number in enumerate(shared)}
         stacks = []
-        for number, (spec, steps) in enumerate(zip(specs, self.counters.per_stack(), strict=True)):
+        for number, (spec, steps) in enumerate(zip(specs, self.counters.per_stack, strict=True)):
             where, place = places.get(number, (None, 0))
             stacks.append(Stack(spec, config, steps, self.dtype, self.device, where, place))
         return stacks
@@ -160,7 +162,7 @@ class StackGroup:
         if not is_known:
             is_one = infos and infos[0].rates.is_uniform
             taken = infos[0].rates.taken if is_one else finite.to(self.dtype)
-        decay = decay_fraction(taken, options)
+        decay = options.decay_fraction(taken)
         for segment, info in segments:
             segment.compute_updates(info, options, found_inf)
             for stack in segment.stacks:

@@ -105,8 +105,7 @@ class Request:
         of these names.
 
     Raises:
-      UserError: as `paths.runner_flags`, and for a directory that a shell would not read as one
-        word.
+      UserError: as `paths.runner_flags`.
     """
 
     workload: str
@@ -121,12 +120,6 @@ class Request:
 
     def __post_init__(self) -> None:
         paths.tree_of(self.workload, self.framework)
-        for flag, directory in (("data_dir", self.root), ("temp_dir", self.temporary)):
-            if not _PLAIN.fullmatch(str(directory)):
-                raise UserError(
-                    f"--{flag}={directory} has characters that the benchmark's set-up cannot take: "
-                    f"it passes the path to a shell; letters, digits and ./_+@:,=%- are safe"
-                )
 
     @property
     def _data(self) -> DataSet:
@@ -140,9 +133,16 @@ class Request:
         """The script with its flags, run by the benchmark's Python from its checkout.
 
         Raises:
-          UserError: for a workload that the checkout lacks, or an address that is absent, leads to
-            another file than the script expects, or has expired.
+          UserError: for a directory that a shell would not read as one word, a workload that the
+            checkout lacks, or an address that is absent, leads to another file than the script
+            expects, or has expired.
         """
+        for flag, directory in (("data_dir", self.root), ("temp_dir", self.temporary)):
+            if not _PLAIN.fullmatch(str(directory)):
+                raise UserError(
+                    f"--{flag}={directory} has characters that the benchmark's set-up cannot take: "
+                    f"it passes the path to a shell; letters, digits and ./_+@:,=%- are safe"
+                )
         setup, version = self._setup, installation.version_of(checkout)
         if self.workload not in registry.names("official", version):
             raise UserError(f"--workload={self.workload}: {checkout} is {version}, which lacks it")

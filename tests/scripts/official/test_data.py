@@ -134,7 +134,7 @@ def test_when_signed_addresses_end() -> None:
 def test_paths_that_a_shell_would_take_apart_are_refused(path: str) -> None:
     for flag, root, temporary in (("data_dir", path, "/tmp"), ("temp_dir", "/data", path)):
         with pytest.raises(UserError, match=rf"--{flag}=.* has characters"):
-            wish("ogbg", Path(root), temporary=Path(temporary))
+            wish("ogbg", Path(root), temporary=Path(temporary)).command(*PLACES)
 
 
 def test_a_set_up_that_works(
@@ -243,6 +243,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = finish(*call, "--workload=mnist", "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"\n--data_dir={tmp_path}/MNIST\n")
+    elsewhere = (tmp_path / "MNIST").rename(tmp_path / "a place")
+    done = finish(*call[:2], f"--data_dir={elsewhere}", "--workload=mnist", "--check")
+    assert done.stdout.endswith(f"\n'--data_dir={elsewhere}'\n")
     done = finish("-m", "scripts.official.data", "--workload=mnist")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--data_dir is missing" in done.stderr

@@ -30,7 +30,8 @@ from absl import flags
 from common import cli, files
 from common.cli import UserError
 from scripts.local import entries, environment
-from scripts.official.entry import INFO, SPACE, SUBMISSION, require_same_names
+from scripts.local.entry_info import INFO, SPACE, SUBMISSION
+from scripts.official.entry import require_same_names
 from workloads import search_space
 
 FLAGS = flags.FLAGS

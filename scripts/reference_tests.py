@@ -27,11 +27,12 @@ from absl import flags
 from common import cli, documents, files, progress
 from common.cli import UserError
 from scripts.local import entries, manifest, supervisor
+from scripts.local.entry_info import INFO, SUBMISSION
 from scripts.local.environment import ROOT
 from scripts.local.metrics_log import read_csv, write_csv
 from scripts.local.supervisor import GIB
 from scripts.official import installation
-from scripts.official.entry import INFO, SUBMISSION, OfficialEntry, find_entry
+from scripts.official.entry import OfficialEntry, find_entry
 from scripts.package_entry import compose, contents_of, packable
 from workloads import registry
 

@@ -8,12 +8,12 @@ from types import ModuleType
 
 from common.cli import UserError, near
 from scripts.local import entry_info
+from scripts.local.entry_info import SPACE, SUBMISSION
 from workloads import hyperparameters, search_space
 from workloads.search_space import Point, Ranges
 
 STANDIN_POINTS = Path(__file__).parents[2] / "workloads" / "standin" / "points"
 REQUIRED = ("get_batch_size", "init_optimizer_state", "update_params", "data_selection")
-SUBMISSION, SPACE = "submission.py", "tuning_search_space.json"
 # Of entries that a command line has named by a path, by the last part of it.
 _ELSEWHERE: dict[str, Path] = {}
 
@@ -42,10 +42,7 @@ def named(given: str) -> str:
         folder(given)
         return given
     path = Path(given).expanduser().resolve()
-    if not (path / SUBMISSION).is_file():
-        raise UserError(f"entry {given!r}: no {SUBMISSION} in {path}")
-    if not path.name.isidentifier():
-        raise UserError(f"entry {given!r}: {path.name!r} cannot be the name of a module")
+    entry_info.check_folder(path, f"entry {given!r}")
     if (other := _folders().get(path.name, path)) != path:
         raise UserError(f"entry {given!r}: {path.name!r} is the name of the entry in {other}")
     _ELSEWHERE[path.name] = path

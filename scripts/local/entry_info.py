@@ -1,13 +1,14 @@
-"""What an entry's folder says about itself in its submission_info.yml."""
+"""The files of an entry's folder, and what its submission_info.yml says."""
 
 import re
 from pathlib import Path
 
+from common.cli import UserError
 from workloads.official.datasets import FRAMEWORKS
 
+SUBMISSION, SPACE, INFO = "submission.py", "tuning_search_space.json", "submission_info.yml"
 # Names of that file that people have given it.
 _INFOS = "submission*_info.y*ml"
-_SUBMISSION = "submission.py"
 
 
 def text(folder: Path) -> str:
@@ -25,11 +26,19 @@ def value(info: str, key: str) -> str:
     return match[1].lower() if match else ""
 
 
+def check_folder(folder: Path, where: str) -> None:
+    """UserError, which begins with `where`, for a folder that cannot be imported as an entry."""
+    if not (folder / SUBMISSION).is_file():
+        raise UserError(f"{where}: no {SUBMISSION} in {folder}")
+    if not folder.name.isidentifier():
+        raise UserError(f"{where}: {folder.name!r} cannot be the name of a module")
+
+
 def framework(folder: Path) -> str:
     """The framework that a folder names, else that which its submission imports."""
     said = value(text(folder), "framework")
     if said in FRAMEWORKS:
         return said
-    code = (folder / _SUBMISSION).read_text("utf-8", "replace")
+    code = (folder / SUBMISSION).read_text("utf-8", "replace")
     imported = set(re.findall(r"^\s*(?:import|from)\s+(torch|jax)\b", code, re.MULTILINE))
     return "jax" if imported == {"jax"} else "pytorch"

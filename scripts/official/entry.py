@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.cli import UserError
 from scripts.local import entries, entry_info
+from scripts.local.entry_info import INFO, SPACE, SUBMISSION
 from scripts.local.environment import ROOT
 from scripts.official import imports
 from scripts.official.installation import default_checkout
@@ -14,9 +15,6 @@ from workloads import search_space
 from workloads.official.datasets import FRAMEWORKS
 from workloads.search_space import Point
 
-SUBMISSION = "submission.py"
-SPACE = "tuning_search_space.json"
-INFO = "submission_info.yml"
 _FOLDER = re.compile(r"^submission_folder:.*?(\w+)/?['\"]?\s*$", re.MULTILINE)
 LAUNCHER = Path(__file__).with_name("launcher") / "aliased_submission.py"
 RULESETS = ("external", "self_tuning")
@@ -157,10 +155,7 @@ def _packaged_name(folder: Path) -> str:
 
 def _check(given: str, folder: Path) -> None:
     """UserError unless the benchmark can import a folder as a submission."""
-    if not (folder / SUBMISSION).is_file():
-        raise UserError(f"--entry={given}: no {SUBMISSION} in {folder}")
-    if not folder.name.isidentifier():
-        raise UserError(f"--entry={given}: {folder.name!r} cannot be the name of a module")
+    entry_info.check_folder(folder, f"--entry={given}")
     if (default_checkout() / folder.name).exists():
         raise UserError(f"--entry={given}: the benchmark has a {folder.name!r} of its own")
 

@@ -17,10 +17,10 @@ from common import files
 from common.cli import UserError
 from scripts.local import metrics_log
 from scripts.local import trial as trials
+from scripts.local.entry_info import SPACE
 from scripts.local.metrics_log import EVALUATIONS, MEASUREMENTS
 from scripts.local.trial import FLAGS_GIVEN, HPARAMS, LOG
 from scripts.official import ends
-from scripts.official.entry import SPACE
 from scripts.official.trial import OfficialTrial
 
 BACKUP = "backup"

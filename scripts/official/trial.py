@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from common import files
+from scripts.local.entry_info import SPACE
 from scripts.local.trial import Trial
-from scripts.official.entry import SPACE, OfficialEntry
+from scripts.official.entry import OfficialEntry
 from workloads import rulesets
 from workloads.official.facts import NEWEST, OfficialFacts
 from workloads.registry import official

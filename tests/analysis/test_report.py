@@ -1,10 +1,7 @@
 import dataclasses
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -18,9 +15,8 @@ from common.cli import UserError
 from scripts.local.metrics_log import EVALUATIONS
 from tests.analysis.conftest import rows_of
 from tests.analysis.made_up import write_study, write_trial
+from tests.scripts.commands import finish, must_refuse
 from workloads import registry
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,13 +299,9 @@ def test_impossible_settings_are_a_users_error(
 
 @pytest.mark.slow
 def test_command_line_prints_the_tables_and_the_paths(logs: Path, tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "analysis.report", "--resamples=20", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
+    command = ("-m", "analysis.report", "--resamples=20")
     (logs / "notes").mkdir()
-    done = run(f"--logs={logs}", f"--output={tmp_path / 'out'}", "--version=v0.6")
+    done = finish(*command, f"--logs={logs}", f"--output={tmp_path / 'out'}", "--version=v0.6")
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert f"{logs / 'notes'}: holds no study_K folder; left out" in lines
@@ -319,6 +311,5 @@ def test_command_line_prints_the_tables_and_the_paths(logs: Path, tmp_path: Path
     assert max(len(line) for line in (*scores, *times)) <= 125
     paths = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
     assert len(paths) >= 15 and all(path.is_file() for path in paths)
-    done = run(f"--logs={tmp_path / 'out'}", f"--output={tmp_path / 'none'}")
-    assert done.returncode == 2 and not (tmp_path / "none").exists()
-    assert "no usable trial" in done.stderr and done.stderr.count("\n") == 1
+    done = finish(*command, f"--logs={tmp_path / 'out'}", f"--output={tmp_path / 'none'}")
+    assert "no usable trial" in must_refuse(done) and not (tmp_path / "none").exists()

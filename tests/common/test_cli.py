@@ -1,12 +1,9 @@
 """What all commands do with flags and errors."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.scripts.commands import finish, must_succeed
+
 COMMAND = """
 import errno, os, sys
 from absl import flags
@@ -43,12 +40,7 @@ cli.run(main, may_be_empty=["note"])
     ],
 )
 def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *given],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = finish("-c", COMMAND, *given)
     assert (done.returncode, done.stdout) == (code, out)
     assert error in done.stderr
     assert code != 2 or len(done.stderr.splitlines()) == 1
@@ -57,9 +49,7 @@ def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: st
 @pytest.mark.parametrize("command", ["scripts.run", "scripts.benchmark.step", "analysis.report"])
 def test_outside_the_environment_a_command_says_what_to_do(command: str) -> None:
     # Isolated from site-packages.
-    done = subprocess.run(
-        [sys.executable, "-S", "-m", command], cwd=ROOT, capture_output=True, text=True
-    )
+    done = finish("-S", "-m", command)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and "make setup, then . .venv/bin/activate" in line
@@ -67,4 +57,4 @@ def test_outside_the_environment_a_command_says_what_to_do(command: str) -> None
 
 def test_an_import_of_the_packages_leaves_errors_as_they_are() -> None:
     code = "import sys, scripts, analysis; sys.exit(sys.excepthook is not sys.__excepthook__)"
-    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT).returncode == 0
+    must_succeed(finish("-S", "-c", code))

@@ -13,11 +13,10 @@ import torch
 from common import documents
 from common.cli import UserError
 from scripts.league import cost, held_out, standins
-from scripts.local import checkpoint, entries, rivals, search_table
+from scripts.local import entries, rivals, search_table
 from scripts.local.environment import ROOT
-from scripts.local.runner import Hooks, Stopped, run_trial
 from scripts.local.trial import Trial
-from tests.scripts.test_real_resume import metrics
+from tests.scripts.test_real_resume import metrics_of_whole_and_resumed
 from workloads import registry, search_space
 
 LEAGUE = ROOT / "scripts" / "league" / "entries"
@@ -95,18 +94,8 @@ def test_resumes_bitwise(name: str, tmp_path: Path) -> None:
     entries.named(str(LEAGUE / name))
     values = point(name, dropout_rate=0.1)
     trial = Trial("mnist_vit", name, 0, 1, values, max_steps=12, ignore_targets=True)
-
-    def run(folder: Path, hooks: Hooks) -> None:
-        folder.mkdir(exist_ok=True)
-        run_trial(trial, folder, checkpoint_period_seconds=1e9, hooks=hooks)
-
-    run(tmp_path / "whole", Hooks())
-    asked = iter([False] * 6 + [True])
-    with pytest.raises(Stopped):
-        run(tmp_path / "resumed", Hooks(stop_requested=lambda: next(asked)))
-    assert checkpoint.load(tmp_path / "resumed" / "checkpoint.pt")["global_step"] == 7
-    run(tmp_path / "resumed", Hooks())
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "resumed")
+    whole, resumed = metrics_of_whole_and_resumed(trial, tmp_path, stopped_at=7)
+    assert whole == resumed
 
 
 def test_muon_moves_hidden_matrices_as_torchs_and_adamw_the_rest() -> None:

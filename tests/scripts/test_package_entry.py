@@ -15,8 +15,9 @@ import yaml
 
 from analysis.style import label
 from common.cli import UserError
+from scripts.local.entry_info import SPACE
 from scripts.local.environment import ROOT
-from scripts.official.entry import SPACE, find_entry
+from scripts.official.entry import find_entry
 from scripts.package_entry import (
     COPY,
     MANIFEST,

@@ -33,25 +33,31 @@ def test_a_trial_resumes_bitwise_with_dropout(
     limits = {"max_steps": LAST_STEP, "ignore_targets": True}
     trial = Trial(workload, entry, 0, 1, point, framework=framework, **limits)  # type: ignore[arg-type]
 
-    def run(name: str, hooks: Hooks) -> None:
-        (tmp_path / name).mkdir(exist_ok=True)
-        run_trial(trial, tmp_path / name, checkpoint_period_seconds=1e9, hooks=hooks)
-
-    run("whole", Hooks())
-    asked = iter([False] * (STOPPED_AT - 1) + [True])
-    with pytest.raises(Stopped):
-        run("resumed", Hooks(stop_requested=lambda: next(asked)))
-    snapshot = checkpoint.load(tmp_path / "resumed" / "checkpoint.pt")
-    assert snapshot["global_step"] == STOPPED_AT
-    seen: list[tuple[int, int]] = []
-    run("resumed", Hooks(started=lambda count, step: seen.append((count, step))))
-    assert seen == [(1, STOPPED_AT)]
-
-    whole, resumed = (metrics(tmp_path / name) for name in ("whole", "resumed"))
+    whole, resumed = metrics_of_whole_and_resumed(trial, tmp_path, STOPPED_AT)
     steps = [row["global_step"] for row in read_evaluations(tmp_path / "whole")]
     assert steps[0] < STOPPED_AT and steps[-1] == LAST_STEP
     assert {int(row["global_step"]) for row in whole if row["grad_norm"]} >= {0, steps[0]}
     assert whole == resumed
+
+
+def metrics_of_whole_and_resumed(
+    trial: Trial, root: Path, stopped_at: int
+) -> list[list[dict[str, str]]]:
+    """`metrics` of a trial, and of the same stopped after so many steps and then resumed."""
+
+    def run(name: str, hooks: Hooks) -> None:
+        (root / name).mkdir(exist_ok=True)
+        run_trial(trial, root / name, checkpoint_period_seconds=1e9, hooks=hooks)
+
+    run("whole", Hooks())
+    asked = iter([False] * (stopped_at - 1) + [True])
+    with pytest.raises(Stopped):
+        run("resumed", Hooks(stop_requested=lambda: next(asked)))
+    assert checkpoint.load(root / "resumed" / "checkpoint.pt")["global_step"] == stopped_at
+    seen: list[tuple[int, int]] = []
+    run("resumed", Hooks(started=lambda count, step: seen.append((count, step))))
+    assert seen == [(1, stopped_at)]
+    return [metrics(root / name) for name in ("whole", "resumed")]
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:

@@ -183,7 +183,7 @@ def _step(layout: GroupStacks, parameters: list[Tensor], config: ShampooConfig) 
         state.averager.begin([local(parameter) for parameter in parameters])
     with WorkCount() as count:
         state.begin(group, range(len(parameters)))
-        state.apply(state.gather()[0])
+        state.apply(state.take_gradients()[0])
     return count
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def evaluation(
         if layers:
             model.train()
             with torch.no_grad():
-                update_statistics(layers, batches, lambda batch: (forward or _called)(model, batch))
+                called = model if forward is None else partial(forward, model)
+                update_statistics(layers, batches, called)
         model.eval()
         yield
     finally:
@@ -67,7 +69,3 @@ def _reshard(model: nn.Module) -> None:
     for module in modules:
         if hasattr(module, "set_reshard_after_backward"):  # a `torch.distributed.fsdp.FSDPModule`
             module.reshard()
-
-
-def _called(model: nn.Module, batch: Any) -> Any:
-    return model(batch)

@@ -1,6 +1,4 @@
-"""Kronecker factors of a stack, with their health and pending retries, and their eigenbases."""
-
-from typing import NamedTuple
+"""Kronecker factors of a stack, with their health and pending retries."""
 
 import torch
 from torch import Tensor
@@ -92,26 +90,3 @@ class KroneckerFactor:
         """Counts refreshes that gave no result, where `live` [n]."""
         measures = self.health[blocks, RESIDUAL], self.health[blocks, CONDITION]
         self.record(blocks, torch.zeros_like(live), live, *measures)
-
-
-class Basis(NamedTuple):
-    """The eigenbases of the factors of one side.
-
-    Attributes:
-      vectors: Q, [N, d, d], columns by descending eigenvalue; the identity before a refresh.
-      eigenvalues: [N, d] for KL-Shampoo, averaged every step; None for SOAP.
-      warm: for each block, whether the host knows that it has been refreshed.
-      warmed: reports that to the host.
-    """
-
-    vectors: Tensor
-    eigenvalues: Tensor | None
-    warm: list[bool]
-    warmed: AsyncFlags
-
-    def rotate(self, matrices: Tensor, side: int, back: bool = False) -> Tensor:
-        """Q^T X for side 0 and X Q for side 1; Q X and X Q^T to go `back`."""
-        vectors = self.vectors.mT if back == (side == 1) else self.vectors
-        rotated = matrices.to(vectors.dtype)
-        rotated = vectors @ rotated if side == 0 else rotated @ vectors
-        return rotated.to(matrices.dtype)

@@ -34,7 +34,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 class GroupState:
     """Stacks, averages and validated options of one parameter group.
 
-    A step calls `begin`, `gather` and `apply`.
+    A step calls `begin`, `take_gradients` and `apply`.
 
     Args:
       members: the parameters of the group.
@@ -215,7 +215,7 @@ class GroupState:
                 weights.set(index, shard, is_temporary=index in copies)
         self._gathered = {index: moved[index] for index in stacks.gathered if index in moved}
 
-    def gather(self) -> list[Tensor]:
+    def take_gradients(self) -> list[Tensor]:
         """Brings gradients into the stacks; for each stack group, whether they are finite."""
         assert self.stacks is not None
         self._options = StepOptions.of(self._group, self._exponent)
@@ -227,7 +227,7 @@ class GroupState:
                 "messages have not been shown to be right."
             )
         groups = self.stacks.placed_stacks
-        return [stacks.gather(self._grads, self._options) for stacks in groups]
+        return [stacks.take_gradients(self._grads, self._options) for stacks in groups]
 
     @property
     def is_on_host(self) -> bool:

@@ -3,7 +3,7 @@
 (Lin et al. 2025, arXiv:2509.03378.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,14 +32,19 @@ class KLShampoo(Eigenbasis):
 
     Eigenvalues are averaged at every step; a refresh changes their shape and not their mean, since
     the averaged matrices may be rounded.
-    """
 
-    _has_eigenvalues = True
+    Attributes:
+      eigenvalues: [N, d], of the sides that have a factor.
+    """
 
     def __init__(
         self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(spec, config, dtype, device)
+        self.eigenvalues = {
+            side: self.weight.new_zeros(spec.blocks, factor.dimension)
+            for side, factor in self.factors.items()
+        }
         self._shape = spec.height, spec.width
         self._rotated: Tensor | None = None
 
@@ -83,15 +88,9 @@ class KLShampoo(Eigenbasis):
     def _eigenvalues(self, scale: Tensor) -> list[Tensor]:
         """Eigenvalues [N, d, 1] of both sides; the prior's where there is none yet."""
         eigenvalues, prior = [torch.ones_like(scale), torch.ones_like(scale)], self._prior(scale)
-        for side, values in self._tracked():
+        for side, values in self.eigenvalues.items():
             eigenvalues[side] = torch.where(self.weight > 0, values.unsqueeze(-1), prior)
         return eigenvalues
-
-    def _tracked(self) -> Iterator[tuple[int, Tensor]]:
-        """The sides that have a factor, and their eigenvalues [N, d]."""
-        for side, basis in self.bases.items():
-            if basis.eigenvalues is not None:
-                yield side, basis.eigenvalues
 
     def _prior(self, scale: Tensor) -> Tensor:
         """The eigenvalue [N, 1, 1] of each side's prior."""
@@ -126,7 +125,7 @@ class KLShampoo(Eigenbasis):
         sound = (rows.sum(-2, keepdim=True) + columns.sum(-2, keepdim=True)).isfinite()
         live = info.live.flatten(1) if info.live.dim() else info.live
         prior = self._prior(scale)
-        for side, eigenvalues in self._tracked():
+        for side, eigenvalues in self.eigenvalues.items():
             new = torch.where(sound, values[side], prior).squeeze(-1)
             eigenvalues.copy_(torch.where(live, new, eigenvalues))
         self.weight.copy_(torch.where(sound, self.weight, _weight(scale, info.rates.shares[1])))
@@ -161,8 +160,7 @@ class KLShampoo(Eigenbasis):
         """
         self._rotated = None
         change, where = self._install_bases(side, blocks, result.decomposition, live, first)
-        eigenvalues = self.bases[side].eigenvalues
-        assert eigenvalues is not None
+        eigenvalues = self.eigenvalues[side]
         previous, limit = eigenvalues[blocks], torch.finfo(eigenvalues.dtype).tiny
         mean = previous.mean(-1, keepdim=True)
         beyond = (previous / mean.clamp_min(limit) - result.old).clamp_min(0).unsqueeze(-1)
@@ -176,12 +174,15 @@ class KLShampoo(Eigenbasis):
     ) -> Tensor:
         """S for the first moments M in the basis, [N, m, n]; zero before any statistics."""
         del info
-        for side, eigenvalues in self._tracked():
+        for side, eigenvalues in self.eigenvalues.items():
             values = eigenvalues.unsqueeze(-1)
             power = eigenbasis.damped(values, options.damping, dim=-2).pow(-self.exponent(options))
             power = power * (values.amax(-2, keepdim=True) > 0)
             average = average * (power if side == 0 else power.mT)
         return out.copy_(self.from_basis(average))
+
+    def _derived(self, side: int) -> dict[str, Tensor]:
+        return {**super()._derived(side), "_eigenvalues": self.eigenvalues[side]}
 
 
 class _Refreshed(NamedTuple):

@@ -2,7 +2,7 @@
 
 Read `plan/reference.py` first: it is the algorithm, for one block at a time. The order of a step:
 
-1. gradients G enter stacks of equal blocks (`Distributor.scatter_gradients`);
+1. gradients G enter stacks of equal blocks (`GroupState.take_gradients`);
 2. L <- b L + (1-b) G G^T and R <- b R + (1-b) G^T G (`Segment.update_factors`);
 3. the L^(-1/p) and R^(-1/p), or eigenbases, that are due (`Refresher.refresh`);
 4. M <- b M + (1-b) G, S = L^(-1/p) M R^(-1/p), then ||D|| / ||S|| S with the diagonal method's D,
@@ -214,7 +214,7 @@ class Shampoo(torch.optim.Optimizer):
         if not active:
             return
         states = [state for _, state, _ in active]
-        flags = [flag for state in states for flag in state.gather()]
+        flags = [flag for state in states for flag in state.take_gradients()]
         ranks = [process_group for state in states for process_group in state.process_groups]
         finite = self._skipped.all_finite(flags, found_inf, ranks)
         is_known = not self._leaves_refreshes and all(state.is_on_host for state in states)

@@ -82,7 +82,7 @@ class PlacedStacks:
                 stack.set_active(members)
             self._is_active = tuple(flag for stack in self.stacks for flag in stack.is_active)
 
-    def gather(self, grads: Mapping[int, Tensor], options: StepOptions) -> Tensor:
+    def take_gradients(self, grads: Mapping[int, Tensor], options: StepOptions) -> Tensor:
         """Brings gradients into the stacks; returns whether all are finite, a boolean scalar.
 
         A gradient whose squares leave the dtype's range counts as not finite: its factors would.

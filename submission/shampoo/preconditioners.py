@@ -5,7 +5,7 @@ training; `install` installs trusted results on the device, without a host sync.
 """
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from . import eigenbasis, roots
 from .async_flags import AsyncFlags
 from .config import StateConfig, factor_dtypes
 from .devices import to_list
-from .factor import REFRESHES, Basis, KroneckerFactor
+from .factor import REFRESHES, KroneckerFactor
 from .step import StepInfo, StepOptions
 from .symmetric_stack import Blocks, SymmetricStack
 
@@ -127,10 +127,6 @@ class Preconditioner(abc.ABC):
           first: the first moment, [N, m, n], or None where there is none.
         """
 
-    def second_moments(self) -> dict[str, Tensor]:
-        """Second moments kept in the coordinates of the first, [N, m, n], by name in the state."""
-        return {}
-
     def restore(self) -> None:
         """Notes what a loaded state says of pending refreshes."""
         for factor in self.factors.values():
@@ -142,11 +138,16 @@ class Preconditioner(abc.ABC):
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that must be saved, by name, one row per block."""
-        tensors = {**self.second_moments(), "factor_weight": self.weight}
+        tensors = {"factor_weight": self.weight}
         for side, factor in self.factors.items():
             saved = {"": factor.matrix.storage, **self._derived(side)}
             tensors.update({f"{SIDES[side]}{end}": tensor for end, tensor in saved.items()})
         return tensors
+
+
+def by_side(side: int, matrices: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """What stands on the left of a block and what on the right; None for the identity."""
+    return (matrices, None) if side == 0 else (None, matrices)
 
 
 class InverseRoot(Preconditioner):
@@ -210,6 +211,27 @@ class InverseRoot(Preconditioner):
         return {"_root": self.roots[side].storage, "_health": self.factors[side].health}
 
 
+class Basis(NamedTuple):
+    """The eigenbases of the factors of one side.
+
+    Attributes:
+      vectors: Q, [N, d, d], columns by descending eigenvalue; the identity before a refresh.
+      warm: for each block, whether the host knows that it has been refreshed.
+      warmed: reports that to the host.
+    """
+
+    vectors: Tensor
+    warm: list[bool]
+    warmed: AsyncFlags
+
+    def rotate(self, matrices: Tensor, side: int, back: bool = False) -> Tensor:
+        """Q^T X for side 0 and X Q for side 1; Q X and X Q^T to go `back`."""
+        vectors = self.vectors.mT if back == (side == 1) else self.vectors
+        rotated = matrices.to(vectors.dtype)
+        rotated = vectors @ rotated if side == 0 else rotated @ vectors
+        return rotated.to(matrices.dtype)
+
+
 class Eigenbasis(Preconditioner):
     """Blocks [m, n] seen in the eigenbases of their factors: X -> Q_L^T X Q_R and back.
 
@@ -224,7 +246,6 @@ class Eigenbasis(Preconditioner):
 
     refreshes_at_first = False
     default_exponent = 0.5
-    _has_eigenvalues: bool
 
     def __init__(
         self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
@@ -234,10 +255,7 @@ class Eigenbasis(Preconditioner):
         for side, factor in self.factors.items():
             identity = torch.eye(factor.dimension, dtype=self._root_dtype, device=device)
             vectors = identity.repeat(spec.blocks, 1, 1)
-            values = None
-            if self._has_eigenvalues:
-                values = self.weight.new_zeros(spec.blocks, factor.dimension)
-            self.bases[side] = Basis(vectors, values, [False] * spec.blocks, AsyncFlags())
+            self.bases[side] = Basis(vectors, [False] * spec.blocks, AsyncFlags())
 
     def read_flags(self) -> None:
         """See `Preconditioner.read_flags`; also which blocks have been refreshed."""
@@ -286,11 +304,10 @@ class Eigenbasis(Preconditioner):
         decomposition: Any,
         live: Tensor,
         first: Tensor | None,
-        values: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Installs bases; returns Q_new^T Q_old, [n, d, d], and where they are installed, [n].
 
-        Factors that are zero have no basis yet. `values` are as for `_rotate_moments`.
+        Factors that are zero have no basis yet.
         """
         bases, condition = decomposition
         factor, basis = self.factors[side], self.bases[side]
@@ -299,7 +316,7 @@ class Eigenbasis(Preconditioner):
         old = basis.vectors[blocks]
         vectors = bases.vectors.to(old.dtype)
         change = vectors.to(factor.dtype).mT @ old.to(factor.dtype)
-        self._rotate_moments(side, blocks, change, where, first, values)
+        self._rotate_moments(side, blocks, change, where, first)
         basis.vectors[blocks] = torch.where(where[:, None, None], vectors, old)
         factor.record(blocks, bases.trusted, live, bases.residual, condition)
         if not all(basis.warm):
@@ -308,32 +325,12 @@ class Eigenbasis(Preconditioner):
         return change, where
 
     def _rotate_moments(
-        self,
-        side: int,
-        blocks: Blocks,
-        change: Tensor,
-        where: Tensor,
-        first: Tensor | None,
-        values: Tensor | None = None,
+        self, side: int, blocks: Blocks, change: Tensor, where: Tensor, first: Tensor | None
     ) -> None:
-        """Expresses moments in another basis, `change` being Q_new^T Q_old, [n, d, d].
-
-        With `values` [n, d], second moments are matched to these, see `match_eigenvalues`.
-        """
-        left, right = (change, None) if side == 0 else (None, change)
-
-        def rotate_second(moment: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
-            rotated = eigenbasis.rotate_second(moment, left, right)
-            if values is None:
-                return rotated
-            return eigenbasis.match_eigenvalues(rotated, values, side)
-
-        moments = [(moment, rotate_second) for moment in self.second_moments().values()]
+        """Expresses moments in another basis where `where` [n], by Q_new^T Q_old, [n, d, d]."""
         if first is not None:
-            moments.append((first, eigenbasis.rotate_first))
-        for moment, rotate in moments:
-            old = moment[blocks]
-            moment[blocks] = torch.where(where[:, None, None], rotate(old, left, right), old)
+            rotated = eigenbasis.rotate_first(first[blocks], *by_side(side, change))
+            first[blocks] = torch.where(where[:, None, None], rotated, first[blocks])
 
     def to_parameter_basis(self, first: Tensor | None) -> None:
         """See `Preconditioner.to_parameter_basis`; the bases become the identity."""
@@ -351,8 +348,4 @@ class Eigenbasis(Preconditioner):
             self.bases[side].warm[:] = to_list(factor.health[:, REFRESHES] > 0)
 
     def _derived(self, side: int) -> dict[str, Tensor]:
-        basis = self.bases[side]
-        tensors = {"_basis": basis.vectors, "_health": self.factors[side].health}
-        if basis.eigenvalues is not None:
-            tensors["_eigenvalues"] = basis.eigenvalues
-        return tensors
+        return {"_basis": self.bases[side].vectors, "_health": self.factors[side].health}

@@ -216,7 +216,7 @@ def _average_outer_products(
       options: of the step.
     """
     decay, share = info.rates.decays[1], info.rates.shares[1]
-    left: Number | None = decay
+    remaining: Number | None = decay
     weights = [preconditioner.weight for preconditioner, _ in rows]
     if isinstance(decay, Tensor) and decay.dim():
         weights[0].mul_(decay).add_(share)
@@ -230,11 +230,11 @@ def _average_outer_products(
         factors = [f for preconditioner, _ in rows for f in preconditioner.factors.values()]
         if isinstance(decay, Tensor) and all(f.matrix.storage.dtype == f.dtype for f in factors):
             torch._foreach_mul_([factor.matrix.storage for factor in factors], decay)
-            left = None
+            remaining = None
     for preconditioner, grad in rows:
         pairs = preconditioner.pairs(grad)
         for factor, pair in zip(preconditioner.factors.values(), pairs, strict=True):
-            factor.matrix.average(pair, left, 1 - options.betas[1], options.refresh_step)
+            factor.matrix.average(pair, remaining, 1 - options.betas[1], options.refresh_step)
 
 
 def _scaled(values: Tensor, factor: Number) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
-from .preconditioners import Eigenbasis
+from .preconditioners import Eigenbasis, by_side
 from .step import StepInfo, StepOptions
 from .symmetric_stack import Blocks
 
@@ -21,8 +21,6 @@ class Soap(Eigenbasis):
     tell, see `eigenbasis.match_eigenvalues`. Kept as it was, as in Vyas et al.'s algorithm 4, it
     would belong to other directions.
     """
-
-    _has_eigenvalues = False
 
     def __init__(
         self, spec: StackSpec, config: StateConfig, dtype: torch.dtype, device: torch.device
@@ -59,8 +57,21 @@ class Soap(Eigenbasis):
         """See `Eigenbasis`; a block's first gradient is the first that is not zero."""
         decomposition, values = result
         has_second = self.second[blocks].amax((-2, -1)) > 0
-        self._install_bases(side, blocks, decomposition, live & has_second, first, values)
+        _, where = self._install_bases(side, blocks, decomposition, live & has_second, first)
+        matched = eigenbasis.match_eigenvalues(self.second[blocks], values, side)
+        self._assign(blocks, matched, where)
 
-    def second_moments(self) -> dict[str, Tensor]:
-        """V."""
-        return {"basis_sq": self.second}
+    def _rotate_moments(
+        self, side: int, blocks: Blocks, change: Tensor, where: Tensor, first: Tensor | None
+    ) -> None:
+        super()._rotate_moments(side, blocks, change, where, first)
+        rotated = eigenbasis.rotate_second(self.second[blocks], *by_side(side, change))
+        self._assign(blocks, rotated, where)
+
+    def _assign(self, blocks: Blocks, second: Tensor, where: Tensor) -> None:
+        """V <- `second` [n, m, n] at `blocks`, where `where` [n] says so."""
+        self.second[blocks] = torch.where(where[:, None, None], second, self.second[blocks])
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """See `Preconditioner.state_tensors`; also V."""
+        return {"basis_sq": self.second, **super().state_tensors()}

@@ -98,7 +98,11 @@ class GroupStates:
         self._states[number] = GroupState(group["params"])
 
     def ensure_stacks(
-        self, group: dict[str, Any], state: GroupState, indices: Collection[int], entries: Any
+        self,
+        group: dict[str, Any],
+        state: GroupState,
+        indices: Collection[int],
+        optimizer_state: Any,
     ) -> None:
         """Gives a group stacks with the parameters at `indices`, besides those with state.
 
@@ -110,7 +114,7 @@ class GroupStates:
           group: the parameter group.
           state: its state.
           indices: parameters that must be in the stacks.
-          entries: `Optimizer.state`; those of the group are replaced when stacks are built.
+          optimizer_state: `Optimizer.state`; when stacks are built, entries of theirs are replaced.
 
         Raises:
           RuntimeError: if a parameter's shape has changed or its memory is gone.
@@ -119,7 +123,7 @@ class GroupStates:
         """
         config, stacks = state.config(group), state.stacks
         if group["averaging"] is not None:
-            ensure_averager(state, group, entries)
+            ensure_averager(state, group, optimizer_state)
         if (
             stacks is not None
             and (stacks.config is config or stacks.config == config)
@@ -130,8 +134,8 @@ class GroupStates:
         if stacks is not None:
             indices = stacks.indices.union(indices)
             self._rotate(state, config)
-            self._release(state, entries)
-        self._build(group, state, config, indices, entries)
+            self._release(state, optimizer_state)
+        self._build(group, state, config, indices, optimizer_state)
         state.has_same_layout(group, self._placements)  # raises for what no step can move
 
     def active(

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
+from .eigh import damped
 from .preconditioners import Eigenbasis
 from .step import Number, StepInfo, StepOptions
 from .symmetric_stack import Blocks
@@ -98,11 +99,7 @@ class KLShampoo(Eigenbasis):
 
     def _inverse(self, side: int, values: Tensor, damping: float) -> Tensor:
         """Of a side's damped eigenvalues, [N, d, 1]; `values` where it has no factor."""
-        return (
-            values
-            if side not in self.bases
-            else eigenbasis.damped(values, damping, dim=-2).reciprocal()
-        )
+        return values if side not in self.bases else damped(values, damping, dim=-2).reciprocal()
 
     def _balanced(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues [N, d, 1] of equal mean, and by what the rows were divided, [N, 1, 1].
@@ -176,7 +173,7 @@ class KLShampoo(Eigenbasis):
         del info
         for side, eigenvalues in self.eigenvalues.items():
             values = eigenvalues.unsqueeze(-1)
-            power = eigenbasis.damped(values, options.damping, dim=-2).pow(-self.exponent(options))
+            power = damped(values, options.damping, dim=-2).pow(-self.exponent(options))
             power = power * (values.amax(-2, keepdim=True) > 0)
             average = average * (power if side == 0 else power.mT)
         return out.copy_(self.from_basis(average))

@@ -13,9 +13,9 @@ from ..plan.solvers import (
     TF32_DAMPING,
     resolve_root_solver,
 )
-from . import eigenbasis, iteration
+from . import iteration
 from .devices import is_queued
-from .eigenbasis import decompose, scale_to_unit
+from .eigh import damped, decompose, scale_to_unit
 from .products import at_least
 
 # Of elements in one temporary tensor; a larger stack is worked off in parts.
@@ -29,7 +29,7 @@ class InverseRoots(NamedTuple):
       roots: [N, d, d], exactly symmetric.
       trusted: [N] booleans: whether the root is finite and its residual small.
       residual: [N], NaN where nothing could be computed. Of an eigendecomposition: how well it
-        reproduces A, see `eigenbasis.decompose`; not trusted above `solvers.MAX_RESIDUAL`. Of an
+        reproduces A, see `eigh.decompose`; not trusted above `solvers.MAX_RESIDUAL`. Of an
         iteration: see `iteration.residual`; not trusted above `MAX_ITERATION_RESIDUAL`.
       condition: [N], the largest damped eigenvalue over the smallest; estimated from below where
         an iteration found the root, from the norm of the root.
@@ -97,7 +97,7 @@ def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     scaled, bounds = scale_to_unit(matrices)
     values, vectors, residual = decompose(scaled)
     empty = values[:, -1:] <= 0
-    values = eigenbasis.damped(values.clamp_min(0), damping)
+    values = damped(values.clamp_min(0), damping)
     may_be_empty = is_queued(matrices.device) or bool(empty.any())
     if may_be_empty:
         values = torch.where(empty, 1.0, values)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..plan.blocking import StackSpec
 from . import eigenbasis
 from .config import StateConfig
+from .eigh import damped
 from .preconditioners import Eigenbasis, by_side
 from .step import StepInfo, StepOptions
 from .symmetric_stack import Blocks
@@ -49,7 +50,7 @@ class Soap(Eigenbasis):
         """
         bases, condition = super().compute(side, blocks, options, retry)
         values = bases.values.clamp_min(0)  # factors in bfloat16 have some below
-        return (bases, condition), eigenbasis.damped(values, options.damping)
+        return (bases, condition), damped(values, options.damping)
 
     def install(
         self, side: int, blocks: Blocks, result: Any, live: Tensor, first: Tensor | None

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submission.shampoo import eigenbasis
+from submission.shampoo.eigh import scale_to_unit
 
 SOLVERS = ("eigh", "qr", "cholesky_qr")
 WARM = ("qr", "cholesky_qr")
@@ -40,7 +41,7 @@ def rotations(count, size, seed=0, dtype=torch.float64):
 
 def off_diagonal(matrices, basis):
     """How far a basis is from an eigenbasis: what a refresh reports as its residual."""
-    return eigenbasis._rayleigh(eigenbasis.scale_to_unit(matrices)[0], basis)[1]
+    return eigenbasis._rayleigh(scale_to_unit(matrices)[0], basis)[1]
 
 
 def reference_off_diagonal(matrices, bases):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submission.shampoo import eigenbasis
+from submission.shampoo.eigh import damped
 from tests.submission.shampoo.operators import Operators
 from tests.submission.shampoo.test_eigenbasis import (
     SYNCHRONISING,
@@ -91,7 +92,7 @@ def test_matched_squares_have_the_sums_of_squares_in_the_new_basis(height, width
 
 def test_matching_is_damped_and_leaves_rows_of_zeros():
     moment = torch.tensor([[[4.0, 0.0], [2.0, 2.0], [0.0, 0.0]]])
-    values = eigenbasis.damped(torch.tensor([[3.0, -1e-9, -1e-9]]), 0.1)
+    values = damped(torch.tensor([[3.0, -1e-9, -1e-9]]), 0.1)
     matched = eigenbasis.match_eigenvalues(moment, values, 0)
     # 3.3, 0.3 and 0.3 of the sum, which is 8.
     expected = torch.tensor([[[8 * 3.3 / 3.9, 0.0], [4 * 0.3 / 3.9] * 2, [0.0, 0.0]]])

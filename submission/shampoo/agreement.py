@@ -39,8 +39,9 @@ Members = Sequence[tuple[int, dict[str, Any], GroupState]]
 _ADVICE = {
     "options": "All ranks of a process group must be given the same options.",
     "parameters": "All ranks of a process group must be given the same parameters in the same "
-    "order; for models that differ between ranks pass distributed=None, or a DistributedConfig "
-    "with the group of ranks that hold replicas.",
+    "order; for models that differ between ranks pass distributed=None, as where "
+    "ZeroRedundancyOptimizer divides the parameters, or a DistributedConfig with the group of "
+    "ranks that hold replicas.",
     "values": "Replicas must be equal before the first step, as DistributedDataParallel makes "
     "them; for models that differ between ranks pass distributed=None, or a DistributedConfig with "
     "the group of ranks that hold replicas.",

@@ -21,7 +21,7 @@ from tests.simulated.runs import (
     steps,
 )
 from tests.simulated.tensors import on_device, values_of
-from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch
+from tests.submission.tiny_training import Recorder, Run, TinyWorkload, entry_of, make_batch
 
 OPTIONS = {"lr": 0.01, "block_size": 8, "refresh_interval": 3, "distributed": None, **SOLVERS}
 
@@ -43,11 +43,7 @@ def _entry(options):
     def make_optimizer(parameters, hyperparameters):
         return Shampoo(parameters, **{**OPTIONS, **options})
 
-    return types.SimpleNamespace(
-        init_optimizer_state=api.initializer(make_optimizer, LatestBatch),
-        update_params=api.update_params,
-        prepare_for_eval=api.prepare_for_eval,
-    )
+    return entry_of(api, make_optimizer, LatestBatch)
 
 
 def _train(model, options, place, record=None):

@@ -112,6 +112,15 @@ class Run:
         return [weight.detach().clone() for weight in self.model.parameters()]
 
 
+def entry_of(api, *arguments, **options):
+    """An entry of a framework's training step, with what `api.initializer` makes of the rest."""
+    return types.SimpleNamespace(
+        init_optimizer_state=api.initializer(*arguments, **options),
+        update_params=api.update_params,
+        prepare_for_eval=api.prepare_for_eval,
+    )
+
+
 def same(weights, others):
     """Whether two lists of tensors are equal bit for bit."""
     return all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))

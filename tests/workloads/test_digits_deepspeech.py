@@ -79,15 +79,6 @@ def test_every_target_fits_into_its_line_s_frames(lines):
     assert frames_needed(torch.full((1, MOST), 3)).item() <= frames
 
 
-def test_batch_statistics_move_only_when_asked(lines):
-    model, _ = lines.init_model_fn(prng.key(0))
-    batch = next(lines._build_input_queue(prng.key(0), "train", "", 8))
-    before = model.lstms[0].batch_norm.running_mean.clone()
-    for update, moved in ((False, False), (True, True)):
-        lines.model_fn(model, batch, None, spec.ForwardPassMode.TRAIN, None, update)
-        assert torch.equal(model.lstms[0].batch_norm.running_mean, before) is not moved
-
-
 def test_the_matrices_of_an_lstm_are_weights_and_its_vectors_biases(lines):
     lines.init_model_fn(prng.key(0))
     types = lines.model_params_types

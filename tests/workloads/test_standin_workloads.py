@@ -182,6 +182,16 @@ def test_dropout_acts_in_training_only_and_follows_the_key(workload):
     assert not evaluated.requires_grad and plain.requires_grad
 
 
+def test_running_statistics_change_only_when_asked(workload):
+    model = workload.init_model_fn(KEY)[0]
+    batch = next(queue(workload))
+    before = {name: values.clone() for name, values in model.named_buffers() if "running" in name}
+    for update in (False, True):
+        workload.model_fn(model, batch, None, TRAIN, KEY, update_batch_norm=update)
+        buffers = dict(model.named_buffers())
+        assert all(torch.equal(buffers[name], before[name]) is not update for name in before)
+
+
 def test_evaluation_does_not_depend_on_the_batch_size(workload, model):
     def evaluate(batch_size):
         return workload._eval_model_on_split("validation", 50, batch_size, model, None, KEY, "")

@@ -5,14 +5,15 @@ import json
 import jax
 import numpy as np
 
+from submission.algoperf_api import jax as api
 from submission.shampoo_jax import evaluated, state_shardings
-from tests.submission.algoperf_api.test_jax import entry_of, run_of, small_shampoo
+from tests.submission.algoperf_api.test_jax import run_of, small_shampoo
 from tests.submission.tiny_jax_training import arrays
-from tests.submission.tiny_training import Recorder, make_batch
+from tests.submission.tiny_training import Recorder, entry_of, make_batch
 
 if __name__ == "__main__":
     logger = Recorder()
-    entry = entry_of(small_shampoo, shardings=state_shardings, reader=lambda point: evaluated)
+    entry = entry_of(api, small_shampoo, shardings=state_shardings, reader=lambda point: evaluated)
     run = run_of(entry, logger, learning_rate=0.1)
     for step in range(6):
         run.step(arrays(make_batch(step)), step)

@@ -24,7 +24,7 @@ from submission.algoperf_api import spec
 from submission.shampoo_jax import evaluated, shampoo
 from tests.submission import tiny_training
 from tests.submission.tiny_jax_training import Run, TinyWorkload, arrays
-from tests.submission.tiny_training import Recorder, make_batch
+from tests.submission.tiny_training import Recorder, entry_of, make_batch
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,14 +32,6 @@ ROOT = Path(__file__).parents[3]
 def make_model():
     torch.manual_seed(1)
     return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
-
-
-def entry_of(make_optimizer, **options):
-    return types.SimpleNamespace(
-        init_optimizer_state=api.initializer(make_optimizer, **options),
-        update_params=api.update_params,
-        prepare_for_eval=api.prepare_for_eval,
-    )
 
 
 def sgd(learning_rate, hyperparameters, mesh):
@@ -65,17 +57,13 @@ def run_of(entry=None, logger=None, model_state=None, **point):
     """A run from the weights of `make_model`; the learning rate is 1 if the point has none."""
     point = types.SimpleNamespace(**{"learning_rate": 1.0, "warmup_factor": 0.0, **point})
     params = arrays(dict(make_model().named_parameters()))
-    return Run(entry or entry_of(sgd), params, point, TinyWorkload(logger), model_state)
+    return Run(entry or entry_of(api, sgd), params, point, TinyWorkload(logger), model_state)
 
 
 def torch_run_of(logger=None, **point):
     """The same run in PyTorch."""
-    entry = types.SimpleNamespace(
-        init_optimizer_state=torch_api.initializer(
-            lambda parameters, point: torch.optim.SGD(parameters, lr=1.0)
-        ),
-        update_params=torch_api.update_params,
-        prepare_for_eval=torch_api.prepare_for_eval,
+    entry = tiny_training.entry_of(
+        torch_api, lambda parameters, point: torch.optim.SGD(parameters, lr=1.0)
     )
     point = types.SimpleNamespace(**{"warmup_factor": 0.0, **point})
     workload = tiny_training.TinyWorkload(logger)
@@ -156,7 +144,7 @@ def test_the_run_ends_with_its_schedule():
 
 
 def test_the_step_is_traced_once():
-    run = run_of(entry_of(averaging, reader=lambda point: averages))
+    run = run_of(entry_of(api, averaging, reader=lambda point: averages))
     for step in range(4):
         run.step(arrays(make_batch(step)), step)
         run.prepare()
@@ -171,7 +159,7 @@ def test_without_averages_evaluation_reads_the_weights():
 
 
 def test_evaluation_reads_averages_and_training_goes_on_from_the_weights():
-    entry = entry_of(averaging, reader=lambda point: averages)
+    entry = entry_of(api, averaging, reader=lambda point: averages)
     averaged, plain = (run_of(entry, learning_rate=0.1) for _ in range(2))
     average = {name: np.array(value) for name, value in plain.params.items()}
     for step in range(6):
@@ -192,7 +180,7 @@ def test_evaluation_reads_averages_and_training_goes_on_from_the_weights():
 def test_averages_are_evaluated_with_statistics_of_their_own():
     batch = arrays(make_batch())
     run = run_of(
-        entry_of(averaging, reader=lambda point: averages),
+        entry_of(api, averaging, reader=lambda point: averages),
         model_state={"mean": jnp.asarray(8.0)},
         learning_rate=0.1,
     )
@@ -204,7 +192,7 @@ def test_averages_are_evaluated_with_statistics_of_their_own():
 
 
 def test_a_restored_state_goes_on_where_it_was_saved_after_an_evaluation():
-    entry = entry_of(averaging, reader=lambda point: averages)
+    entry = entry_of(api, averaging, reader=lambda point: averages)
     run, other = (run_of(entry, learning_rate=0.1) for _ in range(2))
     run.step(arrays(make_batch()), 0)
     run.prepare()
@@ -227,7 +215,7 @@ def test_four_devices_take_the_steps_of_one_and_share_the_state():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    run = run_of(entry_of(small_shampoo, reader=lambda point: evaluated), learning_rate=0.1)
+    run = run_of(entry_of(api, small_shampoo, reader=lambda point: evaluated), learning_rate=0.1)
     for step in range(6):
         run.step(arrays(make_batch(step)), step)
     for name, expected in run.params.items():

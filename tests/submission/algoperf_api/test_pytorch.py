@@ -15,7 +15,7 @@ from submission.algoperf_api import spec
 from submission.algoperf_api.statistics import LatestBatch
 from submission.shampoo import Shampoo
 from tests import training_ranks
-from tests.submission.tiny_training import Recorder, Run, TinyWorkload, make_batch, same
+from tests.submission.tiny_training import Recorder, Run, TinyWorkload, entry_of, make_batch, same
 
 
 def make_model():
@@ -29,12 +29,8 @@ def run_of(model, make=torch.optim.SGD, logger=None, options=None, **point):
     def make_optimizer(parameters, hyperparameters):
         return make(parameters, **{"lr": 1.0, **(options or {})})
 
-    entry = types.SimpleNamespace(
-        init_optimizer_state=api.initializer(make_optimizer, LatestBatch),
-        update_params=api.update_params,
-        prepare_for_eval=api.prepare_for_eval,
-    )
     point = types.SimpleNamespace(**{"warmup_factor": 0.0, **point})
+    entry = entry_of(api, make_optimizer, LatestBatch)
     return Run(entry, model, point, TinyWorkload(logger))
 
 

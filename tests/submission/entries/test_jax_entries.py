@@ -1,10 +1,7 @@
 """Entries in JAX: the API, their twins' points and steps, and what they may look at."""
 
-import importlib
 import inspect
-import json
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +12,13 @@ pytest.importorskip("optax", reason="optax is not installed: requirements-jax.tx
 
 from tests.submission import tiny_jax_training as in_jax
 from tests.submission import tiny_training as in_torch
+from tests.submission.entries.test_entries import (
+    ALLOWED,
+    make_model,
+    module_of,
+    point_of,
+    points_of,
+)
 from tests.submission.shampoo_jax.streams import double_precision
 from tests.submission.tiny_training import make_batch
 
@@ -24,26 +28,6 @@ TWINS = {
     "adamw_jax": "adamw",
     "nadamw_jax": "nadamw",
 }
-SPACE = "tuning_search_space.json"
-ALLOWED = {"model_fn", "loss_fn", "step_hint", "max_allowed_runtime_sec", "metrics_logger"}
-
-
-def module_of(entry):
-    return importlib.import_module(f"submission.entries.{entry}.submission")
-
-
-def space_of(entry):
-    return Path(module_of(entry).__file__).with_name(SPACE)
-
-
-def point_of(entry):
-    path = space_of(entry)
-    return types.SimpleNamespace(**json.loads(path.read_text())[0]) if path.exists() else None
-
-
-def make_model():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
 
 
 def run_of(entry):
@@ -58,9 +42,7 @@ def test_has_the_functions_and_the_points_of_its_twin(entry, twin):
         expected = list(inspect.signature(getattr(other, name)).parameters)
         assert list(inspect.signature(getattr(module, name)).parameters) == expected
     assert module.get_batch_size is other.get_batch_size
-    assert space_of(entry).exists() == space_of(twin).exists()
-    if space_of(twin).exists():
-        assert space_of(entry).read_bytes() == space_of(twin).read_bytes()
+    assert points_of(entry) == points_of(twin)
 
 
 @pytest.mark.parametrize(("entry", "twin"), TWINS.items())

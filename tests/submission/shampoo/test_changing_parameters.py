@@ -29,7 +29,7 @@ def pair(variant, shapes=SHAPES, dtype=torch.float64):
     return twins
 
 
-def go_on(optimizer, weights, other, others, steps=6):
+def assert_go_on_alike(optimizer, weights, other, others, steps=6):
     """Steps both on equal gradients; those that are None in the first list stay without."""
     for seed in range(5, 5 + steps):
         generator = torch.Generator().manual_seed(seed)
@@ -40,15 +40,16 @@ def go_on(optimizer, weights, other, others, steps=6):
                 weight.grad = grad.to(weight.dtype)
         optimizer.step()
         other.step()
+    for weight, twin in zip(weights, others, strict=True):
+        if weight is not None:
+            torch.testing.assert_close(weight, twin, rtol=1e-10, atol=1e-12)
 
 
 @SIMULTANEOUS
 def test_the_order_of_a_group_does_not_matter(variant):
     optimizer, weights, other, others = pair(variant)
     optimizer.param_groups[0]["params"].reverse()
-    go_on(optimizer, weights, other, others)
-    for weight, twin in zip(weights, others, strict=True):
-        torch.testing.assert_close(weight, twin, rtol=1e-10, atol=1e-12)
+    assert_go_on_alike(optimizer, weights, other, others)
 
 
 @SIMULTANEOUS
@@ -61,10 +62,7 @@ def test_parameters_keep_their_state_when_another_is_removed_or_replaced(variant
     else:
         del members[place]
     kept = [weight if i != place else None for i, weight in enumerate(weights)]
-    go_on(optimizer, kept, other, others)
-    for weight, twin in zip(kept, others, strict=True):
-        if weight is not None:
-            torch.testing.assert_close(weight, twin, rtol=1e-10, atol=1e-12)
+    assert_go_on_alike(optimizer, kept, other, others)
 
 
 def test_a_new_parameter_begins_anew_among_others():
@@ -84,9 +82,7 @@ def test_a_parameter_takes_its_state_to_another_group(variant):
     options = {**OPTIONS, **VARIANTS[variant]}
     optimizer.add_param_group({"params": [moved], **options})
     optimizer.param_groups[1]["refresh_step"] = optimizer.param_groups[0]["refresh_step"]
-    go_on(optimizer, weights, other, others)
-    for weight, twin in zip(weights, others, strict=True):
-        torch.testing.assert_close(weight, twin, rtol=1e-10, atol=1e-12)
+    assert_go_on_alike(optimizer, weights, other, others)
 
 
 @pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
@@ -123,9 +119,7 @@ def test_entries_that_are_replaced_by_dicts_are_loaded(variant):
     optimizer.finish()
     for weight in weights[1:]:
         optimizer.state[weight] = dict(optimizer.state[weight].items())
-    go_on(optimizer, weights, other, others)
-    for weight, twin in zip(weights, others, strict=True):
-        torch.testing.assert_close(weight, twin, rtol=1e-10, atol=1e-12)
+    assert_go_on_alike(optimizer, weights, other, others)
 
 
 @ALL
@@ -135,9 +129,7 @@ def test_a_parameter_whose_entry_is_removed_begins_anew_alone(variant):
     assert optimizer.state_dict()["state"].keys() == {0, 1, 2, 4}
     kept = [weight if i != 3 else None for i, weight in enumerate(weights)]
     weights[3].grad = torch.ones_like(weights[3])
-    go_on(optimizer, kept, other, others)
-    for index in (0, 1, 2, 4):
-        torch.testing.assert_close(weights[index], others[index], rtol=1e-10, atol=1e-12)
+    assert_go_on_alike(optimizer, kept, other, others)
     assert float(optimizer.state[weights[3]]["step"]) == 6
 
 
@@ -152,7 +144,7 @@ def test_replaced_memory_changes_nothing(variant, steps):
             weight.data = weight.detach().clone()
             if number == 2:  # a view of something larger, with other strides
                 weight.data = torch.cat([weight.detach().T, torch.ones(1, 6)])[:5].T
-        go_on(optimizer, weights, other, others, steps)
+        assert_go_on_alike(optimizer, weights, other, others, steps)
         assert_equal(weights, others)
         assert_equal(old, before)
 

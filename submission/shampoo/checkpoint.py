@@ -128,77 +128,56 @@ def exported(
     state: GroupState,
     optimizer_state: Mapping[Tensor, Any],
     parameters: Container[Tensor],
+    needed: bool = True,
 ) -> defaultdict[Tensor, dict[str, Any]]:
-    """State of one parameter group as this rank has it, in tensors of its own.
+    """Complete state of one parameter group, in tensors of its own.
+
+    Where ranks share it this is a collective, and the tensors are in CPU memory: one owner after
+    the other broadcasts its state to the ranks that hold the same parameters, so that no more than
+    one share is on its way.
 
     Args:
       state: the group's stacks and averages.
       optimizer_state: `Optimizer.state`, for entries of other code and for what was loaded.
       parameters: those of the group to export.
-
-    Raises:
-      RuntimeError: if the shape of a parameter has changed.
-    """
-    entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-    stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-    if state.stacks is not None:
-        state.check_shapes(parameters)
-        save(state.stacks.placed_stacks, state.members, stacked, parameters)
-    for parameter in state.members:
-        if parameter not in parameters:
-            continue
-        entry = {**foreign_entries(optimizer_state.get(parameter, {})), **stacked[parameter]}
-        if state.averager is not None:
-            tensors = state.averager.state_tensors(state.averager.shard(parameter))
-            entry.update({name: tensor.clone() for name, tensor in tensors.items()})
-        if entry:
-            entries[parameter] = entry
-    return entries
-
-
-def gathered(
-    state: GroupState,
-    optimizer_state: Mapping[Tensor, Any],
-    parameters: Container[Tensor],
-    needed: bool = True,
-) -> defaultdict[Tensor, dict[str, Any]]:
-    """Like `exported`, gathered from all ranks to CPU memory. Collective.
-
-    One owner after the other broadcasts its state to the ranks that hold the same parameters, so
-    that no more than one share is on its way.
-
-    Args:
-      state, optimizer_state, parameters: as for `exported`.
       needed: whether this rank needs it; the result is empty elsewhere.
 
     Raises:
       RuntimeError: if the shape of a parameter has changed.
     """
-    entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+    stacked: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     if state.stacks is not None:
         state.check_shapes(parameters)
         for stacks in state.stacks.placed_stacks:
+            if not state.is_divided:
+                save([stacks], state.members, stacked, parameters)
+                continue
             stacks.refresher.collect()
             for owner, specs in enumerate(stacks.specs):
                 manifest, flat = _broadcast(owner, stacks)
                 if needed:
                     rebuilt = _rebuilt(specs, stacks, state.stacks.config, manifest, flat)
-                    save([rebuilt], state.members, entries, parameters)
+                    save([rebuilt], state.members, stacked, parameters)
+    entries: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
     for parameter in state.members:
         if parameter not in parameters:
             continue
         averages = {}
         if state.averager is not None:
             tensors = state.averager.state_tensors(state.averager.shard(parameter))
-            averages = {name: _unsharded(tensor, parameter) for name, tensor in tensors.items()}
-        entry = {**averages, **foreign_entries(optimizer_state.get(parameter, {}))}
+            averages = {
+                name: _unsharded(tensor, parameter) if state.is_divided else tensor.clone()
+                for name, tensor in tensors.items()
+            }
+        foreign = foreign_entries(optimizer_state.get(parameter, {}))
+        entry = {**foreign, **stacked[parameter], **averages}
         if needed and entry:
-            entries[parameter].update(entry)
+            entries[parameter] = entry
     return entries
 
 
 def renew_mode(state: GroupState, entries: Mapping[Tensor, dict[str, Any]]) -> None:
-    """Makes entries that `gathered` returned follow an `eval` or `train` since then; local.
+    """Makes entries that `exported` returned follow an `eval` or `train` since then; local.
 
     Raises:
       RuntimeError: where that takes a collective, since ranks have shards of what `eval` replaced.

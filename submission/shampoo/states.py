@@ -167,7 +167,7 @@ class GroupStates:
         self._settle(groups, optimizer_state)
         entries: Entries = defaultdict(dict)
         for state in self.of(groups, optimizer_state):
-            entries.update(checkpoint.gathered(state, optimizer_state, set(state.members), needed))
+            entries.update(checkpoint.exported(state, optimizer_state, set(state.members), needed))
         self._consolidated = entries if needed else "elsewhere"
 
     def complete(self, groups: Groups, optimizer_state: Any) -> Entries:
@@ -195,7 +195,7 @@ class GroupStates:
         self._settle(groups, optimizer_state)
         entries: Entries = defaultdict(dict)
         for state in self.of(groups, optimizer_state):
-            exported = _exported(state, optimizer_state, set(state.members))
+            exported = checkpoint.exported(state, optimizer_state, set(state.members))
             entries.update(checkpoint.sharded(exported))
         return entries
 
@@ -272,7 +272,7 @@ class GroupStates:
         """Replaces the entries of `optimizer_state` that read stacks by complete copies."""
         if state.stacks is not None:
             intact = _intact(state, optimizer_state)
-            saved = _exported(state, optimizer_state, intact)
+            saved = checkpoint.exported(state, optimizer_state, intact)
             optimizer_state.update({parameter: saved[parameter] for parameter in intact})
         # Frees the stacks before others are built.
         state.stacks, state.averager, state.entries = None, None, {}
@@ -301,12 +301,6 @@ def _shard_of(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return part_of(value, parameter)
     return value
-
-
-def _exported(state: GroupState, optimizer_state: Any, parameters: set[Tensor]) -> Entries:
-    """Complete state of some parameters of a group; a collective where ranks share it."""
-    export = checkpoint.gathered if state.is_divided else checkpoint.exported
-    return export(state, optimizer_state, parameters)
 
 
 def _key(parameters: Sequence[Tensor]) -> tuple[int, ...]:

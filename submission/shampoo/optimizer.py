@@ -217,6 +217,7 @@ class Shampoo(torch.optim.Optimizer):
         flags = [flag for state in states for flag in state.take_gradients()]
         ranks = [process_group for state in states for process_group in state.process_groups]
         finite = self._skipped.all_finite(flags, found_inf, ranks)
+        # The host then reads the flag, and counters and norms, in place of masking what they say.
         is_known = not self._leaves_refreshes and all(state.is_on_host for state in states)
         for state in states:
             if is_known and not finite:

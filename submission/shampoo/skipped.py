@@ -28,7 +28,7 @@ class SkippedSteps:
         found_inf: Tensor | None,
         groups: "Sequence[ProcessGroup]",
     ) -> Tensor:
-        """One boolean for the whole step and all ranks, on the first flag's device.
+        """Whether all ranks take the step, a boolean on the first flag's device; counts it if not.
 
         Args:
           flags: booleans, whether gradients are finite.

@@ -5,6 +5,7 @@ blocks joins every collective as the others do.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -26,37 +27,40 @@ RowRanges = Mapping[int, Sequence[tuple[int, int]]]
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """The rows of a row of blocks that are in one shard.
+    """The part of a row of blocks that is in one shard.
 
     Attributes:
       stack: index of the owner's stack.
       blocks: first of the row's blocks in that stack, and their number.
-      inside: rows [begin, end) of the blocks.
+      inside, across: rows and columns [begin, end) of the blocks.
       index: the parameter's.
       matrix_shape: the parameter's.
       row, column: where the piece begins in the shard, as a matrix.
-      shape: [rows, blocks, width of a block].
     """
 
     stack: int
     blocks: tuple[int, int]
     inside: tuple[int, int]
+    across: tuple[int, int]
     index: int
     matrix_shape: tuple[int, int]
     row: int
     column: int
-    shape: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[rows, blocks, columns of a block]."""
+        return self.inside[1] - self.inside[0], self.blocks[1], self.across[1] - self.across[0]
 
     @property
     def elements(self) -> int:
         """Number of elements."""
-        rows, blocks, width = self.shape
-        return rows * blocks * width
+        return math.prod(self.shape)
 
     def of_stack(self, buffer: Tensor) -> Tensor:
         """The piece as a view of the owner's stack [N, m, n]."""
-        rows = buffer.narrow(0, *self.blocks)[:, slice(*self.inside)]
-        return rows.transpose(0, 1)
+        blocks = buffer.narrow(0, *self.blocks)
+        return blocks[:, slice(*self.inside), slice(*self.across)].transpose(0, 1)
 
     def of_shard(self, matrix: Tensor) -> Tensor:
         """The piece as a view of the shard's matrix."""
@@ -72,35 +76,25 @@ def pieces_of(specs: Sequence[StackSpec], rows: RowRanges, shard: int) -> Iterat
             begin, end = rows[part.index][shard]
             grid = part.grid
             if part.matrix_shape[0] == 1:
-                first, last = max(begin, grid.column), min(end, grid.column + grid.columns)
-                if first < last:
-                    blocks = part.offset + first - grid.column, last - first
-                    shape = 1, last - first, 1
-                    yield Piece(
-                        number,
-                        blocks,
-                        (0, 1),
-                        part.index,
-                        part.matrix_shape,
-                        0,
-                        first - begin,
-                        shape,
-                    )
+                first = max(begin, grid.column)
+                count = min(end, grid.column + grid.columns * grid.width) - first
+                if count > 0:
+                    start, column = first - grid.column, first - begin
+                    # Elements are blocks of their own, but those of a long vector are one block.
+                    if grid.width == 1:
+                        area = (part.offset + start, count), (0, 1), (0, 1)
+                    else:
+                        area = (part.offset, 1), (0, 1), (start, start + count)
+                    yield Piece(number, *area, part.index, part.matrix_shape, 0, column)
                 continue
             for row in range(grid.rows):
                 top = grid.row + row * grid.height
                 first, last = max(begin, top), min(end, top + grid.height)
                 if first < last:
-                    yield Piece(
-                        number,
-                        (part.offset + row * grid.columns, grid.columns),
-                        (first - top, last - top),
-                        part.index,
-                        part.matrix_shape,
-                        first - begin,
-                        grid.column,
-                        (last - first, grid.columns, grid.width),
-                    )
+                    blocks = part.offset + row * grid.columns, grid.columns
+                    area = blocks, (first - top, last - top), (0, grid.width)
+                    place = first - begin, grid.column
+                    yield Piece(number, *area, part.index, part.matrix_shape, *place)
 
 
 class Sharded(Distributor):

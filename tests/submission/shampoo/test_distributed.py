@@ -379,6 +379,26 @@ def test_ranks_without_blocks_join_in(mode):
         assert worst(weights, expected) <= 1e-6
 
 
+def of_a_long_vector(rank, mode):
+    """It is one block, of which every shard has a part."""
+    del rank
+    shapes = [(70_001,), (4, 3)]
+    weights = laid_out(mode, [torch.ones(shape) for shape in shapes])
+    optimizer = Shampoo(weights, **OPTIONS)
+    for step in range(3):
+        for weight, grad in zip(weights, gradients(step, shapes), strict=True):
+            weight.grad = like(weight, grad)
+        optimizer.step()
+    return [full(weight) for weight in weights]
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
+def test_a_long_vector_takes_the_steps_of_one_device(mode):
+    expected = of_a_long_vector(0, "one")
+    for weights in ranks.run(4, of_a_long_vector, mode):
+        assert worst(weights, expected) <= 1e-6
+
+
 def scaled(rank, mode):
     """Under a GradScaler whose inf only rank 1 has found: it is that rank's alone."""
     weights = laid_out(mode, [torch.eye(4)])

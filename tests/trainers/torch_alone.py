@@ -1,7 +1,6 @@
 """torch alone: its wrappers and its ways to save, on one process and on several."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,28 +21,18 @@ def ends(method: str, folder: Path, lost: bool = False) -> Ends:
     Args:
       lost: whether the resumed run begins with the saved weights and an optimizer's new state.
     """
-
-    def train(model: Any, optimizer: Any, steps: range) -> list[Tensor]:
-        batches = list(problem.loader())
-        for step in steps:
-            inputs, targets = batches[step % len(batches)]
-            optimizer.zero_grad()
-            problem.loss(model(inputs), targets).backward()
-            optimizer.step()
-        return problem.weights(model)
-
     model = problem.network()
     optimizer = problem.optimizer(model.parameters(), method)
-    train(model, optimizer, range(SAVED_AFTER))
+    problem.trained(model, optimizer, range(SAVED_AFTER))
     torch.save((model.state_dict(), optimizer.state_dict()), folder / "saved.pt")
-    whole = train(model, optimizer, range(SAVED_AFTER, STEPS))
+    whole = problem.trained(model, optimizer, range(SAVED_AFTER, STEPS))
     weights, state = torch.load(folder / "saved.pt", weights_only=True)
     model = problem.network()
     model.load_state_dict(weights)
     optimizer = problem.optimizer(model.parameters(), method)
     if not lost:
         optimizer.load_state_dict(state)
-    return whole, train(model, optimizer, range(SAVED_AFTER, STEPS))
+    return whole, problem.trained(model, optimizer, range(SAVED_AFTER, STEPS))
 
 
 def _begun(rank: int, wrapper: str, method: str, folder: str) -> list[Tensor]:
@@ -101,8 +90,4 @@ def _exchanged(method: str, exchange: bool) -> list[Tensor]:
             group["params"] = [sharded[name] for name in group["param_names"]]
     else:
         optimizer = problem.optimizer(model.named_parameters(), method)
-    for inputs, targets in problem.loader():
-        optimizer.zero_grad()
-        problem.loss(model(inputs), targets).backward()
-        optimizer.step()
-    return problem.weights(model)
+    return problem.trained(model, optimizer, range(problem.BATCHES))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
@@ -43,18 +43,6 @@ def built(method: str, sharded: bool) -> tuple[nn.Module, Container]:
     return model, Container(config, model_parts=[model])
 
 
-def trained(model: nn.Module, optimizers: Container, steps: range) -> list[Tensor]:
-    """The model's weights after these steps; each rank sees all of a batch."""
-    batches = list(problem.loader())
-    for step in steps:
-        inputs, targets = batches[step % len(batches)]
-        optimizers.zero_grad()
-        problem.loss(model(inputs), targets).backward()
-        optimizers.step()
-    optimizers.zero_grad()
-    return problem.weights(model)
-
-
 def state(model: nn.Module, optimizers: Container) -> dict[str, Any]:
     return {"model": model.state_dict(), "optimizer": optimizers.state_dict()}
 
@@ -63,12 +51,12 @@ def ends(method: str, folder: Path, sharded: bool = False) -> Ends:
     """Weights at the end of the uninterrupted run and of the resumed one, under FSDP2 or alone."""
     saved = folder / "saved"
     model, optimizers = built(method, sharded)
-    trained(model, optimizers, range(SAVED_AFTER))
+    problem.trained(model, optimizers, range(SAVED_AFTER))
     dcp.save(state(model, optimizers), checkpoint_id=saved)
-    whole = trained(model, optimizers, range(SAVED_AFTER, STEPS))
+    whole = problem.trained(model, optimizers, range(SAVED_AFTER, STEPS))
     model, optimizers = built(method, sharded)
     target = state(model, optimizers)
     dcp.load(target, checkpoint_id=saved)
     model.load_state_dict(target["model"])
     optimizers.load_state_dict(target["optimizer"])
-    return whole, trained(model, optimizers, range(SAVED_AFTER, STEPS))
+    return whole, problem.trained(model, optimizers, range(SAVED_AFTER, STEPS))

@@ -87,7 +87,7 @@ def test_scalars_are_flat_and_floats():
     factor = diagnostics["factors"]["param 0 left"]
     assert flat["factors/param 0 left/refreshes"] == factor["refreshes"]
     assert flat["skipped_steps"] == 0
-    assert "refreshes             12, 0 failed" in str(diagnostics)
+    assert "refreshes             8, 0 failed" in str(diagnostics)
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,10 @@ def _hardware() -> Hardware:
 
 
 def _positive(flag: str, most: float = math.inf) -> float | None:
-    """A flag's number, if it is given; UserError for others than finite ones in (0, most]."""
+    """A flag's number, if it is given; UserError for others than those in (0, most]."""
     value: float | None = FLAGS[flag].value
-    if value is not None and not (0 < value <= most and math.isfinite(value)):
-        allowed = "a finite number above 0" if most == math.inf else f"in (0, {most:g}]"
+    if value is not None and not 0 < value <= most:
+        allowed = "above 0" if most == math.inf else f"in (0, {most:g}]"
         raise UserError(f"--{flag}: {value} given; allowed: {allowed}")
     return value
 

@@ -200,9 +200,9 @@ def test_an_unknown_model_ends_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--efficiency=nan", "--efficiency: nan given; allowed: in (0, 1]"),
-        ("--step_ms=0", "--step_ms: 0.0 given; allowed: a finite number above 0"),
-        ("--launch=inf", "--launch: inf given; allowed: a finite number above 0"),
+        ("--efficiency=1.5", "--efficiency: 1.5 given; allowed: in (0, 1]"),
+        ("--step_ms=0", "--step_ms: 0.0 given; allowed: above 0"),
+        ("--launch=-1", "--launch: -1.0 given; allowed: above 0"),
     ],
 )
 def test_figures_that_cannot_be_are_refused(flag: str, message: str) -> None:

@@ -85,7 +85,8 @@ VARIANTS = [
     Variant("kl_shampoo", {"grafting": "adam"}),
     Variant("shampoo", {"grafting": "rmsprop", "lr": 0.1, "nesterov": True}),
     Variant("shampoo", {"grafting": None, "lr": 0.5}),
-    Variant("shampoo", {"grafting": "adagrad", "lr": 0.5}, bounds=(1e-3, 5e-4, 6e-2, 4e-2)),
+    # Over six seeds it leaves 3.7e-4 to 1.5e-3 of the second problem, whose curvature changes.
+    Variant("shampoo", {"grafting": "adagrad", "lr": 0.5}, bounds=(1e-3, 2e-3, 6e-2, 4e-2)),
     Variant("soap", {"grafting": "adam", "block_size": 8}),
     Variant(
         "algoperf_winner",

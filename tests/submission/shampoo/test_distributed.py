@@ -191,15 +191,11 @@ def test_state_is_divided_and_options_show_in_what_is_sent(mode):
 def wrong_size(rank):
     del rank
     weights = laid_out("fsdp", gradients(0))
-    return str(_refusal(Shampoo(weights, distributed=DistributedConfig(group_size=3)), weights))
-
-
-def _refusal(optimizer, weights):
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
     with pytest.raises(ValueError, match="group_size") as caught:
-        optimizer.step()
-    return caught.value
+        Shampoo(weights, distributed=DistributedConfig(group_size=3)).step()
+    return str(caught.value)
 
 
 def kept_whole(rank):
@@ -359,43 +355,30 @@ def test_groups_that_lie_differently_go_side_by_side():
         assert worst(weights[:4] + weights[6:], expected[:4] + expected[6:]) <= 1e-6
 
 
-def single(rank, mode):
-    """More ranks than there is work for."""
+def of_few_blocks(rank, mode, shapes):
+    """Weights from ones, which rank 3 is then given."""
     del rank
-    weights = laid_out(mode, [torch.eye(3), torch.ones(2)])
+    weights = laid_out(mode, [torch.ones(shape) for shape in shapes])
     optimizer = Shampoo(weights, **OPTIONS)
     for step in range(5):
-        for weight, grad in zip(weights, gradients(step, [(3, 3), (2,)]), strict=True):
+        for weight, grad in zip(weights, gradients(step, shapes), strict=True):
             weight.grad = like(weight, grad)
         optimizer.step()
     optimizer.consolidate_state_dict(to=3 if mode != "one" else 0)
     return [full(weight) for weight in weights]
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_ranks_without_blocks_join_in(mode):
-    expected = single(0, "one")
-    for weights in ranks.run(4, single, mode):
-        assert worst(weights, expected) <= 1e-6
-
-
-def of_a_long_vector(rank, mode):
-    """It is one block, of which every shard has a part."""
-    del rank
-    shapes = [(70_001,), (4, 3)]
-    weights = laid_out(mode, [torch.ones(shape) for shape in shapes])
-    optimizer = Shampoo(weights, **OPTIONS)
-    for step in range(3):
-        for weight, grad in zip(weights, gradients(step, shapes), strict=True):
-            weight.grad = like(weight, grad)
-        optimizer.step()
-    return [full(weight) for weight in weights]
-
-
 @pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
-def test_a_long_vector_takes_the_steps_of_one_device(mode):
-    expected = of_a_long_vector(0, "one")
-    for weights in ranks.run(4, of_a_long_vector, mode):
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        pytest.param([(3, 3), (2,)], id="fewer than ranks"),
+        pytest.param([(70_001,), (4, 3)], id="a vector of one block, of which shards have parts"),
+    ],
+)
+def test_few_blocks_take_the_steps_of_one_device(mode, shapes):
+    expected = of_few_blocks(0, "one", shapes)
+    for weights in ranks.run(4, of_few_blocks, mode, shapes):
         assert worst(weights, expected) <= 1e-6
 
 

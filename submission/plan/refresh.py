@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .blocking import StackSpec
 from .options import REFRESHES, check_choice
@@ -17,11 +17,17 @@ def is_due(step: int, interval: int) -> bool:
     >>> [step for step in range(1, 41) if is_due(step, 20)]
     [1, 4, 16, 20, 40]
     """
-    return _is_early(step, interval) or step % interval == 0
+    return is_early(step, interval) or step % interval == 0
 
 
-def _is_early(step: int, interval: int) -> bool:
-    return step < interval and step.bit_count() == 1 and step.bit_length() % 2 == 1
+def is_early(step: Any, interval: int) -> Any:
+    """Whether a step is a power of four below the interval; `step` may be an integer of JAX.
+
+    >>> [step for step in range(1, 100) if is_early(step, 64)]
+    [1, 4, 16]
+    """
+    # One bit is set, and its place is an even one.
+    return (step < interval) & (step & (step - 1) == 0) & (step & 0x55555555 != 0)
 
 
 class FactorRange(NamedTuple):
@@ -114,7 +120,7 @@ class RefreshSchedule:
             check_choice("refresh", mode, REFRESHES)
         if mode == "together":
             return self._all if is_due(step, interval) else ()
-        if _is_early(step, interval):
+        if is_early(step, interval):
             return self._all
         if interval != self._interval:
             self._interval, self._phases = interval, self._cut(interval)

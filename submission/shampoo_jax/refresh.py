@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from ..plan.blocking import StackSpec
-from ..plan.refresh import RefreshSchedule
+from ..plan.refresh import RefreshSchedule, is_early
 from .blocks import Blocks, replaced
 
 
@@ -47,8 +47,7 @@ def due_blocks(
       interval: steps between two refreshes of a factor.
       mode: "staggered" or "together".
     """
-    power_of_four = (calls & (calls - 1) == 0) & (calls & 0x55555555 != 0)
-    early = (calls < interval) & power_of_four
+    early = is_early(calls, interval)
     tables = _tables(tuple(specs), interval, mode)
     phase = calls % interval
     due: list[dict[int, Due]] = []

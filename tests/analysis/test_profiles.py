@@ -120,7 +120,7 @@ def test_held_out_workloads_decide_over_their_bases() -> None:
     assert result.ratios.loc["ogbg"].to_dict() == {"a": INF, "b": 1.0, "c": INF}
 
 
-def test_held_out_workloads_that_nobody_ran_are_not_held_against_anyone() -> None:
+def test_held_out_workloads_that_nobody_ran_do_not_count() -> None:
     times = _v05().drop(["ogbg_model_size"])
     times.loc["wmt_glu_tanh"] = math.nan
     result = performance_profile(times, V05)

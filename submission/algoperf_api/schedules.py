@@ -72,13 +72,15 @@ class Lengths(NamedTuple):
 def lengths(workload: spec.Workload, hyperparameters: Any) -> Lengths:
     """The lengths of a point's schedule on a workload.
 
-    Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule;
-    `step_hint_factor`, the schedule's length as a fraction of the workload's step hint (1 if
-    absent); and `budget_factor`, the part of the external ruleset's time budget after which the
-    schedule has ended even on machines that are slower than the hint supposes (no bound if absent).
+    Reads from `hyperparameters`: `warmup_factor`, the warm-up's part of the schedule; and, where
+    present and not None, `step_hint_factor`, the schedule's length as a fraction of the workload's
+    step hint (else 1), and `budget_factor`, the part of the external ruleset's time budget after
+    which the schedule has ended even on machines that are slower than the hint supposes (else no
+    bound).
     """
-    steps = int(getattr(hyperparameters, "step_hint_factor", 1.0) * workload.step_hint)
-    budget = getattr(hyperparameters, "budget_factor", math.inf)
-    # The budget is read only for a bound; without one, 0 times infinity would be no number.
-    seconds = math.inf if math.isinf(budget) else budget * workload.max_allowed_runtime_sec
+    share = getattr(hyperparameters, "step_hint_factor", None)
+    budget = getattr(hyperparameters, "budget_factor", None)
+    steps = int(workload.step_hint if share is None else share * workload.step_hint)
+    # The budget is read only for a bound.
+    seconds = math.inf if budget is None else budget * workload.max_allowed_runtime_sec
     return Lengths(steps, hyperparameters.warmup_factor, seconds)

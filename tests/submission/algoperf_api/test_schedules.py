@@ -3,10 +3,12 @@
 import io
 import itertools
 import math
+import types
 
 import pytest
 import torch
 
+from submission.algoperf_api import schedules
 from submission.algoperf_api.pytorch_schedules import WarmupCosineLR
 
 
@@ -86,3 +88,12 @@ def test_its_state_loads_safely_and_remembers_the_time():
 def test_bad_arguments_are_refused(total, fraction, seconds):
     with pytest.raises(ValueError, match="must be"):
         rates(total, fraction, 1, seconds)
+
+
+@pytest.mark.parametrize("absent", [{}, {"step_hint_factor": None, "budget_factor": None}])
+def test_a_schedule_without_factors_has_the_hint_s_length_and_no_bound(absent):
+    workload = types.SimpleNamespace(step_hint=80, max_allowed_runtime_sec=50)
+    point = types.SimpleNamespace(warmup_factor=0.1, **absent)
+    assert schedules.lengths(workload, point) == schedules.Lengths(80, 0.1, math.inf)
+    vars(point).update(step_hint_factor=0.5, budget_factor=0.2)
+    assert schedules.lengths(workload, point) == schedules.Lengths(40, 0.1, 10.0)

@@ -43,7 +43,7 @@ from submission.shampoo import Shampoo, distributor
 FLAGS = flags.FLAGS
 MODES = ("ddp", "fsdp")
 _PATIENCE = datetime.timedelta(minutes=5)
-# Neither the first nor a power of two, so that nothing is refreshed.
+# No power of four, so that nothing is refreshed.
 _AN_ORDINARY_STEP = 3
 _COLLECTIVES = ((distributor, "_all_gather"), (dist, "all_to_all_single"), (dist, "all_reduce"))
 

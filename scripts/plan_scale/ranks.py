@@ -22,7 +22,7 @@ from submission.shampoo.placement import Placements, local, rows_of
 from submission.shampoo.stack import Stack, needed_moments
 
 MOST_RANKS = 4096
-# Neither the first step nor a power of two, so that no refresh of all is due.
+# No power of four, so that no refresh of all is due.
 _ORDINARY_STEP = 3
 
 

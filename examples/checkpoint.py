@@ -54,6 +54,8 @@ def main() -> None:
     done = max((int(path.name) for path in flags.folder.glob("[0-9]*")), default=0)
     if done:
         load(model, optimizer, flags.folder / str(done))
+    if rank == 0 and done >= flags.steps:
+        print(f"step {done}: --steps={flags.steps} are taken")
     for step in range(done, flags.steps):
         torch.manual_seed(1000 + step)  # data that a resumed run finds again
         inputs = torch.randn(256, 32)

@@ -62,7 +62,10 @@ def main() -> None:
     if flags.resume:
         state = serialization.from_bytes(state, flags.resume.read_bytes())
 
-    for epoch in range(int(state.step) // BATCHES + 1, flags.epochs + 1):
+    first = int(state.step) // BATCHES + 1
+    if flags.epochs < first:
+        parser.error(f"--epochs={flags.epochs}: must be at least {first}")
+    for epoch in range(first, flags.epochs + 1):
         for batch in np.random.default_rng(epoch).permutation(1472).reshape(BATCHES, 64):
             state, value = train_step(state, images[batch], labels[batch])
         logits = state.apply_fn({"params": state.params}, images[1500:])

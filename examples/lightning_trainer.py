@@ -64,8 +64,8 @@ def main() -> None:
     loaders = DataLoader(train, batch_size=64, shuffle=True), DataLoader(test, batch_size=297)
     trainer.fit(model, *loaders, ckpt_path=flags.resume)
     trainer.save_checkpoint(flags.save)
-    accuracy = trainer.callback_metrics["accuracy"]
-    print(f"step {trainer.global_step}: test accuracy {accuracy:.3f}")
+    (metrics,) = trainer.validate(model, loaders[1], verbose=False)
+    print(f"step {trainer.global_step}: test accuracy {metrics['accuracy']:.3f}")
 
 
 if __name__ == "__main__":

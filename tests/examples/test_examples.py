@@ -89,6 +89,7 @@ def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None
     [
         ("own_network", "--epochs=0", ()),
         ("jax_network", "--epochs=-1", ()),
+        ("flax_network", "--epochs=0", ()),
         ("lightning_trainer", "--epochs=-1", ()),
         ("league_entry", "--steps=0", ("--output=/dev/null/logs",)),
     ],
@@ -152,6 +153,8 @@ def test_checkpoint_goes_on_where_it_left_off(environment: dict[str, str], tmp_p
         assert printed.startswith(f"step {steps - 29}:")
     assert losses(printed)[-1] == pytest.approx(losses(whole)[-1], rel=1e-4)
     assert losses(printed)[0] < losses(whole)[0] / 2
+    again = run(environment, tmp_path, example("checkpoint"), "--folder=parts", "--steps=60")
+    assert again == "step 60: --steps=60 are taken\n"
 
 
 def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_path: Path) -> None:
@@ -186,6 +189,8 @@ def test_lightning_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
     resumed = run(environment, tmp_path, program, "--epochs=4", "--resume=a.ckpt", "--save=b.ckpt")
     assert "step 48:" in first and "step 96:" in resumed
     assert accuracies(resumed)[-1] > 0.8
+    again = run(environment, tmp_path, program, "--epochs=4", "--resume=b.ckpt")
+    assert accuracies(again) == accuracies(resumed)
 
 
 def test_league_entry_writes_logs_that_a_report_reads(

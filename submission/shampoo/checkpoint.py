@@ -43,9 +43,9 @@ def save(
     """
     for group in placed_stacks:
         group.refresher.collect()
-    for counters, stack, part in stacked_parts(placed_stacks):
+    for group, stack, part in stacked_parts(placed_stacks):
         parameter = parameters[part.index]
-        if not counters.has_state(part) or parameter not in chosen:
+        if not group.counters.has_state(part) or parameter not in chosen:
             continue
         for key, rows in entries_of(stack, part):
             save_rows(key, rows, part, parameter, state[parameter])
@@ -69,8 +69,8 @@ def load(
       ValueError: if a tensor is missing or its shape does not fit.
     """
     restored: dict[Preconditioner, None] = {}
-    for counters, stack, part in stacked_parts(placed_stacks):
-        parameter = parameters[part.index]
+    for group, stack, part in stacked_parts(placed_stacks):
+        parameter, counters = parameters[part.index], group.counters
         entry = state.get(parameter, ())
         if "step" not in entry:
             continue

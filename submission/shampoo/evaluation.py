@@ -44,6 +44,7 @@ def evaluation(
     layers = normalising_layers(model)
     statistics = [buffer.clone() for buffer in changing_buffers(layers)]
     modes = [(module, module.training) for module in model.modules()]
+    evaluates = optimizer.evaluates
     optimizer.eval()
     try:
         _reshard(model)
@@ -59,7 +60,8 @@ def evaluation(
             module.training = mode
         for buffer, value in zip(changing_buffers(layers), statistics, strict=True):
             buffer.copy_(value)
-        optimizer.train()
+        if not evaluates:
+            optimizer.train()
         _reshard(model)
 
 

@@ -18,7 +18,6 @@ class KroneckerFactor:
       dimension: d.
       matrix: the weighted sum of outer products.
       dtype: of what is computed from the factors.
-      weight: that of the `Preconditioner`.
       health: [N, 5] float32: the last refresh's residual and condition number, the numbers of
         trusted and of untrusted refreshes, and whether the last failed and is to be repeated.
     """
@@ -27,7 +26,6 @@ class KroneckerFactor:
         blocks, device = len(weight), weight.device
         self.dimension = dimension
         self.dtype = weight.dtype
-        self.weight = weight
         self.matrix = SymmetricStack(blocks, dimension, LEAF, dtype, device)
         self.health = torch.zeros(blocks, 5, dtype=torch.float32, device=device)
         self._failed = AsyncFlags()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..plan.blocking import plan_parameter
 from .averager import Averager
 from .config import (
     FIXED,
@@ -89,7 +90,7 @@ class GroupState:
         """The fixed options, after all are validated: again only when one has changed.
 
         Raises:
-          ValueError: if an option is out of range.
+          ValueError: if an option is out of range or does not fit the parameters.
         """
         if group["lr"] is not self._lr:
             check_lr(group["lr"], waits=False)
@@ -100,8 +101,10 @@ class GroupState:
         if self._config is None or not are_same(values, self._validated):
             # The lr is checked above, where the host does not read it from a device.
             config = ShampooConfig(**{name: group[name] for name in _COMPARED})
-            self._exponent = config.inverse_power
-            self._config = StateConfig(**{name: group[name] for name in FIXED})
+            fixed = StateConfig(**{name: group[name] for name in FIXED})
+            for parameter in self.members if fixed != self._config else ():
+                plan_parameter(parameter.shape, fixed)
+            self._exponent, self._config = config.inverse_power, fixed
             self._validated = values
         return self._config
 
@@ -237,10 +240,12 @@ class GroupState:
         )
 
     def refresh(self, group: dict[str, Any]) -> None:
-        """Counts a step with `capturable`, and refreshes what is due after it."""
+        """Counts a step with `capturable`, unless none has been taken; refreshes what is due."""
+        if self.stacks is None:
+            return
         options = StepOptions.of(group, self._exponent)
         group["refresh_step"] += 1
-        for stacks in self.stacks.placed_stacks if self.stacks else ():
+        for stacks in self.stacks.placed_stacks:
             stacks.refresh(options)
 
     def skip(self) -> None:

@@ -260,6 +260,11 @@ class Shampoo(torch.optim.Optimizer):
             if averager is not None:
                 yield group, averager
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether the weights are averages, between `eval` and `train`."""
+        return not all(averager.training for _, averager in self._averagers())
+
     @in_full_precision
     def eval(self) -> None:
         """Puts averages into the weights, where `averaging` keeps them; for evaluation only."""

@@ -9,7 +9,6 @@ from torch import Tensor
 from ..plan.blocking import ParameterPlan, Part, parts_of, stack_specs
 from .averager import Averager
 from .config import StateConfig, check_saved
-from .counters import Counters
 from .placed_stacks import PlacedStacks
 from .preconditioners import SIDES
 from .stack import MOMENTS, Stack, matrix_view, needed_moments, stack_view
@@ -18,12 +17,14 @@ from .stack import MOMENTS, Stack, matrix_view, needed_moments, stack_view
 _ELEMENTWISE = (*MOMENTS, "basis_sq")
 
 
-def stacked_parts(placed_stacks: Sequence[PlacedStacks]) -> Iterator[tuple[Counters, Stack, Part]]:
-    """Every part of every stack, with the counters of its group."""
+def stacked_parts(
+    placed_stacks: Sequence[PlacedStacks],
+) -> Iterator[tuple[PlacedStacks, Stack, Part]]:
+    """Every part of every stack, with the stacks it is among."""
     for group in placed_stacks:
         for stack in group.stacks:
             for part in stack.spec.parts:
-                yield group.counters, stack, part
+                yield group, stack, part
 
 
 def is_saved_name(name: str) -> bool:
@@ -115,7 +116,7 @@ class ParameterState:
     def __init__(self, parameter: Tensor, averager: Averager | None) -> None:
         self.remote_names: Callable[[], list[str]] = list
         self._parameter, self._averager = parameter, averager
-        self._parts: list[tuple[Counters, Stack, Part]] = []
+        self._parts: list[tuple[PlacedStacks, Stack, Part]] = []
         self.foreign: dict[str, Any] = {}
 
     @classmethod
@@ -165,10 +166,8 @@ class ParameterState:
         if key in self._averages():
             return self._averages()[key].clone()
         entry: dict[str, Any] = {}
-        for _, stack, part in self._parts:
-            for name, rows in entries_of(stack, part):
-                if name == key:
-                    save_rows(key, rows, part, self._parameter, entry)
+        for rows, part in self._rows(key):
+            save_rows(key, rows, part, self._parameter, entry)
         return entry[key] if key in entry else self.foreign[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -177,21 +176,24 @@ class ParameterState:
             shard = self._averager.shard(self._parameter)
             self._averager.load(shard, {**self._averages(), key: value})
             return
-        stored = [
-            (rows, part)
-            for _, stack, part in self._parts
-            for name, rows in entries_of(stack, part)
-            if name == key
-        ]
+        stored = list(self._rows(key))
         for rows, part in stored:
             load_rows(key, rows, part, self._parameter, value)
-        for counters, *_ in self._parts if key == "step" else ():
-            counters.mark_written()
+        for stacks, *_ in self._parts if key == "step" else ():
+            stacks.counters.mark_written()
         if not stored:
             self.foreign[key] = value
 
     def __reduce__(self) -> Any:
         return dict, (self.items(),)
+
+    def _rows(self, key: str) -> Iterator[tuple[Tensor, Part]]:
+        """What this rank has of a name, after refreshes that run beside training."""
+        for stacks, stack, part in self._parts:
+            stacks.refresher.collect()
+            for name, rows in entries_of(stack, part):
+                if name == key:
+                    yield rows, part
 
     def _averages(self) -> dict[str, Tensor]:
         if self._averager is None:

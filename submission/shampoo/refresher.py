@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from ..plan.refresh import RefreshSchedule
-from .devices import is_queued, stream_module
+from .devices import is_host, is_queued, stream_module
 from .preconditioners import Preconditioner
 from .stack import Stack
 from .step import StepInfo, StepOptions
@@ -51,7 +51,12 @@ class Refresher:
         self._pending: list[tuple[int, int, Blocks, Tensor, _Deferred]] = []
 
     def begin(self) -> None:
-        """Begins a step: reads what earlier ones have scheduled, then installs deferred results."""
+        """Begins a step: reads what earlier ones have scheduled, then installs deferred results.
+
+        The other way round where the host need not wait, as if it had asked for them before.
+        """
+        if is_host(self._device):
+            self.collect()
         for preconditioner in self._preconditioners.values():
             preconditioner.read_flags()
         self.collect()

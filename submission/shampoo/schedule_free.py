@@ -102,5 +102,8 @@ class ScheduleFree(Averager):
         z = self._column(weights, "z")
         iterates = copies(weights, z)
         if weights[0].dtype != z[0].dtype:
+            for weight, like in zip(weights, z, strict=True):
+                if "remainder" not in self._state[weight]:  # rounded since its last step
+                    self._state[weight]["remainder"] = torch.zeros_like(like)
             torch._foreach_add_(iterates, self._column(weights, "remainder"))
         return iterates

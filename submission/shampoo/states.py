@@ -79,9 +79,7 @@ class GroupStates:
             for parameter in (group["params"] if others else ())
         }
         for state in others.values():
-            for parameter in state.entries:
-                if parameter in configs:
-                    self._rotate(state, configs[parameter])
+            self._rotate(state, [configs[p] for p in state.entries if p in configs])
             self._release(state, optimizer_state)
         self._states = states
 
@@ -122,8 +120,6 @@ class GroupStates:
             does not fit the parameters.
         """
         config, stacks = state.config(group), state.stacks
-        if group["averaging"] is not None:
-            ensure_averager(state, group, optimizer_state)
         if (
             stacks is not None
             and (stacks.config is config or stacks.config == config)
@@ -133,7 +129,7 @@ class GroupStates:
             return
         if stacks is not None:
             indices = stacks.indices.union(indices)
-            self._rotate(state, config)
+            self._rotate(state, [config])
             self._release(state, optimizer_state)
         self._build(group, state, config, indices, optimizer_state)
         state.has_same_layout(group, self._placements)  # raises for what no step can move
@@ -221,8 +217,13 @@ class GroupStates:
           ValueError: as `ensure_stacks`.
         """
         for group, state in zip(groups, self.of(groups, optimizer_state), strict=True):
-            if state.stacks is not None and state.stacks.config != state.config(group):
-                self.ensure_stacks(group, state, state.stacks.indices, optimizer_state)
+            stacks, members = state.stacks, group["params"]
+            if stacks is not None:
+                if stacks.config != state.config(group):
+                    self.ensure_stacks(group, state, stacks.indices, optimizer_state)
+            elif not self._rotated.isdisjoint(members):  # of a group with other blocks until now
+                indices = state.stacked_indices(members, (), self._placements)
+                self.ensure_stacks(group, state, indices, optimizer_state)
 
     def _build(
         self,
@@ -233,8 +234,7 @@ class GroupStates:
         optimizer_state: Any,
     ) -> None:
         parameters = group["params"]
-        if group["averaging"] is not None:
-            ensure_averager(state, group, optimizer_state)
+        ensure_averager(state, group, optimizer_state)
         saved = {p: dict(optimizer_state[p]) for p in parameters if optimizer_state.get(p)}
         known = {i for i, p in enumerate(parameters) if "step" in saved.get(p, ())}
         stacked = frozenset(known.union(indices))
@@ -255,16 +255,16 @@ class GroupStates:
         self._rotated.difference_update(parameters)
         state.stacks, state.entries, state.is_verified = stacks, entries, False
 
-    def _rotate(self, state: GroupState, config: StateConfig) -> None:
-        """Prepares moments for other blocks than those that they are in, if `config` has others.
+    def _rotate(self, state: GroupState, configs: Sequence[StateConfig]) -> None:
+        """Prepares moments for other blocks than those that they are in, if a config has others.
 
         Raises:
-          ValueError: if `config` differs in more than its `BlockingConfig`.
+          ValueError: if one differs in more than its `BlockingConfig`; nothing has changed then.
         """
-        assert state.stacks is not None
-        if state.stacks.config == config or self._rotated.issuperset(state.entries):
+        if state.stacks is None or all(config == state.stacks.config for config in configs):
             return
-        _check_blocking_only(state.stacks.config, config)
+        for config in configs:
+            _check_blocking_only(state.stacks.config, config)
         state.stacks.to_parameter_basis()
         self._rotated.update(state.entries)
 
@@ -281,8 +281,11 @@ class GroupStates:
 def ensure_averager(
     state: GroupState, group: dict[str, Any], optimizer_state: Any
 ) -> Averager | None:
-    """The averager of a group's option "averaging", made from its entries in `optimizer_state`."""
-    if state.averager is not None:
+    """The averager of a group's option "averaging", made from its entries in `optimizer_state`.
+
+    The option stays as it was when the stacks were built, whatever the group says meanwhile.
+    """
+    if state.averager is not None or state.stacks is not None:
         return state.averager
     averager = averaging.averager(group["averaging"])
     if averager is None:

@@ -66,8 +66,17 @@ class StepOptions:
         if mode == "independent":
             decay = _independent_decay(group, lr, strength)
         chosen = {name: group[name] for name in _TAKEN}
+        first, second = group["betas"]  # which may be a list that is written to between steps
         step = group["refresh_step"] + 1
-        return cls(lr=lr, l2=l2, decay=decay, exponent=exponent, refresh_step=step, **chosen)
+        return cls(
+            lr=lr,
+            betas=(first, second),
+            l2=l2,
+            decay=decay,
+            exponent=exponent,
+            refresh_step=step,
+            **chosen,
+        )
 
     def decay_fraction(self, taken: Number) -> Number | None:
         """The fraction by which the step shrinks weights, 0 where it is skipped; None for no decay.
@@ -84,7 +93,7 @@ class StepOptions:
 _TAKEN = tuple(
     field.name
     for field in dataclasses.fields(StepOptions)
-    if field.name not in ("lr", "l2", "decay", "exponent", "refresh_step")
+    if field.name not in ("lr", "betas", "l2", "decay", "exponent", "refresh_step")
 )
 
 

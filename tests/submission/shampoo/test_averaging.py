@@ -221,6 +221,20 @@ def test_no_step_in_eval_mode(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_weights_may_be_rounded_before_they_are_evaluated(mode):
+    average, weights = averager(mode), weights_of(dtype=torch.float32)
+    run(average, weights, range(3))
+    average.eval(weights, OPTIONS)
+    exact = [weight.detach().clone() for weight in weights]
+    average.train(weights)
+    for weight in weights:
+        weight.data = weight.data.bfloat16()
+    average.eval(weights, OPTIONS)
+    for weight, value in zip(weights, exact, strict=True):
+        torch.testing.assert_close(weight.detach().float(), value, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("saved_in_eval", [False, True])
 def test_state_survives_a_checkpoint(mode, dtype, saved_in_eval):

@@ -99,6 +99,16 @@ def test_a_step_without_a_graph_refreshes_by_itself():
     assert optimizer.diagnostics()["refreshes"] > 0
 
 
+def test_groups_without_gradients_count_no_steps():
+    weights = parameters()
+    optimizer = _optimizer(weights[:2])
+    for rest in (weights[2:], []):
+        optimizer.add_param_group({"params": rest})
+    set_grads(0, weights[:2])
+    optimizer.step()
+    assert [group["refresh_step"] for group in optimizer.param_groups] == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

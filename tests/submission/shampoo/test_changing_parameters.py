@@ -112,11 +112,33 @@ def test_a_group_of_another_method_is_refused_by_name():
     assert_equal(before, weights)
 
 
+def test_it_is_refused_too_where_another_goes_to_other_blocks_and_all_stays_as_it_was():
+    optimizer, weights, other, others = pair("soap")
+    group = optimizer.param_groups[0]
+    rows = [(weights[:2], {"block_size": 3}), (weights[2:], {"method": "kl_shampoo"})]
+    optimizer.param_groups[:] = [{**group, "params": row, **options} for row, options in rows]
+    with pytest.raises(ValueError, match="method must stay"):
+        run(optimizer, weights, 1)
+    optimizer.param_groups[:] = [group]
+    assert_go_on_alike(optimizer, weights, other, others)
+
+
+@pytest.mark.parametrize("method", ["shampoo", "soap", "kl_shampoo"])
+def test_what_has_gone_to_other_blocks_is_saved_in_those(method):
+    optimizer, weights, _, _ = pair(method)
+    moved = optimizer.param_groups[0]["params"].pop(3)
+    optimizer.add_param_group({"params": [moved], **OPTIONS, "method": method, "block_size": 3})
+    weights = [*optimizer.param_groups[0]["params"], moved]
+    others = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    other = Shampoo([{"params": others[:-1]}, {"params": others[-1:]}])
+    other.load_state_dict(optimizer.state_dict())
+    assert_go_on_alike(optimizer, weights, other, others)
+
+
 @ALL
 def test_entries_that_are_replaced_by_dicts_are_loaded(variant):
     """What trainers do that move state to a device and back."""
     optimizer, weights, other, others = pair(variant)
-    optimizer.finish()
     for weight in weights[1:]:
         optimizer.state[weight] = dict(optimizer.state[weight].items())
     assert_go_on_alike(optimizer, weights, other, others)

@@ -98,6 +98,18 @@ def test_all_is_afterwards_as_it_was(norm, fails):
     optimizer.step()
 
 
+def test_evaluation_within_evaluation_stays_at_the_averages():
+    model = network()
+    optimizer = trained(model, data(4))
+    optimizer.eval()
+    averages = copy.deepcopy(model.state_dict())
+    with evaluation(optimizer, model):
+        pass
+    assert all(torch.equal(averages[name], x) for name, x in model.state_dict().items())
+    optimizer.train()
+    assert not optimizer.evaluates
+
+
 def test_a_pass_that_fails_leaves_statistics_and_training_as_they_were():
     model = network()
     optimizer = trained(model, data(4))

@@ -89,6 +89,39 @@ def test_betas_in_a_list_are_validated_when_it_is_written_to():
         run(optimizer, weights, 1)
 
 
+def test_betas_in_a_list_count_from_when_it_is_written_to():
+    rows = [parameters([(6, 5), (4,)]) for _ in range(2)]
+    optimizers = [Shampoo(row, **{**OPTIONS, "betas": [0.9, 0.99]}) for row in rows]
+    for optimizer, row in zip(optimizers, rows, strict=True):
+        run(optimizer, row[:1], 1)  # so that counters differ, and rates are tensors
+        run(optimizer, row, 2)
+    optimizers[0].param_groups[0]["betas"][0] = 0.5
+    optimizers[1].param_groups[0]["betas"] = (0.5, 0.99)
+    for optimizer, row in zip(optimizers, rows, strict=True):
+        run(optimizer, row, 2, first_seed=2)
+    assert_equal(*rows)
+
+
+@pytest.mark.parametrize(
+    "change", [{"averaging": "schedule_free"}, {"method": "soap"}, {"split": (4, 4)}]
+)
+def test_options_that_are_refused_leave_no_trace(change):
+    weights, others = parameters([(6, 5)]), parameters([(6, 5)])
+    optimizer, other = Shampoo(weights, **OPTIONS), Shampoo(others, **OPTIONS)
+    run(optimizer, weights, 3)
+    run(other, others, 3)
+    group = optimizer.param_groups[0]
+    before = {name: group[name] for name in change}
+    group.update(change)
+    optimizer.eval()
+    with pytest.raises(ValueError, match=next(iter(change))):
+        optimizer.step()
+    group.update(before)
+    run(optimizer, weights, 3, first_seed=3)
+    run(other, others, 3, first_seed=3)
+    assert_equal(weights, others)
+
+
 def test_a_weight_that_is_not_contiguous_stays_as_it_is_without_a_gradient():
     weights = parameters([(6, 5), (6, 5)])
     weights[0].data = weights[0].detach().clone().T.contiguous().T

@@ -25,14 +25,26 @@ def test_a_result_is_used_from_the_next_step_on(method):
     assert refreshes == [first, first, first, first + 2, first + 2, first + 2, first + 4]
 
 
-def test_finish_installs_what_the_next_step_would():
+@pytest.mark.parametrize("options", [{}, {"method": "soap", "basis_solver": "qr"}])
+def test_finish_installs_what_the_next_step_would(options):
     weights, others = parameters(), parameters()
-    optimizers = [Shampoo(row, **{**OPTIONS, "overlap": True}) for row in (weights, others)]
+    options = {**OPTIONS, "overlap": True, "refresh_interval": 1, **options}
+    optimizers = [Shampoo(row, **options) for row in (weights, others)]
     for step in range(8):
         run(optimizers[0], weights, 1, first_seed=step)
         run(optimizers[1], others, 1, first_seed=step)
         optimizers[1].finish()
         assert_equal(weights, others)
+
+
+def test_what_is_written_to_the_state_outlives_a_refresh_on_its_way():
+    weights = parameters([(5, 4)])
+    optimizer = Shampoo(weights, **{**OPTIONS, "overlap": True, "refresh_interval": 1})
+    run(optimizer, weights, 3)
+    entry = optimizer.state[weights[0]]
+    entry["left_root.0"] = torch.zeros_like(entry["left_root.0"])
+    optimizer.finish()
+    assert not entry["left_root.0"].any()
 
 
 @needs_cuda

@@ -288,6 +288,29 @@ def base_rows() -> list[dict[str, object]]:
     ]
 
 
+def merged(
+    kept: Sequence[Mapping[str, object]], rows: Sequence[Mapping[str, object]]
+) -> list[Mapping[str, object]]:
+    """Rows of a table, `kept`, with those of the variants in `rows` in place of their own.
+
+    Raises:
+      UserError: if variants stay that were held against other studies than the bases in `rows`.
+    """
+    new = {str(row["variant"]) for row in rows}
+    stay = [row for row in kept if row["variant"] not in new]
+    before, now = (
+        {tuple(map(str, (row[name] for name in _COLUMNS))) for row in of if row["variant"] in BASES}
+        for of in (kept, rows)
+    )
+    if stay and before != now:
+        names = ", ".join(dict.fromkeys(str(row["variant"]) for row in stay))
+        raise UserError(
+            f"the league has run again since these variants: {names}; run them again, too, or "
+            "give another --output"
+        )
+    return [*stay, *rows]
+
+
 def _studies(logs: Path) -> pd.DataFrame:
     return scoring.score_studies(scoring.score_trials(read_logs(logs).frame))
 
@@ -337,7 +360,7 @@ def main(argv: Sequence[str]) -> None:
                 f"--logs={FLAGS.logs}: {', '.join(sorted(unknown))} not in variants.json"
             )
         kept = read_csv(path, _COLUMNS) if path.exists() else []
-        write_csv(path, [*(row for row in kept if row["variant"] not in new), *rows])
+        write_csv(path, merged(kept, rows))
     steps = read(path)
     if BASE not in steps:
         raise UserError(f"{path} has no rows of {BASE!r}, which all others are held against")

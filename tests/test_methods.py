@@ -76,10 +76,17 @@ def test_the_page_is_what_the_committed_table_says():
     assert page == methods.page(methods.read(), variants)
 
 
-def test_the_base_has_the_committed_study_s_steps():
-    """What the variants are held against is the league's own entry."""
-    rows = methods.base_rows()
-    for base in methods.BASES:
-        of_base = [row for row in rows if row["variant"] == base]
-        steps = {(row["workload"], row["study"]): row["steps"] for row in of_base}
-        assert methods.read()[base].dropna().to_dict() == pytest.approx(steps)
+def test_variants_are_not_held_against_studies_of_other_points():
+    def rows(variant, steps):
+        return [{"variant": variant, "workload": "mnist_vit", "study": 1, "steps": steps}]
+
+    kept = [*rows("base", "80.0"), *rows("a", "90.0"), *rows("b", "70.0")]
+    assert methods.merged(kept, [*rows("base", 80.0), *rows("a", 60.0)]) == [
+        *rows("b", "70.0"),
+        *rows("base", 80.0),
+        *rows("a", 60.0),
+    ]
+    with pytest.raises(UserError, match="since these variants: b; run them again"):
+        methods.merged(kept, [*rows("base", 100.0), *rows("a", 60.0)])
+    everything = [*rows("base", 100.0), *rows("a", 60.0), *rows("b", 50.0)]
+    assert methods.merged(kept, everything) == everything

@@ -29,7 +29,7 @@ from workloads import registry
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parents[1] / "results"
 FOLDER = RESULTS / "methods"
-# What a variant is held against, the first where it says nothing, and the league's entry of it.
+# What a variant is compared with, the first where it says nothing, and the league's entry of it.
 BASE, _SHARE = "base", "share"
 BASES = {BASE: "shampoo_ema", "adamw": "adamw", "published_winner": "published_winner"}
 _COLUMNS = ["variant", "workload", "study", "steps"]
@@ -166,7 +166,7 @@ def _outcomes(
 
 
 def _outcome(name: str, steps: pd.DataFrame, variants: Variants) -> Outcome:
-    """A variant beside what it is held against."""
+    """A variant beside what it is compared with."""
     return outcome(steps[name], steps[str(variants[name].get("against", BASE))])
 
 
@@ -279,7 +279,7 @@ def collect(logs: Path) -> list[dict[str, object]]:
 
 
 def base_rows() -> list[dict[str, object]]:
-    """The same of what variants are held against, of the league's committed logs."""
+    """The same of what variants are compared with, of the league's committed logs."""
     studies = _studies(RESULTS / "league")
     return [
         row
@@ -294,7 +294,7 @@ def merged(
     """Rows of a table, `kept`, with those of the variants in `rows` in place of their own.
 
     Raises:
-      UserError: if variants stay that were held against other studies than the bases in `rows`.
+      UserError: if variants stay that were compared with other studies of the bases.
     """
     new = {str(row["variant"]) for row in rows}
     stay = [row for row in kept if row["variant"] not in new]
@@ -354,8 +354,7 @@ def main(argv: Sequence[str]) -> None:
     variants, path = _variants(output), output / "methods.csv"
     if FLAGS.logs:
         rows = collect(Path(FLAGS.logs)) + base_rows()
-        new = {str(row["variant"]) for row in rows}
-        if unknown := new - {*variants, *BASES}:
+        if unknown := {str(row["variant"]) for row in rows} - {*variants, *BASES}:
             raise UserError(
                 f"--logs={FLAGS.logs}: {', '.join(sorted(unknown))} not in variants.json"
             )
@@ -363,7 +362,7 @@ def main(argv: Sequence[str]) -> None:
         write_csv(path, merged(kept, rows))
     steps = read(path)
     if BASE not in steps:
-        raise UserError(f"{path} has no rows of {BASE!r}, which all others are held against")
+        raise UserError(f"{path} has no rows of {BASE!r}, which all others are compared with")
     files.write_text(output / "methods.md", page(steps, variants))
     print(f"wrote {output / 'methods.md'}")
 

@@ -76,7 +76,7 @@ def test_the_page_is_what_the_committed_table_says():
     assert page == methods.page(methods.read(), variants)
 
 
-def test_variants_are_not_held_against_studies_of_other_points():
+def test_variants_are_not_compared_with_a_league_that_ran_later():
     def rows(variant, steps):
         return [{"variant": variant, "workload": "mnist_vit", "study": 1, "steps": steps}]
 

@@ -31,19 +31,11 @@ _ALL: Mapping[str, WorkloadFacts] = ChainMap(
     STANDINS,  # type: ignore[arg-type]
 )
 
+# Where each stand-in's class is: its name says it, and so it does in JAX, for those that have one.
 _CLASSES = {
-    "mnist_vit": "workloads.standin.mnist_vit:MnistVitWorkload",
-    "flights_dlrm": "workloads.standin.flights_dlrm:FlightsDlrmWorkload",
-    "stdlib_lm": "workloads.standin.stdlib_lm:StdlibLmWorkload",
-    "mnist_resnet": "workloads.standin.mnist_resnet:MnistResnetWorkload",
-    "phonemes_conformer": "workloads.standin.phonemes_conformer:PhonemesConformerWorkload",
-    "brain_unet": "workloads.standin.brain_unet:BrainUnetWorkload",
-    "digits_deepspeech": "workloads.standin.digits_deepspeech:DigitsDeepspeechWorkload",
-    "django_wmt": "workloads.standin.django_wmt:DjangoWmtWorkload",
-    "molecules_gnn": "workloads.standin.molecules_gnn:MoleculesGnnWorkload",
+    name: f"workloads.standin.{name}:{''.join(map(str.capitalize, name.split('_')))}Workload"
+    for name in STANDINS
 }
-# Those that also train in JAX, where modules and classes have the same names.
-_IN_JAX = ("mnist_vit", "flights_dlrm", "stdlib_lm", "mnist_resnet")
 
 
 def names(suite: str | None = None, version: str | None = None) -> list[str]:
@@ -124,6 +116,15 @@ def caveat(name: str) -> str | None:
     return standin_facts.caveat(name)
 
 
+def in_jax() -> list[str]:
+    """Names of the stand-ins that also train in JAX, where modules and classes have the same names.
+
+    >>> in_jax()[0]
+    'mnist_vit'
+    """
+    return [n for n in STANDINS if importlib.util.find_spec(f"workloads.standin_jax.{n}")]
+
+
 def load(name: str, framework: str = "pytorch") -> "spec.Workload":
     """A new instance of a workload that trains here.
 
@@ -137,8 +138,8 @@ def load(name: str, framework: str = "pytorch") -> "spec.Workload":
     check_trains_here(name)
     module, _, attribute = _CLASSES[name].partition(":")
     if framework == "jax":
-        if name not in _IN_JAX:
-            raise UserError(f"{name} has no model in JAX; those that have: {', '.join(_IN_JAX)}")
+        if name not in (known := in_jax()):
+            raise UserError(f"{name} has no model in JAX; those that have: {', '.join(known)}")
         if importlib.util.find_spec("jax") is None:
             raise UserError(f"{name} in JAX needs the packages of requirements-jax.txt")
         module = module.replace(".standin.", ".standin_jax.")

@@ -3,9 +3,12 @@ import sys
 
 import pytest
 
+from common import files
 from common.cli import UserError
 from submission.algoperf_api import spec
+from submission.algoperf_api.batch_sizes import get_batch_size
 from workloads import registry
+from workloads.standin.facts import TARGETS_FILE
 from workloads.standin.packaged_data import locate
 from workloads.standin.parameters import parameter_type
 
@@ -18,20 +21,25 @@ def test_an_unknown_workload_is_named_with_the_known_ones():
             train("mnst")
 
 
-def test_the_registry_lists_stand_ins_and_loads_them():
-    assert registry.names("standin") == [
-        "mnist_vit",
-        "mnist_resnet",
-        "brain_unet",
-        "flights_dlrm",
-        "phonemes_conformer",
-        "digits_deepspeech",
-        "molecules_gnn",
-        "django_wmt",
-        "stdlib_lm",
-    ]
-    for name in registry.names("standin"):
-        assert isinstance(registry.load(name), spec.Workload)
+def test_the_registry_lists_stand_ins_in_the_order_of_their_facts_and_loads_them():
+    rows = files.read_json(TARGETS_FILE.with_name("facts.json"))
+    assert registry.names("standin") == list(rows)
+    for name in rows:
+        workload = registry.load(name)
+        assert isinstance(workload, spec.Workload)
+        assert workload.name == name
+        assert get_batch_size(name) > 0
+
+
+def test_a_row_of_facts_is_all_that_makes_a_stand_in_known():
+    code = (
+        "import workloads.standin.facts as f\n"
+        "f._SIZES['new_one'] = f._SIZES['mnist_vit']\n"
+        "from workloads import registry\n"
+        "registry.check_trains_here('new_one'); registry.load('new_one')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.strip().endswith("No module named 'workloads.standin.new_one'")
 
 
 def test_importing_the_registry_loads_no_deep_learning_framework():

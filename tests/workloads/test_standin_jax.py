@@ -27,7 +27,7 @@ def moved(weights):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist_vit", "flights_dlrm", "stdlib_lm", "mnist_resnet"])
+@pytest.mark.parametrize("name", registry.in_jax())
 def test_is_its_twin(name):
     twin, workload = registry.load(name), registry.load(name, "jax")
     model, _ = twin.init_model_fn(KEY)

@@ -19,7 +19,7 @@ from workloads.rows import row
 TARGETS_FILE = Path(__file__).with_name("targets.json")
 
 _SIZES: Mapping[str, WorkloadFacts] = {
-    name: row(WorkloadFacts, {"name": name, "suite": "standin", **values}, name)
+    name: row(WorkloadFacts, {"name": name, "suite": "standin", **values}, f"facts.json: {name}")
     for name, values in files.read_json(Path(__file__).with_suffix(".json")).items()
 }
 

@@ -3,8 +3,6 @@
 The tests' oracle for the stack-based code; it shares none of it but the options.
 """
 
-import itertools
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .options import ShampooOptions
-from .reference_blocks import cut
+from .reference_blocks import LEFT, RIGHT, cut, due_refreshes
 
 Matrix = NDArray[np.float64]
-LEFT, RIGHT = 0, 1
 
 
 def inverse_root(matrix: Matrix, exponent: float, damping: float) -> Matrix:
@@ -337,37 +334,6 @@ class ReferenceShampoo:
         return self.weight
 
 
-def due_refreshes(parameters: Sequence[ReferenceShampoo], step: int) -> list[set[tuple[int, int]]]:
-    """Which (block, side) pairs of each parameter are refreshed at a group's step, from 1.
-
-    "together": at multiples of the interval T, and at powers of four below it. "staggered": all at
-    powers of four below T, and each at one step in T: with costs d^3 laid on a line of length C,
-    block shape by block shape and left sides before right ones, the one that starts at x is due
-    when step % T == floor(T x / C).
-    """
-    interval = parameters[0].config.refresh_interval
-    rows: dict[tuple[int, int, bool, bool], list[tuple[int, int]]] = {}
-    for number, parameter in enumerate(parameters):
-        for index, block in enumerate(parameter.blocks):
-            rows.setdefault(block.key, []).append((number, index))
-    units = [
-        (number, index, side)
-        for key, members in rows.items()
-        for side in (LEFT, RIGHT)
-        for number, index in members
-        if key[2:][side]
-    ]
-    costs = [parameters[number].blocks[index].key[side] ** 3 for number, index, side in units]
-    together = parameters[0].config.refresh == "together"
-    early = step < interval and step == 4 ** round(math.log(step, 4))
-    due: list[set[tuple[int, int]]] = [set() for _ in parameters]
-    for (number, index, side), start in zip(units, itertools.accumulate([0, *costs]), strict=False):
-        phase = 0 if together else interval * start // sum(costs)
-        if early or step % interval == phase:
-            due[number].add((index, side))
-    return due
-
-
 class ReferenceGroup:
     """One parameter group: several parameters that count steps, and are refreshed, together.
 
@@ -391,7 +357,8 @@ class ReferenceGroup:
             parameter.install()
         finite = all(np.isfinite(grad).all() for grad in grads if grad is not None)
         # Parameters without a gradient as yet have their place in the schedule, too.
-        due = due_refreshes(self.parameters, self.calls)
+        keys = [[block.key for block in parameter.blocks] for parameter in self.parameters]
+        due = due_refreshes(keys, self.config, self.calls)
         for parameter, grad, pairs in zip(self.parameters, grads, due, strict=True):
             if grad is not None:
                 usable = grad if finite else np.full_like(grad, np.nan)

@@ -1,15 +1,18 @@
-"""How the reference cuts parameters into blocks: element by element, one slice after the other."""
+"""How the reference cuts parameters, one slice after the other, and when blocks are refreshed."""
 
 import itertools
 import math
 from collections.abc import Sequence
 
-from .options import BlockingConfig
+from .options import BlockingConfig, ShampooOptions
 
 _NEVER_CUT_BELOW = 128
 _LONGEST_KERNEL = 16
+LEFT, RIGHT = 0, 1
 # Rows, columns, and whether there is a left and a right factor.
 Area = tuple[slice, slice, bool, bool]
+# Their sizes, and the same.
+Key = tuple[int, int, bool, bool]
 
 
 def even_slices(start: int, length: int, block_size: int) -> list[slice]:
@@ -75,3 +78,40 @@ def cut_matrix(
         )
         for columns in (even_slices(0, width, longest) if right else [slice(0, width)])
     ]
+
+
+def due_refreshes(
+    keys: Sequence[Sequence[Key]], config: ShampooOptions, step: int
+) -> list[set[tuple[int, int]]]:
+    """Which (block, side) pairs of each parameter are refreshed at a group's step, from 1.
+
+    "together": at multiples of the interval T, and at powers of four below it. "staggered": all at
+    powers of four below T, and each at one step in T: with costs d^3 laid on a line of length C,
+    block shape by block shape and left sides before right ones, the one that starts at x is due
+    when step % T == floor(T x / C).
+
+    Args:
+      keys: of the blocks of each parameter.
+      config: the group's options.
+      step: as above.
+    """
+    interval = config.refresh_interval
+    rows: dict[Key, list[tuple[int, int]]] = {}
+    for number, blocks in enumerate(keys):
+        for index, key in enumerate(blocks):
+            rows.setdefault(key, []).append((number, index))
+    units = [
+        (number, index, side)
+        for key, members in rows.items()
+        for side in (LEFT, RIGHT)
+        for number, index in members
+        if key[2:][side]
+    ]
+    costs = [keys[number][index][side] ** 3 for number, index, side in units]
+    early = step < interval and step == 4 ** round(math.log(step, 4))
+    due: list[set[tuple[int, int]]] = [set() for _ in keys]
+    for (number, index, side), start in zip(units, itertools.accumulate([0, *costs]), strict=False):
+        phase = 0 if config.refresh == "together" else interval * start // sum(costs)
+        if early or step % interval == phase:
+            due[number].add((index, side))
+    return due

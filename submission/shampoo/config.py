@@ -66,6 +66,18 @@ def check_capturable(options: Mapping[str, Any]) -> None:
             )
 
 
+def leaves_refreshes(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether steps leave refreshes to `Shampoo.refresh`, the option "capturable".
+
+    Raises:
+      ValueError: if those of some groups do and those of others do not.
+    """
+    chosen = {group["capturable"] for group in groups}
+    if len(chosen) > 1:
+        raise ValueError("capturable must be the same in all parameter groups.")
+    return True in chosen
+
+
 def check_captured_lr(lr: Any, device: torch.device) -> None:
     """Raises ValueError for an lr whose value a captured step would keep for ever."""
     if not isinstance(lr, Tensor) or lr.device != device:

@@ -32,6 +32,7 @@ from .config import (
     check_captured_lr,
     complete,
     dtype_name,
+    leaves_refreshes,
 )
 from .devices import is_capturing
 from .diagnostics import Diagnostics, diagnostics
@@ -195,7 +196,7 @@ class Shampoo(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._step()
-        if self._leaves_refreshes:
+        if leaves_refreshes(self.param_groups):
             devices = {p.device for group in self.param_groups for p in group["params"][:1]}
             if not any(map(is_capturing, devices)):
                 self.refresh()
@@ -218,24 +219,14 @@ class Shampoo(torch.optim.Optimizer):
         ranks = [process_group for state in states for process_group in state.process_groups]
         finite = self._skipped.all_finite(flags, found_inf, ranks)
         # The host then reads the flag, and counters and norms, in place of masking what they say.
-        is_known = not self._leaves_refreshes and all(state.is_on_host for state in states)
+        is_known = not leaves_refreshes(self.param_groups) and all(
+            state.is_on_host for state in states
+        )
         for state in states:
             if is_known and not finite:
                 state.skip()
             else:
                 state.apply(finite, is_known)
-
-    @property
-    def _leaves_refreshes(self) -> bool:
-        """Whether steps leave refreshes to `refresh`, the option "capturable".
-
-        Raises:
-          ValueError: if some groups do and others do not.
-        """
-        chosen = {group["capturable"] for group in self.param_groups}
-        if len(chosen) > 1:
-            raise ValueError("capturable must be the same in all parameter groups.")
-        return True in chosen
 
     @torch._disable_dynamo
     @in_full_precision
@@ -245,7 +236,7 @@ class Shampoo(torch.optim.Optimizer):
         Call it after every replay of a captured step; a step outside of a graph calls it by itself.
         Roots and bases are those of the last step's factors, and used from the next step on.
         """
-        if not self._leaves_refreshes:
+        if not leaves_refreshes(self.param_groups):
             raise RuntimeError("refresh() is for capturable=True; without it step() refreshes.")
         for group, state in zip(self.param_groups, self._group_states(), strict=True):
             state.refresh(group)

@@ -2,11 +2,13 @@
 
 import gc
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from submission.shampoo import Shampoo, diagonal, presets
+from submission.shampoo import Shampoo, config, diagonal, presets
 from submission.shampoo.group_state import GroupState
 from tests.submission.shampoo.operators import Operators
 from tests.submission.shampoo.streams import (
@@ -19,46 +21,58 @@ from tests.submission.shampoo.streams import (
     set_grads,
 )
 
+CHANGES = [
+    {"lr": 0.02},
+    {"betas": (0.8, 0.99)},
+    {"betas": (0.9, 0.9)},
+    {"eps": 1e-2},
+    {"weight_decay": 0.3},
+    {"block_size": 64},
+    {"matrix_dims": "stack"},
+    {"table": True},
+    {"max_dim": 8},
+    {"table_aspect": 30.0},
+    {"max_aspect": 2.0},
+    {"exponent": 0.5},
+    {"exponent": "auto"},
+    {"damping": 1e-1},
+    {"refresh_interval": 50},
+    {"nesterov": True},
+    {"method": "soap"},
+    {"method": "kl_shampoo"},
+    {"block_aspect": math.inf},
+    {"max_dim": 8, "oversize": "one_sided"},
+    {"root_solver": "products"},
+    {"grafting": None},
+    {"grafting": "sgd"},
+    {"grafting": "adagrad"},
+    {"grafting": "rmsprop"},
+    {"momentum": 0.5},
+    {"decay_mode": "l2"},
+    {"decay_mode": "independent"},
+    {"refresh": "staggered"},
+    {"overlap": True},
+    {"maximize": True},
+    {"factor_dtype": torch.bfloat16},
+    {"root_dtype": torch.bfloat16},
+    {"averaging": "schedule_free"},
+]
+# Those that other tests change: where methods, solvers, averages or kernels differ.
+ELSEWHERE = {
+    *("split", "basis_solver", "averaging_share", "averaging_decay", "averaging_beta"),
+    *("fused", "capturable"),
+}
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"lr": 0.02},
-        {"betas": (0.8, 0.99)},
-        {"betas": (0.9, 0.9)},
-        {"eps": 1e-2},
-        {"weight_decay": 0.3},
-        {"block_size": 64},
-        {"matrix_dims": "stack"},
-        {"table": True},
-        {"max_dim": 8},
-        {"table_aspect": 30.0},
-        {"max_aspect": 2.0},
-        {"exponent": 0.5},
-        {"exponent": "auto"},
-        {"damping": 1e-1},
-        {"refresh_interval": 50},
-        {"nesterov": True},
-        {"method": "soap"},
-        {"method": "kl_shampoo"},
-        {"block_aspect": math.inf},
-        {"max_dim": 8, "oversize": "one_sided"},
-        {"root_solver": "products"},
-        {"grafting": None},
-        {"grafting": "sgd"},
-        {"grafting": "adagrad"},
-        {"grafting": "rmsprop"},
-        {"momentum": 0.5},
-        {"decay_mode": "l2"},
-        {"decay_mode": "independent"},
-        {"refresh": "staggered"},
-        {"overlap": True},
-        {"factor_dtype": torch.bfloat16},
-        {"root_dtype": torch.bfloat16},
-        {"averaging": "schedule_free"},
-    ],
-    ids=str,
-)
+
+def test_no_option_is_without_effect_or_a_word_about_it():
+    """A new one belongs into `CHANGES`, and into the page that says what each of them is for."""
+    assert {name for change in CHANGES for name in change} | ELSEWHERE == set(config.OPTIONS)
+    page = (Path(__file__).parents[3] / "docs" / "heuristics.md").read_text()
+    named = set(re.findall(r"`(\w+)(?:=[^`]*)?`", page))
+    assert set(config.OPTIONS) - named == {"lr", "maximize", "fused", "capturable"}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_option_changes_behaviour(change):
     shapes = [*SHAPES, (100, 300)]
     base, changed = parameters(shapes, torch.float32), parameters(shapes, torch.float32)

@@ -1,5 +1,6 @@
 """Bad arguments are refused where they are given, by name; geometry follows the rules."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from submission.plan.options import ShampooOptions
 from submission.shampoo_jax import algoperf_winner, kl_shampoo, shampoo, soap, static_arguments
 from submission.shampoo_jax.geometry import layout_of, matrices_of, stacked, unstacked
 from submission.shampoo_jax.options import resolve
@@ -80,6 +82,27 @@ def test_every_argument_that_shapes_the_state_is_static():
     names = set(inspect.signature(shampoo).parameters)
     assert names - arrays == set(static_arguments(shampoo))
     assert "point" in static_arguments(algoperf_winner)
+
+
+@pytest.mark.parametrize(
+    ("function", "own"),
+    [
+        (shampoo, {}),
+        (soap, {"b1": 0.95, "b2": 0.95}),
+        (kl_shampoo, {"b1": 0.95, "b2": 0.95, "damping": 1e-6}),
+    ],
+)
+def test_arguments_are_the_options_of_both_frameworks_with_their_defaults(function, own):
+    expected = {field.name: field.default for field in dataclasses.fields(ShampooOptions)}
+    expected["b1"], expected["b2"] = expected.pop("betas")
+    # What only PyTorch has, or has under another name.
+    for name in ("lr", "matrix_dims", "overlap"):
+        del expected[name]
+    if function is not shampoo:
+        for name in ("method", "root_solver", *(("exponent",) if function is soap else ())):
+            del expected[name]
+    given = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    assert expected | own == {name: given.get(name, "no argument") for name in expected}
 
 
 def test_integers_and_complex_numbers_are_refused_by_path():

@@ -78,7 +78,7 @@ reproduce: $(STAMP)  ## Shampoo against AdamW on nine stand-ins, best points, 3 
 	  --first_study=1 --trials=best --best_from=$(POINTS)/best.csv $(call flag,jobs,$(JOBS)) --output=$(call runs,reproduce)
 	$(BIN)/python -m analysis.report --logs=$(call runs,reproduce) --output=$(call runs,reproduce/report)
 
-league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [ENTRIES=… WORKLOADS=… JOBS=… ALL=1]
+league: $(STAMP)  ## all rivals tuned alike on nine stand-ins: search, points, 3 studies, costs, report (hours) [RUNS=results: goes on from the committed search; ENTRIES=… WORKLOADS=… JOBS=… ALL=1]
 	$(BIN)/python -m scripts.tune --mode=search $(call flag,workloads,$(WORKLOADS)) --entries=$(call quote,$(ENTRIES)) --trials=12 \
 	  --ranges=$(SPACES) $(call flag,jobs,$(JOBS)) --logs=$(call runs,league_search) --output=$(call runs,league)
 	$(BIN)/python -m scripts.tune --mode=points --entries=$(call quote,$(ENTRIES)) --search=$(call runs,league/search.csv) \

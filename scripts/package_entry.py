@@ -139,7 +139,9 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
     if entry not in packable(root):
         known = packable(root)
         listed = f"{', '.join(known) or 'none'}{cli.near(known, entry)}"
-        raise UserError(f"entry {entry!r} cannot be packaged; can be: {listed}")
+        folder = root / _PROJECT / "entries" / entry
+        reason = f"it has no {INFO}" if folder.is_dir() else "there is none of that name"
+        raise UserError(f"entry {entry!r} cannot be packaged: {reason}; can be: {listed}")
     folder = root / _PROJECT / "entries" / entry
     info = read_info(folder / INFO, **overrides)
     ruleset, home = info["ruleset"], info["submission_folder"]

@@ -17,7 +17,8 @@ validation target divided by the step hint, or 2 if no point reaches it. Points 
 time, each the one that lowers the mean cost over workloads most; equal ones are told apart by the
 mean over workloads of the best rank, among all points searched, of the best validation value; then
 by the mean of the candidate's own ranks; then by their number. Writes OUTPUT/best.csv, too: which
-point of each list did best on each workload in the search, for `scripts.study --trials=best`.
+point of each list did best on each workload in the search, for `scripts.study --trials=best`; where
+it has workloads that the search was not on, lists stay.
 
 `targets` sets the stand-ins' targets as AlgoPerf sets its own, from the standard algorithms that
 the ranges name. Each gets the same number of points, with schedules of 0.75 of the step budget. The
@@ -46,6 +47,7 @@ from scripts.local.metrics_log import read_evaluations
 from scripts.local.search_table import (
     BEST,
     TABLE,
+    check_kept,
     check_points,
     choose,
     costs_and_ranks,
@@ -194,6 +196,7 @@ def _points() -> int:
             raise UserError(f"--points={FLAGS.points}: {table} has {len(costs)} points")
         points = search_space.draw(ranges, costs.index.max())
         check_points(table, entry, points)
+        check_kept(output / BEST, entry, list(costs), table)
         chosen = choose(costs, ranks, FLAGS.points)
         for count, number in enumerate(chosen, start=1):
             best = costs.loc[chosen[:count]].min()

@@ -27,6 +27,7 @@ from scripts.local import entries, manifest, studies, trial_state
 from scripts.local.metrics_log import MetricsLog, write_csv
 from scripts.local.trial import Trial
 from scripts.local.trial_state import TrialState
+from submission.algoperf_api import spec
 from workloads import registry
 
 FLAGS = flags.FLAGS
@@ -43,7 +44,11 @@ def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> li
     total = (warmup + steps) * len(chosen)
     with collector_off(), progress.bar(total, workload, "step") as bar:
         for name in alternating(chosen, warmup + steps):
-            sample = timed(lambda: _step(running[name]), torch.device("cpu"), math.inf)  # noqa: B023
+            try:
+                sample = timed(lambda: _step(running[name]), torch.device("cpu"), math.inf)  # noqa: B023
+            except spec.TrainingCompleteError as error:
+                taken = f"the schedule of {name} on {workload} has {len(spent[name])} steps"
+                raise UserError(f"{taken}, --warmup and --steps are {warmup + steps}") from error
             spent[name].append(sample.cpu)
             bar.update()
     means = {name: statistics.fmean(times[warmup:]) for name, times in spent.items()}

@@ -167,6 +167,23 @@ def write_best(
     write_csv(path, rows, columns)
 
 
+def check_kept(path: Path, entry: str, searched: Sequence[str], where: Path) -> None:
+    """UserError if a list would lose the best points of workloads that the search was not on.
+
+    Args:
+      path: best.csv, if it is there.
+      searched: names of the search's workloads.
+      where: the search's table.
+    """
+    rows = read_csv(path, ("entry", "workload")) if path.exists() else []
+    lost = [r["workload"] for r in rows if r["entry"] == entry and r["workload"] not in searched]
+    if lost:
+        raise UserError(
+            f"{where} has no trial of {entry!r} on {', '.join(lost)}, whose best points are in "
+            f"{path}: search there, too, or choose another --output"
+        )
+
+
 def check_points(path: Path, entry: str, points: Sequence[Point]) -> None:
     """UserError if the search used other points than these."""
     for row in read_csv(path, COLUMNS):

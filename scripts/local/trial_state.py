@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from common.cli import UserError, near
+from common.cli import UserError
 from scripts.local import entries
 from scripts.local.clock import SubmissionClock
 from scripts.local.metrics_log import MetricsLog
@@ -193,7 +193,7 @@ def start(trial: Trial, log: MetricsLog, load: Callable[[str], Any] = entries.lo
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, AttributeError) and error.obj is hyperparameters:
             given, missing = trial.hyperparameters, str(error.name)
-            reason = f"it lacks {missing}; it has {', '.join(given)}{near(given, missing)}"
+            reason = f"it lacks {missing}; it has {', '.join(given)}"
         raise UserError(
             f"{trial.search_space}: entry {trial.entry!r} cannot use the point of "
             f"trial {trial.trial}: {reason}"

@@ -119,11 +119,13 @@ def find_entry(
         raise UserError(f"--entry={given}: {name!r} cannot be a name: {allowed}")
     if equals and "/" not in path:
         raise UserError(f"--entry={given}: {path!r} is no path; give name=path/to/a/folder")
-    if "/" not in path:
-        folder, root = entries.folder(path), ROOT
+    folder = entries.folder(path) if "/" not in path else Path(path).expanduser().absolute()
+    # An entry of this repository imports from above its folder, whatever it is named by.
+    if "/" not in path or folder.resolve().parent == ROOT / "submission" / "entries":
+        folder, root = folder.resolve(), ROOT
     else:
-        folder = Path(path).expanduser().absolute()
         root = folder.parent
+    if "/" in path:
         _check(given, folder)
     info = entry_info.text(folder)
     for flag, value in (("ruleset", ruleset), ("framework", framework)):

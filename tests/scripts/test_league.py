@@ -222,6 +222,15 @@ def test_costs_are_measured_without_dropout_on_the_same_batches(
     assert "| nadamw" in cost.page(rows) and "adamw, ms" in cost.page(rows)
 
 
+def test_a_schedule_that_is_shorter_than_the_measurement_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = entries.points("adamw")[0] | {"step_hint_factor": 0.004, "warmup_factor": 0.0}
+    monkeypatch.setattr(entries, "points", lambda name: [listed])
+    with pytest.raises(UserError, match="schedule of adamw on mnist_vit has 3 steps, --warmup and"):
+        cost.measure("mnist_vit", ["adamw"], warmup=5, steps=5)
+
+
 def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: Path) -> None:
     # Point 1 is best on the first two workloads, point 2 on the third.
     steps = {"mnist_vit": (80, 160), "flights_dlrm": (96, 192), "stdlib_lm": ("", 68)}

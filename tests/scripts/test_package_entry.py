@@ -224,10 +224,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert written["authors"] == "A. Person, B"
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["module"] == "submission.entries.nadamw.submission"
-    for wrong in ("nesterov", "shampo"):
+    reasons = {"nesterov": "it has no submission_info.yml", "shampo": "there is none of that name"}
+    for wrong, reason in reasons.items():
         line = must_refuse(finish(*command, f"--entry={wrong}"))
         assert line.startswith(
-            f"error: entry '{wrong}' cannot be packaged; can be: {', '.join(ENTRIES)}"
+            f"error: entry '{wrong}' cannot be packaged: {reason}; can be: {', '.join(ENTRIES)}"
         )
     assert line.endswith("did you mean shampoo?")
 

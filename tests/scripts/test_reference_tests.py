@@ -180,7 +180,10 @@ def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
     ("flag", "message"),
     [
         ("--workloads=imagenet", "unknown workload 'imagenet'; known: cifar, criteo1tb, "),
-        ("--entries=nesterov", "entry 'nesterov' cannot be packaged; can be: adamw, "),
+        (
+            "--entries=nesterov",
+            "entry 'nesterov' cannot be packaged: it has no submission_i",
+        ),
         ("--packaged=/nowhere", "no package of 'adamw' in /nowhere: `make package ENTRY=adamw"),
         ("--entries=", "--entries and --workloads must name at least one each"),
     ],

@@ -96,7 +96,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"momentum": 0.9}]', "it lacks learning_rate; it has momentum"),
+        ('[{"learning_rat": 0.9}]', "it lacks learning_rate; it has learning_rat"),
         ('[{"learning_rate": 1' + "0" * 400 + "}]", "not a finite number"),
         ("[" * 100_000, "nested too deeply"),
     ],
@@ -107,6 +107,7 @@ def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, messag
     line = must_refuse(run(tmp_path / "out", f"--search_space={space}"))
     assert line.startswith(f"error: {space}") and message in line
     if "lacks" in message:
+        assert line.endswith(message)
         assert "entry 'fake_sgd' cannot use the point of trial 1" in line
         assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
 

@@ -21,7 +21,7 @@ from scripts.local.environment import ROOT
 from scripts.local.search_table import MISS
 from scripts.local.studies import Machine
 from scripts.local.trial import Trial
-from tests.scripts.commands import finish_fake, must_succeed
+from tests.scripts.commands import finish, finish_fake, must_refuse, must_succeed
 from workloads import registry, search_space
 
 Write = Callable[[str, Any], Path]
@@ -230,6 +230,19 @@ def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None
         best = tmp_path / "best.csv"
         search_table.write_best(best, entry, costs.loc[chosen], ranks.loc[chosen], points)
     assert table_of(best) == table_of(committed / "best.csv")
+
+
+def test_a_search_on_some_workloads_leaves_the_points_of_all(tmp_path: Path) -> None:
+    table, points = tmp_path / "search.csv", tmp_path / "points"
+    rows = table_of(ROOT / "results" / "league" / "search.csv")
+    search_table.write_table(table, [r for r in rows if r["workload"] == "mnist_vit"])
+    shutil.copytree(RANGES_FILE.parent / "points", points)
+    flags = ["--mode=points", "--entries=adamw", f"--ranges={RANGES_FILE}", f"--search={table}"]
+    line = must_refuse(finish("-m", "scripts.tune", *flags, f"--output={points}"))
+    assert "has no trial of 'adamw' on mnist_resnet, brain_unet, " in line
+    for path in points.iterdir():
+        assert path.read_bytes() == (RANGES_FILE.parent / "points" / path.name).read_bytes()
+    must_succeed(finish("-m", "scripts.tune", *flags, f"--output={tmp_path / 'others'}"))
 
 
 def test_targets_are_medians_over_seeds_of_the_best_point(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.cli import UserError
+from scripts.local.environment import ROOT
 from scripts.official import logs, run
 from scripts.official.command import command
 from scripts.official.entry import find_entry
@@ -156,6 +157,13 @@ def test_flags_may_not_contradict_what_an_entry_says() -> None:
     with pytest.raises(UserError, match=r"^--framework=jax: .*submission_info.yml says pytorch$"):
         find_entry("adamw", framework="jax")
     assert find_entry("adamw", "external", "pytorch") == find_entry("adamw")
+
+
+def test_an_entry_of_this_repository_is_the_same_by_its_path() -> None:
+    folder = ROOT / "submission" / "entries" / "shampoo"
+    entry = find_entry(f"{folder}/")
+    assert entry == find_entry("shampoo") == find_entry(f"{folder}/../shampoo")
+    assert (entry.python_path, entry.name) == (ROOT, "stacked_shampoo")
 
 
 def test_ranges_of_its_own_are_drawn(tmp_path: Path) -> None:

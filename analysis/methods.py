@@ -6,6 +6,7 @@
 Every variant ran at the points that the base was tuned to, with the same seeds: one that wants
 other hyperparameters is not done justice. Writes methods.csv, whose rows of variants that are not
 in DIR stay, and methods.md to results/methods; variants.json there says what each variant changes.
+earlier.csv there has variants that ran beside an earlier league, with the bases of that one.
 """
 
 import dataclasses
@@ -33,6 +34,8 @@ FOLDER = RESULTS / "methods"
 BASE, _SHARE = "base", "share"
 BASES = {BASE: "shampoo_ema", "adamw": "adamw", "published_winner": "published_winner"}
 _COLUMNS = ["variant", "workload", "study", "steps"]
+TABLE, EARLIER = "methods.csv", "earlier.csv"
+_MARK = " †"
 # A variant earns an option if its median ratio is at most the first, and none is above the second.
 MOST_MEDIAN, MOST_WORST = 0.95, 1.05
 
@@ -50,6 +53,10 @@ variant has too. Mean: geometric, of the ratios seed by seed, without the trials
 the target. Above 1 is worse; > says that the median misses. Shampoo + EMA misses {missed}.
 Evaluations come every 10 to 24 steps, so a ratio within 0.1 of 1 is one evaluation.
 Stand-ins are not AlgoPerf. By `python -m analysis.methods`."""
+_OF_EARLIER = """\
+†: beside an earlier league, at the points that a search in narrower ranges had found
+(`workloads/standin/points` at commit 917391c), when early refreshes came at powers of
+two; Shampoo + EMA missed {missed} there."""
 _LEFT_OUT = """\
 ## Chosen on eight workloads, shown on the ninth
 
@@ -77,6 +84,8 @@ winner's options, whose exponent is 1/4; steps over those of the published winne
 }
 
 Variants = Mapping[str, Mapping[str, object]]
+# Steps as `read` returns them: beside the league as it is, and beside an earlier one.
+Tables = Sequence[pd.DataFrame]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +124,7 @@ def outcome(variant: pd.Series, base: pd.Series) -> Outcome:
     return Outcome(own / medians.where(np.isfinite(medians)), mean, len(pairs))
 
 
-def read(path: Path = FOLDER / "methods.csv") -> pd.DataFrame:
+def read(path: Path) -> pd.DataFrame:
     """Steps by workload and study, a column per variant; UserError for a damaged file.
 
     They are infinite where the target was missed, and NaN where the variant has not run.
@@ -125,7 +134,13 @@ def read(path: Path = FOLDER / "methods.csv") -> pd.DataFrame:
     return rows.pivot(index=["workload", "study"], columns="variant", values="steps")
 
 
-def page(steps: pd.DataFrame, variants: Variants) -> str:
+def tables(folder: Path = FOLDER) -> Tables:
+    """The tables of a folder, of which an earlier league's may be absent; UserError as `read`."""
+    earlier = folder / EARLIER
+    return [read(folder / TABLE), *([read(earlier)] if earlier.exists() else [])]
+
+
+def page(steps: Tables, variants: Variants) -> str:
     """The page of what was found, variants in the order of `variants`."""
     own = _outcomes(steps, variants, SECTIONS)
     earning = [name for name, result in own.items() if result.earns_its_place]
@@ -136,12 +151,13 @@ def page(steps: pd.DataFrame, variants: Variants) -> str:
     )
     parts = [
         _INTRODUCTION.format(missed=missed_text(BASE, steps)),
+        *(_OF_EARLIER.format(missed=missed_text(BASE, [table])) for table in steps[1:]),
         _table(own, steps, variants),
         rule,
         "No options, but patches of the code for these tables:",
         "\n".join(f"- {variants[name]['changed']}: {variants[name]['note']}" for name in patches),
         "## By workload",
-        *_by_workload(own, variants),
+        *_by_workload(own, steps, variants),
         _LEFT_OUT,
         documents.table(_leave_one_out(own, variants), left=2, fmt="pipe"),
     ]
@@ -150,31 +166,39 @@ def page(steps: pd.DataFrame, variants: Variants) -> str:
             if section == DROP_IN:
                 text = text.format(missed=missed_text("adamw", steps))
             table = _table(outcomes, steps, variants)
-            parts += [text, table, *_by_workload(outcomes, variants)]
+            parts += [text, table, *_by_workload(outcomes, steps, variants)]
     return "\n\n".join(parts) + "\n"
 
 
-def _outcomes(
-    steps: pd.DataFrame, variants: Variants, sections: Sequence[str]
-) -> dict[str, Outcome]:
+def _outcomes(steps: Tables, variants: Variants, sections: Sequence[str]) -> dict[str, Outcome]:
     """Those of the sections' variants that have run."""
     return {
         name: _outcome(name, steps, variants)
         for name, variant in variants.items()
-        if name in steps and variant["section"] in sections
+        if any(name in table for table in steps) and variant["section"] in sections
     }
 
 
-def _outcome(name: str, steps: pd.DataFrame, variants: Variants) -> Outcome:
+def _outcome(name: str, steps: Tables, variants: Variants) -> Outcome:
     """A variant beside what it is compared with."""
-    return outcome(steps[name], steps[str(variants[name].get("against", BASE))])
+    table = _table_of(name, steps)
+    return outcome(table[name], table[str(variants[name].get("against", BASE))])
 
 
-def _table(outcomes: Mapping[str, Outcome], steps: pd.DataFrame, variants: Variants) -> str:
+def _table_of(name: str, steps: Tables) -> pd.DataFrame:
+    """The first table that a variant is in."""
+    return next(table for table in steps if name in table)
+
+
+def _changed(name: str, steps: Tables, variants: Variants) -> str:
+    return f"{variants[name]['changed']}{'' if name in steps[0] else _MARK}"
+
+
+def _table(outcomes: Mapping[str, Outcome], steps: Tables, variants: Variants) -> str:
     """A row per variant, over all workloads."""
     rows = [
         {
-            "changed": variants[name]["changed"],
+            "changed": _changed(name, steps, variants),
             "median": _ratio(result.ratios.median()),
             "mean": documents.number(result.mean, ".2f"),
             "worst": _ratio(result.ratios.max()),
@@ -205,10 +229,10 @@ def _leave_one_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[
     return [*rows, dict(zip(_LEFT_OUT_COLUMNS, last, strict=True))]
 
 
-def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[str]:
+def _by_workload(outcomes: Mapping[str, Outcome], steps: Tables, variants: Variants) -> list[str]:
     """Tables of a few workloads each, with a row per variant."""
     table = pd.DataFrame({name: result.ratios.map(_ratio) for name, result in outcomes.items()}).T
-    table["changed"] = [variants[name]["changed"] for name in table.index]
+    table["changed"] = [_changed(name, steps, variants) for name in table.index]
     workloads = [name for name in registry.names("standin") if name in table]
     return [
         documents.table(
@@ -221,8 +245,8 @@ def _by_workload(outcomes: Mapping[str, Outcome], variants: Variants) -> list[st
 
 
 @functools.cache
-def _committed() -> pd.DataFrame:
-    return read()
+def _committed() -> Tables:
+    return tables()
 
 
 def _variants(folder: Path = FOLDER) -> Variants:
@@ -238,26 +262,29 @@ def section_table(section: str) -> str:
 
 def shares_text() -> str:
     """What the committed variants of the average's share took of the base's steps, in the mean."""
-    shares = sorted(name.removeprefix(_SHARE) for name in _committed() if name.startswith(_SHARE))
+    of_all = {name for table in _committed() for name in table}
+    shares = sorted(name.removeprefix(_SHARE) for name in of_all if name.startswith(_SHARE))
     return ", ".join(f"{mean_text(_SHARE + share)} ({share})" for share in shares)
 
 
-def missed_text(variant: str, steps: pd.DataFrame | None = None) -> str:
+def missed_text(variant: str, steps: Tables | None = None) -> str:
     """How many trials of a variant, by default a committed one, miss the target."""
-    of_variant = (_committed() if steps is None else steps)[variant]
+    steps = _committed() if steps is None else steps
+    of_variant = _table_of(variant, steps)[variant]
     return f"{np.isinf(of_variant).sum()} of {of_variant.count()}"
 
 
 def pairs_text(variant: str) -> str:
     """Of how many trials of a committed variant the mean is: both reach the target."""
     steps = _committed()
-    return f"{_outcome(variant, steps, _variants()).pairs} of {steps[variant].count()}"
+    of_variant = _table_of(variant, steps)[variant]
+    return f"{_outcome(variant, steps, _variants()).pairs} of {of_variant.count()}"
 
 
 def mean_text(variant: str) -> str:
     """What a committed variant took of the base's steps, in the mean; a dash before it has run."""
     steps = _committed()
-    if variant not in steps:
+    if not any(variant in table for table in steps):
         return documents.UNKNOWN
     return f"{_outcome(variant, steps, _variants()).mean:.2f}"
 
@@ -351,7 +378,7 @@ def main(argv: Sequence[str]) -> None:
     """Writes the table and the page."""
     del argv
     output = Path(FLAGS.output)
-    variants, path = _variants(output), output / "methods.csv"
+    variants, path = _variants(output), output / TABLE
     if FLAGS.logs:
         rows = collect(Path(FLAGS.logs)) + base_rows()
         if unknown := {str(row["variant"]) for row in rows} - {*variants, *BASES}:
@@ -360,8 +387,8 @@ def main(argv: Sequence[str]) -> None:
             )
         kept = read_csv(path, _COLUMNS) if path.exists() else []
         write_csv(path, merged(kept, rows))
-    steps = read(path)
-    if BASE not in steps:
+    steps = tables(output)
+    if BASE not in steps[0]:
         raise UserError(f"{path} has no rows of {BASE!r}, which all others are compared with")
     files.write_text(output / "methods.md", page(steps, variants))
     print(f"wrote {output / 'methods.md'}")

@@ -45,9 +45,19 @@ def test_misses_are_counted_and_never_averaged():
     assert found.ratios["mnist_vit"] == math.inf and math.isnan(found.ratios["stdlib_lm"])
     assert found.pairs == 0
     table = {"base": BASE, "better": times(0.9), "worse": missed}
-    page = methods.page(pd.DataFrame({name: column(row) for name, row in table.items()}), VARIANTS)
+    steps = pd.DataFrame({name: column(row) for name, row in table.items()})
+    page = methods.page([steps], VARIANTS)
     assert "- b: c\n" in page and "|           > |" in page and "|   3 of 3 |" in page
-    assert "1.05: better." in page
+    assert "1.05: better." in page and "an earlier league" not in page
+
+
+def test_variants_of_an_earlier_league_stand_beside_its_base():
+    now = pd.DataFrame({"base": column(BASE), "better": column(times(0.9))})
+    doubled = {"base": times(2), "better": times(2), "worse": times(3)}
+    before = pd.DataFrame({name: column(row) for name, row in doubled.items()})
+    page = methods.page([now, before], VARIANTS)
+    assert "| a         |     0.90 |" in page and "| b †       |     1.50 |" in page
+    assert "misses 1 of 6" in page and "missed 1 of 6 there" in page
 
 
 def test_what_the_others_choose_is_shown_on_the_workload_left_out():
@@ -73,7 +83,15 @@ def test_logs_must_be_a_folder(tmp_path):
 def test_the_page_is_what_the_committed_table_says():
     variants = files.read_json(methods.FOLDER / "variants.json")
     page = (methods.FOLDER / "methods.md").read_text("utf-8")
-    assert page == methods.page(methods.read(), variants)
+    assert page == methods.page(methods.tables(), variants)
+
+
+def test_the_bases_have_the_committed_studies_steps():
+    rows = methods.base_rows()
+    for base in methods.BASES:
+        of_base = [row for row in rows if row["variant"] == base]
+        steps = {(row["workload"], row["study"]): row["steps"] for row in of_base}
+        assert methods.tables()[0][base].dropna().to_dict() == pytest.approx(steps)
 
 
 def test_variants_are_not_compared_with_a_league_that_ran_later():

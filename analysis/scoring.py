@@ -73,7 +73,6 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     hit = np.minimum.reduceat(met, first) if len(trial) else met
     reached = hit < len(trial)
     hit = np.where(reached, hit, first)
-    before = np.maximum(hit - 1, first)
     table = frame.iloc[first][TRIAL_KEYS].reset_index(drop=True)
     table["reached"] = reached
     table["evaluations"] = count
@@ -83,7 +82,7 @@ def score_trials(frame: pd.DataFrame, version: str | None = None) -> pd.DataFram
     table["evaluation_period"] = np.where(count > 1, gaps, np.nan)
     for name, values in (("steps", step), ("seconds", seconds)):
         table[name] = np.where(reached, values[hit], np.inf)
-    earliest = np.where(hit > first, seconds[before], 0.0)
+    earliest = np.where(hit > first, seconds[hit - 1], 0.0)
     table["earliest_seconds"] = np.where(reached, earliest, np.inf)
     table["last_step"] = frame["global_step"].to_numpy()[last]
     table["last_seconds"] = seconds[last]
@@ -255,7 +254,7 @@ def score_points(
         named = pd.MultiIndex.from_frame(points[["entry", "workload", "trial"]])
         ranked["nearest"] = np.where(missed, nearest.reindex(named).to_numpy(), 0.0)
     order = ["median_steps", "median_seconds", "rank", "nearest", "trial"]
-    ranked = ranked.sort_values(order, kind="stable")
+    ranked = ranked.sort_values(order)
     best = ranked.drop_duplicates(["entry", "workload"]).index
     hyperparameters = points.pop("hyperparameters")
     return points.assign(best=points.index.isin(best), hyperparameters=hyperparameters)

@@ -1,8 +1,8 @@
 """Random keys: NumPy arrays of two int32, split and folded as in AlgoPerf's PyTorch runs.
 
 >>> data_rng, model_rng = split(key(1), 2)
->>> data_rng.shape, data_rng.dtype
-((2,), dtype('int32'))
+>>> data_rng, seed(fold_in(model_rng, 3)), words(-model_rng)
+(array([2109702317, 1190592343], dtype=int32), 4321575496062811992, (3714592396, 3907003195))
 """
 
 import numpy as np

@@ -75,7 +75,7 @@ def ruleset(version: str, name: str = "external") -> Ruleset:
         raise UserError(f"{version} has no ruleset {name!r}; it has {', '.join(allowed)}")
     is_standin = version == STANDIN
     rules = RULES[NEWEST if is_standin else version]
-    held_out = {} if is_standin else {base: tuple(v) for base, v in rules.held_out.items()}
+    held_out = {base: tuple(variants) for base, variants in rules.held_out.items()}
     return Ruleset(
         version=version,
         name=name,

@@ -113,7 +113,7 @@ def draw(ranges: Ranges, count: int) -> list[Point]:
 def _value(spec: Mapping[str, Any], unit: float) -> Any:
     if "feasible_points" in spec:
         feasible: list[Any] = spec["feasible_points"]
-        return feasible[min(int(unit * len(feasible)), len(feasible) - 1)]
+        return feasible[int(unit * len(feasible))]
     low, high = float(spec["min"]), float(spec["max"])
     if spec["scaling"] != "log":
         return low + unit * (high - low)

@@ -33,7 +33,7 @@ class WarmupCosine:
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        position = max(float(step), self.spent * self.total_steps)
+        position = max(step, self.spent * self.total_steps)
         decayed = (position - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * min(decayed, 1.0)))
 

@@ -58,14 +58,13 @@ def steps(power: int, lowest: float, tolerance: float) -> tuple[Step, ...]:
     [6, 5]
     """
     cushion = LEAST_CUSHION
-    best, error = _steps(power, lowest, tolerance, cushion)
+    best = _steps(power, lowest, tolerance, cushion)
     width = 1 - cushion
     for _ in range(_BISECTIONS):
         width /= 2
-        chosen, reached = _steps(power, lowest, tolerance, cushion + width)
+        chosen = _steps(power, lowest, tolerance, cushion + width)
         if len(chosen) == len(best):
-            cushion, best, error = cushion + width, chosen, reached
-    assert error <= tolerance
+            cushion, best = cushion + width, chosen
     return best
 
 
@@ -101,16 +100,14 @@ def apply(power: int, chosen: Sequence[Step], value: float) -> float:
     return root
 
 
-def _steps(
-    power: int, lowest: float, tolerance: float, cushion: float
-) -> tuple[tuple[Step, ...], float]:
-    """Steps with a cushion, and the error of the root."""
+def _steps(power: int, lowest: float, tolerance: float, cushion: float) -> tuple[Step, ...]:
+    """Steps with a cushion."""
     low, high = lowest ** (1 / power), 1.0
     chosen: list[Step] = []
     while True:
         last, error = _interpolation(power, low, high)
         if error <= tolerance:
-            return (*chosen, Step(last, 1.0, squares=False)), error
+            return (*chosen, Step(last, 1.0, squares=False))
         left = max(low, cushion * high)
         coefficients, error = closest_to_one(power, left, high)
         settled = low**power > _SETTLED

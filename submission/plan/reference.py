@@ -144,7 +144,7 @@ class ReferenceShampoo:
         rows, columns = self.blocks[-1].region
         self.matrix_shape = (rows.stop, columns.stop)
         self.v, self.buffer = np.zeros(self.matrix_shape), np.zeros(self.matrix_shape)
-        self.average, self.weight_sum = self.weight.copy(), 0.0
+        self.average, self.weight_sum = self.weight, 0.0
         self.pending: list[tuple[Block, int, Matrix, float]] = []
 
     def step(self, grad: NDArray[Any], due: Collection[tuple[int, int]], peak_lr: float) -> None:

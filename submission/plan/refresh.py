@@ -116,8 +116,7 @@ class RefreshSchedule:
         Raises:
           ValueError: for another mode.
         """
-        if mode not in REFRESHES:
-            check_choice("refresh", mode, REFRESHES)
+        check_choice("refresh", mode, REFRESHES)
         if mode == "together":
             return self._all if is_due(step, interval) else ()
         if is_early(step, interval):

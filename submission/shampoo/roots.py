@@ -97,15 +97,11 @@ def _by_eigh(matrices: Tensor, exponent: float, damping: float) -> InverseRoots:
     scaled, bounds = scale_to_unit(matrices)
     values, vectors, residual = decompose(scaled)
     empty = values[:, -1:] <= 0
-    values = damped(values.clamp_min(0), damping)
-    may_be_empty = is_queued(matrices.device) or bool(empty.any())
-    if may_be_empty:
-        values = torch.where(empty, 1.0, values)
+    values = torch.where(empty, 1.0, damped(values.clamp_min(0), damping))
     roots = torch.bmm(vectors * values.pow(-exponent).unsqueeze(-2), vectors.mT)
     # Halved with the scale, exactly, in one pass less.
     roots = (roots + roots.mT).mul_(0.5 * bounds.pow(-exponent))
-    if may_be_empty:
-        roots = _identity_where(empty.unsqueeze(-1), roots)
+    roots = _identity_where(empty.unsqueeze(-1), roots)
     # A decomposition that failed is NaN.
     return InverseRoots(roots, is_finite(roots), residual, values[:, -1] / values[:, 0])
 
@@ -122,7 +118,7 @@ def by_products(matrices: Tensor, exponent: float, damping: float) -> InverseRoo
 def _by_products(matrices: Tensor, exponent: float, power: int, damping: float) -> InverseRoots:
     dtype, dimension = matrices.dtype, matrices.shape[-1]
     scaled, bounds = scale_to_unit(matrices)
-    empty = scaled.abs().amax(dim=(-2, -1), keepdim=True) == 0
+    empty = scaled.amax(dim=(-2, -1), keepdim=True) == 0
     bits = torch.finfo(dtype).bits
     largest = iteration.largest_eigenvalue(scaled, SQUARINGS[bits])
     damped = scaled / torch.where(empty, 1.0, largest)

@@ -71,9 +71,12 @@ def test_figures_are_those_of_the_studies_themselves(intervals: Intervals) -> No
     assert scores["studies"].to_dict() == {"a": 1, "b": 2, "c": 3}
     bands = intervals.profiles.pivot(index="tau", columns="submission", values="rho")
     pd.testing.assert_frame_equal(bands, profile.rho, check_names=False)
-    speedups = intervals.speedups.set_index("submission")["ratio"]
+    speedups = intervals.speedups.set_index("submission")
     for name in "abc":
-        assert speedups[name] == pytest.approx(speedup(times, name, "b", V06))
+        assert speedups.loc[name, "ratio"] == pytest.approx(speedup(times, name, "b", V06))
+    assert speedups["workloads"].eq(3).all()
+    for table in (scores, speedups):
+        assert table["ci_low"].isna().tolist() == [True, False, False]
 
 
 def test_ratio_is_steps_times_cost(intervals: Intervals) -> None:
@@ -117,6 +120,7 @@ def test_a_baseline_met_at_the_first_evaluation_bounds_no_ratio_from_above() -> 
     studies.loc[studies["submission"] == "b", "earliest_seconds"] = 0.0
     row = bootstrap(studies, V06, "b", resamples=10).ratios.set_index("submission").loc["a"]
     assert row["latest"] == INF and row["earliest"] == pytest.approx(0.9 * 5.5 / 4)
+    assert row["cost_low"] == row["cost_high"] == 1
 
 
 def test_probabilities_count_ties_half(intervals: Intervals) -> None:

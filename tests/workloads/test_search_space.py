@@ -105,9 +105,13 @@ def test_ranges_for_all_entries_or_by_entry(write_json: Write) -> None:
     assert search_space.ranges_by_entry(path, ["y"]) == {"y": {"b": RANGE}}
     with pytest.raises(UserError, match="no ranges for 'z'"):
         search_space.ranges_by_entry(path, ["z"])
-    bad = write_json("bad.json", {"x": {"a": RANGE}, "y": {"b": {"min": 1}}})
-    with pytest.raises(UserError, match=r"bad\.json: y: b: lacks"):
-        search_space.ranges_by_entry(bad, ["y"])
+    for content, problem in (
+        ({"x": {"a": RANGE}, "y": {"b": {"min": 1}}}, "y: b: lacks"),
+        ([{"a": 1}], "must hold"),
+        ({"a": 1}, "a: must be"),
+    ):
+        with pytest.raises(UserError, match=f"bad.json: {problem}"):
+            search_space.ranges_by_entry(write_json("bad.json", content), ["y"])
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_rises_to_the_peak_then_falls_along_torchs_cosine_to_zero_and_stays_ther
     seen = rates(20, 0.25, 30)
     assert seen == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, *falling, *[0.0] * 10])
     assert rates(20, 0.25, 30, seconds=20.0, seconds_per_step=1.0) == seen, "enough time"
+    assert rates(1, 0.0, 2, seconds=0.5) == [2.0, 0.0]
 
 
 def test_too_little_time_shortens_the_decay_and_not_the_warm_up():
@@ -92,8 +93,8 @@ def test_bad_arguments_are_refused(total, fraction, seconds):
 
 @pytest.mark.parametrize("absent", [{}, {"step_hint_factor": None, "budget_factor": None}])
 def test_a_schedule_without_factors_has_the_hint_s_length_and_no_bound(absent):
-    workload = types.SimpleNamespace(step_hint=80, max_allowed_runtime_sec=50)
+    workload = types.SimpleNamespace(step_hint=81, max_allowed_runtime_sec=50)
     point = types.SimpleNamespace(warmup_factor=0.1, **absent)
-    assert schedules.lengths(workload, point) == schedules.Lengths(80, 0.1, math.inf)
+    assert schedules.lengths(workload, point) == schedules.Lengths(81, 0.1, math.inf)
     vars(point).update(step_hint_factor=0.5, budget_factor=0.2)
     assert schedules.lengths(workload, point) == schedules.Lengths(40, 0.1, 10.0)

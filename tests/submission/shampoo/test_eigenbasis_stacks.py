@@ -143,8 +143,9 @@ def test_off_the_cpu_nothing_is_read_by_the_host(name, monkeypatch):
         CALLS["eigh"](inputs)
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(2 * 6 * 6, 3), (6, 5)])
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "match_eigenvalues"])
-def test_a_large_stack_is_worked_off_in_parts(name, monkeypatch):
+def test_a_large_stack_is_worked_off_in_parts(name, limit, expected, monkeypatch):
     inputs = stacks(5)
     whole = CALLS[name](inputs)
     sizes = []
@@ -155,10 +156,10 @@ def test_a_large_stack_is_worked_off_in_parts(name, monkeypatch):
         sizes.append(len(parts))
         return parts
 
-    monkeypatch.setattr(eigenbasis, "_MAX_ELEMENTS", 2 * 6 * 6)
+    monkeypatch.setattr(eigenbasis, "_MAX_ELEMENTS", limit)
     monkeypatch.setattr(eigenbasis, "_parts", noting)
     parts = CALLS[name](inputs)
-    assert sizes == [3]
+    assert sizes == [expected]
     whole, parts = ([r] if isinstance(r, torch.Tensor) else r for r in (whole, parts))
     for result, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(result, other)

@@ -13,17 +13,6 @@ from tests.submission.shampoo.streams import (
     set_grads,
 )
 
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("method", "soap"), ("grafting", None), ("averaging", "ema")]
-)
-def test_what_state_there_is_may_not_change_after_the_first_step(name, value):
-    optimizer, weights = after_steps(1, [(6, 5)])
-    optimizer.param_groups[0][name] = value
-    with pytest.raises(ValueError, match=f"{name} must stay as at the first step"):
-        run(optimizer, weights, 1)
-
-
 # What keeps "auto" from the exponent 1/2.
 OBSTACLES = [
     ({"grafting": None}, "grafting"),

@@ -4,14 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from submission.plan.blocking import matrices_of, plan_parameter
 from submission.plan.options import MATRIX_DIMS
 from submission.plan.reference import ReferenceGroup
-from submission.plan.reference_blocks import cut, due_refreshes
+from submission.plan.reference_blocks import cut
 from submission.shampoo import ShampooConfig
 
 STEPS = 8
@@ -65,27 +64,6 @@ def test_grafted_steps_are_as_long_as_the_diagonal_methods(grafting):
     for at in blocks:
         lengths = [np.linalg.norm(moved[at], axis=(1, 2)) for moved in (grafted, diagonal)]
         np.testing.assert_allclose(*lengths, rtol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("grafting", "make_optimizer"),
-    [
-        ("sgd", lambda weights: torch.optim.SGD(weights, lr=0.01)),
-        ("adagrad", lambda weights: torch.optim.Adagrad(weights, lr=0.01, eps=1e-8)),
-        ("rmsprop", lambda weights: torch.optim.RMSprop(weights, lr=0.01, alpha=0.9)),
-        ("adam", lambda weights: torch.optim.Adam(weights, lr=0.01, betas=(0.0, 0.9))),
-    ],
-)
-def test_diagonal_methods_are_torchs(grafting, make_optimizer):
-    parameter = torch.zeros(6, 5, dtype=torch.float64, requires_grad=True)
-    optimizer = make_optimizer([parameter])
-    grads = draw([(6, 5)] * 3, 2)
-    for grad in grads:
-        parameter.grad = torch.from_numpy(grad)
-        optimizer.step()
-    reference = group([(6, 5)], grafting=grafting, table=True, betas=(0.0, 0.9))
-    moved = displacement(reference, grads).sum(0)
-    np.testing.assert_allclose(moved, parameter.detach().numpy(), rtol=1e-9)
 
 
 def test_soap_is_adam_in_the_eigenbases():
@@ -146,75 +124,6 @@ def test_the_gradients_scale_changes_the_step_only_where_the_method_says_so(meth
     small = displacement(group([shape], **options), [1e-6 * grad for grad in grads])
     large = displacement(group([shape], **options), [1e4 * grad for grad in grads])
     np.testing.assert_allclose(small, large, rtol=1e-6, atol=1e-9)
-
-
-def test_decay_modes():
-    grads = [np.zeros((3, 3))] * 3
-    for lr, mode, factor in (
-        (0.1, "decoupled", 1 - 0.1 * 0.2),
-        (0.1, "independent", 1 - 0.2),
-        (0.0, "independent", 1.0),
-    ):
-        reference = group([(3, 3)], lr=lr, weight_decay=0.2, decay_mode=mode)
-        start = reference.parameters[0].weight
-        displacement(reference, grads)
-        np.testing.assert_allclose(reference.parameters[0].weight, start * factor**3)
-    options = {"grafting": "sgd", "table": True, "betas": (0.0, 0.9), "lr": 0.1}
-    reference = group([(3, 3)], weight_decay=0.2, decay_mode="l2", **options)
-    start = reference.parameters[0].weight
-    displacement(reference, grads)
-    np.testing.assert_allclose(reference.parameters[0].weight, start * (1 - 0.1 * 0.2) ** 3)
-
-
-def test_schedule_frees_average_is_the_mean_of_its_fast_iterates():
-    """x of Defazio et al. 2024, equations 3 to 5, with a constant learning rate."""
-    reference = group([(3, 3)], averaging="schedule_free", averaging_beta=0.8, weight_decay=0.1)
-    parameter = reference.parameters[0]
-    fast = []
-    for grad in draw([(3, 3)] * 6, 7):
-        reference.step([grad])
-        fast.append(parameter.average)
-        np.testing.assert_allclose(parameter.evaluated(), np.mean(fast, axis=0), atol=1e-12)
-        mixed = 0.2 * parameter.average + 0.8 * parameter.evaluated()
-        np.testing.assert_allclose(parameter.weight, mixed, atol=1e-12)
-
-
-def test_heavy_ball_and_nesterov_momentum():
-    grads = draw([(3, 3)] * 4, 8)
-    options = {"grafting": "sgd", "table": True, "betas": (0.0, 0.9), "lr": 0.1, "momentum": 0.9}
-    for nesterov in (False, True):
-        parameter = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
-        sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, nesterov=nesterov)
-        for grad in grads:
-            parameter.grad = torch.from_numpy(grad)
-            sgd.step()
-        moved = displacement(group([(3, 3)], nesterov=nesterov, **options), grads).sum(0)
-        np.testing.assert_allclose(moved, parameter.detach().numpy(), rtol=1e-10)
-
-
-@given(st.integers(1, 30), st.lists(st.tuples(st.integers(2, 20), st.integers(2, 20)), min_size=1))
-def test_staggered_turns_come_once_an_interval_and_cost_about_the_same(interval, shapes):
-    options = {"refresh_interval": interval, "block_size": 7, "refresh": "staggered"}
-    optimizer = group(shapes, **options)
-    keys = [[block.key for block in parameter.blocks] for parameter in optimizer.parameters]
-
-    def due_at(step):
-        return due_refreshes(keys, optimizer.config, step)
-
-    turns = [due_at(5 * interval + phase) for phase in range(interval)]
-    counted = [pair for turn in turns for number, due in enumerate(turn) for pair in due]
-    assert len(counted) == sum(len(blocks) * 2 for blocks in keys)
-    costs = [
-        sum(
-            keys[number][index][side] ** 3 for number, due in enumerate(turn) for index, side in due
-        )
-        for turn in turns
-    ]
-    assert max(costs) <= sum(costs) / interval + 7**3
-    if interval > 4:
-        assert due_at(4) == [
-            {(index, side) for index in range(len(blocks)) for side in (0, 1)} for blocks in keys
-        ]
 
 
 # The optimizer against it.

@@ -135,7 +135,7 @@ def test_hard_inputs_give_trusted_roots(matrix, solver, exponent):
 
 @pytest.mark.parametrize(("solver", "exponent"), SOLVERS_AND_EXPONENTS)
 def test_a_zero_matrix_counts_as_the_identity(solver, exponent):
-    result = roots.inverse_root(torch.zeros(2, 5, 5), exponent, 1e-6, solver)
+    result = alone(torch.zeros(2, 5, 5), exponent, 1e-6, solver)
     assert result.trusted.all()
     assert torch.equal(result.roots, torch.eye(5).repeat(2, 1, 1))
     assert result.condition.tolist() == [1, 1]
@@ -321,6 +321,8 @@ def test_a_large_stack_is_worked_off_in_parts(solver, monkeypatch):
     monkeypatch.setattr(roots, "_MAX_ELEMENTS", 3 * 25)
     parts = roots.inverse_root(matrices, 0.5, 1e-6, solver)
     assert sizes == [3, 3, 1]
+    monkeypatch.setattr(roots, "_MAX_ELEMENTS", 24)
+    assert len(roots.inverse_root(matrices[:2], 0.5, 1e-6, solver).roots) == 2
     for together, apart in zip(whole, parts, strict=True):
         assert torch.allclose(together.double(), apart.double(), rtol=1e-9, atol=1e-12)
 

@@ -46,7 +46,7 @@ def effective_ratios(times: np.ndarray, workloads: Sequence[str], rules: Ruleset
             held_out = _within(held_out, rules.max_ratio)
             limited = np.where(np.isinf(held_out), np.inf, limited)
         best = limited.min(axis=-1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore"):
             ratio = limited / best
         # Equal times are tied for the best even if they are 0; two misses are not.
         ratio = np.where(limited == best, 1.0, ratio)

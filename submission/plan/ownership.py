@@ -60,8 +60,8 @@ def assign(
       The parts of each rank, in the order of the parameters.
 
     >>> plan = blocking.plan_parameter((4, 4), blocking.BlockingConfig(block_size=2))
-    >>> [sum(part.grid.blocks for part in parts) for parts in assign([(0, plan)], 3)]
-    [2, 1, 1]
+    >>> [[part.start for part in parts] for parts in assign([(0, plan)], 3)]
+    [[0, 3], [1], [2]]
     """
     if ranks == 1:
         return [[part for planned in plans for part in blocking.parts_of(*planned)]]
@@ -107,20 +107,12 @@ def _pieces(plans: Sequence[tuple[int, ParameterPlan]], ranks: int) -> Iterable[
             yield part
             continue
         strips = min(ranks, -(-grid.elements // longest))
-        if grid.height == grid.width == 1:
-            start = 0
-            for count, size in blocking.cut(grid.columns, -(-grid.columns // strips)):
-                for _ in range(count):
-                    strip = dataclasses.replace(grid, column=start, columns=size)
-                    yield dataclasses.replace(part, start=start, grid=strip)
-                    start += size
-        else:
-            row = 0
-            for count, size in blocking.cut(grid.height, -(-grid.height // strips)):
-                for _ in range(count):
-                    strip = dataclasses.replace(grid, row=row, height=size)
-                    yield dataclasses.replace(part, grid=strip)
-                    row += size
+        row = 0
+        for count, size in blocking.cut(grid.height, -(-grid.height // strips)):
+            for _ in range(count):
+                strip = dataclasses.replace(grid, row=row, height=size)
+                yield dataclasses.replace(part, grid=strip)
+                row += size
 
 
 def _as_parts(

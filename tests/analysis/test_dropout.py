@@ -29,7 +29,9 @@ def _write(root: Path, **entries: Trials) -> Path:
 
 
 def _cost(root: Path) -> pd.Series:
-    table = scoring.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
+    trials = scoring.score_trials(read_logs(root).frame)
+    assert scoring.score_workloads(trials, "absent")["steady_cost_ratio"].isna().all()
+    table = scoring.score_workloads(trials, "adamw")
     return table.set_index("submission").loc["shampoo"]
 
 
@@ -113,9 +115,11 @@ def test_figures_say_on_how_many_workloads_steps_are_compared_at_one_rate(tmp_pa
     assert "on 2, × on 1" in texts
 
 
-@pytest.mark.parametrize("rate", [None, 0.1])
-def test_one_rate_changes_no_report(tmp_path: Path, rate: float | None) -> None:
-    judged = _judge(tmp_path, {1: (rate, 0.15, HIT)}, {1: (rate, 0.2, HIT)})
+@pytest.mark.parametrize("rates", [(None, None), (0.1, 0.1), (None, 0.1)])
+def test_one_rate_changes_no_report(
+    tmp_path: Path, rates: tuple[float | None, float | None]
+) -> None:
+    judged = _judge(tmp_path, {1: (rates[0], 0.15, HIT)}, {1: (rates[1], 0.2, HIT)})
     assert tables.dropout_notes(judged) == [] and not judged.dropout
     assert "dropout" not in sections.report(judged, "", [], [])
     ratios = judged.intervals.ratios.set_index("submission").loc["shampoo"]

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
-from itertools import pairwise
 
+import numpy as np
 import pytest
+import torch
 
 from submission.plan import blocking, ownership
 from submission.plan.options import BlockingConfig, ShampooOptions
+from submission.shampoo.stack import matrix_view
 
 SHAPES = [(300, 200), (64,), (1000, 40), (7, 3, 3, 3), (50000,), (90, 90), (20000, 8), (5, 40, 70)]
 
@@ -35,13 +37,15 @@ def test_every_block_has_one_owner_and_no_owner_has_more_than_the_mean_and_one_b
     plans = [(i, blocking.plan_parameter(shape, config)) for i, shape in enumerate(SHAPES)]
     owned = ownership.assign(plans, ranks)
     parts = [part for row in owned for part in row]
-    for index, plan in plans:
-        for number, grid in enumerate(plan.grids):
-            grid_parts = [p for p in parts if (p.index, p.number) == (index, number)]
-            assert sum(p.grid.elements for p in grid_parts) == grid.elements
-            spans = sorted((p.start, p.start + p.grid.blocks) for p in grid_parts)
-            if any(grid.sides):
-                assert all(a[1] == b[0] for a, b in pairwise(spans))
+    owners = [np.zeros(plan.matrix_shape) for _, plan in plans]
+    for part in parts:
+        matrix_view(part.grid, torch.from_numpy(owners[part.index])).add_(1)
+        whole = plans[part.index][1].grids[part.number]
+        if any(whole.sides):
+            row, column = part.grid.row - whole.row, part.grid.column - whole.column
+            first = row // whole.height * whole.columns + column // whole.width
+            assert part.start == first
+    assert all((count == 1).all() for count in owners)
     costs = [
         sum(
             p.grid.blocks * ownership.block_cost(p.grid.height, p.grid.width, p.grid.sides, 10)

@@ -189,3 +189,25 @@ def test_halves_of_factors_are_not_multiplied_twice(size, share):
     with Multiplications() as counted:
         stack.average(stack.pairs(torch.ones(2, size, 3)), torch.tensor(0.0), 1.0, seed=0)
     assert counted.count == pytest.approx(2 * size**2 * 3 * share)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [4, 9, 14])
+def test_halved_matrices_are_what_was_averaged_and_multiply_as_whole_ones(size, dtype):
+    generator, every = torch.Generator().manual_seed(0), slice(None)
+    vectors, inputs = torch.randn(2, 2, size, 5, generator=generator)
+    stack = SymmetricStack(2, size, 3, dtype, torch.device("cpu"))
+    for seed in range(2):
+        stack.average(stack.pairs(vectors), torch.tensor(0.5), 0.5, seed)
+    full = stack.dense(every, torch.float32)
+    limit = {"rtol": 0, "atol": 40 * torch.finfo(dtype).eps}
+    torch.testing.assert_close(full, 0.75 * vectors @ vectors.mT, **limit)
+    assert dtype == torch.float32 or torch.equal(full, full.mT)
+    for out in (None, torch.empty(2, size, 5)):
+        torch.testing.assert_close(stack.times(inputs, out), full @ inputs, **limit)
+        other = None if out is None else out.mT
+        turned = stack.times_from_right(inputs.mT, other)
+        torch.testing.assert_close(turned, inputs.mT @ full, **limit)
+    stack.assign(every, torch.zeros_like(full), torch.tensor([True, False]))
+    assert torch.equal(stack.dense(every, torch.float32)[1], full[1])
+    assert not stack.storage[0].any()

@@ -48,6 +48,11 @@ def test_every_variant_changes_what_its_point_says(name: str) -> None:
         assert varied[option] == expected
 
 
+def test_a_name_that_nothing_reads_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^block_sise is no option .* did you mean block_size\?$"):
+        settings("varied", POINTS[2] | {"block_sise": 64})
+
+
 def test_what_is_no_variant_or_a_patch_is_refused() -> None:
     with pytest.raises(UserError, match="--variants: 'overlp' is unknown; did you mean overlap"):
         vary.variants(["overlp"])

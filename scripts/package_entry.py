@@ -32,7 +32,8 @@ from common.cli import UserError
 from scripts.local import entries, environment
 from scripts.local.entry_info import INFO, SPACE, SUBMISSION
 from scripts.official.entry import require_same_names
-from workloads import search_space
+from workloads import rulesets, search_space
+from workloads.official.facts import NEWEST
 
 FLAGS = flags.FLAGS
 
@@ -150,6 +151,10 @@ def compose(root: Path, entry: str, **overrides: str | None) -> Package:
         entries.check_keys(entry, space, folder / SPACE)
         if isinstance(space, list):
             require_same_names(space, folder / SPACE)
+            most = rulesets.ruleset(NEWEST, ruleset).trials
+            if len(space) > most:
+                problem = f"{len(space)} points; the {ruleset} ruleset runs {most}"
+                raise UserError(f"{folder / SPACE}: {problem}")
     elif (folder / SPACE).exists():
         raise UserError(f"{folder / SPACE}: an entry of the {ruleset} ruleset has no search space")
     paths, installed = imports(root, module_of(entry))

@@ -94,6 +94,14 @@ def test_the_bases_have_the_committed_studies_steps():
         assert methods.tables()[0][base].dropna().to_dict() == pytest.approx(steps)
 
 
+def test_every_variant_has_a_table_that_shows_it():
+    keys = {"changed", "section", "point", "note", "entry", "points_of", "against"}
+    for name, variant in files.read_json(methods.FOLDER / "variants.json").items():
+        assert variant.keys() <= keys, name
+        assert variant["section"] in (*methods.SECTIONS, *methods._OWN_SECTIONS), name
+        assert {"changed"} < variant.keys() and {"point", "note"} & variant.keys(), name
+
+
 def test_variants_are_not_compared_with_a_league_that_ran_later():
     def rows(variant, steps):
         return [{"variant": variant, "workload": "mnist_vit", "study": 1, "steps": steps}]

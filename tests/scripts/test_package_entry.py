@@ -334,6 +334,7 @@ def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, mess
     [
         ([{"learnign_rate": 0.1}], "point 1: learnign_rate: unknown to adamw"),
         ([POINT, POINT | {"grad_clip": 1.0}], "point 2 and point 1 differ in 'grad_clip'"),
+        ([POINT] * 6, "6 points; the external ruleset runs 5"),
     ],
 )
 def test_points_that_the_entry_cannot_read_are_not_packaged(

@@ -6,13 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import DictKey, GetAttrKey
 
 from ..plan.options import check
 from .states import ShampooState
 
 
 def path_name(path: Any) -> str:
-    """Of a leaf, as in "dense/kernel"."""
+    """Of a leaf, as in "dense/kernel", without the "value" of a box of flax's in a dict.
+
+    `nnx.Optimizer` boxes the parameters that it gives init, and not those that it gives update.
+    """
+    if path[-1:] == (GetAttrKey("value"),) and isinstance(path[-2:][0], DictKey):
+        path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -88,8 +88,17 @@ def test_goes_on_from_orbax(start, trained, tmp_path):
 
 
 def test_nnx_trains():
-    network = nnx.Linear(4, 1, rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(network, shampoo(0.1), wrt=nnx.Param)
+    """And functions of a path get the same at init, where nnx boxes parameters, and at updates."""
+    paths = set()
+
+    def split(path, shape):
+        paths.add(path)
+        return (2,) * (shape[0] // 2)
+
+    network = nnx.Sequential(
+        nnx.Linear(4, 4, rngs=nnx.Rngs(0)), jnp.tanh, nnx.Linear(4, 1, rngs=nnx.Rngs(1))
+    )
+    optimizer = nnx.Optimizer(network, shampoo(0.1, split=split), wrt=nnx.Param)
 
     @nnx.jit
     def step(network, optimizer):
@@ -99,3 +108,4 @@ def test_nnx_trains():
 
     values = [step(network, optimizer) for _ in range(3)]
     assert values[-1] < values[0]
+    assert paths == {"layers/0/kernel"}

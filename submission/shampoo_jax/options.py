@@ -201,6 +201,9 @@ def _checked_beta(name: str, value: Any, default: float) -> Number:
         return default
     if isinstance(value, jax.Array):
         check_scalar(name, value)
+        # To bfloat16 0.999 is 1.
+        what = "of 32 bits or more, as optax.inject_hyperparams makes it by hyperparam_dtype"
+        check(value.dtype.itemsize >= 4, name, value.dtype.name, what)
         return value
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
     check(is_valid, name, value, "a number in [0, 1)")

@@ -120,6 +120,19 @@ def test_an_injected_structure_is_refused_with_the_remedy():
         injected.init(PARAMS)
 
 
+def test_injected_betas_of_16_bits_are_refused():
+    """What optax.inject_hyperparams makes of short parameters: 0.999 would be 1, and steps NaN."""
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    options = {"static_args": static_arguments(shampoo)}
+    optimizer = optax.inject_hyperparams(shampoo, **options)(learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"^b1 must be of 32 bits .* hyperparam_dtype, got 'bfl"):
+        optimizer.init(params)
+    options["hyperparam_dtype"] = jnp.float32
+    optimizer = optax.inject_hyperparams(shampoo, **options)(learning_rate=0.1)
+    updates, _ = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
 def test_masks_and_groups_leave_the_other_leaves_out():
     labels = {"dense": {"kernel": "shampoo", "bias": "sgd"}}
     optimizer = optax.multi_transform({"shampoo": shampoo(0.1), "sgd": optax.sgd(0.1)}, labels)

@@ -124,7 +124,7 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"block_size": 1}, "block_size"),
         ({"block_size": 2.5}, "block_size"),
         ({"max_dim": 0}, "max_dim"),
-        ({"block_aspect": 0.5}, "block_aspect"),
+        ({"block_aspect": "wide"}, "block_aspect must be a number >= 1"),
         ({"max_aspect": 0.5}, "max_aspect"),
         ({"oversize": "drop"}, "oversize"),
         ({"exponent": 0.3, "root_solver": "products"}, "exponent"),

@@ -31,6 +31,21 @@ def test_no_framework_is_imported(module):
     assert json.loads(completed.stdout) == (["numpy"] if module == "reference" else [])
 
 
+def loads(owned):
+    """What each rank computes and sends."""
+    grids = [[part.grid for part in parts] for parts in owned]
+    cost = lambda g: g.blocks * ownership.block_cost(g.height, g.width, g.sides, 10)  # noqa: E731
+    return [[sum(map(measure, row)) for row in grids] for measure in (cost, lambda g: g.elements)]
+
+
+def test_what_ranks_compute_and_what_they_send_is_balanced_together():
+    config = BlockingConfig(block_size=32)
+    shapes = [(2000,), (1000,), (64, 24), (16, 32), (32, 64)]
+    plans = [(i, blocking.plan_parameter(shape, config)) for i, shape in enumerate(shapes)]
+    # 1.29 if either counts alone, blocks are in any order or totals are others.
+    assert all(max(row) < 1.2 * sum(row) / 3 for row in loads(ownership.assign(plans, 3)))
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8, 64])
 def test_every_block_has_one_owner_and_no_owner_has_more_than_the_mean_and_one_block(ranks):
     config = BlockingConfig(block_size=32, max_dim=10000)
@@ -46,13 +61,7 @@ def test_every_block_has_one_owner_and_no_owner_has_more_than_the_mean_and_one_b
             first = row // whole.height * whole.columns + column // whole.width
             assert part.start == first
     assert all((count == 1).all() for count in owners)
-    costs = [
-        sum(
-            p.grid.blocks * ownership.block_cost(p.grid.height, p.grid.width, p.grid.sides, 10)
-            for p in row
-        )
-        for row in owned
-    ]
+    costs, _ = loads(owned)
     largest = ownership.block_cost(32, 32, (True, True), 10)
     strip = 100.0 * 2**16
     assert max(costs) <= sum(costs) / ranks + max(largest, strip)

@@ -63,10 +63,9 @@ def test_products_are_fewer_than_those_of_newton_denman_beavers(power, former):
 
 
 @pytest.mark.parametrize(("power", "damping"), [*itertools.product((1, 2, 3, 4), DAMPINGS)])
-def test_a_larger_cushion_would_take_more_steps(power, damping, monkeypatch):
-    steps = minimax.steps(power, damping, 1e-7)
-    monkeypatch.setattr(minimax, "LEAST_CUSHION", 0.75)
-    minimax.steps.cache_clear()
-    more = minimax.steps(power, damping, 1e-7)
-    minimax.steps.cache_clear()
-    assert len(more) > len(steps)
+def test_a_larger_cushion_would_take_more_steps(power, damping):
+    cushions = np.arange(minimax.LEAST_CUSHION, 1, (1 - minimax.LEAST_CUSHION) / 16)
+    candidates = [minimax._steps(power, damping, 1e-7, cushion) for cushion in cushions]
+    *_, largest = [steps for steps in candidates if len(steps) == len(candidates[0])]
+    for step, expected in zip(minimax.steps(power, damping, 1e-7), largest, strict=True):
+        assert step.coefficients == pytest.approx(expected.coefficients)

@@ -79,6 +79,9 @@ def resolve_basis_solver(solver: str, accelerated: bool) -> str:
 
     Raises:
       ValueError: if there is no such solver.
+
+    >>> resolve_basis_solver("auto", True), resolve_basis_solver("auto", False)
+    ('cholesky_qr', 'eigh')
     """
     check_choice("solver", solver, BASIS_SOLVERS)
     if solver == "auto":
@@ -107,8 +110,8 @@ def iteration(power: int, damping: float, dimension: int, bits: int) -> Iteratio
       dimension: of the matrices.
       bits: of a number: 32 or 64.
 
-    >>> iteration(4, 1e-6, 256, 32).highest
-    1.0547...
+    >>> iteration(4, 1e-2, 256, 32).highest
+    1.0647...
     """
     highest = overshoot(dimension, bits) + damping
     # Below the damping there are only eigenvalues that rounding has made wrong by as much.

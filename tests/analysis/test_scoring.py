@@ -38,6 +38,7 @@ def test_the_first_evaluation_may_meet_the_target_and_nan_never_does(tmp_path: P
         write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, values)
     trials = _trials(tmp_path)
     assert trials["evaluation"].tolist() == [-1, -1, -1, 0, 1]
+    assert trials["evaluation_period"].isna().tolist() == [True, True, False, True, False]
     missed = trials[~trials["reached"]]
     names = ["steps", "seconds", "earliest_seconds"]
     assert len(missed) == 3 and np.isinf(missed[names]).all(axis=None)

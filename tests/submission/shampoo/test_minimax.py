@@ -66,6 +66,7 @@ def test_products_are_fewer_than_those_of_newton_denman_beavers(power, former):
 def test_a_larger_cushion_would_take_more_steps(power, damping):
     cushions = np.arange(minimax.LEAST_CUSHION, 1, (1 - minimax.LEAST_CUSHION) / 16)
     candidates = [minimax._steps(power, damping, 1e-7, cushion) for cushion in cushions]
+    assert len(candidates[-1]) > len(candidates[0])
     *_, largest = [steps for steps in candidates if len(steps) == len(candidates[0])]
     for step, expected in zip(minimax.steps(power, damping, 1e-7), largest, strict=True):
         assert step.coefficients == pytest.approx(expected.coefficients)

@@ -18,12 +18,15 @@ STACKS = st.lists(
 
 
 def specs_of(stacks):
-    """One parameter for each (blocks, height, width, sides)."""
+    """Two parameters for each (blocks, height, width, sides), or one of one block."""
     specs = []
-    for index, (blocks, height, width, sides) in enumerate(stacks):
-        grid = BlockGrid(0, 0, blocks, 1, height, width, sides)
-        part = Part(index, (blocks * height, width), 0, 0, blocks, grid)
-        specs.append(StackSpec(height, width, sides, (part,)))
+    for blocks, height, width, sides in stacks:
+        parts = []
+        for offset, count in ((0, blocks // 2), (blocks // 2, blocks - blocks // 2)):
+            grid = BlockGrid(0, 0, count, 1, height, width, sides)
+            shape, index = (count * height, width), 2 * len(specs) + len(parts)
+            parts += [Part(index, shape, 0, 0, count, grid, offset)] if count else []
+        specs.append(StackSpec(height, width, sides, tuple(parts)))
     return specs
 
 
@@ -122,15 +125,19 @@ def test_nothing_to_refresh():
 
 def test_a_rank_refreshes_its_blocks_when_the_whole_group_would():
     specs = specs_of([(6, 4, 7, (True, True))])
-    schedule, grid = RefreshSchedule(specs), specs[0].parts[0].grid
+    schedule = RefreshSchedule(specs)
     seen = []
-    for first, count in ((0, 2), (2, 4)):
-        rows = dataclasses.replace(grid, row=first * 4, rows=count)
-        part = dataclasses.replace(specs[0].parts[0], start=first, grid=rows)
-        owned = schedule.restricted_to([dataclasses.replace(specs[0], parts=(part,))])
+    for first, count in ((0, 1), (1, 2)):  # of the three blocks of either parameter
+        parts = []
+        for part in specs[0].parts:
+            rows = dataclasses.replace(part.grid, row=first * 4, rows=count)
+            offset = len(parts) * count
+            parts.append(dataclasses.replace(part, start=first, grid=rows, offset=offset))
+        owned = schedule.restricted_to([dataclasses.replace(specs[0], parts=tuple(parts))])
+        number = [3 * part + first + row for part in range(2) for row in range(count)]
         seen.append(
             [
-                {(side, i + first) for _, side, i in blocks_of(owned.due(step, 5, "staggered"))}
+                {(side, number[i]) for _, side, i in blocks_of(owned.due(step, 5, "staggered"))}
                 for step in range(5, 10)
             ]
         )

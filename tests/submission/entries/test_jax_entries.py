@@ -14,6 +14,7 @@ from tests.submission import tiny_jax_training as in_jax
 from tests.submission import tiny_training as in_torch
 from tests.submission.entries.test_entries import (
     ALLOWED,
+    handed_in,
     make_model,
     module_of,
     point_of,
@@ -22,12 +23,7 @@ from tests.submission.entries.test_entries import (
 from tests.submission.shampoo_jax.streams import double_precision
 from tests.submission.tiny_training import make_batch
 
-TWINS = {
-    "shampoo_jax": "shampoo",
-    "shampoo_jax_self_tuning": "shampoo_self_tuning",
-    "adamw_jax": "adamw",
-    "nadamw_jax": "nadamw",
-}
+TWINS = {entry: entry.replace("_jax", "") for entry in handed_in("JAX")}
 
 
 def run_of(entry):

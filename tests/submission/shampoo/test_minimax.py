@@ -26,14 +26,6 @@ def test_the_error_of_a_step_alternates_at_four_points(power, low, high):
     assert 1 + np.count_nonzero(np.diff(np.sign(extreme))) == 4
 
 
-@pytest.mark.parametrize("low", [0.1, 0.4])
-def test_for_p_1_it_is_the_polynomial_of_chebyshev(low):
-    """1 - x h(x) is the cubic that is 1 at 0 and smallest on the interval, T_3 scaled."""
-    error = minimax.closest_to_one(1, low, 1.0)[1]
-    outside = (1 + low) / (1 - low)
-    assert error == pytest.approx(1 / np.cosh(3 * np.arccosh(outside)), rel=1e-9)
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 8), st.floats(-7, -0.1), st.sampled_from([1e-3, 1e-7, 1e-14]))
 def test_steps_take_every_eigenvalue_to_its_root(power, exponent, tolerance):

@@ -43,6 +43,19 @@ def test_a_non_finite_gradient_changes_nothing(bad, position, steps, variant):
     assert any(not torch.equal(a, b) for a, b in zip(weights, values, strict=True))
 
 
+def test_a_non_finite_gradient_in_any_group_skips_the_step_of_all():
+    weights = parameters([(6, 5), (4,), (6, 5)])
+    optimizer = Shampoo([{"params": [weight]} for weight in weights], **OPTIONS)
+    run(optimizer, weights, 2)
+    before = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        set_grads(2, weights)
+        weight.grad.view(-1)[0] = torch.nan
+        optimizer.step()
+        assert_equal(weights, before)
+    assert optimizer.diagnostics()["skipped_steps"] == 3
+
+
 @pytest.mark.parametrize("variant", [*VARIANTS, "exponent 1/2", "exponent 1"])
 def test_wild_gradients_never_make_a_weight_non_finite(variant):
     weights = parameters([(9, 7), (5,), (12, 3)], torch.float32)

@@ -90,7 +90,7 @@ def matrices_of(shape: Sequence[int], config: BlockingConfig) -> tuple[int, int,
     is_convolution = config.matrix_dims == "convolution"
     if config.matrix_dims == "auto":
         is_convolution = all(k <= _LONGEST_KERNEL or k < shape[0] for k in shape[2:])
-    if len(shape) == 2 or is_convolution:
+    if is_convolution:
         return 1, shape[0], math.prod(shape[1:])
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 

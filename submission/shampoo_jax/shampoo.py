@@ -64,9 +64,10 @@ def scale_by_shampoo(
       b1, b2: EMA weights of the first moment, and of factors and second moments; the `betas` of
         `plan.options.ShampooOptions`, which documents all arguments that are not here.
       mesh, axis: state and work are divided among the devices along one or more axes of the mesh;
-        None for its only axis. Updates are on every device, with explicit axes where the
-        parameters are. `jax.jit` init, so that the state is divided from the start instead of
-        lying on one device first.
+        None for its only axis. Updates are on every device, but those of long leaves without
+        factors where their state is; with explicit axes all are where the parameters are.
+        `jax.jit` init, so that the state is divided from the start instead of lying on one device
+        first.
       lanes: first dimension of the state of stacks, see `ShampooState`, a multiple of the number
         of those devices; None for that number, or 1 without a mesh. State fits any number of
         devices that divides `lanes`.
@@ -151,7 +152,8 @@ def shampoo(
       weight_decay: its strength, see `decay_mode`; 0 by default, where `optax.adamw` has 1e-4.
       mask: which leaves decay, as in `optax.adamw`.
       maximize: whether to ascend.
-      averaging and its options: what average `evaluated` reads.
+      averaging and its options: what average `evaluated` reads; of the weights as these updates
+        make them, so that in a chain nothing may scale or mask updates behind this.
       b1, b2, method, matricize and the others: as for `scale_by_shampoo`.
 
     Raises:

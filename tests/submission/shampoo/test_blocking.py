@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from submission.plan.blocking import cut, parts_of, plan_parameter, stack_specs
+from submission.plan.blocking import parts_of, plan_parameter, stack_specs
 from submission.plan.options import MATRIX_DIMS, BlockingConfig
 from submission.shampoo.stack import matrix_view, stack_view
 
@@ -19,15 +19,6 @@ configs = st.builds(
     oversize=st.sampled_from(["diagonal", "one_sided"]),
     max_aspect=st.floats(1, 64),
 )
-
-
-@given(st.integers(1, 5000), st.integers(2, 600))
-def test_cuts_are_even_and_as_few_as_possible(length, block_size):
-    parts = [size for count, size in cut(length, block_size) for _ in range(count)]
-    assert sum(parts) == length
-    assert max(parts) <= block_size
-    assert max(parts) - min(parts) <= 1
-    assert len(parts) == -(-length // block_size)
 
 
 @given(st.lists(shapes, min_size=1, max_size=5), configs)
@@ -79,7 +70,3 @@ def test_a_slender_block_is_preconditioned_on_its_short_side_and_not_cut_along_t
     (grid,) = plan_parameter((1000, 4), config).grids
     assert (grid.height, grid.width, grid.sides) == (1000, 4, (False, True))
     assert all(grid.sides == (True, True) for grid in plan_parameter((1000, 8), config).grids)
-
-
-def test_convolutions_merge_all_but_the_first_dimension():
-    assert plan_parameter((16, 3, 5, 5), BlockingConfig()).matrix_shape == (16, 75)

@@ -24,14 +24,12 @@ from . import agreement, description, loading
 from .averager import Averager
 from .config import (
     BEFORE_STACKS,
-    DTYPES,
     OPTIONS,
     DistributedConfig,
     ShampooConfig,
     check_adamw_arguments,
     check_captured_lr,
     complete,
-    dtype_name,
     leaves_refreshes,
 )
 from .devices import is_capturing
@@ -302,16 +300,16 @@ class Shampoo(torch.optim.Optimizer):
             another one was given it, see `consolidate_state_dict`.
         """
         self._skipped.count(self.param_groups)
-        live, self.state = self.state, self._complete_state()
+
+        def fill(_: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+            self._states.fill(saved, self.param_groups, self._complete_state())
+
+        # Not by replacing `state`: a trainer's wrapper, as which this may run, would keep it.
+        hook = self.register_state_dict_post_hook(fill, prepend=True)
         try:
-            saved = super().state_dict()
+            return super().state_dict()
         finally:
-            self.state = live
-        for group, state in zip(saved["param_groups"], self._states, strict=True):
-            group.update({name: dtype_name(group[name]) for name in DTYPES})
-            group["evaluates"] = state.evaluates
-            group["peak_lr"] = float(group["peak_lr"])
-        return saved
+            hook.remove()
 
     @in_full_precision
     def _complete_state(self) -> defaultdict[Tensor, dict[str, Any]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..plan.options import BlockingConfig
 from . import agreement, averaging, checkpoint, loading
 from .averager import Averager
-from .config import StateConfig
+from .config import DTYPES, StateConfig, dtype_name
 from .foreach import are_same
 from .group_stacks import GroupStacks
 from .group_state import GroupState
@@ -194,6 +194,16 @@ class GroupStates:
             exported = checkpoint.exported(state, optimizer_state, set(state.members))
             entries.update(checkpoint.sharded(exported))
         return entries
+
+    def fill(self, saved: dict[str, Any], groups: Groups, entries: Entries) -> None:
+        """Puts what `complete` returned into a state dict that torch has made of live state."""
+        saved["state"] = {}
+        for packed, group, state in zip(saved["param_groups"], groups, self._states, strict=True):
+            numbers = zip(packed["params"], group["params"], strict=True)
+            saved["state"].update({number: entries[p] for number, p in numbers if p in entries})
+            packed.update({name: dtype_name(packed[name]) for name in DTYPES})
+            packed["evaluates"] = state.evaluates
+            packed["peak_lr"] = float(packed["peak_lr"])
 
     def load(self, groups: Groups, optimizer_state: Any) -> None:
         """Makes stacks of what `optimizer_state` has of each parameter.

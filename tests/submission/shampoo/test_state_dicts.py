@@ -178,6 +178,42 @@ def test_hooks_may_replace_a_loaded_state_dict_and_see_what_was_loaded():
     assert all(torch.equal(exp_avg, 2 * saved["state"][0]["exp_avg"]) for exp_avg in seen)
 
 
+def test_a_wrapper_of_the_same_class_reads_what_the_optimizer_has_loaded():
+    """As Lightning's: methods are the optimizer's, attributes are found by `__getattr__`."""
+
+    class Wrapper:
+        def __init__(self, optimizer):
+            self.wrapped = optimizer
+            self.__class__ = type("Wrapped", (Wrapper, Shampoo), {})
+
+        def __getattr__(self, name):
+            return getattr(self.wrapped, name)
+
+    optimizer, weights = after_steps(2, averaging="ema")
+    wrapper = Wrapper(optimizer)
+    saved = wrapper.state_dict()
+    run(optimizer, weights, 1)
+    optimizer.load_state_dict(saved)
+    run(optimizer, weights, 2)
+    expected, read = optimizer.state_dict(), wrapper.state_dict()
+    assert read["param_groups"] == expected["param_groups"]
+    for number, entry in expected["state"].items():
+        assert_equal(entry.values(), read["state"][number].values())
+
+
+def test_state_dict_hooks_see_what_is_saved_and_may_replace_it():
+    optimizer, weights = after_steps(2, [(6, 5)])
+    seen = []
+    optimizer.register_state_dict_pre_hook(lambda live: seen.append(live.state[weights[0]]))
+    optimizer.register_state_dict_post_hook(
+        lambda _, saved: {**saved, "more": list(saved["state"][0])}
+    )
+    saved = optimizer.state_dict()
+    assert seen == [optimizer.state[weights[0]]]
+    assert saved["more"] == list(optimizer.state[weights[0]])
+    assert saved["param_groups"][0]["root_dtype"] == "float32"
+
+
 def test_loading_a_state_without_steps_leaves_all_options_open():
     weights = parameters([(6, 5)])
     optimizer = Shampoo(weights, **OPTIONS)

@@ -155,11 +155,13 @@ def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]
         least.append(min((seconds for _, seconds in first.values()), default=INF))
     columns = ["submission", "workload", "framework", "study", "trial", "global_step", "score"]
     frame = pd.DataFrame(rows, columns=[*columns, "validation_metric"])
-    frame = frame.assign(hyperparameters="", finished=True, cut=False)
+    frame = frame.assign(hyperparameters="", finished=True, cut=True)
     trials_table = scoring.score_trials(frame)
+    assert (trials_table["cut"] != trials_table["reached"]).all()
     for rule, seconds in (("official", official), ("fastest", least)):
         table = scoring.score_studies(trials_table, rule)  # type: ignore[arg-type]
         assert table["seconds"].tolist() == seconds
+        assert (table["cut"] != table["reached"]).all()
         (row,) = scoring.time_to_target(table).itertuples()
         ordered = sorted(seconds)
         middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]

@@ -113,6 +113,7 @@ def test_other_blocks_begin_anew_and_moments_stay(method, change):
         ({"basis_solver": "svd"}, "basis_solver"),
         ({"refresh": "never"}, "refresh"),
         ({"overlap": 1}, "overlap"),
+        ({"capturable": 1}, "capturable must be a boolean"),
         ({"factor_dtype": torch.float16}, "factor_dtype"),
         ({"root_dtype": "float32"}, "root_dtype"),
         ({"averaging": "polyak"}, "averaging"),

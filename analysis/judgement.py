@@ -155,7 +155,7 @@ def judge_trials(
     submissions = sorted(set(trials["submission"]))
     facts = _facts(set(trials["workload"]), rules, facts_version(rules))
     problems = [
-        Problem(where, f"workload {name} has no validation target; nothing reaches it")
+        Problem(where, f"workload {name} has no validation target; nothing reaches it", True)
         for name, row in facts.items()
         if row.validation_target is None
     ]

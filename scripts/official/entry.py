@@ -119,14 +119,14 @@ def find_entry(
         raise UserError(f"--entry={given}: {name!r} cannot be a name: {allowed}")
     if equals and "/" not in path:
         raise UserError(f"--entry={given}: {path!r} is no path; give name=path/to/a/folder")
-    folder = entries.folder(path) if "/" not in path else Path(path).expanduser().absolute()
-    # An entry of this repository imports from above its folder, whatever it is named by.
-    if "/" not in path or folder.resolve().parent == ROOT / "submission" / "entries":
-        folder, root = folder.resolve(), ROOT
-    else:
-        root = folder.parent
     if "/" in path:
+        folder = Path(path).expanduser().absolute()
         _check(given, folder)
+    else:
+        folder = entries.folder(path)
+    root = folder.parent
+    if folder.resolve().parent == ROOT / "submission" / "entries":  # which imports from above it
+        folder, root = folder.resolve(), ROOT
     info = entry_info.text(folder)
     for flag, value in (("ruleset", ruleset), ("framework", framework)):
         said = entry_info.value(info, flag).replace("self-tuning", "self_tuning")

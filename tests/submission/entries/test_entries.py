@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import submission
+from scripts.local import entries, entry_info
 from submission.algoperf_api import pytorch as api
 from submission.algoperf_api import spec
 from submission.entries.nadamw.nadamw import NAdamW
@@ -30,11 +31,16 @@ ALLOWED = {"model_fn", "loss_fn", "step_hint", "max_allowed_runtime_sec", "metri
 
 def handed_in(framework):
     """Names of the entries in a framework that say how they are handed in."""
-    infos = sorted(ENTRIES.glob("*/submission_info.yml"))
-    return [path.parent.name for path in infos if f"framework: {framework}\n" in path.read_text()]
+    folders = [path.parent for path in sorted(ENTRIES.glob("*/submission_info.yml"))]
+    return [folder.name for folder in folders if entry_info.framework(folder) == framework]
 
 
-SUBMITTED = handed_in("PyTorch")
+SUBMITTED = handed_in("pytorch")
+
+
+def test_the_baselines_and_shampoo_are_handed_in_in_both_frameworks():
+    in_jax = {entries.twin(entry) for entry in handed_in("jax")}
+    assert {*SHAMPOO, *BASELINES} <= in_jax.intersection(SUBMITTED)
 
 
 def module_of(entry):

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
 pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
 
+from scripts.local import entries
 from tests.submission import tiny_jax_training as in_jax
 from tests.submission import tiny_training as in_torch
 from tests.submission.entries.test_entries import (
@@ -23,7 +24,7 @@ from tests.submission.entries.test_entries import (
 from tests.submission.shampoo_jax.streams import double_precision
 from tests.submission.tiny_training import make_batch
 
-TWINS = {entry: entry.replace("_jax", "") for entry in handed_in("JAX")}
+TWINS = {entry: entries.twin(entry) for entry in handed_in("jax")}
 
 
 def run_of(entry):

@@ -123,6 +123,18 @@ def test_any_stream_agrees_with_the_formulas(mode, stream, options):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_float32_agrees_with_the_formulas(mode):
+    average, weights = averager(mode), weights_of(dtype=torch.float32)
+    starts = [weight.detach().double().numpy() for weight in weights]
+    run(average, weights, range(30))
+    average.eval(weights, OPTIONS)
+    for i, (weight, start) in enumerate(zip(weights, starts, strict=True)):
+        stream = [(0.1, directions(weights, seed)[i].numpy()) for seed in range(30)]
+        expected = reference(mode, start, stream, OPTIONS)[1]
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_skipped_step_changes_nothing(mode, dtype):
     average, weights = averager(mode), weights_of(dtype=dtype)

@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,6 +36,18 @@ def calls(monkeypatch):
     solver = Solver()
     monkeypatch.setattr(torch.linalg, "eigh", solver)
     return solver
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 4), st.integers(1, 24), st.integers(1, 30), st.integers(0, 10**6))
+def test_agrees_with_numpy(count, size, rank, seed):
+    matrices = covariances(count, size, rank, seed)
+    values, vectors, _ = eigh.decompose(matrices)
+    assert np.allclose(values, np.linalg.eigvalsh(matrices.numpy()), rtol=0, atol=1e-13)
+    assert torch.allclose((vectors * values.unsqueeze(-2)) @ vectors.mT, matrices, atol=1e-13)
+    single = eigh.decompose(matrices.float()).values
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), values, rtol=0, atol=2e-6)
 
 
 @settings(max_examples=25)

@@ -224,6 +224,8 @@ class ShampooOptions(StateOptions):
     """
 
     lr: Any = 1e-3
+    # Before betas: fastai writes the momentum of its schedules to the later of both.
+    momentum: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -233,7 +235,6 @@ class ShampooOptions(StateOptions):
     root_solver: RootSolver = "auto"
     basis_solver: BasisSolver = "auto"
     nesterov: bool = False
-    momentum: float = 0.0
     refresh_interval: int = 10
     refresh: Refresh = "staggered"
     overlap: bool = False

@@ -47,6 +47,12 @@ def test_fused_chooses_the_kernel_of_vectors_and_who_unscales(fused):
     torch.testing.assert_close(weights, others)
 
 
+def test_fastai_schedules_the_first_beta_as_of_adamw():
+    # Its `OptimWrapper` names momentum and betas[0] alike, and writes to the later of the two.
+    names = list(Shampoo(parameters([(6, 5)])).param_groups[0])
+    assert names.index("momentum") < names.index("betas")
+
+
 @pytest.mark.parametrize("argument", ["differentiable", "amsgrad"])
 def test_arguments_without_a_meaning_are_refused_with_the_reason(argument):
     weights = parameters([(6, 5)])

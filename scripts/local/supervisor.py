@@ -32,6 +32,7 @@ import psutil
 GIB = 2**30
 _KILL_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+_TERMINATED = 128 + signal.SIGTERM  # as a shell has it
 
 # The last line of a traceback, of any rank, or what `common.cli` prints. That of torchrun comes
 # after its ranks' own and says nothing.
@@ -241,7 +242,10 @@ def most_memory() -> float:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Has SIGTERM raise SystemExit in the block, unless somebody handles that signal already."""
+    """Has SIGTERM raise SystemExit in the block, and says so there.
+
+    Where somebody handles that signal already, that stays.
+    """
     previous = signal.getsignal(signal.SIGTERM)
     if previous is not signal.SIG_DFL:  # submitit has a handler of its own
         yield
@@ -249,6 +253,10 @@ def exit_on_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, _raise_system_exit)
     try:
         yield
+    except SystemExit as ended:
+        if ended.code == _TERMINATED:
+            print("stopped; run the same command again to resume", file=sys.stderr)
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -273,5 +281,5 @@ def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
 
 def _raise_system_exit(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise SystemExit(128 + number)
+    del number, frame
+    raise SystemExit(_TERMINATED)

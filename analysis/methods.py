@@ -362,7 +362,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
             *("heavy", "quarter", "interval1", "interval100", "soap", "kl"),
             *("no_average", "damping1e-4", "damping1e-10", "drop_in"),
             *("entry_quarter", "entry_half"),
-            *("soap_own", "soap_rotated", "po_soap", "hb_soap", "together"),
+            *("soap_own", "soap_matched", "soap_rotated", "po_soap", "hb_soap", "together"),
             *("early1", "early4"),
         )
     },

@@ -199,7 +199,8 @@ def _meta(
         "betas": options.betas,
         # beta1*M + (1-beta1)*G is, from the M before this gradient, an average by beta1^2.
         "beta3": beta1**2 if options.nesterov else -1.0,
-        "epsilon": options.eps,
+        # Its README has 1e-12, with which roots at the exponent 1/2 reach fewer targets.
+        "epsilon": options.eps if grafted else 1e-12,
         "weight_decay": options.weight_decay,
         "max_preconditioner_dim": options.block_size,
         "precondition_frequency": options.interval,

@@ -134,7 +134,6 @@ META = {
     "lr": 0.5,
     "betas": (0.8, 0.99),
     "beta3": -1.0,
-    "epsilon": 1e-4,
     "weight_decay": 0.25,
     "max_preconditioner_dim": 64,
     "precondition_frequency": 7,
@@ -147,6 +146,7 @@ def test_what_meta_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> N
     calls = recorded(monkeypatch, "distributed_shampoo", name).calls
     given = calls["DistributedShampoo"]
     assert META.items() <= given.items()
+    assert given["epsilon"] == (1e-12 if "soap" in name else 1e-4)
     grafting = None if "soap" in name else {"beta2": 0.99, "epsilon": 1e-4}
     assert calls.get("AdamPreconditionerConfig") == grafting
     assert (given["grafting_config"] is None) == (grafting is None)

@@ -360,7 +360,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"steps-{name}": functools.partial(mean_text, name)
         for name in (
-            *("heavy", "quarter", "interval1", "interval100", "soap", "kl"),
+            *("heavy", "quarter", "interval1", "interval10", "interval100", "soap", "kl"),
             *("no_average", "damping1e-4", "damping1e-10", "early1", "early4"),
             *("drop_in", "entry_quarter", "entry_half"),
             *("soap_own", "soap_matched", "soap_rotated", "po_soap", "hb_soap", "together"),

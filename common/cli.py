@@ -34,6 +34,10 @@ class UserError(Exception):
     """A mistake in what the user gave; the message names it and says what is allowed."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM has asked the program to end."""
+
+
 def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str] = ()) -> None:
     """Parses absl flags and runs `main(argv)`.
 
@@ -70,9 +74,9 @@ def run(main: Callable[[Sequence[str]], int | None], may_be_empty: Sequence[str]
             return main(argv)
         except UserError as error:
             fail(str(error))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as ended:
             print("interrupted; run the same command again to resume", file=sys.stderr)
-            return 130
+            return 128 + (signal.SIGTERM if isinstance(ended, Terminated) else signal.SIGINT)
         except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE

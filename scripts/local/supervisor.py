@@ -29,10 +29,11 @@ from types import FrameType
 
 import psutil
 
+from common.cli import Terminated
+
 GIB = 2**30
 _KILL_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
-_TERMINATED = 128 + signal.SIGTERM  # as a shell has it
 
 # The last line of a traceback, of any rank, or what `common.cli` prints. That of torchrun comes
 # after its ranks' own and says nothing.
@@ -242,21 +243,14 @@ def most_memory() -> float:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Has SIGTERM raise SystemExit in the block, and says so there.
-
-    Where somebody handles that signal already, that stays.
-    """
+    """Has SIGTERM raise `Terminated` in the block, unless somebody handles that signal already."""
     previous = signal.getsignal(signal.SIGTERM)
     if previous is not signal.SIG_DFL:  # submitit has a handler of its own
         yield
         return
-    signal.signal(signal.SIGTERM, _raise_system_exit)
+    signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield
-    except SystemExit as ended:
-        if ended.code == _TERMINATED:
-            print("stopped; run the same command again to resume", file=sys.stderr)
-        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -280,6 +274,6 @@ def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return set_up
 
 
-def _raise_system_exit(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise SystemExit(_TERMINATED)
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise Terminated(128 + number)

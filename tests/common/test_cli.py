@@ -5,9 +5,10 @@ import pytest
 from tests.scripts.commands import finish, must_succeed
 
 COMMAND = """
-import errno, os, sys
+import errno, os, signal, sys
 from absl import flags
 from common import cli
+from scripts.local import supervisor
 flags.DEFINE_string("output", "out", "")
 flags.DEFINE_string("note", "", "")
 flags.DEFINE_list("only", [], "")
@@ -18,6 +19,11 @@ def main(argv):
         raise OSError(errno.ENOSPC, "No space left on device", "/a/file")
     if flags.FLAGS.only == ["bug"]:
         raise OSError(errno.EBADF, "Bad file descriptor")
+    if flags.FLAGS.only == ["SIGTERM"]:
+        with supervisor.exit_on_sigterm():
+            signal.raise_signal(signal.SIGTERM)
+    if flags.FLAGS.only == ["SIGINT"]:
+        signal.raise_signal(signal.SIGINT)
     print("\\udcff", flags.FLAGS.output)
 cli.run(main, may_be_empty=["note"])
 """
@@ -37,6 +43,8 @@ cli.run(main, may_be_empty=["note"])
         (["--noloud=x"], 2, "", "error: --noloud=x: must be without a value (--help"),
         (["--only=full"], 2, "", "error: /a/file: No space left on device"),
         (["--only=bug"], 1, "", "Traceback"),
+        (["--only=SIGTERM"], 143, "", "interrupted; run the same command again to resume\n"),
+        (["--only=SIGINT"], 130, "", "interrupted; run the same command again to resume\n"),
     ],
 )
 def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: str) -> None:

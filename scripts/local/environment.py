@@ -4,8 +4,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from workloads.standin.packaged_data import DATA
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
@@ -44,12 +47,11 @@ def core_slots(jobs: int, threads: int) -> list[list[int]]:
 
 
 def _versions() -> dict[str, str]:
+    path = [str(DATA), *sys.path]
     versions = {}
     for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        for distribution in importlib.metadata.distributions(name=package, path=path):
+            versions.setdefault(package, distribution.version)
     return versions
 
 

@@ -26,6 +26,7 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
     settings = results.pop("settings")
     assert settings["threads"] == 1
     assert settings["packages"]["torch"].startswith("2.")
+    assert settings["packages"]["qm9pack"]  # which `make setup` puts apart
     rows_per_input = len(EXPONENTS) * len(METHODS)
     failures = root_inputs.failures(8)
     assert {name: len(rows) for name, rows in results.items()} == {

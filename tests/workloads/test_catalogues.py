@@ -1,9 +1,7 @@
-import importlib.machinery
-import importlib.util
-
 import pytest
 
 from common.cli import UserError
+from workloads.standin import packaged_data
 from workloads.standin.catalogues import catalogue, locale_folders, translations
 
 HEADER = 'msgid ""\nmsgstr ""\n"Language: de\\n"\n'
@@ -83,13 +81,13 @@ def test_of_several_catalogues_the_first_counts(tmp_path):
 
 
 def test_folders_of_a_package_are_listed_in_order_and_missing_ones_named(tmp_path, monkeypatch):
-    spec = importlib.machinery.ModuleSpec("p", None, is_package=True)
-    spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "p" else None)
+    monkeypatch.setattr(packaged_data, "DATA", tmp_path)
+    package = tmp_path / "p"
+    package.mkdir()
     for name in ("none", "p"):
         with pytest.raises(UserError, match=f"{name}.*requirements-data"):
             locale_folders(name)
-    expected = [tmp_path / "locale", tmp_path / "admin" / "locale", tmp_path / "zone" / "locale"]
-    for folder in (*expected, tmp_path / "tests" / "locale", tmp_path / "locale" / "x" / "locale"):
+    expected = [package / "locale", package / "admin" / "locale", package / "zone" / "locale"]
+    for folder in (*expected, package / "tests" / "locale", package / "locale" / "x" / "locale"):
         folder.mkdir(parents=True)
     assert locale_folders("p") == expected

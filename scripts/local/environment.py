@@ -48,7 +48,7 @@ def core_slots(jobs: int, threads: int) -> list[list[int]]:
 
 def _versions() -> dict[str, str]:
     path = [str(DATA), *sys.path]
-    versions = {}
+    versions: dict[str, str] = {}
     for package in _PACKAGES:
         for distribution in importlib.metadata.distributions(name=package, path=path):
             versions.setdefault(package, distribution.version)

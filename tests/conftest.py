@@ -5,9 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,10 +20,10 @@ settings.load_profile("no deadline")
 
 
 @pytest.fixture
-def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
+def write_json(tmp_path):
     """Writes a JSON file into the test's folder and returns its path."""
 
-    def write(name: str, value: Any) -> Path:
+    def write(name, value):
         path = tmp_path / name
         path.write_text(json.dumps(value))
         return path
@@ -34,7 +32,7 @@ def write_json(tmp_path: Path) -> Callable[[str, Any], Path]:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory):
     """The wheel, built from a copy of what it is made of, since setuptools leaves files behind."""
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for path in (*ROOT.glob("requirements*.txt"), *map(ROOT.joinpath, TOP)):
@@ -48,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(wheel, tmp_path_factory):
     """A folder to import `stacked_shampoo` from, with what the wheel has and nothing else."""
     folder = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as archive:

@@ -12,23 +12,23 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*?##", MAKEFILE, re.MULTILINE))
 
 
-def instructions(name: str) -> list[str]:
+def instructions(name):
     """The arguments of each instruction of a kind."""
     return re.findall(rf"^{name} (.+)$", DOCKERFILE, re.MULTILINE)
 
 
-def patterns(name: str) -> set[str]:
+def patterns(name):
     lines = (ROOT / name).read_text().splitlines()
     return {line for line in lines if line and not line.startswith("#")}
 
 
-def test_what_is_copied_exists() -> None:
+def test_what_is_copied_exists():
     sources = [source for copied in instructions("COPY") for source in copied.split()[:-1]]
     assert "requirements.txt" in sources
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-def test_what_make_needs_is_copied_before_it_runs() -> None:
+def test_what_make_needs_is_copied_before_it_runs():
     before = DOCKERFILE.split("RUN make")[0]
     for target in ("setup", "algoperf"):
         assert f"RUN make {target} " in DOCKERFILE
@@ -43,7 +43,7 @@ def test_what_make_needs_is_copied_before_it_runs() -> None:
     assert [name for name in needed if f" {name} " not in before] == []
 
 
-def test_the_make_targets_and_variables_exist() -> None:
+def test_the_make_targets_and_variables_exist():
     called = [line for line in instructions("RUN") if line.startswith("make ")]
     assert len(called) == 2
     for line in called:
@@ -57,21 +57,21 @@ def test_the_make_targets_and_variables_exist() -> None:
         assert f"\n{name} ?= {defaults[name]}\n" in MAKEFILE
 
 
-def test_documented_runs_name_make_targets() -> None:
+def test_documented_runs_name_make_targets():
     text = (ROOT / "docs" / "official.md").read_text().replace("\\\n", " ")
     runs = re.findall(r"^docker run .* shampoo-algoperf ([\w-]+)", text, re.MULTILINE)
     assert "official" in runs and set(runs) <= TARGETS
 
 
-def test_git_and_docker_ignore_the_same() -> None:
-    def for_docker(pattern: str) -> str:
+def test_git_and_docker_ignore_the_same():
+    def for_docker(pattern):
         bare = pattern.rstrip("/")
         return bare[1:] if bare.startswith("/") else f"**/{bare}"
 
     assert {for_docker(pattern) for pattern in patterns(".gitignore")} == patterns(".dockerignore")
 
 
-def test_docker_ignores_nothing_that_git_tracks() -> None:
+def test_docker_ignores_nothing_that_git_tracks():
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"],
         cwd=ROOT,

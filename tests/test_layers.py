@@ -3,7 +3,6 @@
 import ast
 import graphlib
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ ROOMS = {
 LONGEST = 400
 
 
-def sources() -> list[Path]:
+def sources():
     """The Python files, without those of other checkouts and environments below this folder."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
@@ -33,12 +32,12 @@ def sources() -> list[Path]:
     return [Path(name) for name in listed.stdout.split("\n") if name and (ROOT / name).exists()]
 
 
-def module_of(path: Path) -> str:
+def module_of(path):
     parts = path.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+def imports(path):
     """The names of all that a file imports, also inside functions and for type checkers only."""
     package = path.parent.parts
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
@@ -51,7 +50,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def test_no_import_runs_upwards_or_in_a_circle() -> None:
+def test_no_import_runs_upwards_or_in_a_circle():
     modules = {module_of(path): path for path in sources() if path.parts[0] in ROOMS}
     graph = {}
     for name, path in modules.items():
@@ -63,6 +62,6 @@ def test_no_import_runs_upwards_or_in_a_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_no_file_is_long() -> None:
+def test_no_file_is_long():
     lengths = {str(path): (ROOT / path).read_text().count("\n") for path in sources()}
     assert not {path: length for path, length in lengths.items() if length > LONGEST}

@@ -16,7 +16,7 @@ ODD = 'two  words, it\'s "so" & so; *'
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
 
-def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[str]]:
+def run(folder, target, *given, **variables):
     """The arguments of each Python that a target runs in a folder with an environment."""
     shutil.copy(MAKEFILE, folder)
     for name in ("", "-jax", "-data", "-algoperf"):
@@ -92,9 +92,7 @@ def run(folder: Path, target: str, *given: str, **variables: str) -> list[list[s
         ),
     ],
 )
-def test_values_arrive_as_they_are_given(
-    tmp_path: Path, where: str, target: str, variables: dict[str, str], flags: dict[str, str]
-) -> None:
+def test_values_arrive_as_they_are_given(tmp_path, where, target, variables, flags):
     if where == "environment":
         calls = run(tmp_path, target, **variables)
     else:
@@ -112,15 +110,13 @@ def test_values_arrive_as_they_are_given(
         (("ALL=1",), {"--trials=all"}),
     ],
 )
-def test_the_league_studies_the_best_point_or_all_five(
-    tmp_path: Path, variables: tuple[str, ...], trials: set[str]
-) -> None:
+def test_the_league_studies_the_best_point_or_all_five(tmp_path, variables, trials):
     calls = run(tmp_path, "league", *variables)
     study = next(call for call in calls if "scripts.study" in call[1])
     assert {flag for flag in study if flag.startswith(("--trials", "--best"))} == trials
 
 
-def test_the_benchmark_needs_the_python_that_its_pins_have_wheels_for(tmp_path: Path) -> None:
+def test_the_benchmark_needs_the_python_that_its_pins_have_wheels_for(tmp_path):
     shutil.copy(MAKEFILE, tmp_path)
     (tmp_path / "requirements-algoperf.txt").touch()
     (tmp_path / "checkout").mkdir()

@@ -13,7 +13,7 @@ import submission.shampoo
 ROOT = Path(__file__).parents[1]
 
 
-def test_one_name_and_one_dependency(site: Path) -> None:
+def test_one_name_and_one_dependency(site):
     names = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
     assert names == {"stacked_shampoo"}
     (metadata,) = site.glob("*.dist-info/METADATA")
@@ -27,7 +27,7 @@ def test_one_name_and_one_dependency(site: Path) -> None:
     assert (site / "stacked_shampoo" / "py.typed").exists()
 
 
-def test_every_module_is_in_it(site: Path) -> None:
+def test_every_module_is_in_it(site):
     for installed, folder in (("torch", "shampoo"), ("jax", "shampoo_jax"), ("plan", "plan")):
         modules = {
             path.relative_to(ROOT / "submission" / folder)
@@ -37,7 +37,7 @@ def test_every_module_is_in_it(site: Path) -> None:
         assert {path.relative_to(packed) for path in packed.rglob("*.py")} == modules
 
 
-def run(site: Path, code: str) -> str:
+def run(site, code):
     """What `code` prints in an isolated Python that finds the wheel, and nothing of ours."""
     code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
     command = [sys.executable, "-I", "-c", code]
@@ -58,7 +58,7 @@ print(weight.detach().numpy().tobytes().hex())
 """
 
 
-def test_takes_the_steps_of_the_repository(site: Path) -> None:
+def test_takes_the_steps_of_the_repository(site):
     expected = subprocess.run(
         [sys.executable, "-c", "from submission.shampoo import Shampoo" + STEP],
         cwd=ROOT,
@@ -69,7 +69,7 @@ def test_takes_the_steps_of_the_repository(site: Path) -> None:
     assert run(site, "from stacked_shampoo import Shampoo" + STEP) == expected
 
 
-def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site: Path) -> None:
+def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site):
     loaded = (
         "print([name for name in ('torch', 'jax', 'numpy', 'submission') if name in sys.modules])"
     )
@@ -78,7 +78,7 @@ def test_the_name_loads_no_framework_and_the_optimizer_only_torch(site: Path) ->
     assert run(site, f"from stacked_shampoo import Shampoo; {frameworks}") == "[]\n"
 
 
-def test_jax_needs_no_torch(site: Path) -> None:
+def test_jax_needs_no_torch(site):
     for name in ("jax", "optax"):
         pytest.importorskip(name, reason=f"{name} is not installed: requirements-jax.txt")
     code = """
@@ -93,7 +93,7 @@ print(state.count, [name for name in ('torch', 'submission') if name in sys.modu
     assert run(site, code) == "1 []\n"
 
 
-def test_exports_the_names_of_the_repository() -> None:
+def test_exports_the_names_of_the_repository():
     installed = importlib.import_module("submission.installed")
     assert installed.__all__ == submission.shampoo.__all__
     with pytest.raises(AttributeError, match="Shampo'"):

@@ -1,12 +1,11 @@
 """What documents say of the league's code, from its manifest."""
 
 import json
-from pathlib import Path
 
 from analysis import caveats
 
 
-def test_the_study_s_code_is_that_of_its_manifest(tmp_path: Path) -> None:
+def test_the_study_s_code_is_that_of_its_manifest(tmp_path):
     runs = [
         {"command": "-m scripts.study", "started": "2026-01-02T03", "git_commit_hash": "a" * 40},
         {"command": "-m scripts.league.cost", "started": "2026-01-03", "git_commit_hash": "b" * 40},

@@ -1,5 +1,4 @@
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +9,11 @@ from analysis.logs import read_logs
 from analysis.published import read_trials
 from analysis.scoring import score_trials
 from tests.analysis.made_up import write_trial
-from workloads.rulesets import Ruleset, ruleset
+from workloads.rulesets import ruleset
 
 RULES = ruleset("v0.6")
 FULL = [(study, trial) for study in range(3) for trial in range(1, 6)]
-TRIAL: dict[str, object] = {
+TRIAL = {
     "submission": "a",
     "workload": "wmt",
     "framework": "jax",
@@ -34,12 +33,12 @@ TRIAL: dict[str, object] = {
 }
 
 
-def _trials(study: int, trial: int, **changes: object) -> dict[str, object]:
+def _trials(study, trial, **changes):
     """A trial on wmt as the rules of v0.6 have it, but for the changes."""
     return {**TRIAL, "study": study, "trial": trial, **changes}
 
 
-def _problems(rows: list[dict[str, object]]) -> list[str]:
+def _problems(rows):
     problems = ruleset_problems(pd.DataFrame(rows), RULES, Path("logs"))
     return [str(problem) for problem in problems if "no runs on" not in problem.reason]
 
@@ -53,7 +52,7 @@ def _problems(rows: list[dict[str, object]]) -> list[str]:
         ({"seconds": 19_000.0, "evaluation": 21}, "fastest in study 0 (up to 5.26% slower)"),
     ],
 )
-def test_one_odd_trial_is_told(changed: dict[str, object], reason: str | None) -> None:
+def test_one_odd_trial_is_told(changed, reason):
     rows = [_trials(*place, **(changed if place == (0, 1) else {})) for place in FULL]
     problems = _problems(rows)
     assert len(problems) == (reason is not None)
@@ -61,14 +60,14 @@ def test_one_odd_trial_is_told(changed: dict[str, object], reason: str | None) -
         assert problem.startswith("logs: a: workload wmt: ") and str(reason) in problem
 
 
-def test_reasons_of_one_workload_share_a_line() -> None:
+def test_reasons_of_one_workload_share_a_line():
     rows = [_trials(*place, evaluation_period=3000.0) for place in FULL if place[0] < 2]
     (problem,) = _problems(rows[1:])
     for part in ("2 of 3 studies", "4 in study 0", "every 3000 s instead of 840 s"):
         assert part in problem
 
 
-def test_workloads_without_runs_are_told_once() -> None:
+def test_workloads_without_runs_are_told_once():
     v05 = ruleset("v0.5")
     rows = [_trials(*place) for place in FULL]
     rows += [_trials(*place, submission="b", workload="wmt_glu_tanh") for place in FULL]
@@ -82,7 +81,7 @@ def test_workloads_without_runs_are_told_once() -> None:
     assert len(unrun) == 5 and not any("wmt" in problem for problem in unrun)
 
 
-def _planned(root: Path, entries: Mapping[str, int], studies: int) -> tuple[pd.DataFrame, Ruleset]:
+def _planned(root, entries, studies):
     """Stand-ins with so many points per entry, and their rules."""
     for entry, points in entries.items():
         for study, trial in itertools.product(range(studies), range(1, points + 1)):
@@ -91,31 +90,29 @@ def _planned(root: Path, entries: Mapping[str, int], studies: int) -> tuple[pd.D
 
 
 @pytest.mark.parametrize(("points", "studies"), [(1, 3), (5, 1), (2, 2)])
-def test_a_smaller_plan_that_all_share_is_no_problem(
-    tmp_path: Path, points: int, studies: int
-) -> None:
+def test_a_smaller_plan_that_all_share_is_no_problem(tmp_path, points, studies):
     trials, rules = _planned(tmp_path, {"adamw": points, "shampoo": points}, studies)
     assert smaller_plan(trials, rules) == (points, studies)
     problems = [row.reason for row in ruleset_problems(trials, rules, tmp_path)]
     assert not any("workload mnist_vit" in reason for reason in problems)
 
 
-def test_a_plan_by_the_rules_is_not_smaller(tmp_path: Path) -> None:
+def test_a_plan_by_the_rules_is_not_smaller(tmp_path):
     assert smaller_plan(*_planned(tmp_path, {"adamw": 5}, 3)) is None
 
 
-def test_entries_with_unequal_plans_are_told(tmp_path: Path) -> None:
+def test_entries_with_unequal_plans_are_told(tmp_path):
     trials, rules = _planned(tmp_path, {"adamw": 1, "shampoo": 2}, 3)
     assert smaller_plan(trials, rules) is None
     reasons = [row.reason for row in ruleset_problems(trials, rules, tmp_path)]
     assert sum("workload mnist_vit: not 5 trials but" in reason for reason in reasons) == 2
 
 
-def test_official_logs_have_no_smaller_plan() -> None:
+def test_official_logs_have_no_smaller_plan():
     assert smaller_plan(pd.DataFrame([_trials(0, 1)]), RULES) is None
 
 
-def test_problems_name_the_submissions_folder(tmp_path: Path) -> None:
+def test_problems_name_the_submissions_folder(tmp_path):
     for trial in (1, 2):
         write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.95])
     write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.95])
@@ -124,7 +121,7 @@ def test_problems_name_the_submissions_folder(tmp_path: Path) -> None:
     assert paths == {tmp_path / "adamw"}
 
 
-def test_known_oddities_of_the_leaderboard_are_told() -> None:
+def test_known_oddities_of_the_leaderboard_are_told():
     problems = ruleset_problems(read_trials("v0.5"), ruleset("v0.5"), Path("v05"))
     reasons = {problem.reason for problem in problems}
     for name, part in (

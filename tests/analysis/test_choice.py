@@ -1,8 +1,6 @@
 """Rules by what logs say, and warnings where they were made by others."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,24 +19,24 @@ HARDWARE = {"v0.5": V100, "v0.6": V100, "v1.0": A100}
 
 
 @pytest.fixture(autouse=True)
-def real_facts_and_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def real_facts_and_no_figures(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("analysis.figures.draw", lambda judged, directory: [])
 
 
 def _write(
-    root: Path,
-    submission: str,
-    workload: str,
-    version: str,
+    root,
+    submission,
+    workload,
+    version,
     *,
-    study: int = 0,
-    trial: int = 1,
-    tuning: str | None = "self",
-    point: Mapping[str, float] | None = None,
-    seconds_per_step: float = 0.5,
-    **meta: object,
-) -> None:
+    study=0,
+    trial=1,
+    tuning="self",
+    point=None,
+    seconds_per_step=0.5,
+    **meta,
+):
     """One trial of an official workload that reaches its target at the third evaluation."""
     row = registry.official(workload, version)
     folder = root / submission / f"study_{study}" / f"{workload}_pytorch" / f"trial_{trial}"
@@ -69,7 +67,7 @@ def _write(
 
 
 @pytest.mark.parametrize("version", ["v0.5", "v0.6", "v1.0"])
-def test_the_version_and_the_ruleset_are_those_of_the_logs(tmp_path: Path, version: str) -> None:
+def test_the_version_and_the_ruleset_are_those_of_the_logs(tmp_path, version):
     for workload in ("fastmri", "wmt"):
         _write(tmp_path, "mine", workload, version)
     rules, note = choose_rules(read_logs(tmp_path))
@@ -80,7 +78,7 @@ def test_the_version_and_the_ruleset_are_those_of_the_logs(tmp_path: Path, versi
     assert (asked.version, asked.name, note) == ("v0.5", "external", "")
 
 
-def test_budgets_that_two_versions_share_are_told_apart_by_the_gpus(tmp_path: Path) -> None:
+def test_budgets_that_two_versions_share_are_told_apart_by_the_gpus(tmp_path):
     """criteo1tb has the same facts in v0.5 and v0.6, mnist in all three."""
     _write(tmp_path, "mine", "mnist", "v1.0")
     assert choose_rules(read_logs(tmp_path))[0].version == "v1.0"
@@ -97,9 +95,7 @@ def test_budgets_that_two_versions_share_are_told_apart_by_the_gpus(tmp_path: Pa
         (2, {"rate": 1.0}, "external", ""),
     ],
 )
-def test_a_ruleset_that_no_log_names_is_assumed_aloud(
-    tmp_path: Path, trials: int, point: Mapping[str, float] | None, name: str, note: str
-) -> None:
+def test_a_ruleset_that_no_log_names_is_assumed_aloud(tmp_path, trials, point, name, note):
     for trial in range(1, trials + 1):
         _write(tmp_path, "mine", "wmt", "v1.0", trial=trial, tuning=None, point=point)
     rules, told = choose_rules(read_logs(tmp_path))
@@ -107,17 +103,17 @@ def test_a_ruleset_that_no_log_names_is_assumed_aloud(
     assert note in told and ("ruleset" in told) == bool(note)
 
 
-def _warnings(root: Path, **settings: object) -> list[str]:
-    report = write_report(root, root / "report", resamples=2, **settings)  # type: ignore[arg-type]
+def _warnings(root, **settings):
+    report = write_report(root, root / "report", resamples=2, **settings)
     table = pd.read_csv(root / "report" / "remarks.csv")
-    remarks: list[str] = table.loc[table["kind"] == "warning", "remark"].tolist()
+    remarks = table.loc[table["kind"] == "warning", "remark"].tolist()
     text = (root / "report" / "report.md").read_text()
     assert text.count("> **Warning:**") == len(remarks)
     assert report.judged.rules is not None
     return remarks
 
 
-def test_clean_logs_have_no_warning(tmp_path: Path) -> None:
+def test_clean_logs_have_no_warning(tmp_path):
     for study in range(3):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study)
     assert _warnings(tmp_path) == []
@@ -147,9 +143,7 @@ def test_clean_logs_have_no_warning(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_runs_by_other_rules_or_elsewhere_are_warned_of(
-    tmp_path: Path, changes: Mapping[str, object], reasons: list[str]
-) -> None:
+def test_runs_by_other_rules_or_elsewhere_are_warned_of(tmp_path, changes, reasons):
     for study in (0, 1):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study)
     _write(tmp_path, "odd", "wmt", "v1.0", **changes)
@@ -158,7 +152,7 @@ def test_runs_by_other_rules_or_elsewhere_are_warned_of(
         assert reason in told
 
 
-def test_other_hardware_shows_in_the_tables(tmp_path: Path) -> None:
+def test_other_hardware_shows_in_the_tables(tmp_path):
     _write(tmp_path, "mine", "wmt", "v1.0")
     _write(tmp_path, "odd", "wmt", "v1.0", gpu_model_name="NVIDIA H100", gpu_count=8)
     _warnings(tmp_path)
@@ -168,7 +162,7 @@ def test_other_hardware_shows_in_the_tables(tmp_path: Path) -> None:
         assert table.loc["odd", "hardware"] == "8 x H100"
 
 
-def test_a_slow_study_and_an_unscored_workload_are_warned_of(tmp_path: Path) -> None:
+def test_a_slow_study_and_an_unscored_workload_are_warned_of(tmp_path):
     for study, pace in enumerate((0.5, 0.52, 1.1)):
         _write(tmp_path, "mine", "wmt", "v1.0", study=study, seconds_per_step=pace)
     _write(tmp_path, "mine", "wmt_glu_tanh", "v1.0")
@@ -177,7 +171,7 @@ def test_a_slow_study_and_an_unscored_workload_are_warned_of(tmp_path: Path) -> 
     assert unscored.startswith("workload wmt_glu_tanh is not scored, v1.0 does not count it")
 
 
-def test_a_workload_that_the_version_lacks_is_left_out_aloud(tmp_path: Path) -> None:
+def test_a_workload_that_the_version_lacks_is_left_out_aloud(tmp_path):
     for workload in ("finewebedu_lm", "wmt"):
         _write(tmp_path, "mine", workload, "v1.0")
     told = _warnings(tmp_path, version="v0.6")
@@ -186,7 +180,7 @@ def test_a_workload_that_the_version_lacks_is_left_out_aloud(tmp_path: Path) -> 
     assert times["workload"].tolist() == ["wmt"]
 
 
-def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(tmp_path: Path) -> None:
+def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(tmp_path):
     for submission in ("adamw", "mine"):
         _write(tmp_path, submission, "wmt", "v1.0", **{"workload.max_allowed_runtime_sec": 20_000})
     report = write_report(tmp_path, tmp_path / "report", resamples=2)
@@ -195,23 +189,19 @@ def test_a_budget_that_all_logs_agree_on_is_the_one_of_ratios(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("version", ["v0.6", "v1.0"])
-def test_the_published_runs_are_ranked_with_their_own_hardware_alone(
-    tmp_path: Path, version: str
-) -> None:
+def test_the_published_runs_are_ranked_with_their_own_hardware_alone(tmp_path, version):
     other = {"v0.6": A100, "v1.0": V100}[version]
     _write(tmp_path, "mine", "wmt", version)
     settings = {"compare_published": True, "ruleset": "self_tuning"}
-    write_report(tmp_path, tmp_path / "report", resamples=2, **settings)  # type: ignore[arg-type]
+    write_report(tmp_path, tmp_path / "report", resamples=2, **settings)
     _write(tmp_path, "odd", "wmt", version, **other)
     with pytest.raises(UserError, match=r"--compare_published: the published runs of v\d\.\d were"):
-        write_report(tmp_path, tmp_path / "report", resamples=2, **settings)  # type: ignore[arg-type]
+        write_report(tmp_path, tmp_path / "report", resamples=2, **settings)
 
 
 @pytest.mark.parametrize("text", ["[", "3"])
 @pytest.mark.parametrize("name", ["meta_data_0.json", "flags_0.json"])
-def test_a_damaged_file_of_facts_is_told_and_the_trial_used(
-    tmp_path: Path, name: str, text: str
-) -> None:
+def test_a_damaged_file_of_facts_is_told_and_the_trial_used(tmp_path, name, text):
     _write(tmp_path, "mine", "wmt", "v1.0")
     folder = tmp_path / "mine" / "study_0" / "wmt_pytorch" / "trial_1"
     (folder / name).write_text(text)
@@ -224,7 +214,7 @@ def test_a_damaged_file_of_facts_is_told_and_the_trial_used(
 
 
 @pytest.mark.parametrize(("version", "note"), [(None, ""), ("v0.5", "only stand-in workloads")])
-def test_stand_ins_have_their_own_rules(tmp_path: Path, version: str | None, note: str) -> None:
+def test_stand_ins_have_their_own_rules(tmp_path, version, note):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     rules, told = choose_rules(read_logs(tmp_path), version)
     assert rules.version == "standin"
@@ -233,7 +223,7 @@ def test_stand_ins_have_their_own_rules(tmp_path: Path, version: str | None, not
     assert rules.base_workloads == ("mnist_vit",)
 
 
-def test_gpus_that_a_trial_was_given_are_counted_not_those_of_the_machine(tmp_path: Path) -> None:
+def test_gpus_that_a_trial_was_given_are_counted_not_those_of_the_machine(tmp_path):
     """Two trials side by side on eight GPUs."""
     _write(tmp_path, "mine", "wmt", "v1.0", gpu_count=8)
     folder = tmp_path / "mine" / "study_0" / "wmt_pytorch" / "trial_1"

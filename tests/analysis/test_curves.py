@@ -1,9 +1,7 @@
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from analysis.curves import learning_curves, median_curve
 from analysis.style import entry_styles
@@ -11,7 +9,7 @@ from tests.analysis.conftest import judge_folder
 from tests.analysis.made_up import write_trial
 
 
-def _curve(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def _curve(*points):
     x, y = np.array(points, dtype=float).T
     return x, y
 
@@ -30,28 +28,26 @@ def _curve(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
         ),
     ],
 )
-def test_median_meets_the_target_where_the_median_study_does(
-    curves: list[tuple[np.ndarray, np.ndarray]], reach: float, grid: list[float], last: float
-) -> None:
+def test_median_meets_the_target_where_the_median_study_does(curves, reach, grid, last):
     x, y = median_curve(curves, reach)
     assert x.tolist() == grid and y[-1] == pytest.approx(last)
     assert len(curves) == 1 or (y[:-1] < last).all()
 
 
-def test_median_ignores_a_diverged_study() -> None:
+def test_median_ignores_a_diverged_study():
     good = (np.array([20.0, 40.0]), np.array([2.0, 1.0]))
     bad = (np.array([20.0, 40.0]), np.array([2.0, 1e9]))
     assert median_curve([good, good, bad])[1].tolist() == [2.0, 1.0]
 
 
-def _figure(root: Path, workload: str = "mnist_vit") -> Figure:
+def _figure(root, workload="mnist_vit"):
     judged = judge_folder(root, "adamw")
     figure = learning_curves(judged, workload, entry_styles(judged.entries))
     assert figure is not None
     return figure
 
 
-def test_the_crossing_is_where_the_median_study_meets_the_target(tmp_path: Path) -> None:
+def test_the_crossing_is_where_the_median_study_meets_the_target(tmp_path):
     for study, hit in enumerate((2, 3, 4)):
         write_trial(tmp_path, "adamw", "mnist_vit", study, 1, [0.5] * (hit - 1) + [0.95])
     steps, seconds = _figure(tmp_path).axes
@@ -62,14 +58,14 @@ def test_the_crossing_is_where_the_median_study_meets_the_target(tmp_path: Path)
         ]
 
 
-def test_the_start_and_a_divergence_do_not_flatten_the_rest(tmp_path: Path) -> None:
+def test_the_start_and_a_divergence_do_not_flatten_the_rest(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.0] * 2 + [0.7] * 6 + [0.8, 0.95])
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.6, 0.0, 0.0])
     low, high = _figure(tmp_path).axes[0].get_ylim()
     assert 0.5 < low < 0.6 and 0.95 < high < 1
 
 
-def test_every_curve_is_drawn_to_its_end(tmp_path: Path) -> None:
+def test_every_curve_is_drawn_to_its_end(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 40)
     for study in range(3):
         write_trial(tmp_path, "adamw", "mnist_vit", 1 + study, 1, [0.5] * 30)
@@ -80,7 +76,7 @@ def test_every_curve_is_drawn_to_its_end(tmp_path: Path) -> None:
         assert max(line.get_xdata().max() for line in axes.lines[:5]) == end
 
 
-def test_a_dot_marks_a_trial_that_stopped_at_the_target(tmp_path: Path) -> None:
+def test_a_dot_marks_a_trial_that_stopped_at_the_target(tmp_path):
     # Met and stopped at 40; met and trained on to the last step, 800; missed.
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95])
     write_trial(tmp_path, "shampoo", "mnist_vit", 1, 1, [0.5, 0.95] + [0.97] * 38)
@@ -95,12 +91,12 @@ def test_a_dot_marks_a_trial_that_stopped_at_the_target(tmp_path: Path) -> None:
     assert "stopped, as it had met the target" in texts
 
 
-def test_a_metric_that_spans_much_is_on_a_logarithmic_axis(tmp_path: Path) -> None:
+def test_a_metric_that_spans_much_is_on_a_logarithmic_axis(tmp_path):
     write_trial(tmp_path, "adamw", "stdlib_lm", 0, 1, [90.0, 60.0, 30.0, 10.0, 5.0])
     assert _figure(tmp_path, "stdlib_lm").axes[0].get_yscale() == "log"
 
 
-def test_an_entry_without_evaluations_still_has_its_crossing(tmp_path: Path) -> None:
+def test_an_entry_without_evaluations_still_has_its_crossing(tmp_path):
     for entry in ("adamw", "shampoo"):
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5, 0.95])
     judged = judge_folder(tmp_path, "adamw")

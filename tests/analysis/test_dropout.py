@@ -1,22 +1,17 @@
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from analysis import dropout, factors, scoring, sections, sheet, style, tables
-from analysis.judgement import Judgement
 from analysis.logs import read_logs
 from tests.analysis.conftest import judge_folder, rows_of
 from tests.analysis.made_up import write_trial
 
 HIT, MISS = [0.5, 0.95], [0.5, 0.6]
 # Trial numbers by entry: dropout rate, seconds per step, values.
-Trials = Mapping[int, tuple[float | None, float, Sequence[float]]]
 
 
-def _write(root: Path, **entries: Trials) -> Path:
+def _write(root, **entries):
     for entry, trials in entries.items():
         for trial, (rate, pace, values) in trials.items():
             point = {"learning_rate": 0.1} | ({} if rate is None else {"dropout_rate": rate})
@@ -28,23 +23,23 @@ def _write(root: Path, **entries: Trials) -> Path:
     return root
 
 
-def _cost(root: Path) -> pd.Series:
+def _cost(root):
     trials = scoring.score_trials(read_logs(root).frame)
     assert scoring.score_workloads(trials, "absent")["steady_cost_ratio"].isna().all()
     table = scoring.score_workloads(trials, "adamw")
     return table.set_index("submission").loc["shampoo"]
 
 
-def _judge(root: Path, shampoo: Trials, adamw: Trials) -> Judgement:
+def _judge(root, shampoo, adamw):
     return judge_folder(_write(root, shampoo=shampoo, adamw=adamw), "adamw")
 
 
-def _row(judged: Judgement, entry: str) -> list[str]:
+def _row(judged, entry):
     (row,) = [row for row in rows_of(tables.summary_table(judged)) if row[1] == entry]
     return row
 
 
-def test_costs_are_compared_within_a_rate(tmp_path: Path) -> None:
+def test_costs_are_compared_within_a_rate(tmp_path):
     # Dropout doubles the cost of a step; Shampoo's own is 1.5 times AdamW's at 0, 1.2 at 0.1.
     adamw = {1: (0.1, 0.2, HIT), 2: (0.1, 0.2, MISS), 3: (0.0, 0.1, MISS)}
     shampoo = {1: (0.0, 0.15, HIT), 2: (0.0, 0.15, MISS), 3: (0.1, 0.24, MISS)}
@@ -53,7 +48,7 @@ def test_costs_are_compared_within_a_rate(tmp_path: Path) -> None:
     assert row["steady_cost_ratio"] == pytest.approx(1.35)
 
 
-def test_rates_of_one_entry_alone_do_not_count(tmp_path: Path) -> None:
+def test_rates_of_one_entry_alone_do_not_count(tmp_path):
     adamw = {1: (0.1, 0.2, HIT), 2: (0.2, 0.9, MISS)}
     shampoo = {1: (0.0, 0.15, HIT), 2: (0.1, 0.3, MISS)}
     row = _cost(_write(tmp_path, adamw=adamw, shampoo=shampoo))
@@ -61,15 +56,13 @@ def test_rates_of_one_entry_alone_do_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rates", [(None, None), (0.1, None), (None, 0.0), (0.1, 0.1)])
-def test_logs_without_rates_or_with_one_are_compared_whole(
-    tmp_path: Path, rates: tuple[float | None, float | None]
-) -> None:
+def test_logs_without_rates_or_with_one_are_compared_whole(tmp_path, rates):
     adamw = {1: (rates[0], 0.1, HIT), 2: (rates[0], 0.2, MISS), 3: (rates[0], 0.4, MISS)}
     row = _cost(_write(tmp_path, adamw=adamw, shampoo={1: (rates[1], 0.3, HIT)}))
     assert row["steady_cost_ratio"] == row["pace_ratio"] == pytest.approx(1.5)
 
 
-def test_without_a_common_rate_there_is_a_dash_and_no_factor(tmp_path: Path) -> None:
+def test_without_a_common_rate_there_is_a_dash_and_no_factor(tmp_path):
     judged = _judge(tmp_path, {1: (0.0, 0.15, HIT)}, {1: (0.1, 0.2, HIT)})
     (row,) = judged.intervals.ratios.query("submission == 'shampoo'").itertuples()
     assert math.isnan(row.step_cost_ratio) and row.steps_ratio == 1
@@ -79,7 +72,7 @@ def test_without_a_common_rate_there_is_a_dash_and_no_factor(tmp_path: Path) -> 
     assert factors.factor_plot(judged) is None
 
 
-def test_the_report_names_where_dropout_differs(tmp_path: Path) -> None:
+def test_the_report_names_where_dropout_differs(tmp_path):
     adamw = {1: (0.1, 0.2, HIT), 2: (0.0, 0.1, MISS)}
     judged = _judge(tmp_path, {1: (0.0, 0.15, HIT)}, adamw)
     (note,) = tables.dropout_notes(judged)
@@ -98,7 +91,7 @@ def test_the_report_names_where_dropout_differs(tmp_path: Path) -> None:
     assert "at one rate" in title and "left out" not in title
 
 
-def test_figures_say_on_how_many_workloads_steps_are_compared_at_one_rate(tmp_path: Path) -> None:
+def test_figures_say_on_how_many_workloads_steps_are_compared_at_one_rate(tmp_path):
     _write(tmp_path, shampoo={1: (0.0, 0.15, HIT)}, adamw={1: (0.1, 0.2, HIT)})
     for entry, pace in (("shampoo", 0.3), ("adamw", 0.2)):
         for study in range(3):
@@ -116,9 +109,7 @@ def test_figures_say_on_how_many_workloads_steps_are_compared_at_one_rate(tmp_pa
 
 
 @pytest.mark.parametrize("rates", [(None, None), (0.1, 0.1), (None, 0.1)])
-def test_one_rate_changes_no_report(
-    tmp_path: Path, rates: tuple[float | None, float | None]
-) -> None:
+def test_one_rate_changes_no_report(tmp_path, rates):
     judged = _judge(tmp_path, {1: (rates[0], 0.15, HIT)}, {1: (rates[1], 0.2, HIT)})
     assert tables.dropout_notes(judged) == [] and not judged.dropout
     assert "dropout" not in sections.report(judged, "", [], [])
@@ -126,6 +117,6 @@ def test_one_rate_changes_no_report(
     assert ratios["step_cost_ratio"] == pytest.approx(0.75) == ratios["cost_low"]
 
 
-def test_odd_points_name_no_rate() -> None:
+def test_odd_points_name_no_rate():
     texts = ('{"dropout_rate":true}', '{"dropout_rate":"0.1"}', '{"learning_rate":1}', "[1]", "")
     assert all(math.isnan(dropout.rate_of(text)) for text in texts)

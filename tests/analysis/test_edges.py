@@ -6,7 +6,7 @@ import json
 from analysis import edges
 
 
-def test_values_at_an_end_are_found_by_entry_and_hyperparameter(tmp_path) -> None:
+def test_values_at_an_end_are_found_by_entry_and_hyperparameter(tmp_path):
     rate = {"min": 0.001, "max": 0.1, "scaling": "log"}
     ranges = {"adamw": {"learning_rate": rate, "warmup_factor": {"feasible_points": [0.1]}}}
     path = tmp_path / "best.csv"
@@ -21,6 +21,6 @@ def test_values_at_an_end_are_found_by_entry_and_hyperparameter(tmp_path) -> Non
     }
 
 
-def test_a_linear_range_is_measured_on_its_own_scale() -> None:
+def test_a_linear_range_is_measured_on_its_own_scale():
     linear = {"min": 0.0, "max": 1.0, "scaling": "linear"}
     assert [edges.end_of(linear, value) for value in (0.01, 0.1, 0.96)] == ["lowest", "", "highest"]

@@ -14,12 +14,12 @@ from workloads.rulesets import ruleset
 BASE = ruleset("v1.0").base_workloads
 
 
-def test_paces_are_of_submissions_in_pytorch_with_the_baselines_batches() -> None:
+def test_paces_are_of_submissions_in_pytorch_with_the_baselines_batches():
     pace = entry_evidence.seconds_per_step()
     assert len(pace) == 6 and not {"schedule_free_adamw", "nadamw"} & set(pace.index)
 
 
-def test_estimates_scale_with_the_batch_and_add_the_optimizer() -> None:
+def test_estimates_scale_with_the_batch_and_add_the_optimizer():
     pace = entry_evidence.seconds_per_step()
     for workload, share in (("librispeech_conformer", 200 / 256), ("finewebedu_lm", 1.0)):
         extra = entry_plans.added_seconds(workload)
@@ -31,7 +31,7 @@ def test_estimates_scale_with_the_batch_and_add_the_optimizer() -> None:
 
 
 @pytest.mark.parametrize("workload", BASE)
-def test_schedules_end_within_both_budgets_at_the_estimated_pace(workload: str) -> None:
+def test_schedules_end_within_both_budgets_at_the_estimated_pace(workload):
     rules = {name: ruleset("v1.0", name) for name in ("external", "self_tuning")}
     external = rules["external"].budget_seconds(workload)
     points = entry_plans.external_points()
@@ -53,7 +53,7 @@ def test_schedules_end_within_both_budgets_at_the_estimated_pace(workload: str) 
         assert fresh(early) > 0.3
 
 
-def test_point_1_has_the_settings_of_the_fastest_nadamw() -> None:
+def test_point_1_has_the_settings_of_the_fastest_nadamw():
     rate, beta1, beta2, decay, warmup, smoothing = entry_evidence._SETTINGS["nadamw_baselinev05"]
     for point in (entry_plans.external_points()[0], POINT):
         assert point.learning_rate == pytest.approx(rate, rel=1e-5)
@@ -64,7 +64,7 @@ def test_point_1_has_the_settings_of_the_fastest_nadamw() -> None:
 
 
 @pytest.mark.parametrize("workload", ["ogbg", "finewebedu_lm"])
-def test_state_of_all_ranks_is_what_the_optimizer_says_of_itself(workload: str) -> None:
+def test_state_of_all_ranks_is_what_the_optimizer_says_of_itself(workload):
     said = repr(entry_plans.optimizer(workload)).split("state on all ranks: ")[1].split("B;")[0]
     number, prefix = said.split()
     total = float(number) * {"M": 1e6, "G": 1e9}[prefix]
@@ -74,7 +74,7 @@ def test_state_of_all_ranks_is_what_the_optimizer_says_of_itself(workload: str) 
     assert state["max"] < 1.2 * state["mean"]
 
 
-def test_what_fits_8_v100_fits_4_a100() -> None:
+def test_what_fits_8_v100_fits_4_a100():
     for workload in ruleset("v0.6").base_workloads:
         newer, older = (entry_plans.plan(workload, version) for version in ("v1.0", "v0.6"))
         assert newer["memory_total"] < 2 * older["memory_total"]
@@ -83,7 +83,7 @@ def test_what_fits_8_v100_fits_4_a100() -> None:
     assert memory["memory_total"] < 0.2 * 40e9
 
 
-def test_tables_of_documents_name_every_embedding() -> None:
+def test_tables_of_documents_name_every_embedding():
     rows = rows_of(entry_plans.embedding_table())[1:]
     assert [row[0] for row in rows] == ["criteo1tb", "finewebedu_lm", "wmt"]
     shapes = model_shapes.shapes("finewebedu_lm")

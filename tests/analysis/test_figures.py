@@ -1,7 +1,6 @@
 """Every figure of a small pool, and those of eleven submissions that are most crowded."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,17 +9,14 @@ from PIL import Image
 
 from analysis import curves, factors, figures, heat, profile_figure, published, sheet, style
 from analysis.headline import headline
-from analysis.judgement import Judgement
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, strays, texts
 from tests.analysis.made_up import FACTS, LEAGUE, write_trial
 from workloads import registry
 
-Drawn = dict[str, Figure | None]
 
-
-def _draw(judged: Judgement) -> Drawn:
+def _draw(judged):
     styles = entry_styles(judged.entries)
     return {
         "sheet": sheet.summary_sheet(judged, styles),
@@ -32,22 +28,22 @@ def _draw(judged: Judgement) -> Drawn:
 
 
 @pytest.fixture(scope="module")
-def drawn(small: Judgement) -> Drawn:
+def drawn(small):
     return _draw(small)
 
 
 @pytest.fixture(scope="module")
-def large_sheet() -> Figure:
+def large_sheet():
     judged = judge_published("v0.5")
     return sheet.summary_sheet(judged, entry_styles(judged.entries))
 
 
-def _texts(figure: Figure | None) -> list[str]:
+def _texts(figure):
     assert figure is not None
     return [text for text, _ in texts(figure)]
 
 
-def test_no_text_covers_another(drawn: Drawn) -> None:
+def test_no_text_covers_another(drawn):
     for name, figure in drawn.items():
         assert figure is not None and flaws(figure) == [], name
     crowded = Figure(figsize=(3, 2))
@@ -56,7 +52,7 @@ def test_no_text_covers_another(drawn: Drawn) -> None:
     assert flaws(crowded) == ["'one text here' covers 'another'"]
 
 
-def test_a_crowds_figures_can_be_read(league: Judgement) -> None:
+def test_a_crowds_figures_can_be_read(league):
     if len(league.facts) > 2:
         pytest.skip("two workloads have as crowded panels as nine")
     for name, figure in _draw(league).items():
@@ -64,9 +60,7 @@ def test_a_crowds_figures_can_be_read(league: Judgement) -> None:
         assert flaws(figure) == [] and strays(figure) == [], name
 
 
-def test_the_sheet_is_full_and_no_text_leaves_its_frame(
-    league: Judgement, drawn: Drawn, large_sheet: Figure
-) -> None:
+def test_the_sheet_is_full_and_no_text_leaves_its_frame(league, drawn, large_sheet):
     sheets = [sheet.summary_sheet(league, entry_styles(league.entries)), large_sheet]
     for figure in (*sheets, drawn["sheet"]):
         assert figure is not None
@@ -83,16 +77,14 @@ def test_the_sheet_is_full_and_no_text_leaves_its_frame(
     assert any("leaves the page" in text for text in strays(crowded))
 
 
-def test_sheet_has_scores_ratios_and_the_names_of_suite_and_baseline(
-    drawn: Drawn, large_sheet: Figure
-) -> None:
+def test_sheet_has_scores_ratios_and_the_names_of_suite_and_baseline(drawn, large_sheet):
     assert any("not AlgoPerf results" in text for text in _texts(drawn["sheet"]))
     shown = _texts(large_sheet)
     assert "AlgoPerf v0.5, external tuning ruleset" in shown
     assert "0.778  (7 reached)" in shown and "time to target / Baseline NAdamW's" in shown
 
 
-def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads() -> None:
+def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads():
     judged = judge_published("v0.5")
     styles = entry_styles(judged.entries)
     assert curves.learning_curves(judged, "wmt", styles) is None
@@ -108,7 +100,7 @@ def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads() ->
     assert inks["610"] == heat.ON_DARK and inks["1.00"] == heat.ON_LIGHT
 
 
-def test_misses_are_marked_in_the_ratios() -> None:
+def test_misses_are_marked_in_the_ratios():
     ratios, cells = heat.time_ratios(judge_published("v0.5"))
     assert cells.loc["imagenet_resnet", "shampoo_submission"] == "✗"
     assert cells.loc["imagenet_resnet", "generalized_adam"] == "✓"
@@ -118,7 +110,7 @@ def test_misses_are_marked_in_the_ratios() -> None:
     assert "ogbg_gelu" not in ratios.index
 
 
-def test_a_factor_is_drawn_where_its_ratios_are(small: Judgement, drawn: Drawn) -> None:
+def test_a_factor_is_drawn_where_its_ratios_are(small, drawn):
     figure = drawn["factors"]
     assert figure is not None
     ratios = small.intervals.ratios.set_index(["submission", "workload"])
@@ -129,14 +121,14 @@ def test_a_factor_is_drawn_where_its_ratios_are(small: Judgement, drawn: Drawn) 
     assert (row["steps_ratio"], row["step_cost_ratio"]) in points
 
 
-def test_without_a_comparison_there_is_no_figure(tmp_path: Path) -> None:
+def test_without_a_comparison_there_is_no_figure(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     alone = judge_folder(tmp_path, "adamw")
     assert headline(alone, "steps", entry_styles(["adamw"])) is None
     assert factors.factor_plot(alone) is None and heat.step_cost(alone) is None
 
 
-def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
+def test_without_a_baseline_the_rest_is_drawn(tmp_path):
     for entry in ("shampoo", "muon"):
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5, 0.95])
     judged = judge_folder(tmp_path)
@@ -145,7 +137,7 @@ def test_without_a_baseline_the_rest_is_drawn(tmp_path: Path) -> None:
     assert made == {"sheet", "profiles", "mnist_vit"}
 
 
-def test_profiles_are_the_judgements(small: Judgement, drawn: Drawn) -> None:
+def test_profiles_are_the_judgements(small, drawn):
     figure = drawn["profiles"]
     assert figure is not None
     first = small.intervals.profiles.query("submission == @small.entries[0]")
@@ -155,7 +147,7 @@ def test_profiles_are_the_judgements(small: Judgement, drawn: Drawn) -> None:
     assert len(figure.axes) == 1 + len(small.entries)
 
 
-def test_draws_what_there_is_and_removes_stale_figures(tmp_path: Path) -> None:
+def test_draws_what_there_is_and_removes_stale_figures(tmp_path):
     write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     for stale in ("learning_curves_gone.png", "factors.svg", "notes.txt"):
         (tmp_path / stale).touch()
@@ -166,7 +158,7 @@ def test_draws_what_there_is_and_removes_stale_figures(tmp_path: Path) -> None:
     assert [path.stem for path in paths if path.suffix == ".svg"] == stems
 
 
-def test_no_two_entries_look_alike() -> None:
+def test_no_two_entries_look_alike():
     pools = [published.read_trials(*track)["submission"].unique() for track in published.TRACKS]
     pools.append(np.array([*LEAGUE, "meta_kl_shampoo", "shampoo_jax"]))
     pools.append(np.array(["adamw", *(f"entry_{number}" for number in range(12))]))
@@ -175,13 +167,13 @@ def test_no_two_entries_look_alike() -> None:
         assert len(set(looks)) == len(entries)
 
 
-def test_a_published_entry_has_its_usual_look_unless_it_is_taken() -> None:
+def test_a_published_entry_has_its_usual_look_unless_it_is_taken():
     name = style.published_name("shampoo")
     assert entry_styles([name])[name].color == entry_styles(["shampoo"])["shampoo"].color
     assert len({look.color for look in entry_styles([name, "shampoo"]).values()}) == 2
 
 
-def test_variants_look_like_their_base_but_hollow() -> None:
+def test_variants_look_like_their_base_but_hollow():
     facts = {name: registry.facts(name) for name in ("ogbg", "ogbg_gelu", "wmt")}
     looks = style.workload_styles(facts)
     assert looks["ogbg"].color == looks["ogbg_gelu"].color != looks["wmt"].color
@@ -189,7 +181,7 @@ def test_variants_look_like_their_base_but_hollow() -> None:
     assert len({look.marker for look in style.workload_styles(FACTS).values()}) == len(FACTS)
 
 
-def test_pictures_repeat(tmp_path: Path) -> None:
+def test_pictures_repeat(tmp_path):
     figure = Figure(figsize=(2, 1))
     figure.text(0.1, 0.5, "x")
     paths = style.save(figure, tmp_path, "x")

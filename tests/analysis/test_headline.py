@@ -2,14 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.headline import finding, headline, hero_of
-from analysis.judgement import Judgement
 from analysis.style import entry_styles
 from tests.analysis.conftest import judge_folder, judge_published
 from tests.analysis.looks import flaws, strays, texts
@@ -18,18 +15,18 @@ from tests.analysis.made_up import write_trial
 OFTEN = [0.5, 0.5, 0.95]
 
 
-def _figure(judged: Judgement, column: str = "seconds") -> Figure:
+def _figure(judged, column="seconds"):
     figure = headline(judged, column, entry_styles(judged.entries))
     assert figure is not None
     return figure
 
 
-def _texts(figure: Figure) -> list[str]:
+def _texts(figure):
     return [text for text, _ in texts(figure)]
 
 
 @pytest.mark.parametrize(("column", "narrow"), [("steps", False), ("seconds", True)])
-def test_no_text_covers_another_at_any_size(league: Judgement, column: str, narrow: bool) -> None:
+def test_no_text_covers_another_at_any_size(league, column, narrow):
     figure = headline(league, column, entry_styles(league.entries), narrow=narrow)
     assert figure is not None
     assert figure.get_size_inches()[0] < (5 if narrow else 10)
@@ -40,7 +37,7 @@ def test_no_text_covers_another_at_any_size(league: Judgement, column: str, narr
     assert shown.count("✗ AdamW: not reached in its budget") == missed
 
 
-def test_the_leaderboards_headline_can_be_read() -> None:
+def test_the_leaderboards_headline_can_be_read():
     judged = judge_published("v0.5")
     figure = _figure(judged)
     assert flaws(figure) == [] and strays(figure) == []
@@ -48,7 +45,7 @@ def test_the_leaderboards_headline_can_be_read() -> None:
     assert "Distributed Shampoo 9.19 h" in _texts(figure)
 
 
-def test_ratio_times_and_misses_are_in_words(tmp_path: Path) -> None:
+def test_ratio_times_and_misses_are_in_words(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, OFTEN * 2, seconds_per_step=0.1)
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN, seconds_per_step=0.05)
     write_trial(tmp_path, "adamw", "flights_dlrm", 0, 1, [0.9] * 5)
@@ -64,7 +61,7 @@ def test_ratio_times_and_misses_are_in_words(tmp_path: Path) -> None:
     assert {"Shampoo 60 steps", "1.00"} <= set(_texts(_figure(judged, "steps")))
 
 
-def test_what_the_baseline_misses_is_no_loss(tmp_path: Path) -> None:
+def test_what_the_baseline_misses_is_no_loss(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5] * 2)
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN)
     write_trial(tmp_path, "nadamw", "mnist_vit", 0, 1, OFTEN)
@@ -75,7 +72,7 @@ def test_what_the_baseline_misses_is_no_loss(tmp_path: Path) -> None:
     assert not any(line.get_marker() in "os" for line in figure.axes[0].lines)
 
 
-def test_the_hero_is_a_shampoo_or_the_best(tmp_path: Path) -> None:
+def test_the_hero_is_a_shampoo_or_the_best(tmp_path):
     for entry, values in (("adamw", OFTEN), ("muon", OFTEN[1:]), ("nadamw", OFTEN * 2)):
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, values)
     assert hero_of(judge_folder(tmp_path, "adamw")) == "muon"
@@ -85,7 +82,7 @@ def test_the_hero_is_a_shampoo_or_the_best(tmp_path: Path) -> None:
     assert "✗ Shampoo: not reached in its budget" in _texts(_figure(judged))
 
 
-def test_who_was_cut_short_is_not_said_to_miss(tmp_path: Path) -> None:
+def test_who_was_cut_short_is_not_said_to_miss(tmp_path):
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, OFTEN)
     for entry in ("adamw", "nadamw"):
         folder = write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.5] * 3, reason="steps")
@@ -97,7 +94,7 @@ def test_who_was_cut_short_is_not_said_to_miss(tmp_path: Path) -> None:
     assert finding(judged, "shampoo", "steps").endswith("1 of 1 targets, AdamW 0 (1 cut short)")
 
 
-def test_marks_say_their_values_in_the_vector_version(tmp_path: Path) -> None:
+def test_marks_say_their_values_in_the_vector_version(tmp_path):
     for entry in ("adamw", "shampoo", "a<b"):
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, OFTEN)
     figure = _figure(judge_folder(tmp_path, "adamw"))

@@ -1,7 +1,6 @@
 """The report on ImageNet runs, on made-up logs: nothing here was trained."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,7 @@ from common.cli import UserError
 from scripts.imagenet.train import COLUMNS
 
 
-def write_run(
-    output: Path, name: str, final: float, hours: float, done: int | None = None, seed: int = 0
-) -> Path:
+def write_run(output, name, final, hours, done=None, seed=0):
     """The files of a run whose accuracy rises to `final`; of `done` epochs if it is unfinished."""
     folder = output / name / f"seed_{seed}"
     folder.mkdir(parents=True)
@@ -32,7 +29,7 @@ def write_run(
     return folder
 
 
-def test_epochs_and_hours_to_the_baselines_final_accuracy(tmp_path: Path) -> None:
+def test_epochs_and_hours_to_the_baselines_final_accuracy(tmp_path):
     write_run(tmp_path, "sgd", 0.75, 9.0)
     write_run(tmp_path, "shampoo", 0.80, 6.0)
     table = imagenet.summary(imagenet.read_runs(tmp_path)).set_index("run")
@@ -47,7 +44,7 @@ def test_epochs_and_hours_to_the_baselines_final_accuracy(tmp_path: Path) -> Non
     assert names == {"report.md", "runs.csv", "imagenet.png", "imagenet.svg"}
 
 
-def test_unfinished_runs_are_no_results(tmp_path: Path) -> None:
+def test_unfinished_runs_are_no_results(tmp_path):
     write_run(tmp_path, "sgd", 0.75, 9.0, done=85)
     write_run(tmp_path, "shampoo", 0.80, 6.0, done=20)
     logs = imagenet.read_runs(tmp_path)
@@ -61,7 +58,7 @@ def test_unfinished_runs_are_no_results(tmp_path: Path) -> None:
     assert np.isnan(table.loc[("shampoo", 0), "epochs_ratio"])
 
 
-def test_damaged_and_missing_runs_are_named(tmp_path: Path) -> None:
+def test_damaged_and_missing_runs_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no NAME/seed_N/log\.csv"):
         imagenet.read_runs(tmp_path)
     log = write_run(tmp_path, "sgd", 0.75, 9.0) / "log.csv"

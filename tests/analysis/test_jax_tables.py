@@ -8,11 +8,11 @@ from tests.analysis.conftest import rows_of
 
 
 @pytest.fixture(autouse=True, scope="module")
-def known_facts() -> None:
+def known_facts():
     """The real targets: the documents are of logs that were judged by them."""
 
 
-def test_steps_are_of_the_same_points_and_seeds() -> None:
+def test_steps_are_of_the_same_points_and_seeds():
     keys = ["workload", "study", "trial"]
     ours, theirs = (
         table.sort_values(keys)[[*keys, "hyperparameters"]].values.tolist()
@@ -25,7 +25,7 @@ def test_steps_are_of_the_same_points_and_seeds() -> None:
     assert all(len(cell.split(", ")) == 3 for row in rows[1:] for cell in row[1:])
 
 
-def test_costs_are_ratios_within_one_network() -> None:
+def test_costs_are_ratios_within_one_network():
     heads, *rows = rows_of(jax_tables.costs_table())
     assert len(heads) == 7 and len(rows) % 4 == 0
     for row in rows:
@@ -35,7 +35,7 @@ def test_costs_are_ratios_within_one_network() -> None:
             assert row[2] == row[3] == "–" and row[5] == row[6] == "1"
 
 
-def test_a_device_holds_at_least_its_share() -> None:
+def test_a_device_holds_at_least_its_share():
     for found in files.read_json(jax_tables.JAX / "device_bytes.json").values():
         sizes = [size * int(count) / found["1"] for count, size in found.items()]
         assert sizes == sorted(sizes) and sizes[0] == 1

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from analysis.evaluations import Problem
@@ -20,28 +18,26 @@ from workloads.rulesets import ruleset
         (["shampoo"], None),
     ],
 )
-def test_the_baseline_is_the_first_that_is_there(
-    tmp_path: Path, entries: list[str], baseline: str | None
-) -> None:
+def test_the_baseline_is_the_first_that_is_there(tmp_path, entries, baseline):
     for entry in entries:
         write_trial(tmp_path, entry, "mnist_vit", 0, 1, [0.95])
     assert judge_folder(tmp_path).baseline == baseline
 
 
-def test_workloads_come_in_the_rules_order_with_their_variants() -> None:
+def test_workloads_come_in_the_rules_order_with_their_variants():
     names = list(judge_published("v0.5").facts)
     assert names[:4] == ["criteo1tb", "criteo1tb_embed_init", "criteo1tb_layernorm", "fastmri"]
     assert len(names) == 18
 
 
-def test_entries_come_by_score() -> None:
+def test_entries_come_by_score():
     judged = judge_published("v0.5")
     scores = judged.intervals.scores.set_index("submission")["score"]
     assert scores[list(judged.entries)].is_monotonic_decreasing
     assert judged.entries[0] == "shampoo_submission"
 
 
-def test_an_unknown_baseline_is_a_users_error_and_a_damaged_one_a_problem(tmp_path: Path) -> None:
+def test_an_unknown_baseline_is_a_users_error_and_a_damaged_one_a_problem(tmp_path):
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.95])
     logs, rules = read_logs(tmp_path), ruleset("standin")
     with pytest.raises(UserError, match="--baseline=adamw has no usable logs; those have: shampoo"):
@@ -52,7 +48,7 @@ def test_an_unknown_baseline_is_a_users_error_and_a_damaged_one_a_problem(tmp_pa
     assert judged.problems[0].reason == "no usable logs of adamw; no ratios to it"
 
 
-def test_a_baseline_that_a_table_had_is_a_problem(tmp_path: Path) -> None:
+def test_a_baseline_that_a_table_had_is_a_problem(tmp_path):
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.95])
     logs = read_logs(tmp_path)
     table = tmp_path / "evaluations.csv"

@@ -1,7 +1,6 @@
 """Folders of logs as people have them."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,13 @@ from tests.analysis.made_up import write_trial
 STAMP = "-2026-11-29-06-28-55"
 
 
-def _trials(root: Path) -> list[tuple[str, int, int, float]]:
+def _trials(root):
     frame = read_logs(root).frame
     rows = frame.groupby(["submission", "study", "trial"])["validation_metric"].max()
     return [(*key, value) for key, value in rows.items()]
 
 
-def test_stamped_folders_of_a_submission_are_one(tmp_path: Path) -> None:
+def test_stamped_folders_of_a_submission_are_one(tmp_path):
     write_trial(tmp_path, "mine", "mnist_vit", 0, 1, [0.5, 0.6])
     write_trial(tmp_path, f"mine{STAMP}", "mnist_vit", 0, 1, [0.5, 0.7])
     write_trial(tmp_path, f"mine{STAMP}", "mnist_vit", 1, 1, [0.5, 0.8])
@@ -33,7 +32,7 @@ def test_stamped_folders_of_a_submission_are_one(tmp_path: Path) -> None:
     assert "trial 1 is also in mine; counted as trial 2 of study 0" in problem.reason
 
 
-def test_a_stamped_study_has_its_number(tmp_path: Path) -> None:
+def test_a_stamped_study_has_its_number(tmp_path):
     write_trial(tmp_path, "mine", "mnist_vit", 2, 1, [0.5, 0.6])
     (tmp_path / "mine" / "study_2").rename(tmp_path / "mine" / f"study_2{STAMP}")
     assert _trials(tmp_path) == [("mine", 2, 1, 0.6)]
@@ -42,7 +41,7 @@ def test_a_stamped_study_has_its_number(tmp_path: Path) -> None:
     assert problem.reason.startswith("same trial as ")
 
 
-def test_workloads_without_a_study_are_study_zero(tmp_path: Path) -> None:
+def test_workloads_without_a_study_are_study_zero(tmp_path):
     folder = write_trial(tmp_path, "mine", "mnist_vit", 0, 1, [0.5, 0.6])
     shutil.move(folder.parent, tmp_path / "mine" / "mnist_vit_pytorch")
     (tmp_path / "mine" / "study_0").rmdir()
@@ -53,7 +52,7 @@ def test_workloads_without_a_study_are_study_zero(tmp_path: Path) -> None:
     assert _trials(tmp_path) == [("mine", 0, 1, 0.6), ("mine", 0, 2, 0.6)]
 
 
-def test_logs_one_level_further_down_are_read_or_named(tmp_path: Path) -> None:
+def test_logs_one_level_further_down_are_read_or_named(tmp_path):
     write_trial(tmp_path / "logs", "mine", "mnist_vit", 0, 1, [0.5, 0.6])
     (tmp_path / "notes").mkdir()
     assert _trials(tmp_path) == [("mine", 0, 1, 0.6)]

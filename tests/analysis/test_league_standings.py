@@ -1,8 +1,5 @@
 """The league's tables of entries and of workloads, of made-up logs."""
 
-from pathlib import Path
-
-from analysis.judgement import Judgement
 from analysis.league_standings import beside, beside_best_rival, leader, standings
 from tests.analysis.conftest import judge_folder, rows_of
 from tests.analysis.made_up import write_trial
@@ -11,7 +8,7 @@ from tests.analysis.made_up import write_trial
 MEETS = {"mnist_vit": (0.5, 0.95), "stdlib_lm": (9.0, 5.0)}
 
 
-def judged(root: Path) -> Judgement:
+def judged(root):
     """Shampoo after 40 and 60 steps; Muon after 80 and never; AdamW after 60 and 60, dearer."""
     late = {
         "shampoo": {"mnist_vit": 2, "stdlib_lm": 3},
@@ -28,7 +25,7 @@ def judged(root: Path) -> Judgement:
     return judge_folder(root)
 
 
-def test_standings_have_ratios_over_the_targets_that_both_reach(tmp_path: Path) -> None:
+def test_standings_have_ratios_over_the_targets_that_both_reach(tmp_path):
     rows = {row[1]: row for row in rows_of(standings(judged(tmp_path), "shampoo"))}
     assert rows["Shampoo"][0] == "1" and rows["Shampoo"][2] == "2"
     assert rows["Shampoo"][4:] == ["–", "–"]
@@ -38,13 +35,13 @@ def test_standings_have_ratios_over_the_targets_that_both_reach(tmp_path: Path) 
     assert rows["AdamW"][4:] == ["0.82 over 2", "0.41 over 2"]
 
 
-def test_a_workload_names_the_rival_that_is_nearest_in_steps_and_in_seconds(tmp_path: Path) -> None:
+def test_a_workload_names_the_rival_that_is_nearest_in_steps_and_in_seconds(tmp_path):
     rows = {row[0]: row for row in rows_of(beside_best_rival(judged(tmp_path), "shampoo"))}
     assert rows["mnist_vit"][1:] == ["40", "60 (AdamW)", "2.0", "4.0 (Muon with AdamW)"]
     assert rows["stdlib_lm"][1:] == ["60", "60 (AdamW)", "3.0", "6.0 (AdamW)"]
 
 
-def test_the_leader_is_told_also_where_it_is_a_rival(tmp_path: Path) -> None:
+def test_the_leader_is_told_also_where_it_is_a_rival(tmp_path):
     made_up = judged(tmp_path)
     assert leader(made_up, "shampoo").startswith(
         "Of 3 entries the benchmark's score puts first Shampoo with 1.00 ["
@@ -52,7 +49,7 @@ def test_the_leader_is_told_also_where_it_is_a_rival(tmp_path: Path) -> None:
     assert "; AdamW with 0." in leader(made_up, "adamw")
 
 
-def test_a_rival_is_compared_in_a_sentence(tmp_path: Path) -> None:
+def test_a_rival_is_compared_in_a_sentence(tmp_path):
     made_up = judged(tmp_path)
     assert beside(made_up, "shampoo", "muon_adamw") == (
         "Muon with AdamW reaches 1 of 2 targets, Shampoo 2, which on the 1 that both reach takes "
@@ -60,7 +57,7 @@ def test_a_rival_is_compared_in_a_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_who_misses_the_target_is_told(tmp_path: Path) -> None:
+def test_who_misses_the_target_is_told(tmp_path):
     for entry, value in (("shampoo", 0.5), ("adamw", 0.5)):
         for study in range(2):
             write_trial(tmp_path, entry, "mnist_vit", study, 1, [value])

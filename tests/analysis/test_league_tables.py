@@ -20,11 +20,11 @@ LEAGUE = league_tables.LEAGUE
 
 
 @pytest.fixture(autouse=True, scope="module")
-def known_facts() -> None:
+def known_facts():
     """The real targets: the documents are of logs that were judged by them."""
 
 
-def test_the_readme_s_table_has_every_stand_in_and_the_numbers_of_the_report() -> None:
+def test_the_readme_s_table_has_every_stand_in_and_the_numbers_of_the_report():
     head, *rows = rows_of(league_tables.study_table())
     assert {row[0] for row in rows} == set(registry.names("standin"))
     with (LEAGUE / "report" / "time_to_target.csv").open() as stream:
@@ -36,7 +36,7 @@ def test_the_readme_s_table_has_every_stand_in_and_the_numbers_of_the_report() -
         assert row[steps].split(" (")[0] == expected
 
 
-def test_the_report_is_of_the_committed_logs() -> None:
+def test_the_report_is_of_the_committed_logs():
     with (LEAGUE / "report" / "time_to_target.csv").open() as stream:
         reported = {
             (row["submission"], row["workload"]): float(row["median_steps"])
@@ -53,7 +53,7 @@ def test_the_report_is_of_the_committed_logs() -> None:
     assert judged_cells == reported
 
 
-def test_losses_are_told() -> None:
+def test_losses_are_told():
     cells = pd.DataFrame(
         [
             ("shampoo", "a", 10.0, 100.0),
@@ -74,7 +74,7 @@ def test_losses_are_told() -> None:
     )
 
 
-def test_costs_are_those_of_the_interleaved_measurement(tmp_path: Path) -> None:
+def test_costs_are_those_of_the_interleaved_measurement(tmp_path):
     path = tmp_path / "step_cost.csv"
     path.write_text(
         "workload,entry,milliseconds,ratio\na,shampoo,1,1.0\nb,shampoo,2,4.0\nb,adamw,2,1.0\n"
@@ -86,7 +86,7 @@ def test_costs_are_those_of_the_interleaved_measurement(tmp_path: Path) -> None:
         league_tables.cost_ratios(path)
 
 
-def test_the_readme_s_code_is_the_first_point_of_the_shampoo_entry() -> None:
+def test_the_readme_s_code_is_the_first_point_of_the_shampoo_entry():
     point = json.loads((ROOT / "workloads/standin/points/shampoo.json").read_text())[0]
     code = (ROOT / "README.md").read_text().split("optimizer = shampoo(\n")[1].split(")\n```")[0]
     given = eval(f"dict({code.split(',', 1)[1]})")  # the README's own text

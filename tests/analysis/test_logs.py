@@ -15,7 +15,7 @@ from scripts.local.metrics_log import EVALUATIONS
 from tests.analysis.made_up import write_status, write_trial
 
 
-def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
+def test_reads_every_column_of_the_layout(tmp_path):
     write_trial(tmp_path, "shampoo", "flights_dlrm", 2, 10, [0.3], framework="jax")
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.7])
     logs = read_logs(tmp_path)
@@ -31,7 +31,7 @@ def test_reads_every_column_of_the_layout(tmp_path: Path) -> None:
     assert tuple(third)[:5] == ("shampoo", "flights_dlrm", "jax", 2, 10)
 
 
-def test_missing_metrics_are_unknown(tmp_path: Path) -> None:
+def test_missing_metrics_are_unknown(tmp_path):
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
     (folder / EVALUATIONS).write_text(
         "global_step,score,validation/accuracy\n1,0.5,\n20,1.5,nan\n40,2.5,0.5\n"
@@ -60,9 +60,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("content", "reason"), DAMAGE.values(), ids=DAMAGE.keys())
-def test_damaged_file_is_reported_and_the_rest_used(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_damaged_file_is_reported_and_the_rest_used(tmp_path, content, reason):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     path = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5]) / EVALUATIONS
     path.write_bytes(content)
@@ -83,7 +81,7 @@ def test_damaged_file_is_reported_and_the_rest_used(
         st.binary(max_size=8), st.sampled_from([b"\n", b",", b'"', b"nan", b"-", b"1e400", b"\r"])
     ),
 )
-def test_no_damage_stops_the_rest(start: float, length: int, inserted: bytes) -> None:
+def test_no_damage_stops_the_rest(start, length, inserted):
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_trial(root, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
@@ -100,7 +98,7 @@ def test_no_damage_stops_the_rest(start: float, length: int, inserted: bytes) ->
         assert used > 0 or len(read.problems) == 1
 
 
-def test_strays_are_reported_by_path(tmp_path: Path) -> None:
+def test_strays_are_reported_by_path(tmp_path):
     trial = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     crashed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
     (crashed / EVALUATIONS).unlink()
@@ -130,9 +128,7 @@ def test_strays_are_reported_by_path(tmp_path: Path) -> None:
     assert logs.frame["trial"].tolist() == [1, 3]
 
 
-def test_a_folder_that_may_not_be_read_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     for study in (0, 1):
         write_trial(tmp_path, "adamw", "mnist_vit", study, 1, [0.5, 0.6])
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, [0.5, 0.6])
@@ -144,7 +140,7 @@ def test_a_folder_that_may_not_be_read_is_told(
     assert {problem.path for problem in read.problems} == closed
 
 
-def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
+def test_the_reports_own_folder_is_no_stray(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     output = tmp_path / "reports" / "today"
     output.mkdir(parents=True)
@@ -152,8 +148,8 @@ def test_the_reports_own_folder_is_no_stray(tmp_path: Path) -> None:
     assert len(read_logs(tmp_path).problems) == 1
 
 
-def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
-    def fails(path: Path, match: str, version: str | None = None) -> None:
+def test_nothing_usable_says_what_was_expected(tmp_path):
+    def fails(path, match, version=None):
         with pytest.raises(UserError, match=match):
             read_logs(path, version)
 
@@ -167,7 +163,7 @@ def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
     fails(tmp_path, r"unknown benchmark version .v0\.9.", "v0.9")
 
 
-def test_a_trial_without_a_status_is_unfinished_where_others_have_one(tmp_path: Path) -> None:
+def test_a_trial_without_a_status_is_unfinished_where_others_have_one(tmp_path):
     killed = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     # Nothing ends with a status here: these are logs of the official runner.
     logs = read_logs(tmp_path)
@@ -189,9 +185,7 @@ def test_a_trial_without_a_status_is_unfinished_where_others_have_one(tmp_path: 
         ('{"status": "complete"}', "does not say"),
     ],
 )
-def test_a_damaged_status_makes_a_trial_unfinished(
-    tmp_path: Path, content: str, reason: str
-) -> None:
+def test_a_damaged_status_makes_a_trial_unfinished(tmp_path, content, reason):
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
     (folder / "status.json").write_text(content)
     logs = read_logs(tmp_path)
@@ -200,7 +194,7 @@ def test_a_damaged_status_makes_a_trial_unfinished(
     assert not logs.frame["finished"].any()
 
 
-def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
+def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5], reason="targets")
     for trial, reason in ((2, "time"), (3, "steps")):
         folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5])
@@ -214,7 +208,7 @@ def test_time_up_before_the_first_evaluation_is_a_miss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["targets", "steps", "submission", "time"])
-def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reason: str) -> None:
+def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path, reason):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason=reason)
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6, 0.95], reason=reason)
     path = folder / EVALUATIONS
@@ -232,7 +226,7 @@ def test_lines_lost_at_a_tables_end_are_told_by_the_status(tmp_path: Path, reaso
     assert problem.path == folder and problem.reason == f"no {EVALUATIONS}; left out"
 
 
-def test_a_trial_ended_by_max_steps_is_cut(tmp_path: Path) -> None:
+def test_a_trial_ended_by_max_steps_is_cut(tmp_path):
     for trial, limit in enumerate((40, 800, None, 40), start=1):
         reason = "steps" if trial < 4 else "targets"
         folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, [0.5, 0.6], reason=reason)
@@ -247,7 +241,7 @@ def test_a_trial_ended_by_max_steps_is_cut(tmp_path: Path) -> None:
     assert problem.path.name == "flags_0.json" and not logs.frame["cut"].any()
 
 
-def test_pipes_and_odd_names_are_told_and_the_rest_read(tmp_path: Path) -> None:
+def test_pipes_and_odd_names_are_told_and_the_rest_read(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], reason="steps")
     pipes = []
     for trial, name in ((2, EVALUATIONS), (3, "hparams.json"), (4, "status.json")):
@@ -272,9 +266,7 @@ def test_pipes_and_odd_names_are_told_and_the_rest_read(tmp_path: Path) -> None:
         *(("stdlib_lm", value) for value in (-math.inf, -1e308, 0.5)),
     ],
 )
-def test_an_impossible_value_reaches_no_target(
-    tmp_path: Path, workload: str, impossible: float
-) -> None:
+def test_an_impossible_value_reaches_no_target(tmp_path, workload, impossible):
     worst = -math.inf if workload == "mnist_vit" else math.inf
     folder = write_trial(tmp_path, "adamw", workload, 0, 1, [worst, impossible, worst])
     logs = read_logs(tmp_path)
@@ -285,7 +277,7 @@ def test_an_impossible_value_reaches_no_target(
     assert not score_trials(logs.frame)["reached"].any()
 
 
-def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:
+def test_hyperparameters_are_compact_json(tmp_path):
     point = {"weight_decay": 0.1, "learning_rate": 1e-3}
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6], hyperparameters=point)
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.95], hyperparameters=None)
@@ -298,12 +290,12 @@ def test_hyperparameters_are_compact_json(tmp_path: Path) -> None:
     assert problem.path == damaged and "not valid JSON" in problem.reason
 
 
-def _write_evaluations(folder: Path, rows: list[tuple[int, float, float]]) -> None:
+def _write_evaluations(folder, rows):
     lines = [HEADER, *(f"{step},{seconds},{value}" for step, seconds, value in rows)]
     (folder / EVALUATIONS).write_text("\n".join(lines) + "\n")
 
 
-def test_a_resumed_run_counts_what_it_did_last(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_what_it_did_last(tmp_path):
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5])
     other = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, 0.6])
     _write_evaluations(
@@ -322,7 +314,7 @@ def test_a_resumed_run_counts_what_it_did_last(tmp_path: Path) -> None:
     assert problem.reason.startswith("resumed: steps go back, 3 evaluations were done again")
 
 
-def test_a_clock_that_goes_back_cannot_be_trusted(tmp_path: Path) -> None:
+def test_a_clock_that_goes_back_cannot_be_trusted(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     folder = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
     _write_evaluations(folder, [(20, 5, 0.1), (40, 2, 0.95), (60, 1, 0.3)])
@@ -333,7 +325,7 @@ def test_a_clock_that_goes_back_cannot_be_trusted(tmp_path: Path) -> None:
     ]
 
 
-def test_one_evaluation_is_told_unless_it_is_enough(tmp_path: Path) -> None:
+def test_one_evaluation_is_told_unless_it_is_enough(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     died = write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5])
     unmeasured = write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [math.nan])

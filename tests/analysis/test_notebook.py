@@ -1,9 +1,7 @@
 """Every notebook, run on small data in a kernel of its own."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
@@ -17,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["hyperparameters", "leaderboard"]
 
 
-def _logs(folder: Path) -> Path:
+def _logs(folder):
     """Two studies of a workload, from the committed full study: real targets, real numbers."""
     for entry in ("shampoo", "adamw"):
         for study in (1, 2):
@@ -26,7 +24,7 @@ def _logs(folder: Path) -> Path:
     return folder
 
 
-def _published(folder: Path) -> Path:
+def _published(folder):
     """Three submissions on two workloads of version 0.5, two each of versions 0.6 and 1.0."""
     table = pd.read_csv(ROOT / "results" / "published" / "trials.csv.gz")
     names = ["baseline", "shampoo", "shampoo_submission", "cyclic_lr", "nadamw", "lion"]
@@ -36,13 +34,13 @@ def _published(folder: Path) -> Path:
     return folder
 
 
-def _search(path: Path) -> Path:
+def _search(path):
     table = pd.read_csv(ROOT / "results" / "league" / "search.csv")
     table[table["trial"] <= 4].to_csv(path, index=False)
     return path
 
 
-SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
+SMALL = {
     "hyperparameters": lambda root: {
         "SEARCH": str(_search(root / "search.csv")),
         "LOGS": str(_logs(root / "logs")),
@@ -52,13 +50,13 @@ SMALL: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def test_all_notebooks_are_known() -> None:
+def test_all_notebooks_are_known():
     assert notebook.names() == NAMES == sorted(SMALL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
+def test_notebooks_run_on_small_data(name, tmp_path):
     run = notebook.execute(name, SMALL[name](tmp_path))
     outputs = [output for cell in run.cells for output in cell.get("outputs", [])]
     assert {output["output_type"] for output in outputs} == {"display_data"}
@@ -69,7 +67,7 @@ def test_notebooks_run_on_small_data(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
+def test_committed_notebooks_are_their_texts_with_outputs(name):
     committed = nbformat.read(notebook.FOLDER / f"{name}.ipynb", as_version=4)
     text = notebook.read_text(name)
     assert committed.metadata["jupytext"]["formats"] == notebook.PAIRING
@@ -81,7 +79,7 @@ def test_committed_notebooks_are_their_texts_with_outputs(name: str) -> None:
     assert str(ROOT) not in nbformat.writes(committed)
 
 
-def test_prose_has_no_typed_results() -> None:
+def test_prose_has_no_typed_results():
     for name in NAMES:
         cells = notebook.read_text(name).cells
         prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
@@ -92,7 +90,7 @@ def test_prose_has_no_typed_results() -> None:
         assert not any(character.isdigit() for character in rest), name
 
 
-def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(notebook, "TEXTS", tmp_path)
     failing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     jupytext.write(failing, tmp_path / "bad.py", fmt="py:percent")
@@ -100,6 +98,6 @@ def test_a_cell_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         notebook.execute("bad")
 
 
-def test_an_unknown_parameter_is_a_users_error() -> None:
+def test_an_unknown_parameter_is_a_users_error():
     with pytest.raises(UserError, match="notebook leaderboard has no parameter 'LOGS'"):
         notebook.execute("leaderboard", {"LOGS": "x"})

@@ -10,7 +10,7 @@ LOGS = Path(__file__).parents[2] / "results" / "official" / "mnist"
 ENTRIES = {"adamw", "stacked_shampoo", "stacked_shampoo_self_tuning"}
 
 
-def test_entries_meet_the_target_after_a_kill() -> None:
+def test_entries_meet_the_target_after_a_kill():
     logs = read_logs(LOGS)
     assert not logs.problems
     rules, _ = choose_rules(logs)

@@ -1,6 +1,5 @@
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -13,23 +12,23 @@ SVG = '<svg viewBox="0 0 4 3" xmlns="http://www.w3.org/2000/svg"></svg>'
 class _Links(HTMLParser):
     """Everything that a page could fetch, and its tags."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
-        self.links: list[str] = []
-        self.tags: set[str] = set()
+        self.links = []
+        self.tags = set()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
 
 
-def _parse(text: str) -> _Links:
+def _parse(text):
     links = _Links()
     links.feed(text)
     return links
 
 
-def test_pictures_are_inside_the_page(tmp_path: Path) -> None:
+def test_pictures_are_inside_the_page(tmp_path):
     (tmp_path / "a.svg").write_text(SVG)
     made = page("# T\n\n![t<o](a.png)\n", tmp_path, "T")
     links = _parse(made)
@@ -39,7 +38,7 @@ def test_pictures_are_inside_the_page(tmp_path: Path) -> None:
     assert not links.tags & {"script", "link", "iframe", "object"}
 
 
-def test_figures_share_no_names_and_take_the_pages_colours(tmp_path: Path) -> None:
+def test_figures_share_no_names_and_take_the_pages_colours(tmp_path):
     look = "fill: #ffffff; stroke: #222222; color: #d55e00"
     drawing = (
         '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg viewBox="0 0 400 300" '
@@ -63,7 +62,7 @@ def test_figures_share_no_names_and_take_the_pages_colours(tmp_path: Path) -> No
         assert made.count(f"{variable}: #") == 2, "a colour for each scheme"
 
 
-def test_a_figure_may_have_a_version_for_telephones(tmp_path: Path) -> None:
+def test_a_figure_may_have_a_version_for_telephones(tmp_path):
     (tmp_path / "a.svg").write_text(SVG)
     assert page("![a](a.png)", tmp_path, "T").count("<svg") == 1
     (tmp_path / "a_narrow.svg").write_text(SVG)
@@ -71,7 +70,7 @@ def test_a_figure_may_have_a_version_for_telephones(tmp_path: Path) -> None:
     assert '<div class="figure broad"><svg' in made and '<div class="figure slim"><svg' in made
 
 
-def test_sections_are_listed_with_links_to_them(tmp_path: Path) -> None:
+def test_sections_are_listed_with_links_to_them(tmp_path):
     made = page("# T\n\n## One & two\n\n### In\n\n## Top\n\n## One, two\n", tmp_path, "T")
     named = re.findall(r'<h2 id="([^"]*)">', made)
     links = _parse(made).links
@@ -81,14 +80,14 @@ def test_sections_are_listed_with_links_to_them(tmp_path: Path) -> None:
     assert "<a href" not in page("# T\n", tmp_path, "T")
 
 
-def test_a_broken_drawing_and_a_missing_picture_are_a_users_error(tmp_path: Path) -> None:
+def test_a_broken_drawing_and_a_missing_picture_are_a_users_error(tmp_path):
     (tmp_path / "a.svg").write_text("<svg")
     for name, file in (("a", r"a\.svg"), ("gone", r"gone\.svg")):
         with pytest.raises(UserError, match=f"cannot read .*{file}"):
             page(f"![x]({name}.png)", tmp_path, "T")
 
 
-def test_markdown_becomes_a_page(tmp_path: Path) -> None:
+def test_markdown_becomes_a_page(tmp_path):
     text = "| a | b |\n|:--|--:|\n| x | 1 |\n\n<details><summary>s</summary>\n\n- y\n\n</details>\n"
     made = page(text, tmp_path, "a < b")
     assert "<title>a &lt; b</title>" in made and "default-src 'none'" in made

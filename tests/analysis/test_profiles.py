@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from analysis import profiles
 from analysis.scoring import performance_profile
 from tests.analysis import reference
-from workloads.rulesets import Ruleset, ruleset
+from workloads.rulesets import ruleset
 
 INF = math.inf
 V05, V06 = ruleset("v0.5"), ruleset("v0.6")
 BASES = list(V06.base_workloads)
 
 
-def _times(**columns: list[float]) -> pd.DataFrame:
+def _times(**columns):
     """Times of submissions on the first base workloads; the rest were not run."""
     length = len(next(iter(columns.values())))
     return pd.DataFrame(columns, index=pd.Index(BASES[:length], name="workload"))
@@ -30,7 +30,7 @@ seconds = st.one_of(
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[pd.DataFrame, Ruleset]:
+def pools(draw):
     """Times of one to four submissions on some of a ruleset's workloads, and on some others."""
     rules = draw(st.sampled_from([V05, V06]))
     names = draw(st.permutations([*rules.workloads, "fastmri_model_size"]))
@@ -49,7 +49,7 @@ def pools(draw: st.DrawFn) -> tuple[pd.DataFrame, Ruleset]:
 
 @settings(max_examples=200)
 @given(pools())
-def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset]) -> None:
+def test_profile_against_a_literal_reference(pool):
     times, rules = pool
     result = performance_profile(times, rules)
     literal = reference.effective_ratios(
@@ -64,7 +64,7 @@ def test_profile_against_a_literal_reference(pool: tuple[pd.DataFrame, Ruleset])
             assert result.rho[submission].iloc[row] == rho
 
 
-def test_all_dimensions_in_front_are_scored_at_once() -> None:
+def test_all_dimensions_in_front_are_scored_at_once():
     rng = np.random.default_rng(0)
     times = rng.lognormal(size=(3, 2, len(V05.workloads), 4))
     times[rng.random(times.shape) < 0.2] = INF
@@ -87,11 +87,11 @@ def test_all_dimensions_in_front_are_scored_at_once() -> None:
     ],
     ids=["nobody reaches", "alone", "ties", "met at once", "not run"],
 )
-def test_scores_of_edge_cases(times: dict[str, list[float]], scores: dict[str, float]) -> None:
+def test_scores_of_edge_cases(times, scores):
     assert performance_profile(_times(**times), V06).scores.to_dict() == pytest.approx(scores)
 
 
-def _v05(**changes: dict[str, float]) -> pd.DataFrame:
+def _v05(**changes):
     """Three equal submissions, but for what is changed."""
     times = pd.DataFrame(10.0, index=list(V05.workloads), columns=["a", "b", "c"])
     for submission, change in changes.items():
@@ -100,8 +100,8 @@ def _v05(**changes: dict[str, float]) -> pd.DataFrame:
     return times
 
 
-def test_held_out_workloads_decide_over_their_bases() -> None:
-    def scores(**changes: dict[str, float]) -> dict[str, float]:
+def test_held_out_workloads_decide_over_their_bases():
+    def scores(**changes):
         return performance_profile(_v05(**changes), V05).scores.mul(8).round(9).to_dict()
 
     assert scores() == {"a": 8, "b": 8, "c": 8}
@@ -120,14 +120,14 @@ def test_held_out_workloads_decide_over_their_bases() -> None:
     assert result.ratios.loc["ogbg"].to_dict() == {"a": INF, "b": 1.0, "c": INF}
 
 
-def test_held_out_workloads_that_nobody_ran_do_not_count() -> None:
+def test_held_out_workloads_that_nobody_ran_do_not_count():
     times = _v05().drop(["ogbg_model_size"])
     times.loc["wmt_glu_tanh"] = math.nan
     result = performance_profile(times, V05)
     assert result.scores.to_dict() == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
 
 
-def test_speedup_is_a_geometric_mean_with_budgets_for_misses() -> None:
+def test_speedup_is_a_geometric_mean_with_budgets_for_misses():
     times = _times(a=[10.0, 100, INF], b=[20.0, INF, INF], c=[math.nan] * 3)
     fast = V06.budget_seconds("fastmri")
     assert BASES[1:3] == ["fastmri", "imagenet_resnet"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,17 +16,17 @@ from tests.analysis.reference import speedup
 from workloads.rulesets import ruleset
 
 
-def _official(name: str, track: tuple[str, str]) -> pd.DataFrame:
+def _official(name, track):
     table = pd.read_csv(PUBLISHED / name)
     return table[(table["version"] == track[0]) & (table["ruleset"] == track[1])]
 
 
-def _times(track: tuple[str, str]) -> pd.DataFrame:
+def _times(track):
     return times_table(time_to_target(score_studies(read_trials(*track))))
 
 
 @pytest.mark.parametrize("track", TRACKS)
-def test_every_median_is_the_official_one(track: tuple[str, str]) -> None:
+def test_every_median_is_the_official_one(track):
     times = _times(track)
     medians = _official("official_medians.csv", track)
     assert len(medians) > 0
@@ -39,7 +38,7 @@ def test_every_median_is_the_official_one(track: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("track", TRACKS)
-def test_every_score_is_the_official_and_the_published_one(track: tuple[str, str]) -> None:
+def test_every_score_is_the_official_and_the_published_one(track):
     scores = performance_profile(_times(track), ruleset(*track)).scores
     official = _official("official_scores.csv", track).set_index("submission")
     assert set(scores.index) == set(official.index)
@@ -49,7 +48,7 @@ def test_every_score_is_the_official_and_the_published_one(track: tuple[str, str
             assert round(scores[submission], 4) == row["published_score"]
 
 
-def test_every_pick_of_v05_external_is_the_official_one() -> None:
+def test_every_pick_of_v05_external_is_the_official_one():
     keys = ["submission", "workload", "study"]
     official = pd.read_csv(PUBLISHED / "official_v05_external_studies.csv").set_index(keys)
     studies = score_studies(read_trials("v0.5")).set_index(keys).loc[official.index]
@@ -59,13 +58,13 @@ def test_every_pick_of_v05_external_is_the_official_one() -> None:
     np.testing.assert_allclose(studies["seconds"], official["seconds"], rtol=0, atol=1e-9)
 
 
-def test_the_written_rule_gives_another_score_to_one_submission() -> None:
+def test_the_written_rule_gives_another_score_to_one_submission():
     rules = ruleset("v0.5")
     official, fastest = (
         performance_profile(
             times_table(time_to_target(score_studies(read_trials("v0.5"), rule))), rules
         ).scores
-        for rule in ("official", "fastest")  # type: ignore[arg-type]
+        for rule in ("official", "fastest")
     )
     differing = official.index[(official - fastest).abs() > 1e-9]
     assert differing.tolist() == ["lawa_ema"]
@@ -82,15 +81,13 @@ def test_the_written_rule_gives_another_score_to_one_submission() -> None:
         (("v0.6", "external"), "shampoo", 0.8358343191311296),
     ],
 )
-def test_speedups_are_the_official_ones(
-    track: tuple[str, str], submission: str, official: float
-) -> None:
+def test_speedups_are_the_official_ones(track, submission, official):
     rules = dataclasses.replace(ruleset(*track), version="v0.5")
     result = speedup(_times(track), submission, "baseline", rules)
     assert result == pytest.approx(official, abs=1e-12)
 
 
-def test_the_medians_are_those_of_the_trials() -> None:
+def test_the_medians_are_those_of_the_trials():
     table = pd.read_csv(PUBLISHED / published.MEDIANS)
     for (version, name), rows in table.groupby(published.TRACK_KEYS):
         cells = time_to_target(score_studies(read_trials(str(version), str(name))))
@@ -99,14 +96,14 @@ def test_the_medians_are_those_of_the_trials() -> None:
         pd.testing.assert_frame_equal(*tables, rtol=1e-12)
 
 
-def test_other_tracks_are_a_users_error(tmp_path: Path) -> None:
+def test_other_tracks_are_a_users_error(tmp_path):
     with pytest.raises(UserError, match=r"nothing is published for v0\.9 external; known: v0\.5 e"):
         read_trials("v0.9")
     with pytest.raises(UserError, match=r"cannot read .*trials\.csv\.gz"):
         read_trials("v0.5", directory=tmp_path)
 
 
-def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
+def test_collects_from_logs_in_the_leaderboards_folders(tmp_path):
     logs = tmp_path / "leaderboards"
     for folder in TRACKS.values():
         for trial, values in ((1, [0.5, 0.95, 0.95]), (2, [0.5, 0.5, 0.5])):
@@ -129,7 +126,7 @@ def test_collects_from_logs_in_the_leaderboards_folders(tmp_path: Path) -> None:
     assert points["hyperparameters"].tolist() == ['{"rate":0.1}', '{"rate":0.2}'] * 5
 
 
-def _write_hours(root: Path, study: int, trial: int, hours: float, rows: int = 3) -> Path:
+def _write_hours(root, study, trial, hours, rows=3):
     folder = root / "mine" / f"study_{study}" / "librispeech_x_jax" / f"trial_{trial}"
     folder.mkdir(parents=True)
     share = np.arange(1, rows + 1) / rows
@@ -139,7 +136,7 @@ def _write_hours(root: Path, study: int, trial: int, hours: float, rows: int = 3
     return folder / "eval_measurements.csv"
 
 
-def test_hours_are_medians_over_the_trials_that_ran(tmp_path: Path) -> None:
+def test_hours_are_medians_over_the_trials_that_ran(tmp_path):
     for trial, hours in ((1, 2.0), (2, 4.0), (3, 9.0)):
         _write_hours(tmp_path, 0, trial, hours)
     _write_hours(tmp_path, 1, 1, 100.0, rows=2)
@@ -159,7 +156,7 @@ def test_hours_are_medians_over_the_trials_that_ran(tmp_path: Path) -> None:
         published.hours(tmp_path)
 
 
-def test_committed_hours_agree_with_the_trials_about_the_timed_part() -> None:
+def test_committed_hours_agree_with_the_trials_about_the_timed_part():
     table = published.read_hours()
     trials = read_trials("v0.6")
     for row in table[(table["version"] == "v0.6") & (table["ruleset"] == "external")].itertuples():

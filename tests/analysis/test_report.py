@@ -29,26 +29,26 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     logs, output = write_study(root / "logs", ["mnist_vit", "stdlib_lm"], trials=2), root / "out"
     return Written(logs, output, write_report(logs, output, resamples=20))
 
 
 @pytest.fixture
-def logs(tmp_path: Path) -> Path:
+def logs(tmp_path):
     """A small study that a test may damage."""
     return write_study(tmp_path / "logs", ["mnist_vit"])
 
 
-def _write(logs: Path, output: Path, baseline: str | None = None, **settings: object) -> Report:
+def _write(logs, output, baseline=None, **settings):
     """A report without figures, which take the most time by far."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "draw", lambda judged, directory: [])
-        return write_report(logs, output, baseline, resamples=20, **settings)  # type: ignore[arg-type]
+        return write_report(logs, output, baseline, resamples=20, **settings)
 
 
-def test_the_files_are_those_promised(written: Written) -> None:
+def test_the_files_are_those_promised(written):
     names = {path.name for path in written.output.iterdir()}
     tables = {
         "scores.csv": "submission score ci_low ci_high hardware",
@@ -63,7 +63,7 @@ def test_the_files_are_those_promised(written: Written) -> None:
         assert pd.read_csv(written.output / name).columns.tolist() == columns.split()
 
 
-def test_tables_hold_the_judgement(written: Written) -> None:
+def test_tables_hold_the_judgement(written):
     output, judged = written.output, written.report.judged
     scores = pd.read_csv(output / "scores.csv").set_index("submission")
     assert scores.index.tolist() == ["shampoo", "adamw"] == judged.entries
@@ -84,7 +84,7 @@ def test_tables_hold_the_judgement(written: Written) -> None:
     assert set(points["hyperparameters"]) == {'{"learning_rate":0.001}'}
 
 
-def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
+def test_pages_have_figures_manifest_and_who_wins(written):
     drawn = [path for path in written.report.files if path.parent.name == "figures"]
     slim = [path for path in drawn if path.stem.endswith("_narrow")]
     drawn = [path for path in drawn if path not in slim]
@@ -114,7 +114,7 @@ def test_pages_have_figures_manifest_and_who_wins(written: Written) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> None:
+def test_the_same_logs_give_the_same_bytes(written, tmp_path):
     write_report(written.logs, tmp_path, resamples=20)
     names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(names) == 6 + 2 * 8 + 2
@@ -122,7 +122,7 @@ def test_the_same_logs_give_the_same_bytes(written: Written, tmp_path: Path) -> 
         assert (written.output / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
-def test_oddities_of_logs_are_told_with_their_paths(logs: Path) -> None:
+def test_oddities_of_logs_are_told_with_their_paths(logs):
     write_trial(logs, "shampoo", "mnist_vit", 0, 3, [math.nan])
     write_trial(logs, "nadamw", "mnist_vit", 0, 1, [0.3])
     cut = logs / "adamw" / "study_0" / "mnist_vit_pytorch" / "trial_1" / EVALUATIONS
@@ -141,7 +141,7 @@ def test_oddities_of_logs_are_told_with_their_paths(logs: Path) -> None:
     assert f"- `{cut.relative_to(logs)}`: " in page and "## The run" not in page
 
 
-def _write_cut(logs: Path, limits: dict[str, int | None]) -> None:
+def _write_cut(logs, limits):
     for entry, limit in limits.items():
         for study in range(3):
             folder = write_trial(logs, entry, "mnist_vit", study, 1, [0.5, 0.6], reason="steps")
@@ -149,7 +149,7 @@ def _write_cut(logs: Path, limits: dict[str, int | None]) -> None:
             (folder / "flags_0.json").write_text(json.dumps(flags))
 
 
-def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path: Path) -> None:
+def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path):
     logs = tmp_path / "logs"
     _write_cut(logs, {"adamw": None, "shampoo": 40})
     report = _write(logs, tmp_path / "out")
@@ -171,9 +171,7 @@ def test_trials_ended_by_max_steps_are_cut_and_those_that_miss_are_not(tmp_path:
     assert "both medians miss" not in text
 
 
-def test_a_small_study_is_told_in_the_header_and_its_report_is_no_submission(
-    tmp_path: Path,
-) -> None:
+def test_a_small_study_is_told_in_the_header_and_its_report_is_no_submission(tmp_path):
     logs = tmp_path / "logs"
     for entry, trial in (("adamw", 3), ("shampoo", 1)):
         for study in (3, 4):
@@ -187,7 +185,7 @@ def test_a_small_study_is_told_in_the_header_and_its_report_is_no_submission(
     assert "over 1 of the 3 stand-ins, those that were run" in text
 
 
-def test_a_target_that_a_cut_trial_met_is_reached(tmp_path: Path) -> None:
+def test_a_target_that_a_cut_trial_met_is_reached(tmp_path):
     logs = tmp_path / "logs"
     _write_cut(logs, {"adamw": 40})
     folder = write_trial(logs, "shampoo", "mnist_vit", 0, 1, [0.5, 0.95], reason="steps")
@@ -200,7 +198,7 @@ def test_a_target_that_a_cut_trial_met_is_reached(tmp_path: Path) -> None:
     assert ratios.isna().all(axis=None)
 
 
-def test_unequal_budgets_and_points_that_differ_are_told(logs: Path, tmp_path: Path) -> None:
+def test_unequal_budgets_and_points_that_differ_are_told(logs, tmp_path):
     write_trial(logs, "shampoo", "mnist_vit", 1, 2, [0.5, 0.6])
     path = logs / "adamw" / "study_1" / "mnist_vit_pytorch" / "trial_1" / "hparams.json"
     path.write_text('{"learning_rate": 0.5}')
@@ -215,7 +213,7 @@ def test_unequal_budgets_and_points_that_differ_are_told(logs: Path, tmp_path: P
     assert adamw == [{"learning_rate": 0.001}, {"learning_rate": 0.5}]
 
 
-def test_a_point_without_any_evaluation_is_drawn_and_scored(tmp_path: Path) -> None:
+def test_a_point_without_any_evaluation_is_drawn_and_scored(tmp_path):
     folder = write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5], reason="time")
     (folder / EVALUATIONS).unlink()
     report = write_report(tmp_path / "logs", tmp_path / "out", resamples=20)
@@ -224,7 +222,7 @@ def test_a_point_without_any_evaluation_is_drawn_and_scored(tmp_path: Path) -> N
     assert report.unusable == [] and all(path.is_file() for path in report.files)
 
 
-def test_without_the_baseline_there_are_no_ratios(logs: Path, tmp_path: Path) -> None:
+def test_without_the_baseline_there_are_no_ratios(logs, tmp_path):
     for path in (logs / "adamw").rglob(EVALUATIONS):
         path.write_text("")
     assert len(_write(logs, tmp_path / "out", "adamw").unusable) == 3
@@ -238,9 +236,7 @@ def test_without_the_baseline_there_are_no_ratios(logs: Path, tmp_path: Path) ->
     assert "There is no baseline to compare times with." in page and "nan" not in page
 
 
-def test_without_a_target_nothing_is_reached(
-    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_target_nothing_is_reached(logs, tmp_path, monkeypatch):
     facts = {
         name: dataclasses.replace(registry.facts(name), validation_target=None)
         for name in registry.names("standin")
@@ -252,7 +248,7 @@ def test_without_a_target_nothing_is_reached(
     assert not report.judged.points["reached"].any()
 
 
-def test_names_from_outside_are_no_markup(logs: Path, tmp_path: Path) -> None:
+def test_names_from_outside_are_no_markup(logs, tmp_path):
     (logs / "shampoo").rename(logs / "<script>alert(1)<script>|")
     _write(logs, tmp_path / "out")
     assert "<script" not in (tmp_path / "out" / "index.html").read_text()
@@ -261,7 +257,7 @@ def test_names_from_outside_are_no_markup(logs: Path, tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text and "<script" not in text
 
 
-def test_the_published_leaderboard_can_be_set_beside(tmp_path: Path) -> None:
+def test_the_published_leaderboard_can_be_set_beside(tmp_path):
     trials = published.read_trials("v0.6")
     mine = trials[(trials["submission"] == "shampoo") & (trials["workload"] == "ogbg")]
     table = mine.assign(submission="mine").rename(columns={"last_step": "global_step"})
@@ -286,9 +282,7 @@ def test_the_published_leaderboard_can_be_set_beside(tmp_path: Path) -> None:
         ({"compare_published": True}, "stand-in workloads are not on the leaderboard"),
     ],
 )
-def test_impossible_settings_are_a_users_error(
-    logs: Path, tmp_path: Path, settings: dict[str, object], reason: str
-) -> None:
+def test_impossible_settings_are_a_users_error(logs, tmp_path, settings, reason):
     with pytest.raises(UserError, match=reason):
         _write(logs, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
@@ -298,7 +292,7 @@ def test_impossible_settings_are_a_users_error(
 
 
 @pytest.mark.slow
-def test_command_line_prints_the_tables_and_the_paths(logs: Path, tmp_path: Path) -> None:
+def test_command_line_prints_the_tables_and_the_paths(logs, tmp_path):
     command = ("-m", "analysis.report", "--resamples=20")
     (logs / "notes").mkdir()
     done = finish(*command, f"--logs={logs}", f"--output={tmp_path / 'out'}", "--version=v0.6")

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,11 @@ from tests.analysis.made_up import FACTS, write_trial
 INF = math.inf
 
 
-def _trials(root: Path) -> pd.DataFrame:
+def _trials(root):
     return scoring.score_trials(read_logs(root).frame)
 
 
-def test_first_evaluation_that_meets_the_target_counts(tmp_path: Path) -> None:
+def test_first_evaluation_that_meets_the_target_counts(tmp_path):
     # The target is met inclusively, a later loss of it does not matter.
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.9, 0.8, 0.95])
     write_trial(tmp_path, "adamw", "flights_dlrm", 0, 1, [0.41, 0.5, 0.4, 0.39])
@@ -32,7 +31,7 @@ def test_first_evaluation_that_meets_the_target_counts(tmp_path: Path) -> None:
     assert table["earliest_seconds"].to_dict() == {"mnist_vit": 1.0, "flights_dlrm": 2.0}
 
 
-def test_the_first_evaluation_may_meet_the_target_and_nan_never_does(tmp_path: Path) -> None:
+def test_the_first_evaluation_may_meet_the_target_and_nan_never_does(tmp_path):
     cases = [[math.nan], [0.5], [math.nan, 0.5, math.nan], [0.95], [math.nan, 0.95]]
     for trial, values in enumerate(cases, start=1):
         write_trial(tmp_path, "adamw", "mnist_vit", 0, trial, values)
@@ -46,7 +45,7 @@ def test_the_first_evaluation_may_meet_the_target_and_nan_never_does(tmp_path: P
     assert trials["earliest_seconds"].tolist() == [*[INF] * 3, 0.0, 1.0]
 
 
-def test_a_step_costs_what_it_costs_after_the_first_evaluation() -> None:
+def test_a_step_costs_what_it_costs_after_the_first_evaluation():
     # The first step compiles for 100 s; the others take 2 s.
     rows = [("a", 1, 100.0), ("a", 51, 200.0), ("b", 1, 100.0), ("c", 50, 100.0)]
     frame = pd.DataFrame(rows, columns=["submission", "global_step", "score"]).assign(
@@ -63,9 +62,7 @@ def test_a_step_costs_what_it_costs_after_the_first_evaluation() -> None:
     assert costs["a"] == costs["c"] == 2 and math.isnan(costs["b"])
 
 
-def test_the_earliest_evaluation_is_official_the_least_time_the_written_rule(
-    tmp_path: Path,
-) -> None:
+def test_the_earliest_evaluation_is_official_the_least_time_the_written_rule(tmp_path):
     hit = [0.5, 0.95]
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, hit, seconds_per_step=0.3)
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 2, [0.5, *hit], seconds_per_step=0.1)
@@ -90,9 +87,7 @@ def test_the_earliest_evaluation_is_official_the_least_time_the_written_rule(
 @pytest.mark.parametrize(
     ("tied", "picked"), [((1, 2, 3, 4, 5), 5), ((1, 2, 3, 4), 3), ((2, 7, 6), 2), ((7, 6), 6)]
 )
-def test_tied_evaluations_are_picked_as_the_official_code_lists_them(
-    tmp_path: Path, tied: tuple[int, ...], picked: int
-) -> None:
+def test_tied_evaluations_are_picked_as_the_official_code_lists_them(tmp_path, tied, picked):
     for trial in (*tied, 9):
         values = [0.5] * (1 + (trial == 9)) + [0.95]
         cost = 0.1 + 0.01 * trial
@@ -110,9 +105,7 @@ def test_tied_evaluations_are_picked_as_the_official_code_lists_them(
     ("hits", "median"),
     [([2], 40), ([2, 4], 60), ([2, 3, 9], 60), ([2, 3, 0], 60), ([2, 0], INF), ([0, 0, 2], INF)],
 )
-def test_median_over_studies_counts_a_missed_study_as_infinite(
-    tmp_path: Path, hits: list[int], median: float
-) -> None:
+def test_median_over_studies_counts_a_missed_study_as_infinite(tmp_path, hits, median):
     for study, hit in enumerate(hits):
         values = [0.5] * (hit - 1) + [0.95] if hit else [0.5] * 10
         write_trial(tmp_path, "adamw", "mnist_vit", study, 1, values)
@@ -123,7 +116,7 @@ def test_median_over_studies_counts_a_missed_study_as_infinite(
     assert row.best_trials == " ".join("1" if hit else "-" for hit in hits)
 
 
-def test_times_table_leaves_cells_without_runs_empty(tmp_path: Path) -> None:
+def test_times_table_leaves_cells_without_runs_empty(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95])
     write_trial(tmp_path, "shampoo", "stdlib_lm", 0, 1, [9.0, 9.0])
     times = scoring.times_table(scoring.time_to_target(scoring.score_studies(_trials(tmp_path))))
@@ -137,12 +130,12 @@ trial_values = st.lists(metrics, min_size=1, max_size=6)
 
 @settings(max_examples=8)
 @given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=6), min_size=1, max_size=9))
-def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]) -> None:
+def test_against_a_literal_reading_of_the_rules(studies):
     target = FACTS["mnist_vit"].validation_target
     assert target is not None
     rows, official, least = [], [], []
     for k, trials in enumerate(studies):
-        first: dict[int, tuple[int, float]] = {}
+        first = {}
         for i, values in enumerate(trials, start=1):
             for e, value in enumerate(values):
                 seconds = 2.0 * (e + 1) / i
@@ -159,7 +152,7 @@ def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]
     trials_table = scoring.score_trials(frame)
     assert (trials_table["cut"] != trials_table["reached"]).all()
     for rule, seconds in (("official", official), ("fastest", least)):
-        table = scoring.score_studies(trials_table, rule)  # type: ignore[arg-type]
+        table = scoring.score_studies(trials_table, rule)
         assert table["seconds"].tolist() == seconds
         assert (table["cut"] != table["reached"]).all()
         (row,) = scoring.time_to_target(table).itertuples()
@@ -169,11 +162,11 @@ def test_against_a_literal_reading_of_the_rules(studies: list[list[list[float]]]
     assert len(scoring.compare_rules(trials_table)) == sum(np.array(official) != np.array(least))
 
 
-def _compare(root: Path) -> pd.DataFrame:
+def _compare(root):
     return scoring.score_workloads(scoring.score_trials(read_logs(root).frame), "adamw")
 
 
-def test_a_steps_cost_is_the_median_over_whole_trials(tmp_path: Path) -> None:
+def test_a_steps_cost_is_the_median_over_whole_trials(tmp_path):
     # The costly trial is the only one that reaches the target.
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.95], seconds_per_step=0.4)
     for trial, cost in ((2, 0.1), (3, 0.2)):
@@ -188,7 +181,7 @@ def test_a_steps_cost_is_the_median_over_whole_trials(tmp_path: Path) -> None:
     assert table.loc["adamw", ["steps_ratio", "steady_cost_ratio"]].eq(1).all()
 
 
-def test_runs_are_counted_with_those_missing_or_unfinished(tmp_path: Path) -> None:
+def test_runs_are_counted_with_those_missing_or_unfinished(tmp_path):
     for study, trial in ((0, 1), (0, 2), (1, 1)):
         write_trial(tmp_path, "adamw", "mnist_vit", study, trial, [0.5], reason="steps")
     write_trial(tmp_path, "adamw", "mnist_vit", 2, 2, [0.5])
@@ -196,7 +189,7 @@ def test_runs_are_counted_with_those_missing_or_unfinished(tmp_path: Path) -> No
     assert (row.points, row.studies, row.runs, row.unfinished) == (2, 3, 4, 1)
 
 
-def test_ratios_where_the_target_is_missed(tmp_path: Path) -> None:
+def test_ratios_where_the_target_is_missed(tmp_path):
     hit, miss = [0.5, 0.95], [0.5] * 4
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, hit)
     write_trial(tmp_path, "shampoo", "mnist_vit", 0, 1, miss, seconds_per_step=0.1)
@@ -212,7 +205,7 @@ def test_ratios_where_the_target_is_missed(tmp_path: Path) -> None:
     assert shampoo.loc["flights_dlrm", ["steps_ratio", "steady_cost_ratio"]].isna().all()
 
 
-def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -> None:
+def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number():
     columns = ["submission", "workload", "trial", "study", "reached", "steps", "seconds"]
     rows = [
         ("adamw", "a", 1, 0, True, 60.0, 9.0),
@@ -235,7 +228,7 @@ def test_the_best_point_has_fewest_steps_then_seconds_then_the_lowest_number() -
     assert picked == {("adamw", "a"): 3, ("adamw", "b"): 2, ("shampoo", "b"): 2}
 
 
-def test_the_best_of_points_that_all_miss_is_the_nearest(tmp_path: Path) -> None:
+def test_the_best_of_points_that_all_miss_is_the_nearest(tmp_path):
     # Of accuracies the second point's median is best, though the third has the best study.
     accuracies = [(0.5, 0.6, 0.7), (0.7, 0.8, 0.8), (0.1, 0.6, 0.89)]
     for trial, values in enumerate(accuracies, start=1):

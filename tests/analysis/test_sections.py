@@ -1,16 +1,12 @@
-from collections.abc import Sequence
-from pathlib import Path
-
 import pytest
 
-from analysis.judgement import Judgement
 from analysis.sections import compare_times, overview
 from analysis.tables import places_table
 from tests.analysis.conftest import judge_folder, judge_published, rows_of
 from tests.analysis.made_up import write_trial
 
 
-def _judge(root: Path, shampoo: Sequence[int], adamw: Sequence[int]) -> Judgement:
+def _judge(root, shampoo, adamw):
     """Studies that reach the target at these evaluations, 0 standing for never."""
     for entry, hits in (("shampoo", shampoo), ("adamw", adamw)):
         for study, hit in enumerate(hits):
@@ -34,14 +30,12 @@ def _judge(root: Path, shampoo: Sequence[int], adamw: Sequence[int]) -> Judgemen
         ([0, 0, 9], [0, 0, 9], "neither"),
     ],
 )
-def test_times_are_compared_by_their_intervals(
-    tmp_path: Path, shampoo: list[int], adamw: list[int], kind: str
-) -> None:
+def test_times_are_compared_by_their_intervals(tmp_path, shampoo, adamw, kind):
     groups = compare_times(_judge(tmp_path, shampoo, adamw), "shampoo")
     assert groups == {name: ["mnist_vit"] if name == kind else [] for name in groups}
 
 
-def test_the_overview_ranks_and_compares(tmp_path: Path) -> None:
+def test_the_overview_ranks_and_compares(tmp_path):
     first, second = overview(_judge(tmp_path, [10, 11, 12], [20, 21, 22]))
     assert first.startswith("**Shampoo**: score 1.000 [1.000, 1.000], place 1 of 2. ")
     assert "Against AdamW: faster on 1 (mnist_vit)." in first
@@ -50,7 +44,7 @@ def test_the_overview_ranks_and_compares(tmp_path: Path) -> None:
     assert second.startswith("**AdamW**: score ") and second.endswith("place 2 of 2.")
 
 
-def test_places_among_the_published() -> None:
+def test_places_among_the_published():
     rows = {}
     for version, name in (("v0.5", "shampoo_submission"), ("v0.6", "shampoo")):
         cells = rows_of(places_table(judge_published(version), name))[1:]

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,12 +13,12 @@ from tests.analysis.made_up import write_trial
 COLUMNS = ["workload", "entry", "trial", "best_validation", "steps_to_target", "learning_rate"]
 
 
-def _write(path: Path, rows: list[tuple[object, ...]]) -> Path:
+def _write(path, rows):
     pd.DataFrame(rows, columns=COLUMNS).assign(warmup=0.1).to_csv(path, index=False)
     return path
 
 
-def test_losses_rank_by_steps_then_by_the_miss(tmp_path: Path) -> None:
+def test_losses_rank_by_steps_then_by_the_miss(tmp_path):
     rows = [
         ("mnist_vit", "adamw", 1, 0.81, None, 0.1),
         ("mnist_vit", "adamw", 2, 0.91, 400, 0.2),
@@ -34,13 +32,13 @@ def test_losses_rank_by_steps_then_by_the_miss(tmp_path: Path) -> None:
     assert order.tolist() == [3, 2, 1, 4]
 
 
-def test_only_what_varies_is_a_hyperparameter(tmp_path: Path) -> None:
+def test_only_what_varies_is_a_hyperparameter(tmp_path):
     rows = [("mnist_vit", "adamw", trial, 0.5, None, trial / 10) for trial in (1, 2)]
     search = sensitivity.read_search(_write(tmp_path / "search.csv", rows))
     assert sensitivity.hyperparameters(search) == ["learning_rate"]
 
 
-def test_points_are_counted_and_paired(tmp_path: Path) -> None:
+def test_points_are_counted_and_paired(tmp_path):
     rows = [
         ("mnist_vit", "adamw", 1, 0.95, 300, 0.1),
         ("mnist_vit", "adamw", 2, 0.5, None, 0.2),
@@ -57,7 +55,7 @@ def test_points_are_counted_and_paired(tmp_path: Path) -> None:
     assert sensitivity.paired_wins(search, "shampoo", "adamw") == (1, 1, 1)
 
 
-def test_a_correlation_that_is_there_exceeds_chance(tmp_path: Path) -> None:
+def test_a_correlation_that_is_there_exceeds_chance(tmp_path):
     generator = np.random.default_rng(0)
     rows = [
         ("mnist_vit", entry, trial, 0.5 + value / 100, None, trial)
@@ -72,13 +70,13 @@ def test_a_correlation_that_is_there_exceeds_chance(tmp_path: Path) -> None:
     assert abs(table.loc["nadamw", "correlation"]) < 0.6
 
 
-def test_too_few_points_have_no_correlation(tmp_path: Path) -> None:
+def test_too_few_points_have_no_correlation(tmp_path):
     rows = [("mnist_vit", "adamw", trial, 0.5, None, trial) for trial in (1, 2)]
     search = sensitivity.read_search(_write(tmp_path / "search.csv", rows))
     assert sensitivity.rank_correlations(search).empty
 
 
-def test_the_points_that_win_are_counted(tmp_path: Path) -> None:
+def test_the_points_that_win_are_counted(tmp_path):
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 1, [0.5, 0.95])
     write_trial(tmp_path, "adamw", "mnist_vit", 0, 3, [0.95])
     write_trial(tmp_path, "adamw", "mnist_vit", 1, 1, [0.5])
@@ -88,7 +86,7 @@ def test_the_points_that_win_are_counted(tmp_path: Path) -> None:
     ]
 
 
-def test_the_search_is_drawn(tmp_path: Path) -> None:
+def test_the_search_is_drawn(tmp_path):
     rows = [
         (workload, entry, trial, 0.5 + trial / 10, None, trial)
         for workload in ("mnist_vit", "flights_dlrm", "stdlib_lm")
@@ -109,7 +107,7 @@ def test_the_search_is_drawn(tmp_path: Path) -> None:
         (f"{','.join(COLUMNS)}\nmnist_vit,adamw,1,x,20,1\n", "best_validation is not always a nu"),
     ],
 )
-def test_another_table_is_a_users_error(tmp_path: Path, content: str, message: str) -> None:
+def test_another_table_is_a_users_error(tmp_path, content, message):
     path = tmp_path / "search.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=message):

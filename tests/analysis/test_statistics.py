@@ -1,22 +1,20 @@
 import itertools
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.scoring import performance_profile, score_studies, time_to_target, times_table
-from analysis.statistics import Intervals, bootstrap
+from analysis.statistics import bootstrap
 from tests.analysis.reference import speedup
 from workloads.rulesets import ruleset
 
 INF = math.inf
 V06 = ruleset("v0.6")
-Cells = Mapping[tuple[str, str], Sequence[tuple[float, float]]]
 
 
-def _studies(cells: Cells) -> pd.DataFrame:
+def _studies(cells):
     """Studies of (submission, workload), each as its seconds and steps to the target."""
     rows = [
         (submission, workload, "jax", study, 1, math.isfinite(seconds), seconds, steps)
@@ -38,7 +36,7 @@ def _studies(cells: Cells) -> pd.DataFrame:
     )
 
 
-CELLS: Cells = {
+CELLS = {
     ("a", "ogbg"): [(10.0, 5), (12.0, 8), (20.0, 10)],
     ("b", "ogbg"): [(20.0, 20), (30.0, 40), (40.0, 30)],
     ("a", "wmt"): [(100.0, 50), (110.0, 55), (INF, INF)],
@@ -50,17 +48,17 @@ CELLS: Cells = {
 
 
 @pytest.fixture(scope="module")
-def intervals() -> Intervals:
+def intervals():
     return bootstrap(_studies(CELLS), V06, "b", resamples=4000)
 
 
-def _all_medians(values: Sequence[float]) -> np.ndarray:
+def _all_medians(values):
     """The medians of all equally likely draws, one by one."""
     count = len(values)
     return np.array([np.median(draw) for draw in itertools.product(values, repeat=count)])
 
 
-def test_figures_are_those_of_the_studies_themselves(intervals: Intervals) -> None:
+def test_figures_are_those_of_the_studies_themselves(intervals):
     cells = time_to_target(_studies(CELLS))
     times = times_table(cells)
     profile = performance_profile(times, V06)
@@ -79,7 +77,7 @@ def test_figures_are_those_of_the_studies_themselves(intervals: Intervals) -> No
         assert table["ci_low"].isna().tolist() == [True, False, False]
 
 
-def test_ratio_is_steps_times_cost(intervals: Intervals) -> None:
+def test_ratio_is_steps_times_cost(intervals):
     ratios = intervals.ratios.set_index(["submission", "workload"])
     row = ratios.loc[("a", "ogbg")]
     assert row["ratio"] == pytest.approx(12 / 30)
@@ -98,7 +96,7 @@ def test_ratio_is_steps_times_cost(intervals: Intervals) -> None:
     assert row["studies"] == 3
 
 
-def test_ratios_where_a_target_is_missed(intervals: Intervals) -> None:
+def test_ratios_where_a_target_is_missed(intervals):
     ratios = intervals.ratios.set_index(["submission", "workload"])
     sometimes = ratios.loc[("a", "wmt")]
     assert sometimes["ratio"] == pytest.approx(110 / 90)
@@ -115,7 +113,7 @@ def test_ratios_where_a_target_is_missed(intervals: Intervals) -> None:
     assert row[["ratio", "ci_low", "ci_high", "earliest", "latest"]].isna().all()
 
 
-def test_a_baseline_met_at_the_first_evaluation_bounds_no_ratio_from_above() -> None:
+def test_a_baseline_met_at_the_first_evaluation_bounds_no_ratio_from_above():
     studies = _studies({("a", "wmt"): [(5.0, 5), (6.0, 6)], ("b", "wmt"): [(4.0, 4), (4.0, 4)]})
     studies.loc[studies["submission"] == "b", "earliest_seconds"] = 0.0
     row = bootstrap(studies, V06, "b", resamples=10).ratios.set_index("submission").loc["a"]
@@ -123,7 +121,7 @@ def test_a_baseline_met_at_the_first_evaluation_bounds_no_ratio_from_above() -> 
     assert row["cost_low"] == row["cost_high"] == 1
 
 
-def test_probabilities_count_ties_half(intervals: Intervals) -> None:
+def test_probabilities_count_ties_half(intervals):
     better = intervals.better.set_index(["a", "b"])["probability"]
     for (a, b), probability in better.items():
         assert probability + better[b, a] == pytest.approx(1.0)
@@ -134,7 +132,7 @@ def test_probabilities_count_ties_half(intervals: Intervals) -> None:
     assert tied["probability"].tolist() == [0.5] * 2
 
 
-def test_scores_vary_with_every_submission_of_the_pool() -> None:
+def test_scores_vary_with_every_submission_of_the_pool():
     # `a` has no spread of its own, but the submission that sets the pace has.
     pace = {("a", "wmt"): [(20.0, 1)] * 3, ("b", "wmt"): [(10.0, 1), (15.0, 1), (20.0, 1)]}
     scores = bootstrap(_studies(pace), V06, None).scores.set_index("submission")
@@ -145,14 +143,14 @@ def test_scores_vary_with_every_submission_of_the_pool() -> None:
     assert scores.loc["b", "ci_low"] == scores.loc["b", "ci_high"] == pytest.approx(1 / 8)
 
 
-def test_bands_hold_the_profile(intervals: Intervals) -> None:
+def test_bands_hold_the_profile(intervals):
     bands = intervals.profiles[intervals.profiles["submission"] == "b"]
     assert (bands["ci_low"] <= bands["ci_high"]).all()
     assert bands["ci_low"].between(0, 1).all() and bands["ci_high"].between(0, 1).all()
     assert intervals.profiles[intervals.profiles["submission"] == "a"]["ci_low"].isna().all()
 
 
-def test_draws_depend_on_names_only() -> None:
+def test_draws_depend_on_names_only():
     studies = _studies(CELLS)
     first = bootstrap(studies, V06, "b", resamples=50)
     again = bootstrap(studies.sample(frac=1, random_state=0), V06, "b", resamples=50)
@@ -164,7 +162,7 @@ def test_draws_depend_on_names_only() -> None:
     pd.testing.assert_frame_equal(alone.ratios, kept)
 
 
-def test_without_the_baseline_there_are_no_ratios() -> None:
+def test_without_the_baseline_there_are_no_ratios():
     for baseline in (None, "absent"):
         result = bootstrap(_studies(CELLS), V06, baseline, resamples=10)
         assert result.ratios.empty and result.speedups.empty

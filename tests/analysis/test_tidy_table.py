@@ -1,6 +1,5 @@
 import gzip
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ HEADER = "submission,study,workload,framework,trial,global_step,score,total_dura
 COLUMNS = f"{HEADER},val_metric"
 
 
-def _rows(
-    trial: int, values: list[object], workload: str = "mnist_vit", metric: str = "accuracy"
-) -> list[str]:
+def _rows(trial, values, workload="mnist_vit", metric="accuracy"):
     """Lines of one trial, one evaluation of 20 steps and 2 s per value."""
     return [
         f"adamw,0,{workload},jax,{trial},{20 * e},{2 * e},{3 * e},{metric},{value}"
@@ -24,7 +21,7 @@ def _rows(
     ]
 
 
-def _write(path: Path, *trials: list[str], end: str = "\n") -> Path:
+def _write(path, *trials, end="\n"):
     lines = [COLUMNS, *(line for trial in trials for line in trial)]
     text = ("\n".join(lines) + end).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
@@ -32,7 +29,7 @@ def _write(path: Path, *trials: list[str], end: str = "\n") -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_reads_the_leaderboards_columns(tmp_path: Path, suffix: str) -> None:
+def test_reads_the_leaderboards_columns(tmp_path, suffix):
     # Trials out of order, NaN written in both ways.
     table = _write(tmp_path / f"x{suffix}", _rows(2, [0.5, "nan", 0.91]), _rows(1, ["", 0.9]))
     read = read_logs(table)
@@ -51,7 +48,7 @@ def test_reads_the_leaderboards_columns(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-def test_logs_written_as_a_table_read_the_same(tmp_path: Path, suffix: str) -> None:
+def test_logs_written_as_a_table_read_the_same(tmp_path, suffix):
     for trial, values in ((1, [0.1, 1 / 3]), (10, [0.7, 0.95]), (2, [math.nan, 0.91])):
         write_trial(tmp_path / "logs", "shampoo", "mnist_vit", 1, trial, values)
     write_trial(tmp_path / "logs", "adamw", "stdlib_lm", 0, 1, [7.0, 6.5])
@@ -66,7 +63,7 @@ def test_logs_written_as_a_table_read_the_same(tmp_path: Path, suffix: str) -> N
     pd.testing.assert_frame_equal(read_logs(path).frame, frame)
 
 
-def test_numbers_are_read_to_the_last_digit(tmp_path: Path) -> None:
+def test_numbers_are_read_to_the_last_digit(tmp_path):
     values = np.random.default_rng(0).random(200).tolist()
     table = _write(tmp_path / "x.csv", _rows(1, [repr(value) for value in values]))
     assert read_logs(table).frame["validation_metric"].tolist() == values
@@ -82,14 +79,14 @@ def test_numbers_are_read_to_the_last_digit(tmp_path: Path) -> None:
         ("", "line 3 has 0 of 10 columns"),
     ],
 )
-def test_a_damaged_row_is_named_by_its_line(tmp_path: Path, line: str, reason: str) -> None:
+def test_a_damaged_row_is_named_by_its_line(tmp_path, line, reason):
     rows = _rows(1, [0.5, 0.6])
     table = _write(tmp_path / "x.csv", rows[:1], [line], rows[1:])
     with pytest.raises(UserError, match=f"{table} {reason}"):
         read_logs(table)
 
 
-def test_other_workloads_and_metrics_are_left_out(tmp_path: Path) -> None:
+def test_other_workloads_and_metrics_are_left_out(tmp_path):
     table = _write(
         tmp_path / "x.csv",
         _rows(1, [0.5, 0.6], metric="validation/accuracy"),
@@ -105,7 +102,7 @@ def test_other_workloads_and_metrics_are_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path):
     path = tmp_path / "x.csv"
     for content, message in (
         (b"", "is empty"),
@@ -125,7 +122,7 @@ def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("twice", ["score", "validation_metric"])
-def test_a_column_twice_is_named(tmp_path: Path, twice: str) -> None:
+def test_a_column_twice_is_named(tmp_path, twice):
     table = tmp_path / "x.csv"
     rows = [f"{row},1" for row in _rows(1, [0.5, 0.6])]
     table.write_text("\n".join([f"{COLUMNS},{twice}", *rows, ""]))
@@ -135,7 +132,7 @@ def test_a_column_twice_is_named(tmp_path: Path, twice: str) -> None:
 
 @pytest.mark.parametrize("value", [[1], pd.Timestamp(0), True, b"\xff", "1+2j"], ids=repr)
 @pytest.mark.parametrize("name", ["study", "validation_metric"])
-def test_odd_types_of_a_parquet_are_told(tmp_path: Path, name: str, value: object) -> None:
+def test_odd_types_of_a_parquet_are_told(tmp_path, name, value):
     write_trial(tmp_path / "logs", "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     frame = read_logs(tmp_path / "logs").frame
     frame[name] = pd.Series([value] * len(frame))
@@ -144,7 +141,7 @@ def test_odd_types_of_a_parquet_are_told(tmp_path: Path, name: str, value: objec
         read_logs(tmp_path / "x.parquet")
 
 
-def test_categories_and_missing_columns_of_a_parquet_are_read(tmp_path: Path) -> None:
+def test_categories_and_missing_columns_of_a_parquet_are_read(tmp_path):
     folder = tmp_path / "logs"
     write_trial(folder, "adamw", "mnist_vit", 0, 1, [0.5, 0.6])
     frame = read_logs(folder).frame
@@ -153,7 +150,7 @@ def test_categories_and_missing_columns_of_a_parquet_are_read(tmp_path: Path) ->
     pd.testing.assert_frame_equal(read_logs(path).frame, frame)
 
 
-def test_tracks_are_not_mixed(tmp_path: Path) -> None:
+def test_tracks_are_not_mixed(tmp_path):
     lines = [f"{COLUMNS},ruleset"]
     lines += [f"{row},{name}" for name in ("external", "self") for row in _rows(1, [0.5, 0.6])]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")

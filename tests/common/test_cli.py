@@ -47,7 +47,7 @@ cli.run(main, may_be_empty=["note"])
         (["--only=SIGINT"], 130, "", "interrupted; run the same command again to resume\n"),
     ],
 )
-def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: str) -> None:
+def test_one_line_for_a_mistake(given, code, out, error):
     done = finish("-c", COMMAND, *given)
     assert (done.returncode, done.stdout) == (code, out)
     assert error in done.stderr
@@ -55,7 +55,7 @@ def test_one_line_for_a_mistake(given: list[str], code: int, out: str, error: st
 
 
 @pytest.mark.parametrize("command", ["scripts.run", "scripts.benchmark.step", "analysis.report"])
-def test_outside_the_environment_a_command_says_what_to_do(command: str) -> None:
+def test_outside_the_environment_a_command_says_what_to_do(command):
     # Isolated from site-packages.
     done = finish("-S", "-m", command)
     assert done.returncode == 1
@@ -63,6 +63,6 @@ def test_outside_the_environment_a_command_says_what_to_do(command: str) -> None
     assert line.startswith("error: ") and "make setup, then . .venv/bin/activate" in line
 
 
-def test_an_import_of_the_packages_leaves_errors_as_they_are() -> None:
+def test_an_import_of_the_packages_leaves_errors_as_they_are():
     code = "import sys, scripts, analysis; sys.exit(sys.excepthook is not sys.__excepthook__)"
     must_succeed(finish("-S", "-c", code))

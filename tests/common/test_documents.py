@@ -10,7 +10,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 WIDEST = 120
 
 
-def widths(text: str) -> list[int]:
+def widths(text):
     """The least width of each table of a document, in which cells break at spaces only."""
     least_widths = []
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
@@ -26,5 +26,5 @@ def widths(text: str) -> list[int]:
 @pytest.mark.parametrize(
     "path", sorted(RESULTS.rglob("*.md")), ids=lambda path: str(path.relative_to(RESULTS))
 )
-def test_tables_of_results_fit(path: Path) -> None:
+def test_tables_of_results_fit(path):
     assert max(widths(path.read_text()), default=0) <= WIDEST

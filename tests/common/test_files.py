@@ -3,9 +3,7 @@
 import errno
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,8 +15,8 @@ from scripts.local.lock import locked
 from scripts.local.metrics_log import read_csv
 
 
-def raising(code: int) -> Callable[..., Any]:
-    def call(*_: Any, **__: Any) -> None:
+def raising(code):
+    def call(*_, **__):
         raise OSError(code, os.strerror(code))
 
     return call
@@ -26,9 +24,7 @@ def raising(code: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("call", ["fsync", "fdopen", "open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
-def test_a_file_that_cannot_be_written_stays_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
-) -> None:
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, code, call):
     path = tmp_path / "a.json"
     files.write_json(path, 1)
     with monkeypatch.context() as patch:
@@ -39,7 +35,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_checkpoint_that_is_too_large_leaves_the_last_one(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_too_large_leaves_the_last_one(tmp_path):
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, {"weights": torch.ones(2)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -52,7 +48,7 @@ def test_a_checkpoint_that_is_too_large_leaves_the_last_one(tmp_path: Path) -> N
     assert checkpoint.load(path)["weights"].tolist() == [1, 1]
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path):
     pipe = tmp_path / "a.json"
     os.mkfifo(pipe)
     for read in (files.read_json, lambda path: read_csv(path, [])):
@@ -63,7 +59,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
-def test_a_shells_own_pipe_is_read(tmp_path: Path) -> None:
+def test_a_shells_own_pipe_is_read(tmp_path):
     reading, writing = os.pipe()
     os.write(writing, b"[1]")
     os.close(writing)
@@ -71,12 +67,12 @@ def test_a_shells_own_pipe_is_read(tmp_path: Path) -> None:
     os.close(reading)
 
 
-def test_bytes_of_names_are_written_as_text(tmp_path: Path) -> None:
+def test_bytes_of_names_are_written_as_text(tmp_path):
     files.write_text(tmp_path / "a.md", os.fsdecode(b"runs/\xff"))
     assert (tmp_path / "a.md").read_text() == "runs/\\udcff"
 
 
-def test_progress_prints_no_line_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_prints_no_line_twice(capsys):
     for total in (1, 2):
         with progress.bar(total, "trials", "trial") as bar:
             for _ in range(total):

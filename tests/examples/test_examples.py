@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def environment(site: Path) -> dict[str, str]:
+def environment(site):
     """Of a process that finds the wheel's package and, at the end, this repository's modules."""
     quiet = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     return os.environ | quiet | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)}
 
 
-def run(environment: dict[str, str], folder: Path, *command: str) -> str:
+def run(environment, folder, *command):
     """What Python prints with these arguments, in a folder of its own."""
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
@@ -35,32 +35,32 @@ def run(environment: dict[str, str], folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def example(name: str) -> str:
+def example(name):
     return str(ROOT / "examples" / f"{name}.py")
 
 
-def losses(printed: str) -> list[float]:
+def losses(printed):
     return [float(value) for value in re.findall(r"loss ([\d.]+)", printed)]
 
 
-def accuracies(printed: str) -> list[float]:
+def accuracies(printed):
     return [float(value) for value in re.findall(r"accuracy ([\d.]+)", printed)]
 
 
-def requires(*modules: str) -> None:
+def requires(*modules):
     """Skips a test unless all these packages are installed."""
     if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
         pytest.skip(f"no {', '.join(missing)} here; `make test-trainers` installs it")
 
 
-def requires_jax(*others: str) -> None:
+def requires_jax(*others):
     """Skips a test unless JAX and optax are installed, and others that nothing else needs."""
     for name in ("jax", "optax", *others):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
 
 
-def start(environment: dict[str, str], name: str) -> dict[str, str]:
+def start(environment, name):
     """The environment with this repository's modules; skips a test of what is not installed."""
     needed = {"hugging_face": ("transformers", "accelerate"), "lightning_trainer": ("lightning",)}
     requires(*needed.get(name, ()))
@@ -69,7 +69,7 @@ def start(environment: dict[str, str], name: str) -> dict[str, str]:
     return environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{ROOT}"}
 
 
-def test_each_is_short_and_in_the_table() -> None:
+def test_each_is_short_and_in_the_table():
     lengths = {path.name: path.read_text().count("\n") for path in EXAMPLES}
     assert not {name: length for name, length in lengths.items() if length > LONGEST}
     listed = re.findall(r"^\| \[([\w.]+)\]\(\1\)", (ROOT / "examples/README.md").read_text(), re.M)
@@ -77,7 +77,7 @@ def test_each_is_short_and_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None:
+def test_help_says_what_it_does(environment, path):
     variables = start(environment, path.stem)
     printed = run(variables, ROOT, str(path), "--help")
     assert printed.startswith("usage: ")
@@ -94,17 +94,13 @@ def test_help_says_what_it_does(environment: dict[str, str], path: Path) -> None
         ("league_entry", "--steps=0", ("--output=/dev/null/logs",)),
     ],
 )
-def test_no_epochs_or_steps_are_refused(
-    environment: dict[str, str], name: str, flag: str, others: tuple[str, ...]
-) -> None:
+def test_no_epochs_or_steps_are_refused(environment, name, flag, others):
     variables = start(environment, name)
     with pytest.raises(AssertionError, match=f"error: {flag}: must be at least 1\n"):
         run(variables, ROOT, example(name), flag, *others)
 
 
-def test_own_network_learns_with_either_optimizer(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_own_network_learns_with_either_optimizer(environment, tmp_path):
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
         per_epoch = accuracies(run(environment, tmp_path, example("own_network"), *flags))
@@ -112,9 +108,7 @@ def test_own_network_learns_with_either_optimizer(
         assert per_epoch[-1] > 0.8, optimizer
 
 
-def test_jax_network_learns_with_either_optimizer(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_jax_network_learns_with_either_optimizer(environment, tmp_path):
     requires_jax()
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
@@ -123,7 +117,7 @@ def test_jax_network_learns_with_either_optimizer(
         assert per_epoch[-1] > 0.8, optimizer
 
 
-def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+def test_flax_network_goes_on(environment, tmp_path):
     requires_jax("flax")
     program = example("flax_network")
     first = run(environment, tmp_path, program, "--epochs=2", "--save=state")
@@ -133,18 +127,18 @@ def test_flax_network_goes_on(environment: dict[str, str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "hsdp"])
-def test_distributed_learns(environment: dict[str, str], tmp_path: Path, wrapper: str) -> None:
+def test_distributed_learns(environment, tmp_path, wrapper):
     flags = (*TORCHRUN, example("distributed"), f"--wrapper={wrapper}", "--steps=80")
     first, *_, last = losses(run(environment, tmp_path, *flags))
     assert last < first / 2 and last < 0.2
 
 
-def test_distributed_says_how_it_is_started(environment: dict[str, str], tmp_path: Path) -> None:
+def test_distributed_says_how_it_is_started(environment, tmp_path):
     with pytest.raises(AssertionError, match="start it with torchrun"):
         run(environment, tmp_path, example("distributed"))
 
 
-def test_checkpoint_goes_on_where_it_left_off(environment: dict[str, str], tmp_path: Path) -> None:
+def test_checkpoint_goes_on_where_it_left_off(environment, tmp_path):
     """The same loss as without an interruption, on one process and then on two."""
     whole = run(environment, tmp_path, example("checkpoint"), "--folder=whole", "--steps=60")
     for steps, launcher in ((30, ()), (60, TORCHRUN)):
@@ -157,7 +151,7 @@ def test_checkpoint_goes_on_where_it_left_off(environment: dict[str, str], tmp_p
     assert again == "step 60: --steps=60 are taken\n"
 
 
-def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_path: Path) -> None:
+def test_mixture_of_experts_shows_its_stacks(environment, tmp_path):
     program = example("mixture_of_experts")
     printed = run(environment, tmp_path, program, "--steps=300")
     assert "up [8, 24, 48]: Shampoo, 8 x [24, 48]" in printed
@@ -169,9 +163,7 @@ def test_mixture_of_experts_shows_its_stacks(environment: dict[str, str], tmp_pa
 
 
 @pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["one process", "torchrun"])
-def test_hugging_face_goes_on(
-    environment: dict[str, str], tmp_path: Path, launcher: tuple[str, ...]
-) -> None:
+def test_hugging_face_goes_on(environment, tmp_path, launcher):
     requires("transformers", "accelerate")
     flags = (*launcher, example("hugging_face"), "--output=out")
     first = run(environment, tmp_path, *flags, "--epochs=1")
@@ -182,7 +174,7 @@ def test_hugging_face_goes_on(
     assert losses(resumed)[-1] == losses(whole)[-1] < losses(first)[-1]
 
 
-def test_lightning_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+def test_lightning_goes_on(environment, tmp_path):
     requires("lightning")
     program = example("lightning_trainer")
     first = run(environment, tmp_path, program, "--epochs=2", "--save=a.ckpt")
@@ -193,9 +185,7 @@ def test_lightning_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
     assert accuracies(again) == accuracies(resumed)
 
 
-def test_league_entry_writes_logs_that_a_report_reads(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_league_entry_writes_logs_that_a_report_reads(environment, tmp_path):
     del environment["PYTHONPATH"]  # it needs the clone, not the package
     flags = ("--steps=4", f"--output={tmp_path / 'logs'}")
     printed = run(environment, ROOT, "-m", "examples.league_entry", *flags)

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ collect_ignore = ["fake"]
 
 
 @pytest.fixture(autouse=True)
-def interrupts_arrive() -> Iterator[None]:
+def interrupts_arrive():
     """A shell's background job ignores Ctrl-C and so would every process that a test starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -25,7 +24,7 @@ def interrupts_arrive() -> Iterator[None]:
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fakes(monkeypatch):
     """Registers the workload `fake` and the entries `fake_sgd` and `fake_adam`."""
     monkeypatch.syspath_prepend(str(FAKE))
     import fake_facts
@@ -42,6 +41,6 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def machine() -> Machine:
+def machine():
     """Two jobs whose trials only write plausible files."""
     return Machine(jobs=2, command=(sys.executable, str(FAKE / "fake_trial.py")))

@@ -1,7 +1,6 @@
 """JAX's rows of the benchmark of steps take torch's steps, and say what compiling takes."""
 
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ OPTIONS = RivalOptions(
 )
 
 
-def test_is_absent_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_absent_where_it_cannot_run(monkeypatch):
     present, missing = compiled.survey(torch.device("cuda"))
     assert not present and compiled.BASELINE in missing
     monkeypatch.setitem(sys.modules, "optax", None)
@@ -35,7 +34,7 @@ def test_is_absent_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "twin"), [("optax_adamw", "adamw"), ("jax_shampoo", "ours_shampoo")]
 )
-def test_steps_are_those_of_torch(name: str, twin: str) -> None:
+def test_steps_are_those_of_torch(name, twin):
     for module in ("jax", "optax"):
         pytest.importorskip(module, reason=f"{module} is not installed: requirements-jax.txt")
     sets = gradients(SHAPES, CPU)
@@ -47,7 +46,7 @@ def test_steps_are_those_of_torch(name: str, twin: str) -> None:
             due.append(stepper.prepare())
             stepper.step()
         assert due[0] == due[1]
-    optimizer: Any = steppers[0].optimizer
+    optimizer = steppers[0].optimizer
     for weight, other in zip(optimizer.weights, steppers[1].parameters, strict=True):
         np.testing.assert_allclose(weight, other.detach().numpy(), rtol=1e-3, atol=1e-4)
     assert steppers[0].memory()["state_bytes"] >= 4 * 2 * (24 + 6 + 72)
@@ -55,7 +54,7 @@ def test_steps_are_those_of_torch(name: str, twin: str) -> None:
     assert steppers[1].preparation() == {}
 
 
-def test_a_table_has_what_compiling_takes() -> None:
+def test_a_table_has_what_compiling_takes():
     rows = [
         {"optimizer": "adamw"},
         {"optimizer": compiled.BASELINE, "compile_milliseconds": 200.0},

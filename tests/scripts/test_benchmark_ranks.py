@@ -1,7 +1,6 @@
 """Steps divided among processes: what is measured, and how it is summed up."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from tests.scripts.commands import finish, must_succeed
 
 
 @pytest.mark.slow
-def test_measures_every_case(tmp_path: Path) -> None:
+def test_measures_every_case(tmp_path):
     arguments = ["--worlds=2", "--networks=small_200k", "--repeats=1", f"--output={tmp_path}"]
     must_succeed(finish("-m", "scripts.benchmark.ranks", *arguments))
     result = json.loads((tmp_path / "ranks.json").read_text())
@@ -25,8 +24,8 @@ def test_measures_every_case(tmp_path: Path) -> None:
     assert text == benchmark_ranks.table(result["settings"], result["rows"])
 
 
-def test_ratios_are_of_medians_and_of_the_slowest_rank() -> None:
-    def sample(scale: float) -> dict[str, float]:
+def test_ratios_are_of_medians_and_of_the_slowest_rank():
+    def sample(scale):
         return {"wall": 4 * scale, "cpu": 3 * scale, "thread": 2 * scale, "communication": scale}
 
     alone = [sample(scale) for scale in (1.0, 2.0, 30.0)]
@@ -43,7 +42,7 @@ def test_ratios_are_of_medians_and_of_the_slowest_rank() -> None:
     assert case["alone"]["wall"] == 8.0
 
 
-def test_timing_collectives_leaves_them_as_they_were() -> None:
+def test_timing_collectives_leaves_them_as_they_were():
     before = distributor._all_gather, torch.distributed.all_to_all_single
     with benchmark_ranks.communication_timed() as spent:
         assert distributor._all_gather is not before[0]

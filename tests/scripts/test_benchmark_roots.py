@@ -1,8 +1,6 @@
 """The table of inverse roots: what is in it, and the inputs and the emulation behind it."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from tests.scripts.commands import finish, must_succeed
 
 
 @pytest.mark.slow
-def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
+def test_measures_every_method_on_every_input(tmp_path):
     arguments = ["--sizes=4,8", "--conditions=1e2,1e4", "--repeats=1", "--steps=2"]
     arguments.append(f"--output={tmp_path}")
     must_succeed(finish("-m", "scripts.benchmark.roots", *arguments))
@@ -63,13 +61,13 @@ def test_measures_every_method_on_every_input(tmp_path: Path) -> None:
         (["inf"], True, "--sizes: inf given; allowed: integers >= 2"),
     ],
 )
-def test_refuses_wrong_numbers(given: list[str], integers: bool, message: str) -> None:
+def test_refuses_wrong_numbers(given, integers, message):
     with pytest.raises(UserError) as refused:
         cli.numbers("sizes", given, 2, integers)
     assert str(refused.value) == message
 
 
-def test_inputs_come_with_their_exact_powers() -> None:
+def test_inputs_come_with_their_exact_powers():
     inputs = [root_inputs.log_uniform(12, 1e3), *root_inputs.failures(12)]
     assert inputs[0].values[-1] / inputs[0].values[0] == pytest.approx(1e3)
     for given in inputs:
@@ -84,8 +82,8 @@ def test_inputs_come_with_their_exact_powers() -> None:
     assert whitened.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)
 
 
-def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
-    row: dict[str, Any] = {
+def test_a_cell_says_what_was_not_trusted_and_what_took_its_place():
+    row = {
         "exponent": 0.5,
         "size": 4,
         "shape": "1 x 4²",
@@ -117,7 +115,7 @@ def test_a_cell_says_what_was_not_trusted_and_what_took_its_place() -> None:
     assert "| ✗ → ✗ " in report.roots(settings, results | {"failures": [row | final]})
 
 
-def test_emulated_products_have_the_precision_of_tf32_and_no_less() -> None:
+def test_emulated_products_have_the_precision_of_tf32_and_no_less():
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 3, 64, 64, generator=generator).unbind()
     exact = left.double() @ right.double()

@@ -5,48 +5,46 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from scripts.benchmark import clock, machine, measure, model_shapes, report
 from scripts.benchmark.clock import StepTimeout, summaries, summary, timed
 from scripts.benchmark.counting import operators
 from scripts.benchmark.measure import Plan
-from scripts.benchmark.model_shapes import Shapes
 from scripts.benchmark.stepped import SteppedOptimizer, gradients
 from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
 from tests.scripts.commands import finish, must_refuse, must_succeed
 
 CPU = torch.device("cpu")
-TOY: Shapes = {"weight": (6, 4), "bias": (6,)}
+TOY = {"weight": (6, 4), "bias": (6,)}
 
 
 class Toy(torch.optim.SGD):
     """Gradient descent that can be told to do something at given steps."""
 
-    def __init__(self, parameters: Sequence[Tensor], at: dict[int, Callable[[], Any]]) -> None:
+    def __init__(self, parameters, at):
         super().__init__(parameters, lr=0.1)
         self.at, self.taken = at, 0
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure=None):
         self.taken += 1
         self.at.get(self.taken, lambda: None)()
         super().step(closure)
 
 
-def rival(name: str, at: dict[int, Callable[[], Any]] | None = None) -> Rival:
+def rival(name, at=None):
     """One that says it refreshes at every `interval`-th step."""
-    make: rivals.Make = lambda weights, _: Toy(weights, at or {})  # noqa: E731
+
+    def make(weights, _):
+        return Toy(weights, at or {})
+
     return Rival(name, "toy 1", make, lambda step, every: step % every == 0)
 
 
-def plan(*optimizers: Rival, **change: Any) -> Plan:
+def plan(*optimizers, **change):
     settled = Plan(
         networks=("toy",),
         optimizers={toy.name: toy for toy in optimizers},
@@ -62,7 +60,7 @@ def plan(*optimizers: Rival, **change: Any) -> Plan:
 
 
 @pytest.fixture(autouse=True)
-def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def toy_network(monkeypatch):
     shapes = model_shapes.shapes
     monkeypatch.setattr(model_shapes, "shapes", lambda name: TOY if name == "toy" else shapes(name))
 
@@ -70,7 +68,7 @@ def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
 # Clocks.
 
 
-def test_clocks_tell_threads_and_processes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_tell_threads_and_processes_apart(monkeypatch):
     """In the clocks' own units: a call takes 5 ms, of which this thread is busy for 2."""
     for name, milliseconds in {"perf_counter": 5, "process_time": 3, "thread_time": 2}.items():
         readings = iter([1_000_000, 1_000_000 * (1 + milliseconds)])
@@ -80,10 +78,10 @@ def test_clocks_tell_threads_and_processes_apart(monkeypatch: pytest.MonkeyPatch
     assert summaries([sample]).keys() == {"cpu", "thread", "wall"}
 
 
-def test_the_time_limit_ends_a_step_that_catches_everything() -> None:
+def test_the_time_limit_ends_a_step_that_catches_everything():
     ended = threading.Event()
 
-    def stubborn() -> None:
+    def stubborn():
         while not ended.is_set():
             try:
                 time.sleep(0.01)
@@ -95,14 +93,14 @@ def test_the_time_limit_ends_a_step_that_catches_everything() -> None:
     time.sleep(0.06)  # which an alarm left behind would interrupt
 
 
-def test_summary() -> None:
+def test_summary():
     assert summary([float(n) for n in range(200, 0, -1)]) == {
         "count": 200, "mean": 100.5, "min": 1, "median": 100.5, "p25": 50, "p75": 150, "p95": 190,
         "p99": 198, "max": 200,
     }  # fmt: skip
 
 
-def test_the_load_of_a_machine_is_a_share_of_its_cores() -> None:
+def test_the_load_of_a_machine_is_a_share_of_its_cores():
     load = machine.LoadMeter().report()
     assert load["seconds"] >= 0 and load["load_average"] >= 0
     assert 0 <= load["others_cpu_share"] <= 1
@@ -111,8 +109,8 @@ def test_the_load_of_a_machine_is_a_share_of_its_cores() -> None:
 # Optimizers with weights of their own.
 
 
-def test_gradients_are_fixed_and_unevenly_scaled() -> None:
-    shapes: Shapes = {"weight": (400, 3, 100), "bias": (5,)}
+def test_gradients_are_fixed_and_unevenly_scaled():
+    shapes = {"weight": (400, 3, 100), "bias": (5,)}
     first, again = gradients(shapes, CPU), gradients(shapes, CPU)
     assert all(torch.equal(a, b) for a, b in zip(first[2], again[2], strict=True))
     assert not torch.equal(first[0][0], first[1][0])
@@ -121,7 +119,7 @@ def test_gradients_are_fixed_and_unevenly_scaled() -> None:
     assert [grad.shape for grad in first[0]] == [(400, 3, 100), (5,)]
 
 
-def test_optimizers_share_gradients_and_start_alike() -> None:
+def test_optimizers_share_gradients_and_start_alike():
     sets = gradients(TOY, CPU)
     one, other = (
         SteppedOptimizer(rival(name), TOY, sets, RivalOptions(interval=2)) for name in "ab"
@@ -139,7 +137,7 @@ def test_optimizers_share_gradients_and_start_alike() -> None:
 class Hoarder(Toy):
     """Holds tensors wherever Python can; state and weights share storages with some of them."""
 
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, parameters):
         super().__init__(parameters, {})
         packed = torch.zeros(10)
         self.state[parameters[0]] = {"nested": [{"packed": packed[2:], "again": packed[:4]}]}
@@ -148,18 +146,18 @@ class Hoarder(Toy):
             __slots__ = ("hidden",)
 
         box = Slotted()
-        box.hidden = torch.zeros(100)  # type: ignore[attr-defined]
+        box.hidden = torch.zeros(100)
         self.box = {"box": (box, packed, parameters[0].detach(), parameters[0].grad)}
         self.box["self"] = (self.box,)
 
 
-def test_memory_counts_each_storage_once_and_no_weights() -> None:
+def test_memory_counts_each_storage_once_and_no_weights():
     hoarder = Rival("hoarder", "toy", lambda weights, _: Hoarder(weights), lambda *_: False)
     stepped = SteppedOptimizer(hoarder, TOY, gradients(TOY, CPU), RivalOptions())
     assert stepped.memory() == {"state_bytes": 40, "workspace_bytes": 400}
 
 
-def test_memory_of_adamw() -> None:
+def test_memory_of_adamw():
     adamw = rivals.available()["adamw"]
     stepped = SteppedOptimizer(adamw, TOY, gradients(TOY, CPU), RivalOptions())
     stepped.prepare()
@@ -168,7 +166,7 @@ def test_memory_of_adamw() -> None:
     assert stepped.memory() == {"state_bytes": 4 * (2 * 30 + 2), "workspace_bytes": 0}
 
 
-def test_views_are_no_work() -> None:
+def test_views_are_no_work():
     matrix = torch.ones(4, 4)
     assert operators(lambda: matrix.t().view(4, 4)[0].expand(3, 4)) == 0
     assert operators(lambda: torch._foreach_add_([matrix, matrix + 1], 1)) == 2
@@ -177,9 +175,9 @@ def test_views_are_no_work() -> None:
 # Interleaving.
 
 
-def test_optimizers_alternate_and_their_steps_are_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimizers_alternate_and_their_steps_are_sorted(monkeypatch):
     monkeypatch.setattr(measure, "_SMALL_FACTOR", 2)  # small networks get more cycles
-    log: list[str] = []
+    log = []
     names = ("adamw", "other", "third")
     toys = [rival(n, {s: lambda n=n: log.append(n) for s in range(1, 20)}) for n in names]
     result = measure.measure("toy", plan(*toys))
@@ -194,17 +192,17 @@ def test_optimizers_alternate_and_their_steps_are_sorted(monkeypatch: pytest.Mon
     assert result["groups"][0]["optimizers"] == list(names)
 
 
-def fail(error: BaseException) -> Callable[[], None]:
-    def raise_it() -> None:
+def fail(error):
+    def raise_it():
         raise error
 
     return raise_it
 
 
-def test_failures_are_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_told_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr(measure, "_SMALL_FACTOR", 1)
 
-    def refuse(weights: Any, options: Any) -> Any:
+    def refuse(weights, options):
         raise ValueError("not on this planet")
 
     toys = [
@@ -229,7 +227,7 @@ def test_failures_are_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch)
     assert "- gone: not here: no such module" in text
 
 
-def test_groups_fit_into_memory_and_share_their_anchors() -> None:
+def test_groups_fit_into_memory_and_share_their_anchors():
     names = ["adamw", "a", "meta_shampoo", "b", "c", "d"]
     everything = plan(*map(rival, names))
     assert everything.groups(30) == [["adamw", "meta_shampoo", "a", "b", "c", "d"]]
@@ -245,7 +243,7 @@ def test_groups_fit_into_memory_and_share_their_anchors() -> None:
 # Tables.
 
 
-def times(plain: float, refresh: float | None, failure: str | None = None) -> dict[str, Any]:
+def times(plain, refresh, failure=None):
     return {
         "failure": failure,
         "plain": {"cpu": summary([plain])},
@@ -253,7 +251,7 @@ def times(plain: float, refresh: float | None, failure: str | None = None) -> di
     }
 
 
-def test_amortised_times_and_ratios() -> None:
+def test_amortised_times_and_ratios():
     rows = {"adamw": times(2, None), "meta_shampoo": times(40, 240), "ours": times(10, 60)}
     report.derive(rows, (1, 10, 100))
     assert rows["ours"]["milliseconds"] == {
@@ -270,7 +268,7 @@ def test_amortised_times_and_ratios() -> None:
     assert against["meta_shampoo"]["amortised"]["100"] == pytest.approx(10.5 / 42)
 
 
-def test_ratios_are_of_device_clocks_and_need_a_baseline() -> None:
+def test_ratios_are_of_device_clocks_and_need_a_baseline():
     on_gpu = {"cpu": summary([9.0]), "device": summary([3.0])}
     rows = {"adamw": times(2, None, "broken"), "ours": times(10, 60) | {"plain": on_gpu}}
     report.derive(rows, (1,))
@@ -278,7 +276,7 @@ def test_ratios_are_of_device_clocks_and_need_a_baseline() -> None:
     assert rows["ours"]["ratio_to"] == {}
 
 
-def test_staggering_measures_all_variants() -> None:
+def test_staggering_measures_all_variants():
     spread = measure.staggering(CPU, 8, 0.0, 30.0, network="toy", interval=4)
     assert [row["variant"] for row in spread["rows"]] == list(measure.STAGGERING)
     for row in spread["rows"]:
@@ -293,7 +291,7 @@ def test_staggering_measures_all_variants() -> None:
 
 
 @pytest.mark.slow
-def test_from_the_command_line(tmp_path: Path) -> None:
+def test_from_the_command_line(tmp_path):
     flags = ["--networks=small_200k", "--optimizers=ours_shampoo", "--threads=1", "--repeats=1"]
     flags += ["--block_size=64", "--cycle=2", "--precision=medium", f"--output={tmp_path}"]
     must_succeed(finish("-m", "scripts.benchmark.step", *flags))
@@ -312,7 +310,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", '{"small_200k": {"rows": [1]}}'])
-def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str) -> None:
+def test_a_file_of_another_kind_is_not_overwritten(tmp_path, content):
     path = tmp_path / "cpu.json"
     path.write_text(content)
     flags = ("--networks=small_200k", "--optimizers=adamw", f"--output={tmp_path}")
@@ -329,7 +327,7 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path: Path, content: str)
         ("--intervals=1,0", "--intervals: 1,0 given; allowed: integers >= 1"),
     ],
 )
-def test_wrong_values_end_in_one_line(tmp_path: Path, flag: str, message: str) -> None:
+def test_wrong_values_end_in_one_line(tmp_path, flag, message):
     line = must_refuse(finish("-m", "scripts.benchmark.step", flag, f"--output={tmp_path}"))
     assert message in line
     assert list(tmp_path.iterdir()) == []

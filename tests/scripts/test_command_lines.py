@@ -1,8 +1,6 @@
 """What all command lines share: help, and warnings and errors about the targets."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +17,7 @@ MACHINE = {"jobs", "nproc", "threads", "seed", "checkpoint_period_seconds", "dry
         ("tune", PLAN | MACHINE | {"mode", "ranges", "trials", "seeds", "search", "points"}),
     ],
 )
-def test_help_lists_all_flags(name: str, flags: set[str]) -> None:
+def test_help_lists_all_flags(name, flags):
     done = finish("-m", f"scripts.{name}", "--help")
     assert done.returncode == 0
     assert done.stderr == ""
@@ -27,7 +25,7 @@ def test_help_lists_all_flags(name: str, flags: set[str]) -> None:
     assert {f"--{flag}" for flag in flags} <= set(words)
 
 
-STDLIB_LM: dict[str, Any] = {"validation_target": 7.0, "test_target": 7.0}
+STDLIB_LM = {"validation_target": 7.0, "test_target": 7.0}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +37,7 @@ STDLIB_LM: dict[str, Any] = {"validation_target": 7.0, "test_target": 7.0}
         ('{"mnist_vit": {"test_target": "0.9"}}', "test_target of mnist_vit is not a number"),
     ],
 )
-def test_damaged_targets_end_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_damaged_targets_end_in_one_line(tmp_path, content, message):
     targets = tmp_path / "targets.json"
     targets.write_text(content)
     flags = ["study", "--entries=fake_sgd", f"--output={tmp_path / 'out'}", "--dry_run"]
@@ -47,7 +45,7 @@ def test_damaged_targets_end_in_one_line(tmp_path: Path, content: str, message: 
     assert line.startswith(f"error: {targets}") and message in line
 
 
-def test_targets_of_another_python_are_warned_of_once(tmp_path: Path) -> None:
+def test_targets_of_another_python_are_warned_of_once(tmp_path):
     targets = tmp_path / "targets.json"
     targets.write_text(json.dumps({"stdlib_lm": STDLIB_LM | {"python_version": "3.10.1"}}))
     plan = ["study", "--entries=fake_sgd,fake_adam", f"--output={tmp_path}", "--dry_run"]

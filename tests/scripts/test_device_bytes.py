@@ -1,7 +1,5 @@
 """The command counts bytes without computing anything, so that what is committed can be checked."""
 
-from pathlib import Path
-
 import pytest
 
 from common import files
@@ -9,7 +7,7 @@ from scripts.local.environment import ROOT
 from tests.scripts.commands import finish, must_refuse, must_succeed
 
 
-def test_the_committed_bytes_are_those_of_today(tmp_path: Path) -> None:
+def test_the_committed_bytes_are_those_of_today(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
     flags = ["--networks=vit_s16", "--devices=1,8", f"--output={tmp_path}"]
     must_succeed(finish("-m", "scripts.benchmark.device_bytes", *flags))
@@ -18,7 +16,7 @@ def test_the_committed_bytes_are_those_of_today(tmp_path: Path) -> None:
     assert found == {count: committed[count] for count in ("1", "8")}
 
 
-def test_an_unknown_network_ends_in_one_line(tmp_path: Path) -> None:
+def test_an_unknown_network_ends_in_one_line(tmp_path):
     flags = ["--networks=vit_s17", f"--output={tmp_path}"]
     line = must_refuse(finish("-m", "scripts.benchmark.device_bytes", *flags))
     assert line.startswith("error: --networks: vit_s17; allowed: ")

@@ -1,8 +1,5 @@
 """The checks on a GPU, at tiny sizes on the CPU: parts, limits, goals, predictions, what stays."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
@@ -21,13 +18,13 @@ NAME = "NVIDIA H100 80GB HBM3"
 CONDITIONS = {"device": NAME, "git_commit_hash": "0123456789abcdef", "git_dirty": False}
 
 
-def outcome(state: str = "done", reason: str = "") -> dict[str, Any]:
+def outcome(state="done", reason=""):
     return {"state": state, "reason": reason, "seconds": 3.0, "conditions": CONDITIONS}
 
 
-def write_steps(folder: Path, ours: float, metas: float) -> None:
+def write_steps(folder, ours, metas):
     """Steps on a GPU of three optimizers and of one that is not installed."""
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "optimizer": name,
             "failure": None,
@@ -47,7 +44,7 @@ def write_steps(folder: Path, ours: float, metas: float) -> None:
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
-def test_networks_have_the_shapes_that_their_names_promise(name: str) -> None:
+def test_networks_have_the_shapes_that_their_names_promise(name):
     with torch.device("meta"):
         model = networks.NETWORKS[name].build()
         logits = model(
@@ -58,14 +55,14 @@ def test_networks_have_the_shapes_that_their_names_promise(name: str) -> None:
     assert logits.shape == (1, 1000)
 
 
-def test_a_replay_is_the_step_that_was_captured() -> None:
+def test_a_replay_is_the_step_that_was_captured():
     comparison = captured.compare({"matrix": (12, 8), "vector": (7,)}, CPU, steps=3)
     assert comparison["difference"] == 0
     assert comparison["replay"]["cpu"]["count"] == comparison["step"]["cpu"]["count"] == 3
     assert captured._difference(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 4.0])) == 0.75
 
 
-def test_training_steps_are_told_apart_and_a_failure_ends_one_optimizer_alone() -> None:
+def test_training_steps_are_told_apart_and_a_failure_ends_one_optimizer_alone():
     optimizers = {name: rivals.available()[name] for name in ("adamw", "ours_shampoo")}
     rows = training.measure(networks.TINY["vit_s16"], optimizers, 2, CPU, cycle=2, repeats=1)
     adamw, ours = rows
@@ -73,7 +70,7 @@ def test_training_steps_are_told_apart_and_a_failure_ends_one_optimizer_alone() 
     assert ours["plain"]["cpu"]["count"] == ours["refresh"]["cpu"]["count"] == 1
     assert adamw["refresh"] is None
 
-    def refuse(*_: Any) -> Any:
+    def refuse(*_):
         raise RuntimeError("out of memory\nwith details")
 
     broken = rivals.Rival("broken", "0", refuse, lambda step, interval: False)
@@ -84,7 +81,7 @@ def test_training_steps_are_told_apart_and_a_failure_ends_one_optimizer_alone() 
     assert rows[0]["whole"] == {}
 
 
-def test_factorisations_have_a_row_each_and_none_that_is_too_slow() -> None:
+def test_factorisations_have_a_row_each_and_none_that_is_too_slow():
     rows = factorisations.measure(8, 2, CPU, repeats=2)
     assert [row["method"] for row in rows] == list(factorisations.METHODS)
     assert all(row["cpu"]["count"] == 2 and row["failure"] is None for row in rows)
@@ -92,7 +89,7 @@ def test_factorisations_have_a_row_each_and_none_that_is_too_slow() -> None:
     assert {row["failure"] for row in slow} == {"longer than 1e-09 s"}
 
 
-def test_all_files_with_tests_for_a_gpu_are_run() -> None:
+def test_all_files_with_tests_for_a_gpu_are_run():
     reason = "needs a CUDA device"
     files_with = {
         str(path.relative_to(ROOT))
@@ -102,12 +99,12 @@ def test_all_files_with_tests_for_a_gpu_are_run() -> None:
     assert files_with == set(CUDA_TESTS)
 
 
-def test_a_part_that_lacks_something_says_what() -> None:
+def test_a_part_that_lacks_something_says_what():
     assert Part("x", 1.0, lambda *_: (), needs="nonesuch").missing() == "nonesuch is not installed"
     assert PARTS["tests"].missing() is None
 
 
-def test_the_page_holds_measurements_against_goals_and_predictions(tmp_path: Path) -> None:
+def test_the_page_holds_measurements_against_goals_and_predictions(tmp_path):
     write_steps(tmp_path, ours=2.0, metas=20.0)
     rows = [
         {"optimizer": name, "whole": {}, "over_adamw": {"100": over}, "failure": None}
@@ -139,7 +136,7 @@ def test_the_page_holds_measurements_against_goals_and_predictions(tmp_path: Pat
     assert page.count("not run") == len(PARTS) - 1
 
 
-def test_without_metas_the_goal_says_why(tmp_path: Path) -> None:
+def test_without_metas_the_goal_says_why(tmp_path):
     row = {"optimizer": rivals.REFERENCE, "failure": None, "absent": "No module named 'x'"}
     result = {"settings": {"float32_matmul_precision": "high"}, "rows": [row]}
     files.make_directory(tmp_path / parts.STEPS_FOLDER)
@@ -148,7 +145,7 @@ def test_without_metas_the_goal_says_why(tmp_path: Path) -> None:
     assert goal["met"] == "No module named 'x'"
 
 
-def test_counts_of_tests_are_kept_and_the_machine_s_name_is_not(tmp_path: Path) -> None:
+def test_counts_of_tests_are_kept_and_the_machine_s_name_is_not(tmp_path):
     report_of_pytest = (
         '<testsuites><testsuite tests="3" failures="1" errors="0" skipped="1" hostname="secret">'
         '<testcase><skipped message="needs a CUDA device"/></testcase></testsuite></testsuites>'
@@ -165,12 +162,12 @@ def test_counts_of_tests_are_kept_and_the_machine_s_name_is_not(tmp_path: Path) 
 
 
 @pytest.fixture(autouse=True)
-def logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def logs(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(checks_command, "LOGS", tmp_path_factory.mktemp("logs"))
 
 
 @pytest.mark.slow
-def test_tiny_checks_run_on_a_cpu_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_tiny_checks_run_on_a_cpu_and_what_is_there_stays(tmp_path):
     assert checks_command.check(list(PARTS), "cpu", tmp_path, tiny=True) == 0
     folder = tmp_path / "cpu"
     checks = files.read_json(folder / "checks.json")
@@ -189,7 +186,7 @@ def test_tiny_checks_run_on_a_cpu_and_what_is_there_stays(tmp_path: Path) -> Non
     assert files.read_json(folder / "checks.json")["parts"]["training"]["state"] == "limited"
 
 
-def test_tiny_sizes_and_full_ones_are_not_mixed(tmp_path: Path) -> None:
+def test_tiny_sizes_and_full_ones_are_not_mixed(tmp_path):
     path = tmp_path / "checks.json"
     assert checks_command._earlier(path, tiny=True) == {"tiny": True, "parts": {}}
     files.write_json(path, {"tiny": True, "parts": {"steps": outcome()}})

@@ -4,14 +4,11 @@ import csv
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.cli import UserError
 from scripts.benchmark import model_shapes
@@ -24,12 +21,11 @@ from submission.shampoo import Shampoo
 from tests import training_ranks
 from tests.scripts.commands import finish, must_refuse, must_succeed
 
-WriteJson = Callable[[str, Any], Path]
 RECIPES = ("shampoo", "sgd")
 SHAMPOO, SGD = map(configs.read, RECIPES)
 
 
-def run_ranks(world: int, name: str, folder: Path, stop_at: int = 0, smooth: bool = False) -> None:
+def run_ranks(world, name, folder, stop_at=0, smooth=False):
     """Runs a recipe as --smoke does until a rank is asked to stop at step `stop_at`, if any.
 
     With `smooth`, in float64 and without normalisation, whose shares differ with the ranks.
@@ -38,7 +34,7 @@ def run_ranks(world: int, name: str, folder: Path, stop_at: int = 0, smooth: boo
     training_ranks.run(world, _train, name, folder, stop_at, smooth)
 
 
-def _train(rank: int, name: str, folder: Path, stop_at: int, smooth: bool) -> None:
+def _train(rank, name, folder, stop_at, smooth):
     experiment = Experiment(name, configs.read(name).shrunk(), None)
     steps = itertools.count(1)
     if smooth:
@@ -51,7 +47,7 @@ def _train(rank: int, name: str, folder: Path, stop_at: int, smooth: bool) -> No
         assert stop_at
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
+def rows(folder):
     """The log without its times, which no two runs share."""
     with (folder / train.LOG).open(newline="") as stream:
         log = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(stream)]
@@ -59,19 +55,18 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return [{name: row[name] for name in row if name != "seconds"} for row in log]
 
 
-def weights(folder: Path) -> dict[str, Tensor]:
-    loaded: dict[str, Tensor] = torch.load(folder / train.MODEL, weights_only=True)
-    return loaded
+def weights(folder):
+    return torch.load(folder / train.MODEL, weights_only=True)
 
 
-def assert_same(first: Path, second: Path) -> None:
+def assert_same(first, second):
     assert rows(first) == rows(second)
     torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_run_learns_and_resumes_to_the_bitwise_same_end(name: str, tmp_path: Path) -> None:
+def test_a_run_learns_and_resumes_to_the_bitwise_same_end(name, tmp_path):
     folder = tmp_path / "whole"
     run_ranks(1, name, folder)
     log = rows(folder)
@@ -95,7 +90,7 @@ def test_a_run_learns_and_resumes_to_the_bitwise_same_end(name: str, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_ranks_resume_to_the_bitwise_same_end(name: str, tmp_path: Path) -> None:
+def test_two_ranks_resume_to_the_bitwise_same_end(name, tmp_path):
     run_ranks(2, name, tmp_path / "whole")
     run_ranks(2, name, tmp_path / "stopped", stop_at=25)
     run_ranks(2, name, tmp_path / "stopped")
@@ -104,7 +99,7 @@ def test_two_ranks_resume_to_the_bitwise_same_end(name: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_ranks_take_the_steps_of_one_process(name: str, tmp_path: Path) -> None:
+def test_two_ranks_take_the_steps_of_one_process(name, tmp_path):
     for world in (1, 2):
         run_ranks(world, name, tmp_path / str(world), smooth=True)
     for expected, result in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
@@ -114,7 +109,7 @@ def test_two_ranks_take_the_steps_of_one_process(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path: Path) -> None:
+def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path):
     command = ("-m", "scripts.imagenet", "--config=sgd", "--smoke", f"--output={tmp_path}")
     must_succeed(finish(*command, "--nproc=2"))
     run_ranks(2, "sgd", tmp_path / "whole")
@@ -126,13 +121,13 @@ def test_the_command_trains_in_two_processes_and_refuses_another_run(tmp_path: P
     assert f"error: {status} lacks" in must_refuse(finish(*command, "--nproc=2"))
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / CHECKPOINT).write_text("damage")
     with pytest.raises(UserError, match="cannot resume from checkpoint"):
         train.run(Experiment("sgd", SGD.shrunk(), None), tmp_path, lambda: False)
 
 
-def test_bfloat16_learns() -> None:
+def test_bfloat16_learns():
     config = dataclasses.replace(SHAMPOO.shrunk(), precision="bfloat16")
     trainer = train.Trainer(Experiment("shampoo", config, None), lambda: False)
     for _ in range(2):
@@ -141,7 +136,7 @@ def test_bfloat16_learns() -> None:
     assert second < first < 2
 
 
-def test_the_network_is_resnet_50() -> None:
+def test_the_network_is_resnet_50():
     pytest.importorskip("torchvision", reason="torchvision is not installed")
     model = train.build_network(smoke=False)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -151,7 +146,7 @@ def test_the_network_is_resnet_50() -> None:
     assert len(scales) == 16 and not any(map(torch.any, scales))
 
 
-def test_the_two_recipes_differ_in_optimizer_and_length_alone() -> None:
+def test_the_two_recipes_differ_in_optimizer_and_length_alone():
     first, second = vars(SHAMPOO), vars(SGD)
     assert {key for key in first if first[key] != second[key]} == {"optimizer", "epochs"}
     assert (first["epochs"], second["epochs"]) == (60, 90)
@@ -173,15 +168,13 @@ def test_the_two_recipes_differ_in_optimizer_and_length_alone() -> None:
     ],
     ids=str,
 )
-def test_a_bad_configuration_is_refused_by_file_and_key(
-    write_json: WriteJson, change: dict[str, Any], message: str
-) -> None:
+def test_a_bad_configuration_is_refused_by_file_and_key(write_json, change, message):
     path = write_json("own.json", vars(SGD) | change)
     with pytest.raises(UserError, match=rf"own\.json: {message}"):
         configs.read(str(path))
 
 
-def test_a_missing_key_and_a_missing_file_are_named(write_json: WriteJson) -> None:
+def test_a_missing_key_and_a_missing_file_are_named(write_json):
     values = {key: value for key, value in vars(SGD).items() if key != "epochs"}
     with pytest.raises(UserError, match=r"own\.json: epochs is missing"):
         configs.read(str(write_json("own.json", values)))
@@ -189,7 +182,7 @@ def test_a_missing_key_and_a_missing_file_are_named(write_json: WriteJson) -> No
         configs.read("adam")
 
 
-def test_only_matrices_decay_and_both_recipes_at_the_same_rate() -> None:
+def test_only_matrices_decay_and_both_recipes_at_the_same_rate():
     """L2 decay through momentum 0.9 is ten times decoupled decay of the same strength."""
     after = []
     for config, kind in ((SHAMPOO, Shampoo), (SGD, torch.optim.SGD)):
@@ -207,7 +200,7 @@ def test_only_matrices_decay_and_both_recipes_at_the_same_rate() -> None:
     assert after[0] == pytest.approx(after[1], abs=5e-3)
 
 
-def test_the_learning_rate_rises_and_falls() -> None:
+def test_the_learning_rate_rises_and_falls():
     rates = [SGD.learning_rate(step, 10) for step in range(900)]
     assert rates[0] == pytest.approx(0.4 / 50)
     assert rates[49] == rates[50] == 0.4 == max(rates)
@@ -215,6 +208,6 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert 0 < rates[-1] < 1e-5
 
 
-def test_folders_that_are_not_imagenet_s_are_refused(tmp_path: Path) -> None:
+def test_folders_that_are_not_imagenet_s_are_refused(tmp_path):
     with pytest.raises(UserError, match="has no folder 'train'"):
         data.loaders(tmp_path, 32, workers=0, seed=0)

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -25,7 +24,7 @@ RUN = ("--workload=fake", "--entry=fake_sgd", "--checkpoint_period_seconds=0")
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
-def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) -> None:
+def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path):
     on(4, tmp_path / "whole", TRIAL)
     output = tmp_path / "killed"
     folder = TRIAL.directory(output)
@@ -64,7 +63,7 @@ def test_ranks_are_killed_and_the_study_resumes_to_the_same_end(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
+def test_sigterm_saves_a_checkpoint(tmp_path):
     folder = TRIAL.directory(tmp_path)
     process = subprocess.Popen(
         [sys.executable, str(FAKE_MAIN), "run", *RUN, f"--output={tmp_path}", "--nproc=2"],
@@ -83,7 +82,7 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_once(tmp_path: Path) -> None:
+def test_mistakes_are_told_once(tmp_path):
     output = f"--output={tmp_path}"
     indivisible = finish_fake("run", *RUN, output, "--nproc=3")
     assert indivisible.returncode == 2
@@ -96,9 +95,7 @@ def test_mistakes_are_told_once(tmp_path: Path) -> None:
     assert contradicted.stderr == "error: --nproc=3: torchrun has started 2 processes\n"
 
 
-def failure(
-    folder: Path, rank: int, exitcode: int, timestamp: int, message: str | None = None
-) -> ProcessFailure:
+def failure(folder, rank, exitcode, timestamp, message=None):
     """As torch's launcher describes a process; `message` is what this has recorded itself."""
     path = folder / f"{rank}.json"
     if message is not None:
@@ -137,9 +134,7 @@ SILENT = "RankLost: another process did not answer for 9 s"
         ([(0, 143, 50, None), (1, 143, 50, None)], 143, ""),
     ],
 )
-def test_the_first_cause_is_told(
-    tmp_path: Path, failures: list[tuple[int, int, int, str | None]], code: int, text: str
-) -> None:
+def test_the_first_cause_is_told(tmp_path, failures, code, text):
     by_rank = {rank: failure(tmp_path, rank, *fields) for rank, *fields in failures}
     exit_code, message = verdict(by_rank, nproc=4)
     assert exit_code == code

@@ -3,8 +3,6 @@
 import copy
 import json
 import types
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,16 +24,16 @@ OWN = ("shampoo", "adamw", "nadamw", "nesterov")
 SPACES = entries.STANDIN_POINTS.with_name("entry_search_spaces.json")
 
 
-def entry(name: str) -> Any:
+def entry(name):
     return entries.load(entries.named(str(LEAGUE / name)))
 
 
-def point(name: str, **changes: Any) -> dict[str, Any]:
+def point(name, **changes):
     (drawn,) = search_space.draw(entries.ranges(SPACES, [name])[name], 1)
     return drawn | changes
 
 
-def start(name: str, **changes: Any) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def start(name, **changes):
     """A small model in which a layer is the workload's output, and the entry's optimizer of it."""
     workload = registry.load("mnist_vit")
     model, _ = workload.init_model_fn([0, 1])
@@ -44,7 +42,7 @@ def start(name: str, **changes: Any) -> tuple[torch.nn.Module, torch.optim.Optim
     return model, state["optimizer"]
 
 
-def move(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
+def move(model, optimizer, steps=3):
     """Steps along gradients that depend on the step's number alone."""
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
@@ -53,11 +51,11 @@ def move(model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int = 
         optimizer.step()
 
 
-def test_all_entries_have_ranges_of_the_same_widths() -> None:
+def test_all_entries_have_ranges_of_the_same_widths():
     spaces = json.loads(SPACES.read_text())
     assert spaces.keys() == {*OWN, *RIVALS}
 
-    def widths(name: str) -> dict[str, float]:
+    def widths(name):
         """Of what all entries have: an average's share is beside it."""
         ranges = spaces[name].items()
         found = {key: round(r["max"] / r["min"], 6) for key, r in ranges if "min" in r}
@@ -73,7 +71,7 @@ def test_all_entries_have_ranges_of_the_same_widths() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGED - rivals.absent().keys()))
-def test_an_entry_of_another_package_is_that_packages_optimizer(name: str) -> None:
+def test_an_entry_of_another_package_is_that_packages_optimizer(name):
     model, optimizer = start(name)
     before = [p.detach().clone() for p in model.parameters()]
     move(model, optimizer)
@@ -82,9 +80,7 @@ def test_an_entry_of_another_package_is_that_packages_optimizer(name: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGED))
-def test_an_entry_whose_package_is_missing_says_so(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_whose_package_is_missing_says_so(name, monkeypatch):
     monkeypatch.setattr(rivals, "available", dict)
     monkeypatch.setattr(rivals, "absent", lambda: {name: "no module"})
     with pytest.raises(UserError, match=f"'{name}' needs its package; no module"):
@@ -92,7 +88,7 @@ def test_an_entry_whose_package_is_missing_says_so(
 
 
 @pytest.mark.parametrize("name", sorted(set(RIVALS) - PACKAGED))
-def test_resumes_bitwise(name: str, tmp_path: Path) -> None:
+def test_resumes_bitwise(name, tmp_path):
     entries.named(str(LEAGUE / name))
     values = point(name, dropout_rate=0.1)
     trial = Trial("mnist_vit", name, 0, 1, values, max_steps=12, ignore_targets=True)
@@ -100,7 +96,7 @@ def test_resumes_bitwise(name: str, tmp_path: Path) -> None:
     assert whole == resumed
 
 
-def test_muon_moves_hidden_matrices_as_torchs_and_adamw_the_rest() -> None:
+def test_muon_moves_hidden_matrices_as_torchs_and_adamw_the_rest():
     model, optimizer = start("muon_adamw")
     by_muon = {n for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n}
     by_muon.remove("head.weight")
@@ -123,14 +119,14 @@ def test_muon_moves_hidden_matrices_as_torchs_and_adamw_the_rest() -> None:
     )
     twins = types.SimpleNamespace(step=lambda: (muon.step(), adamw.step()))
     move(model, optimizer)
-    move(twin, twins)  # type: ignore[arg-type]
+    move(twin, twins)
     for (name, moved), expected in zip(model.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(moved, expected, rtol=0, atol=0, msg=name)
     optimizer.zero_grad()
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_muon_takes_convolutions_as_matrices() -> None:
+def test_muon_takes_convolutions_as_matrices():
     module = entry("muon_adamw")
     weights = [torch.nn.Parameter(torch.randn(4, 3, 3, 3)), torch.nn.Parameter(torch.randn(4, 27))]
     with torch.no_grad():
@@ -144,7 +140,7 @@ def test_muon_takes_convolutions_as_matrices() -> None:
     torch.testing.assert_close(weights[0].view(4, 27), weights[1], rtol=0, atol=0)
 
 
-def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
+def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average():
     model, optimizer = start("adamw_ema", averaging_share=0.5, warmup_factor=0.0)
     twin = copy.deepcopy(model)
     group = optimizer.param_groups[0]
@@ -156,11 +152,11 @@ def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average() -> None:
     for trained, expected in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(trained, expected, rtol=1e-5, atol=1e-6)
     trained = [p.detach().clone() for p in model.parameters()]
-    optimizer.eval()  # type: ignore[attr-defined]
+    optimizer.eval()
     assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
 
 
-def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average() -> None:
+def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average():
     model, optimizer = start("shampoo_ema", averaging_share=0.5, warmup_factor=0.0)
     workload = registry.load("mnist_vit")
     twin = copy.deepcopy(model)
@@ -172,11 +168,11 @@ def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average() -> No
     trained = [p.detach().clone() for p in model.parameters()]
     for weights, expected in zip(trained, twin.parameters(), strict=True):
         torch.testing.assert_close(weights, expected)
-    optimizer.eval()  # type: ignore[attr-defined]
+    optimizer.eval()
     assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
 
 
-def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average() -> None:
+def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average():
     workload = registry.load("mnist_vit")
     model, _ = workload.init_model_fn([0, 1])
     values = types.SimpleNamespace(**point("schedule_free_adamw", warmup_factor=0.0))
@@ -196,16 +192,14 @@ def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average() -> None:
     ("name", "method", "interval"),
     [("soap", "soap", 10), ("kl_shampoo", "kl_shampoo", 10), ("published_winner", "shampoo", 100)],
 )
-def test_own_methods_are_what_they_are_called(name: str, method: str, interval: int) -> None:
+def test_own_methods_are_what_they_are_called(name, method, interval):
     _, optimizer = start(name)
     group = optimizer.param_groups[0]
     assert (group["method"], group["refresh_interval"]) == (method, interval)
     assert group["lr"] > 0 and group["weight_decay"] == point(name)["weight_decay"]
 
 
-def test_costs_are_measured_without_dropout_on_the_same_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_costs_are_measured_without_dropout_on_the_same_batches(monkeypatch):
     listed = entries.points("adamw")[0] | {"dropout_rate": 0.1}
     monkeypatch.setattr(entries, "points", lambda name: [listed])
     rows = cost.measure("mnist_vit", ["adamw", "nadamw"], warmup=1, steps=2)
@@ -222,16 +216,14 @@ def test_costs_are_measured_without_dropout_on_the_same_batches(
     assert "| nadamw" in cost.page(rows) and "adamw, ms" in cost.page(rows)
 
 
-def test_a_schedule_that_is_shorter_than_the_measurement_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_schedule_that_is_shorter_than_the_measurement_is_named(monkeypatch):
     listed = entries.points("adamw")[0] | {"step_hint_factor": 0.004, "warmup_factor": 0.0}
     monkeypatch.setattr(entries, "points", lambda name: [listed])
     with pytest.raises(UserError, match="schedule of adamw on mnist_vit has 3 steps, --warmup and"):
         cost.measure("mnist_vit", ["adamw"], warmup=5, steps=5)
 
 
-def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: Path) -> None:
+def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path):
     # Point 1 is best on the first two workloads, point 2 on the third.
     steps = {"mnist_vit": (80, 160), "flights_dlrm": (96, 192), "stdlib_lm": ("", 68)}
     rows = [
@@ -255,7 +247,7 @@ def test_points_are_chosen_anew_without_the_workload_that_is_held_out(tmp_path: 
     ]
 
 
-def test_a_best_rate_at_an_edge_is_told() -> None:
+def test_a_best_rate_at_an_edge_is_told():
     costs = pd.Series({1: 0.5, 2: 0.4, 3: 0.4})
     ranks = pd.Series({1: 0.0, 2: 0.2, 3: 0.1})
     for rates, expected in (
@@ -266,7 +258,7 @@ def test_a_best_rate_at_an_edge_is_told() -> None:
         assert held_out.best_rate(costs, ranks, rates) == expected
 
 
-def test_one_workload_cannot_be_held_out(tmp_path: Path) -> None:
+def test_one_workload_cannot_be_held_out(tmp_path):
     row = {"workload": "mnist_vit", "entry": "adamw", "trial": 1, "best_validation": 0.5}
     row |= {"best_step": 1, "steps_to_target": 20, "steps": 20, "seconds": 1, "learning_rate": 1}
     search_table.write_table(tmp_path / "search.csv", [row])
@@ -274,7 +266,7 @@ def test_one_workload_cannot_be_held_out(tmp_path: Path) -> None:
         held_out.rows_of(tmp_path / "search.csv", 1)
 
 
-def test_the_document_says_what_the_stand_ins_are() -> None:
+def test_the_document_says_what_the_stand_ins_are():
     text = standins.DOCUMENT.read_text("utf-8")
     if registry.caveat("stdlib_lm"):
         pytest.skip("another Python has another library, with other rows")

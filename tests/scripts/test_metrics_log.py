@@ -1,7 +1,5 @@
 """CSV files: whole, and readable or named as damaged."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from common.cli import UserError
 from scripts.local.metrics_log import MetricsLog, read_csv, read_evaluations
 
 
-def test_rows_with_different_columns_share_a_file(tmp_path: Path) -> None:
+def test_rows_with_different_columns_share_a_file(tmp_path):
     log = MetricsLog(tmp_path)
     log.append_scalar_metrics({"loss": np.float32(0.5)}, 1)
     log.append_scalar_metrics({"score": 1 / 3, "validation/loss": float("nan")}, 1, is_eval=True)
@@ -41,7 +39,7 @@ def test_rows_with_different_columns_share_a_file(tmp_path: Path) -> None:
         ('global_step,score\n1,"2\n', "damaged"),
     ],
 )
-def test_damaged_evaluations_are_named(tmp_path: Path, content: str, message: str) -> None:
+def test_damaged_evaluations_are_named(tmp_path, content, message):
     path = tmp_path / "eval_measurements.csv"
     path.write_text(content)
     with pytest.raises(UserError) as error:
@@ -50,14 +48,14 @@ def test_damaged_evaluations_are_named(tmp_path: Path, content: str, message: st
     assert message in str(error.value)
 
 
-def test_a_missing_metric_is_named(tmp_path: Path) -> None:
+def test_a_missing_metric_is_named(tmp_path):
     (tmp_path / "eval_measurements.csv").write_text("global_step,score,test/loss\n1,2,3\n")
     assert len(read_evaluations(tmp_path, ["test/loss"])) == 1
     with pytest.raises(UserError, match=r"eval_measurements\.csv.*lacks column 'validation/loss'"):
         read_evaluations(tmp_path, ["test/loss", "validation/loss"])
 
 
-def test_binary_and_missing_tables_are_named(tmp_path: Path) -> None:
+def test_binary_and_missing_tables_are_named(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00global_step")
     for name in ("a.csv", "b.csv"):
         with pytest.raises(UserError, match=name):

@@ -25,14 +25,14 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("model", model_shapes.MODELS)
-def test_models_have_their_known_sizes(model: str) -> None:
+def test_models_have_their_known_sizes(model):
     tensors, parameters = KNOWN[model]
     shapes = model_shapes.shapes(model).values()
     assert sum(map(math.prod, shapes)) == parameters
     assert tensors in (None, len(shapes))
 
 
-def test_unknown_models_are_refused() -> None:
+def test_unknown_models_are_refused():
     assert ruleset("v1.0").base_workloads == model_shapes.ALGOPERF
     with pytest.raises(KeyError):
         model_shapes.shapes("alexnet")

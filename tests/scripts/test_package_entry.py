@@ -6,7 +6,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,7 +20,6 @@ from scripts.official.entry import find_entry
 from scripts.package_entry import (
     COPY,
     MANIFEST,
-    Package,
     compose,
     contents_of,
     module_of,
@@ -35,12 +33,12 @@ STEPS = Path(__file__).parent / "fake" / "entry_steps.py"
 
 
 @pytest.fixture(scope="module")
-def packages() -> dict[str, Package]:
+def packages():
     return {entry: compose(ROOT, entry) for entry in ENTRIES}
 
 
 @pytest.fixture(scope="module")
-def dist(packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dist(packages, tmp_path_factory):
     """All packages in one folder."""
     output = tmp_path_factory.mktemp("dist")
     for package in packages.values():
@@ -48,9 +46,7 @@ def dist(packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory)
     return output
 
 
-def steps(
-    folder: Path, paths: list[Path], modules: dict[str, str], points: dict[str, Any], in_jax: bool
-) -> tuple[dict[str, list[torch.Tensor]], list[str]]:
+def steps(folder, paths, modules, points, in_jax):
     """Weights of each entry after some steps in a process of its own, and the files it loaded."""
     task = {"paths": [str(path) for path in paths], "modules": modules, "points": points}
     task["in_jax"] = in_jax
@@ -67,9 +63,7 @@ def steps(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["PyTorch", "JAX"])
-def test_packages_take_the_same_steps_far_from_this_repository(
-    packages: dict[str, Package], dist: Path, tmp_path: Path, framework: str
-) -> None:
+def test_packages_take_the_same_steps_far_from_this_repository(packages, dist, tmp_path, framework):
     in_jax = framework == "JAX"
     if in_jax:
         pytest.importorskip("optax", reason="optax is not installed: requirements-jax.txt")
@@ -111,7 +105,7 @@ def test_packages_take_the_same_steps_far_from_this_repository(
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_modules_are_copied_byte_for_byte(packages: dict[str, Package], entry: str) -> None:
+def test_modules_are_copied_byte_for_byte(packages, entry):
     copies = {
         path.removeprefix(f"{COPY}/"): data
         for path, data in packages[entry].contents.items()
@@ -124,9 +118,7 @@ def test_modules_are_copied_byte_for_byte(packages: dict[str, Package], entry: s
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_package_has_the_layout_of_the_submissions_repository(
-    packages: dict[str, Package], dist: Path, entry: str
-) -> None:
+def test_a_package_has_the_layout_of_the_submissions_repository(packages, dist, entry):
     package = packages[entry]
     info = yaml.safe_load(package.contents["submission_info.yml"])
     assert list(info) == [
@@ -148,13 +140,13 @@ def test_a_package_has_the_layout_of_the_submissions_repository(
         assert (ROOT / named).is_file(), named
 
 
-def test_figures_call_an_entry_as_its_package_does(packages: dict[str, Package]) -> None:
+def test_figures_call_an_entry_as_its_package_does(packages):
     for package in packages.values():
         name = yaml.safe_load(package.contents["submission_info.yml"])["submission_name"]
         assert label(Path(package.home).name) == name
 
 
-def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Package]) -> None:
+def test_our_entries_take_no_published_submission_s_name(packages):
     published = set(pd.read_csv(ROOT / "results/published/medians.csv")["submission"])
     assert {"shampoo", "shampoo_submission", "schedule_free_adamw_v2"} < published
     packaged = {Path(packages[entry].home).name for entry in ENTRIES if "shampoo" in entry}
@@ -163,7 +155,7 @@ def test_our_entries_take_no_published_submission_s_name(packages: dict[str, Pac
     assert {find_entry(entry).name for entry in ENTRIES if "shampoo" in entry} == packaged
 
 
-def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None:
+def test_only_what_an_entry_needs_is_taken(packages):
     rooms = {
         entry: {path.split("/")[1] for path in package.contents if path.startswith(f"{COPY}/")}
         for entry, package in packages.items()
@@ -183,14 +175,14 @@ def test_only_what_an_entry_needs_is_taken(packages: dict[str, Package]) -> None
     assert {"plan", "shampoo_jax"} < rooms["shampoo_jax_self_tuning"]
 
 
-def test_the_same_code_gives_the_same_bytes(dist: Path, tmp_path: Path) -> None:
+def test_the_same_code_gives_the_same_bytes(dist, tmp_path):
     folder = write(compose(ROOT, "adamw"), tmp_path, {}, overwrite=False)
     other = dist / "submissions/external_tuning/adamw"
     assert contents_of(folder) == contents_of(other)
     assert (folder / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
 
 
-def test_a_folder_of_somebody_else_stays(packages: dict[str, Package], tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else_stays(packages, tmp_path):
     package = packages["adamw"]
     folder = tmp_path / package.home
     folder.mkdir(parents=True)
@@ -212,7 +204,7 @@ def test_a_folder_of_somebody_else_stays(packages: dict[str, Package], tmp_path:
     assert [path.name for path in folder.parent.iterdir()] == ["adamw"]
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line(tmp_path):
     command = ("-m", "scripts.package_entry", f"--output={tmp_path}", "--authors=A. Person, B")
     out = must_succeed(finish(*command, "--entry=nadamw"))
     block = yaml.safe_load(out.partition("```yaml\n")[2].removesuffix("```\n"))
@@ -234,7 +226,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path):
     """A repository with an entry `e` that imports nothing."""
     for name, text in {
         "submission/__init__.py": "",
@@ -269,7 +261,7 @@ SELF_TUNING = INFO | {
 }
 
 
-def copies(tree: Path, code: str) -> set[str]:
+def copies(tree, code):
     """The modules in the package of the entry `e` with this code."""
     (tree / "submission/entries/e/submission.py").write_text(code)
     contents = compose(tree, "e").contents
@@ -286,19 +278,19 @@ def copies(tree: Path, code: str) -> set[str]:
         "def f():\n from ... import a",
     ],
 )
-def test_imports_of_every_form_are_followed(tree: Path, code: str) -> None:
+def test_imports_of_every_form_are_followed(tree, code):
     (tree / "submission/a.py").write_text("from . import a\nfrom .b import c")  # and round
     (tree / "submission/b.py").write_text("from .entries.e import submission")
     above = {"__init__.py", "entries/__init__.py", "entries/e/__init__.py"}
     assert copies(tree, code) == {*above, "a.py", "b.py", "entries/e/submission.py"}
 
 
-def test_a_fallback_beside_the_benchmark_is_not_followed(tree: Path) -> None:
+def test_a_fallback_beside_the_benchmark_is_not_followed(tree):
     code = "try:\n from algoperf import spec\nexcept ImportError:\n from workloads import spec"
     assert "a.py" not in copies(tree, code)
 
 
-def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
+def test_what_the_benchmark_does_not_install_is_required(tree):
     copies(tree, "import torch, einops.layers, json")
     contents = compose(tree, "e").contents
     assert contents["requirements.txt"].decode().splitlines()[1:] == ["einops==0.8.1"]
@@ -323,7 +315,7 @@ def test_what_the_benchmark_does_not_install_is_required(tree: Path) -> None:
         ("submission_info.yml", "authors: A", "submission_name: missing"),
     ],
 )
-def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, message: str) -> None:
+def test_what_cannot_be_packaged_is_named(tree, name, text, message):
     (tree / "submission/entries/e" / name).write_text(text)
     with pytest.raises(UserError, match=message):
         compose(tree, "e")
@@ -337,9 +329,7 @@ def test_what_cannot_be_packaged_is_named(tree: Path, name: str, text: str, mess
         ([POINT] * 6, "6 points; the external ruleset runs 5"),
     ],
 )
-def test_points_that_the_entry_cannot_read_are_not_packaged(
-    tree: Path, points: list[dict[str, float]], message: str
-) -> None:
+def test_points_that_the_entry_cannot_read_are_not_packaged(tree, points, message):
     folder = (tree / "submission/entries/e").rename(tree / "submission/entries/adamw")
     (folder / SPACE).write_text(json.dumps(points))
     with pytest.raises(UserError, match=f"{SPACE}: {message}"):
@@ -365,9 +355,7 @@ def test_points_that_the_entry_cannot_read_are_not_packaged(
         ),
     ],
 )
-def test_information_that_the_organisers_would_refuse(
-    tree: Path, key: str, value: Any, message: str
-) -> None:
+def test_information_that_the_organisers_would_refuse(tree, key, value, message):
     path = tree / "submission/entries/e/submission_info.yml"
     path.write_text(yaml.safe_dump(INFO | {key: value}))
     with pytest.raises(UserError, match=f"^{path}: {key}: {message}"):

@@ -13,7 +13,7 @@ POINTS = {"x": [{"lr": 1.0}, {"lr": 2.0}], "y": [{"lr": 3.0}, {"lr": 4.0}]}
 HEADER = "entry,workload,trial,best,hyperparameters\n"
 
 
-def test_entries_alternate_within_studies_workloads_and_trials() -> None:
+def test_entries_alternate_within_studies_workloads_and_trials():
     choice = {("x", "b"): [1, 2], ("y", "b"): [2, 1], ("x", "a"): [2], ("y", "a"): [1]}
     planned = plan.trials_of(range(2), POINTS, choice, seed=7)
     order = [(trial.study, trial.workload, trial.trial, trial.entry) for trial in planned]
@@ -30,24 +30,24 @@ def test_entries_alternate_within_studies_workloads_and_trials() -> None:
     assert planned[-1].seed == 7
 
 
-def test_a_number_beyond_the_points_is_refused() -> None:
+def test_a_number_beyond_the_points_is_refused():
     with pytest.raises(UserError, match="trial 3: entry 'x' has points 1 to 2"):
         plan.trials_of([0], POINTS, {("x", "a"): [3]}, seed=0)
 
 
-def test_best_is_what_the_table_marks(tmp_path: Path) -> None:
+def test_best_is_what_the_table_marks(tmp_path):
     path = tmp_path / "points.csv"
     path.write_text(HEADER + "x,a,1,False,\nx,a,2,True,\ny,a,1,True,\ny,b,2,True,\n")
     best = plan.best_trials(path, POINTS, ["a"])
     assert best == {("x", "a"): [2], ("y", "a"): [1]}
 
 
-def csv_cell(point: dict[str, float]) -> str:
+def csv_cell(point):
     text = json.dumps(point, sort_keys=True, separators=(",", ":"))
     return '"' + text.replace('"', '""') + '"'
 
 
-def test_a_best_point_that_has_changed_since_is_refused(tmp_path: Path) -> None:
+def test_a_best_point_that_has_changed_since_is_refused(tmp_path):
     points = {"x": [{"lr": 1.0}, {"lr": 0.1 + 0.2, "nesterov": True}]}
     path = tmp_path / "points.csv"
     cell = csv_cell({"nesterov": True, "lr": 0.1 + 0.2})
@@ -74,7 +74,7 @@ def test_a_best_point_that_has_changed_since_is_refused(tmp_path: Path) -> None:
         (HEADER + "x,b,1,True,\nx,a,1,False,\n", "no best row for entry 'x' on workload 'a'"),
     ],
 )
-def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) -> None:
+def test_damaged_tables_are_named(tmp_path, content, message):
     path = tmp_path / "points.csv"
     path.write_text(content)
     with pytest.raises(UserError) as error:
@@ -83,7 +83,7 @@ def test_damaged_tables_are_named(tmp_path: Path, content: str, message: str) ->
     assert str(path) in str(error.value)
 
 
-def test_the_committed_study_is_of_the_points_as_they_are() -> None:
+def test_the_committed_study_is_of_the_points_as_they_are():
     report = Path(__file__).parents[2] / "results" / "league" / "report" / "points.csv"
     names = ("shampoo", "adamw")
     points = {name: search_space.points(entries.standin_points_file(name)) for name in names}

@@ -26,7 +26,7 @@ SHAPES = [(7,), (12, 9), (11, 2), (3, 4, 2, 2), (70, 3), (5, 1), (1, 5), (10, 10
 OPTIONS = {"block_size": 8, "refresh_interval": 4}
 
 
-def question(model: str, size: int, mesh: str) -> Question:
+def question(model, size, mesh):
     return Question(
         model=model,
         world=World.of(size, mesh),
@@ -37,7 +37,7 @@ def question(model: str, size: int, mesh: str) -> Question:
     )
 
 
-def real(rank: int, mode: str, method: str) -> tuple[float, float]:
+def real(rank, mode, method):
     """Bytes of state and bytes sent of an optimizer that has taken a step."""
     del rank
     weights = laid_out(mode, [torch.ones(shape) for shape in SHAPES])
@@ -59,7 +59,7 @@ def real(rank: int, mode: str, method: str) -> tuple[float, float]:
         ("hsdp", "hsdp:2", 4, "shampoo"),
     ],
 )
-def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, method: str) -> None:
+def test_plans_what_real_ranks_hold_and_send(mode, mesh, size, method):
     measured = ranks.run(size, real, mode, method) if size > 1 else [real(0, mode, method)]
     config = ShampooConfig(method=method, **OPTIONS)
     kinds = ("moments", "factors", "roots", "others")
@@ -75,7 +75,7 @@ def test_plans_what_real_ranks_hold_and_send(mode: str, mesh: str, size: int, me
 
 
 @pytest.mark.parametrize("model", ["resnet50", "vit_s16"])
-def test_eight_ranks_share_alike(model: str) -> None:
+def test_eight_ranks_share_alike(model):
     plan = plan_scale_model.answer(question(model, 8, "ddp"))
     assert 1 <= plan["balance"] <= 1.1
     alone = plan_scale_model.answer(question(model, 1, "ddp"))
@@ -99,13 +99,13 @@ def test_eight_ranks_share_alike(model: str) -> None:
         ("vit_s16", "fsdp", 1.0),
     ],
 )
-def test_sends_no_more_than_all_that_others_need(model: str, mesh: str, most: float) -> None:
+def test_sends_no_more_than_all_that_others_need(model, mesh, most):
     plan = plan_scale_model.answer(question(model, 8, mesh))
     allowed = 4 * plan["parameters"] / 8 * 7 * (2 if mesh == "fsdp" else 1)
     assert plan["bytes_sent"] <= most * allowed
 
 
-def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind() -> None:
+def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind():
     asked = question("gpt2_small", 1024, "hsdp:8")
     plan = plan_scale_model.answer(asked)
     assert plan["owners"] == 1024
@@ -116,7 +116,7 @@ def test_a_rank_of_thousands_is_built_alone_and_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_factors_of_any_dtype_are_planned(dtype: torch.dtype) -> None:
+def test_factors_of_any_dtype_are_planned(dtype):
     asked = question("small_200k", 1, "ddp")
     config = dataclasses.replace(asked.config, method="kl_shampoo", factor_dtype=dtype)
     plan = plan_scale_model.answer(dataclasses.replace(asked, config=config))
@@ -124,7 +124,7 @@ def test_factors_of_any_dtype_are_planned(dtype: torch.dtype) -> None:
     assert plan["memory"]["factors"] * 4 == single["memory"]["factors"] * dtype.itemsize
 
 
-def test_averages_of_weights_take_a_copy_and_a_pass() -> None:
+def test_averages_of_weights_take_a_copy_and_a_pass():
     asked = question("small_200k", 1, "ddp")
     config = dataclasses.replace(asked.config, averaging="ema")
     plan = plan_scale_model.answer(dataclasses.replace(asked, config=config))
@@ -137,7 +137,7 @@ def test_averages_of_weights_take_a_copy_and_a_pass() -> None:
     assert 3 + 2 + 3 <= elements <= 10.1
 
 
-def test_counts_products_traffic_and_the_most_that_lives() -> None:
+def test_counts_products_traffic_and_the_most_that_lives():
     left = torch.ones(4, 8, device="meta")
     with WorkCount() as count:
         product = left @ left.T
@@ -152,7 +152,7 @@ def test_counts_products_traffic_and_the_most_that_lives() -> None:
     assert count.peak == 4 * 32
 
 
-def test_slower_figures_give_longer_times() -> None:
+def test_slower_figures_give_longer_times():
     asked = question("gpt2_small", 8, "ddp")
     slow = dataclasses.replace(
         asked, hardware=dataclasses.replace(asked.hardware, link=1e9, float32=1e12)
@@ -165,7 +165,7 @@ def test_slower_figures_give_longer_times() -> None:
     assert slower["seconds"]["adamw"] == fast["seconds"]["adamw"]
 
 
-def test_sweep_names_known_models_and_meshes() -> None:
+def test_sweep_names_known_models_and_meshes():
     for model, size, mesh in plan_scale_report.cases():
         assert model in model_shapes.MODELS
         assert math.gcd(size, World.of(size, mesh).shards) == World.of(size, mesh).shards
@@ -179,12 +179,12 @@ def test_sweep_names_known_models_and_meshes() -> None:
         (8, "hsdp:3", "--mesh: 3 shards given; allowed: divisors of --world=8"),
     ],
 )
-def test_refuses_worlds_that_cannot_be(size: int, mesh: str, message: str) -> None:
+def test_refuses_worlds_that_cannot_be(size, mesh, message):
     with pytest.raises(UserError, match=message):
         World.of(size, mesh)
 
 
-def test_refuses_an_ownership_group_that_does_not_fit() -> None:
+def test_refuses_an_ownership_group_that_does_not_fit():
     asked = dataclasses.replace(
         question("small_200k", 8, "ddp"), distributed=DistributedConfig(group_size=3)
     )
@@ -192,7 +192,7 @@ def test_refuses_an_ownership_group_that_does_not_fit() -> None:
         plan_scale_model.answer(asked)
 
 
-def test_an_unknown_model_ends_in_one_line() -> None:
+def test_an_unknown_model_ends_in_one_line():
     line = must_refuse(finish("-m", "scripts.plan_scale", "--model=alexnet"))
     assert line.startswith("error: --model: alexnet; allowed: criteo1tb")
 
@@ -205,6 +205,6 @@ def test_an_unknown_model_ends_in_one_line() -> None:
         ("--launch=-1", "--launch: -1.0 given; allowed: above 0"),
     ],
 )
-def test_figures_that_cannot_be_are_refused(flag: str, message: str) -> None:
+def test_figures_that_cannot_be_are_refused(flag, message):
     done = finish("-m", "scripts.plan_scale", "--model=vit_s16", flag)
     assert (done.returncode, done.stderr) == (2, f"error: {message}\n")

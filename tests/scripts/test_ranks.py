@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import time
 import types
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,9 +26,7 @@ REACHES = Trial("fake", "fake_sgd", study=4, trial=1, hyperparameters={"learning
 NO_TARGETS = dataclasses.replace(REACHES, ignore_targets=True)
 
 
-def take_part(
-    rank: int, trial: Trial, folder: Path, stops: tuple[int, int] = (-1, -1), load: Any = None
-) -> tuple[dict[str, Any], float]:
+def take_part(rank, trial, folder, stops=(-1, -1), load=None):
     """Trains on this rank; asks to stop if it is `stops[0]` and at step `stops[1]`."""
     fake_main.register()
     steps = iter(range(1, 1000))
@@ -42,7 +38,7 @@ def take_part(
     return status, torch.get_rng_state().double().std().item()
 
 
-def on(world: int, folder: Path, trial: Trial, *args: Any) -> list[dict[str, Any]]:
+def on(world, folder, trial, *args):
     """The statuses of a trial's ranks, which share the batch of one process."""
     folder.mkdir(exist_ok=True)
     results = training_ranks.run(world, take_part, trial, folder, *args)
@@ -50,14 +46,14 @@ def on(world: int, folder: Path, trial: Trial, *args: Any) -> list[dict[str, Any
     return [status for status, _ in results]
 
 
-def values(folder: Path, name: str) -> list[float]:
+def values(folder, name):
     with (folder / "measurements.csv").open() as stream:
         return [float(row[name]) for row in csv.DictReader(stream) if row[name]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
-def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path: Path, world: int) -> None:
+def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path, world):
     (alone,) = on(1, tmp_path / "alone", REACHES)
     statuses = on(world, tmp_path / "together", REACHES)
     assert alone["reason"] == "targets" and alone["global_step"] < 24
@@ -73,7 +69,7 @@ def test_ranks_reach_the_targets_in_the_steps_of_one_process(tmp_path: Path, wor
 
 
 @pytest.mark.slow
-def test_a_real_workload_takes_the_same_steps_with_dropout_and_shifts(tmp_path: Path) -> None:
+def test_a_real_workload_takes_the_same_steps_with_dropout_and_shifts(tmp_path):
     point = entries.points("adamw")[0] | {"grad_clip": 0.5, "dropout_rate": 0.1}
     trial = Trial("mnist_vit", "adamw", 0, 1, point, max_steps=4, ignore_targets=True)
     on(1, tmp_path / "alone", trial)
@@ -89,13 +85,11 @@ DIVIDED = {
 }
 
 
-def divided(name: str) -> Any:
+def divided(name):
     """The entry `fake_adam` with an optimizer whose state is divided among the ranks."""
     module = entries.load("fake_adam")
 
-    def init_optimizer_state(
-        workload: Any, model: Any, model_state: Any, hyperparameters: Any, rng: Any
-    ) -> dict[str, Any]:
+    def init_optimizer_state(workload, model, model_state, hyperparameters, rng):
         rate = hyperparameters.learning_rate
         return {"optimizer": DIVIDED[name](model.parameters(), lr=rate)}
 
@@ -105,7 +99,7 @@ def divided(name: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DIVIDED)
-def test_a_stop_asked_of_one_rank_saves_the_state_of_all(tmp_path: Path, name: str) -> None:
+def test_a_stop_asked_of_one_rank_saves_the_state_of_all(tmp_path, name):
     trial = dataclasses.replace(NO_TARGETS, entry=name)
     on(4, tmp_path / "whole", trial, (-1, -1), divided)
     stopped = on(4, tmp_path / "resumed", trial, (2, 8), divided)
@@ -123,16 +117,14 @@ def test_a_stop_asked_of_one_rank_saves_the_state_of_all(tmp_path: Path, name: s
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
-def test_another_number_of_ranks_cannot_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_number_of_ranks_cannot_resume(tmp_path, monkeypatch):
     on(2, tmp_path, NO_TARGETS, (0, 3))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # as in a rank
     with pytest.raises(UserError, match=r"checkpoint\.pt.*nproc=2, not nproc=1; choose another"):
         run_trial(NO_TARGETS, tmp_path, 0.0, Hooks())
 
 
-def agreed(rank: int) -> Any:
+def agreed(rank):
     clock = SubmissionClock()
     with clock.running():
         time.sleep(0.1 * rank)
@@ -141,7 +133,7 @@ def agreed(rank: int) -> Any:
     return settled, ranks.from_first(lambda: ("rank", rank)), clock.wall
 
 
-def test_ranks_agree_on_time_and_on_what_the_first_one_says() -> None:
+def test_ranks_agree_on_time_and_on_what_the_first_one_says():
     results = training_ranks.run(3, agreed)
     wall = results[0][-1]
     assert results == [((2.0, 0.0), ("rank", 0), wall)] * 3
@@ -160,7 +152,7 @@ def test_ranks_agree_on_time_and_on_what_the_first_one_says() -> None:
     ],
     ids=str,
 )
-def test_the_loss_of_another_rank_is_told_from_errors(error: Exception, message: str) -> None:
+def test_the_loss_of_another_rank_is_told_from_errors(error, message):
     loss = ranks._rank_lost(error, timeout_seconds=3)
     assert (loss is None) == (message is None)
     if loss is not None:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,7 @@ LAST_STEP, STOPPED_AT = 33, 26
     ("workload", "entry"),
     [("mnist_vit", "shampoo"), ("mnist_resnet", "adamw_jax"), ("flights_dlrm", "shampoo_jax")],
 )
-def test_a_trial_resumes_bitwise_with_dropout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workload: str, entry: str
-) -> None:
+def test_a_trial_resumes_bitwise_with_dropout(tmp_path, monkeypatch, workload, entry):
     framework = entries.frameworks([entry])[entry]
     if framework == "jax":
         pytest.importorskip("jax", reason="JAX is not installed: requirements-jax.txt")
@@ -31,7 +28,7 @@ def test_a_trial_resumes_bitwise_with_dropout(
     point = entries.points(entry)[0]
     point |= {"dropout_rate": 0.1, "refresh_interval": 10} if "shampoo" in entry else {}
     limits = {"max_steps": LAST_STEP, "ignore_targets": True}
-    trial = Trial(workload, entry, 0, 1, point, framework=framework, **limits)  # type: ignore[arg-type]
+    trial = Trial(workload, entry, 0, 1, point, framework=framework, **limits)
 
     whole, resumed = metrics_of_whole_and_resumed(trial, tmp_path, STOPPED_AT)
     steps = [row["global_step"] for row in read_evaluations(tmp_path / "whole")]
@@ -40,12 +37,10 @@ def test_a_trial_resumes_bitwise_with_dropout(
     assert whole == resumed
 
 
-def metrics_of_whole_and_resumed(
-    trial: Trial, root: Path, stopped_at: int
-) -> list[list[dict[str, str]]]:
+def metrics_of_whole_and_resumed(trial, root, stopped_at):
     """`metrics` of a trial, and of the same stopped after so many steps and then resumed."""
 
-    def run(name: str, hooks: Hooks) -> None:
+    def run(name, hooks):
         (root / name).mkdir(exist_ok=True)
         run_trial(trial, root / name, checkpoint_period_seconds=1e9, hooks=hooks)
 
@@ -54,13 +49,13 @@ def metrics_of_whole_and_resumed(
     with pytest.raises(Stopped):
         run("resumed", Hooks(stop_requested=lambda: next(asked)))
     assert checkpoint.load(root / "resumed" / "checkpoint.pt")["global_step"] == stopped_at
-    seen: list[tuple[int, int]] = []
+    seen = []
     run("resumed", Hooks(started=lambda count, step: seen.append((count, step))))
     assert seen == [(1, stopped_at)]
     return [metrics(root / name) for name in ("whole", "resumed")]
 
 
-def metrics(folder: Path) -> list[dict[str, str]]:
+def metrics(folder):
     """What training and evaluation logged, digit by digit, without what a clock measured."""
     with (folder / "measurements.csv").open() as stream:
         rows = list(csv.DictReader(stream))

@@ -22,7 +22,7 @@ FAKE = Path(__file__).parent / "fake" / "reference_test.py"
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     """A benchmark whose reference test is `reference_test.py`."""
     folder = tmp_path / "checkout"
     (folder / "tests").mkdir(parents=True)
@@ -35,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+def run(checkout, *flags):
     """The command on the fake benchmark; what it writes is in the checkout's parent."""
     home = checkout.parent
     folders = (f"--output={home / 'table'}", f"--logs={home / 'logs'}")
@@ -43,12 +43,12 @@ def run(checkout: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     return finish("-m", "scripts.reference_tests", *folders, *flags, **places)
 
 
-def rows(checkout: Path) -> dict[tuple[str, str], dict[str, str]]:
+def rows(checkout):
     with (checkout.parent / "table/reference_tests.csv").open(newline="") as stream:
         return {(row["workload"], row["source"]): row for row in csv.DictReader(stream)}
 
 
-def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> None:
+def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout):
     (checkout / "algoperf/workloads/finewebedu_lm").rmdir()  # as in v0.6
     done = run(
         checkout,
@@ -78,7 +78,7 @@ def test_a_table_of_what_passes_fails_hangs_and_is_not_there(checkout: Path) -> 
     assert environment["python_version"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_the_language_model_has_a_test_of_ours(checkout: Path) -> None:
+def test_the_language_model_has_a_test_of_ours(checkout):
     (checkout / reference_tests.TEST).write_text(
         "import sys, unittest\n"
         "_EXPECTED_METRIC_NAMES = {}\n"
@@ -102,15 +102,15 @@ def test_the_language_model_has_a_test_of_ours(checkout: Path) -> None:
     (script,) = reference_tests.TESTS_OF_OURS.values()
     done = subprocess.run([sys.executable, script], cwd=checkout, capture_output=True, text=True)
     out = must_succeed(done)
-    notes: list[str] = []
+    notes = []
     row = {"reason": "", "test": script.name, "verdict": "passed", "seconds": "1", "peak_gib": "2"}
     assert reference_tests._cell(row, notes) == "OK 1 s, 2 GiB [1]"
     assert notes == [f"Run through {script.name} in place of the benchmark's own file."]
     assert "{'finewebedu_lm': ['train/ppl', 'validation/ppl']}" in out
 
 
-def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None:
-    def start_of(*flags: str) -> int:
+def test_what_has_passed_is_kept_until_something_changes(checkout):
+    def start_of(*flags):
         must_succeed(run(checkout, "--workloads=mnist", "--entries=adamw", *flags))
         return (checkout.parent / "logs/mnist_adamw_repository.log").stat().st_mtime_ns
 
@@ -123,7 +123,7 @@ def test_what_has_passed_is_kept_until_something_changes(checkout: Path) -> None
     assert start_of() > second
 
 
-def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Path) -> None:
+def test_packages_are_imported_from_where_they_are(checkout, tmp_path):
     for entry in ("nadamw", "shampoo_self_tuning"):
         write(compose(ROOT, entry), tmp_path / "dist", {}, overwrite=False)
     flags = ("--entries=nadamw,shampoo_self_tuning", f"--packaged={tmp_path / 'dist'}")
@@ -139,11 +139,11 @@ def test_packages_are_imported_from_where_they_are(checkout: Path, tmp_path: Pat
     )
 
 
-def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
+def test_a_package_has_the_fingerprint_of_its_entry(tmp_path):
     package = compose(ROOT, "nadamw", authors="Somebody else")
     folder = write(package, tmp_path, {}, overwrite=False)
 
-    def fingerprint(packages: Path | None, workload: str = "mnist", commit: str = "a") -> str:
+    def fingerprint(packages, workload="mnist", commit="a"):
         _, contents = reference_tests.find("nadamw", packages)
         return reference_tests.fingerprint(workload, contents, FAKE, commit)
 
@@ -154,7 +154,7 @@ def test_a_package_has_the_fingerprint_of_its_entry(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != original
 
 
-def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
+def test_a_test_ends_with_the_command(checkout, tmp_path):
     flags = ("--workloads=wmt", "--entries=adamw", f"--output={tmp_path / 'table'}")
     places = {"ALGOPERF_DIR": str(checkout), "ALGOPERF_PYTHON": sys.executable}
     log = tmp_path / "logs/wmt_adamw_repository.log"
@@ -188,12 +188,12 @@ def test_a_test_ends_with_the_command(checkout: Path, tmp_path: Path) -> None:
         ("--entries=", "--entries and --workloads must name at least one each"),
     ],
 )
-def test_a_slip_is_named_in_one_line(checkout: Path, flag: str, message: str) -> None:
+def test_a_slip_is_named_in_one_line(checkout, flag, message):
     line = must_refuse(run(checkout, "--entries=adamw", flag))
     assert line.startswith(f"error: {message}")
 
 
-def test_a_damaged_table_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_damaged_table_is_not_overwritten(tmp_path):
     (tmp_path / "reference_tests.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has other columns"):
         reference_tests.read(tmp_path)

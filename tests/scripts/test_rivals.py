@@ -2,15 +2,13 @@
 
 import sys
 import types
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.local import rivals
-from scripts.local.rivals import Rival, RivalOptions
+from scripts.local.rivals import RivalOptions
 
 OURS = ("ours_shampoo", "ours_soap", "ours_kl_shampoo")
 INSTALLABLE = {
@@ -31,18 +29,18 @@ class Decompositions(TorchDispatchMode):
 
     seen = False
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         self.seen |= "eigh" in name or "linalg_qr" in name
         return func(*args, **(kwargs or {}))
 
 
-def parameters() -> list[Tensor]:
+def parameters():
     torch.manual_seed(0)
     return [torch.nn.Parameter(torch.randn(shape)) for shape in ((24, 16), (16,), (4, 2, 3, 3))]
 
 
-def walk(rival: Rival, options: RivalOptions, steps: int) -> tuple[list[Tensor], list[int]]:
+def walk(rival, options, steps):
     """Weights after some steps, and the numbers of the steps that decomposed a matrix."""
     weights = parameters()
     optimizer = rival.make(weights, options)
@@ -57,7 +55,7 @@ def walk(rival: Rival, options: RivalOptions, steps: int) -> tuple[list[Tensor],
     return weights, decomposed
 
 
-def test_every_name_is_available_or_absent_with_a_reason() -> None:
+def test_every_name_is_available_or_absent_with_a_reason():
     available, missing = rivals.available(), rivals.absent()
     names = {*EVERYWHERE, *(name for names in INSTALLABLE.values() for name in names)}
     assert available.keys() | missing.keys() == names
@@ -68,7 +66,7 @@ def test_every_name_is_available_or_absent_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("module", INSTALLABLE)
-def test_what_cannot_be_imported_is_listed(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_what_cannot_be_imported_is_listed(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     assert not rivals.available().keys() & set(INSTALLABLE[module])
     for name in INSTALLABLE[module]:
@@ -77,7 +75,7 @@ def test_what_cannot_be_imported_is_listed(monkeypatch: pytest.MonkeyPatch, modu
 
 @pytest.mark.parametrize("interval", [1, 3])
 @pytest.mark.parametrize("name", rivals.available())
-def test_refreshes_where_it_says(name: str, interval: int) -> None:
+def test_refreshes_where_it_says(name, interval):
     rival = rivals.available()[name]
     shampoo_options = {"refresh": "together"} if name in OURS else {}
     options = RivalOptions(interval=interval, block_size=16, shampoo_options=shampoo_options)
@@ -91,7 +89,7 @@ def test_refreshes_where_it_says(name: str, interval: int) -> None:
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
-def test_options_arrive(name: str) -> None:
+def test_options_arrive(name):
     shampoo_options = {"damping": 0.01, "refresh": "together"} if name in OURS else {}
     options = RivalOptions(
         **{**vars(OPTIONS), "nesterov": name in OURS, "shampoo_options": shampoo_options}
@@ -108,22 +106,22 @@ def test_options_arrive(name: str) -> None:
 class Recorder:
     """A module whose every attribute is a callable that records what it was given."""
 
-    def __init__(self) -> None:
-        self.calls: dict[str, dict[str, Any]] = {}
+    def __init__(self):
+        self.calls = {}
         self.utils = types.SimpleNamespace(compile_mode="default")
         self.__file__ = __file__
 
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any, **options: Any) -> str:
+    def __getattr__(self, name):
+        def call(*arguments, **options):
             self.calls[name] = options
             return name
 
         return call
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch, module: str, name: str, **change: Any) -> Recorder:
+def recorded(monkeypatch, module, name, **change):
     recorder = Recorder()
-    monkeypatch.setitem(sys.modules, module, recorder)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, module, recorder)
     monkeypatch.setattr(rivals.importlib.metadata, "version", lambda name: "9")
     rivals.available()[name].make(parameters(), RivalOptions(**{**vars(OPTIONS), **change}))
     return recorder
@@ -142,7 +140,7 @@ META = {
 
 
 @pytest.mark.parametrize("name", INSTALLABLE["distributed_shampoo"])
-def test_what_meta_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_meta_is_asked_for(monkeypatch, name):
     calls = recorded(monkeypatch, "distributed_shampoo", name).calls
     given = calls["DistributedShampoo"]
     assert META.items() <= given.items()
@@ -155,7 +153,7 @@ def test_what_meta_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> N
         assert override == {2: 0.5}
 
 
-def test_metas_look_ahead_is_nadams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metas_look_ahead_is_nadams(monkeypatch):
     calls = recorded(monkeypatch, "distributed_shampoo", "meta_shampoo", nesterov=True).calls
     beta3 = calls["DistributedShampoo"]["beta3"]
     beta1, old, gradient = 0.8, 3.0, 5.0
@@ -171,9 +169,7 @@ def test_metas_look_ahead_is_nadams(monkeypatch: pytest.MonkeyPatch) -> None:
         ("heavyball", "hb_soap", {"max_precond_dim": 64, "shampoo_beta": 0.99}),
     ],
 )
-def test_what_the_others_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, module: str, name: str, more: dict[str, Any]
-) -> None:
+def test_what_the_others_are_asked_for(monkeypatch, module, name, more):
     recorder = recorded(monkeypatch, module, name)
     (given,) = recorder.calls.values()
     assert (SHARED | {"precondition_frequency": 7} | more).items() <= given.items()
@@ -181,7 +177,7 @@ def test_what_the_others_are_asked_for(
 
 
 @pytest.mark.parametrize("module", ["pytorch_optimizer", "heavyball"])
-def test_a_missing_look_ahead_is_refused(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_a_missing_look_ahead_is_refused(monkeypatch, module):
     for name in INSTALLABLE[module]:
         with pytest.raises(ValueError, match="no look-ahead"):
             recorded(monkeypatch, module, name, nesterov=True)
@@ -191,12 +187,12 @@ def test_a_missing_look_ahead_is_refused(monkeypatch: pytest.MonkeyPatch, module
         rivals.available()["adamw"].make(parameters(), RivalOptions(exponent=0.5))
 
 
-def test_where_metas_code_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_where_metas_code_comes_from(monkeypatch, tmp_path):
     package = tmp_path / "distributed_shampoo" / "__init__.py"
     module = types.SimpleNamespace(__file__=str(package))
     if "torch-shampoo" in {d.name for d in rivals.importlib.metadata.distributions()}:
         pytest.skip("Meta's package is installed and has a version")
-    monkeypatch.setitem(sys.modules, "distributed_shampoo", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "distributed_shampoo", module)
     version = rivals.available()["meta_shampoo"].package_version
     assert version == "facebookresearch/optimizers of unknown commit"
     (tmp_path / "COMMIT").write_text("abc123\n")
@@ -204,7 +200,7 @@ def test_where_metas_code_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert version == "facebookresearch/optimizers abc123"
 
 
-def test_heavyballs_schedule_adds_up_in_floating_point() -> None:
+def test_heavyballs_schedule_adds_up_in_floating_point():
     hb_refreshes = rivals.hb_soap_refreshes
     # Ten tenths are less than one, so that the first refresh comes a step late.
     assert [step for step in range(1, 31) if hb_refreshes(step, 10)] == [1, 11, 20, 30]

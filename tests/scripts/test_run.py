@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -14,18 +12,18 @@ from scripts.local.trial import Trial
 from tests.scripts.commands import finish_fake, must_refuse, must_succeed
 
 
-def run(output: Path, *flags: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run(output, *flags, **environment):
     given = {flag.partition("=")[0] for flag in flags}
     defaults = ("--workload=fake", "--entry=fake_sgd", f"--output={output}", "--ignore_targets")
     chosen = [flag for flag in defaults if flag.partition("=")[0] not in given]
     return finish_fake("run", *chosen, *flags, **environment)
 
 
-def trial_folder(output: Path) -> Path:
+def trial_folder(output):
     return output / "fake_sgd" / "study_0" / "fake_pytorch" / "trial_1"
 
 
-def losses(output: Path) -> list[tuple[str, str, str]]:
+def losses(output):
     with (trial_folder(output) / "measurements.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     return [(row["global_step"], row["loss"], row["validation/loss"]) for row in rows]
@@ -33,7 +31,7 @@ def losses(output: Path) -> list[tuple[str, str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fakes")
-def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
+def test_kill_and_terminate_then_resume_bitwise(tmp_path):
     trial = Trial("fake", "fake_sgd", 0, 1, {"learning_rate": 0.02}, ignore_targets=True)
     whole = make_directory(trial.directory(tmp_path / "whole"))
     run_trial(trial, whole, checkpoint_period_seconds=60.0, hooks=Hooks())
@@ -87,7 +85,7 @@ def test_kill_and_terminate_then_resume_bitwise(tmp_path: Path) -> None:
         (["stray"], "'stray'"),
     ],
 )
-def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+def test_mistakes_end_in_one_line(tmp_path, flags, message):
     assert message in must_refuse(run(tmp_path / "out", *flags))
     assert not (tmp_path / "out").exists()
 
@@ -101,7 +99,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_an_unusable_point_ends_in_one_line(tmp_path, content, message):
     space = tmp_path / "space.json"
     space.write_text(content)
     line = must_refuse(run(tmp_path / "out", f"--search_space={space}"))
@@ -112,7 +110,7 @@ def test_an_unusable_point_ends_in_one_line(tmp_path: Path, content: str, messag
         assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
 
 
-def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path):
     folder = trial_folder(tmp_path)
     folder.mkdir(parents=True)
     with locked(folder, "this trial"):
@@ -122,7 +120,7 @@ def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) -> None:
+def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path):
     folder = trial_folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "hparams.json").write_text('{"learning_rate": 3.0}')
@@ -131,7 +129,7 @@ def test_other_hyperparameters_are_refused_unless_overwritten(tmp_path: Path) ->
     assert json.loads((folder / "hparams.json").read_text()) == {"learning_rate": 0.02}
 
 
-def an_entry(folder: Path, name: str = "mine") -> Path:
+def an_entry(folder, name="mine"):
     """A folder with an entry that imports a module beside it and has one point."""
     path = folder / name
     path.mkdir()
@@ -145,7 +143,7 @@ def an_entry(folder: Path, name: str = "mine") -> Path:
 
 
 @pytest.mark.slow
-def test_an_entry_may_be_a_folder_elsewhere(tmp_path: Path) -> None:
+def test_an_entry_may_be_a_folder_elsewhere(tmp_path):
     entry, output = an_entry(tmp_path), tmp_path / "out"
     study = ("--workloads=fake", f"--entries={entry},fake_adam", "--studies=1", "--trials=1")
     must_succeed(finish_fake("study", *study, f"--output={output}"))
@@ -157,7 +155,7 @@ def test_an_entry_may_be_a_folder_elsewhere(tmp_path: Path) -> None:
     assert mine["global_step"] == house["global_step"]
 
 
-def test_an_entry_elsewhere_has_a_name_of_its_own_and_points(tmp_path: Path) -> None:
+def test_an_entry_elsewhere_has_a_name_of_its_own_and_points(tmp_path):
     for name, message in (("fake_sgd", "is the name of the entry in"), ("my-entry", "name of a")):
         assert message in must_refuse(run(tmp_path / "out", f"--entry={an_entry(tmp_path, name)}"))
     entry = an_entry(tmp_path)

@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,18 +19,18 @@ NO_TARGETS = dataclasses.replace(TRIAL, ignore_targets=True)
 pytestmark = pytest.mark.usefixtures("fakes")
 
 
-def run(trial: Trial, folder: Path, hooks: Hooks | None = None) -> dict[str, Any]:
+def run(trial, folder, hooks=None):
     folder.mkdir(exist_ok=True)
     return run_trial(trial, folder, checkpoint_period_seconds=0.0, hooks=hooks or Hooks())
 
 
-def rows(path: Path, column: str) -> list[tuple[str, str]]:
+def rows(path, column):
     with path.open() as stream:
         table = list(csv.DictReader(stream))
     return [(row["global_step"], row[column]) for row in table if row[column]]
 
 
-def trajectory(folder: Path) -> list[list[tuple[str, str]]]:
+def trajectory(folder):
     return [
         rows(folder / "measurements.csv", "loss"),
         rows(folder / "eval_measurements.csv", "train/loss"),
@@ -40,7 +38,7 @@ def trajectory(folder: Path) -> list[list[tuple[str, str]]]:
     ]
 
 
-def test_evaluates_every_period_and_logs_the_official_columns_and_cpu_time(tmp_path: Path) -> None:
+def test_evaluates_every_period_and_logs_the_official_columns_and_cpu_time(tmp_path):
     status = run(NO_TARGETS, tmp_path)
     assert status["reason"] == "steps"
     assert status["global_step"] == 24
@@ -70,7 +68,7 @@ def test_evaluates_every_period_and_logs_the_official_columns_and_cpu_time(tmp_p
     assert last["score"] == last["accumulated_submission_time"] <= last["total_duration"]
 
 
-def test_stops_at_both_targets(tmp_path: Path) -> None:
+def test_stops_at_both_targets(tmp_path):
     # This study's weights lie near the solution: the test target is met first, then the other.
     fast = dataclasses.replace(TRIAL, study=4, hyperparameters={"learning_rate": 0.02})
     status = run(fast, tmp_path)
@@ -82,9 +80,7 @@ def test_stops_at_both_targets(tmp_path: Path) -> None:
     assert last["global_step"] < 24
 
 
-def test_max_steps_and_the_submission_end_a_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_max_steps_and_the_submission_end_a_trial(tmp_path, monkeypatch):
     short = dataclasses.replace(NO_TARGETS, max_steps=7)
     assert run(short, tmp_path / "short")["global_step"] == 7
     monkeypatch.setenv("FAKE_COMPLETE_AT", "11")
@@ -94,11 +90,11 @@ def test_max_steps_and_the_submission_end_a_trial(
 
 
 @pytest.fixture
-def sleeping_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def sleeping_time(monkeypatch):
     """A clock that only `time.sleep` moves, at once: however busy the machine is."""
     seconds = 0.0
 
-    def sleep(duration: float) -> None:
+    def sleep(duration):
         nonlocal seconds
         seconds += duration
 
@@ -108,9 +104,7 @@ def sleeping_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sleeping_time")
-def test_time_is_checked_before_each_evaluation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_is_checked_before_each_evaluation(tmp_path, monkeypatch):
     facts = dataclasses.replace(registry.facts("fake"), max_runtime_seconds=8)
     monkeypatch.setitem(registry._ALL, "fake", facts)
     monkeypatch.setenv("FAKE_STEP_SECONDS", "1.5")
@@ -120,16 +114,14 @@ def test_time_is_checked_before_each_evaluation(
 
 
 @pytest.mark.usefixtures("sleeping_time")
-def test_clock_runs_in_steps_and_preparation_but_not_in_evaluation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clock_runs_in_steps_and_preparation_but_not_in_evaluation(tmp_path, monkeypatch):
     import time
 
     import fake_workload
 
     evaluate = fake_workload.FakeWorkload.eval_model
 
-    def slow(self: Any, *args: Any) -> dict[str, float]:
+    def slow(self, *args):
         time.sleep(20)
         return evaluate(self, *args)
 
@@ -145,7 +137,7 @@ def test_clock_runs_in_steps_and_preparation_but_not_in_evaluation(
     assert last["total_duration"] == timed + 2 * 20
 
 
-def crash_at(step: int, folder: Path) -> None:
+def crash_at(step, folder):
     """A trial that raises in a step; it has saved a checkpoint after each evaluation before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_CRASH_AT", str(step))
@@ -153,12 +145,12 @@ def crash_at(step: int, folder: Path) -> None:
             run(NO_TARGETS, folder)
 
 
-def test_a_crashed_trial_resumes_bitwise(tmp_path: Path) -> None:
+def test_a_crashed_trial_resumes_bitwise(tmp_path):
     run(NO_TARGETS, tmp_path / "whole")
     torch.rand(3)
     crash_at(17, tmp_path / "resumed")
     torch.rand(5)
-    seen: list[tuple[int, int]] = []
+    seen = []
     run(
         NO_TARGETS,
         tmp_path / "resumed",
@@ -170,7 +162,7 @@ def test_a_crashed_trial_resumes_bitwise(tmp_path: Path) -> None:
     assert counts == [0, 0, 0, 1, 1]
 
 
-def test_a_stop_request_between_evaluations_resumes_bitwise(tmp_path: Path) -> None:
+def test_a_stop_request_between_evaluations_resumes_bitwise(tmp_path):
     run(NO_TARGETS, tmp_path / "whole")
     asked = iter([False] * 7 + [True])
     with pytest.raises(Stopped):
@@ -183,7 +175,7 @@ def test_a_stop_request_between_evaluations_resumes_bitwise(tmp_path: Path) -> N
     assert trajectory(tmp_path / "other") != trajectory(tmp_path / "whole")
 
 
-def test_rows_beyond_the_checkpoint_are_not_kept(tmp_path: Path) -> None:
+def test_rows_beyond_the_checkpoint_are_not_kept(tmp_path):
     crash_at(17, tmp_path)
     path = tmp_path / "eval_measurements.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
@@ -191,7 +183,7 @@ def test_rows_beyond_the_checkpoint_are_not_kept(tmp_path: Path) -> None:
     assert [row["global_step"] for row in read_evaluations(tmp_path)] == [5, 10, 15]
 
 
-def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> None:
+def test_entries_start_from_the_same_weights_data_and_masks(tmp_path):
     losses = []
     for entry in ("fake_sgd", "fake_adam"):
         run(dataclasses.replace(NO_TARGETS, entry=entry, max_steps=1), tmp_path / entry)
@@ -200,7 +192,7 @@ def test_entries_start_from_the_same_weights_data_and_masks(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "other", "empty"])
-def test_a_damaged_checkpoint_is_named_and_nothing_is_written(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(tmp_path, damage):
     crash_at(17, tmp_path)
     path = tmp_path / "checkpoint.pt"
     content = bytearray(path.read_bytes())
@@ -231,9 +223,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(tmp_path: Path, da
     ],
     ids=str,
 )
-def test_another_trial_s_checkpoint_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
-) -> None:
+def test_another_trial_s_checkpoint_is_refused(tmp_path, monkeypatch, change, message):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with pytest.raises(Stopped):
         run(TRIAL, tmp_path, Hooks(stop_requested=lambda: True))
@@ -253,7 +243,7 @@ def test_another_trial_s_checkpoint_is_refused(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_checkpoints_hold_plain_values_only(tmp_path: Path) -> None:
+def test_checkpoints_hold_plain_values_only(tmp_path):
     state = trial_state.start(TRIAL, MetricsLog(tmp_path))
     state.log.append_scalar_metrics({"loss": torch.tensor(2.5)}, 3)
     checkpoint.save(tmp_path / "checkpoint.pt", state.snapshot(1.0))

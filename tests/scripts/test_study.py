@@ -6,29 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from common.cli import UserError
 from scripts.local import environment, plan, studies
 from scripts.local.lock import locked
-from scripts.local.studies import Machine
-from scripts.local.trial import Trial, is_complete
+from scripts.local.trial import is_complete
 from tests.scripts.commands import FAKE_MAIN, finish_fake, must_refuse, running, wait_until
-
-Write = Callable[[str, Any], Path]
 
 RATES = [0.01, 0.02, 0.03]
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
 
-def planned_with(
-    write: Write, rates: list[float], entries: tuple[str, ...] = ("fake_sgd", "fake_adam")
-) -> tuple[list[Trial], dict[str, Path]]:
+def planned_with(write, rates, entries=("fake_sgd", "fake_adam")):
     points = [{"learning_rate": rate} for rate in rates]
     path = write("space.json", points)
     numbers = range(1, len(rates) + 1)
@@ -38,11 +31,11 @@ def planned_with(
     )
 
 
-def started(output: Path) -> list[str]:
+def started(output):
     return [line.split()[0] for line in (output / "runs.txt").read_text().splitlines()]
 
 
-def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machine) -> None:
+def test_runs_all_then_nothing(tmp_path, write_json, machine):
     planned, spaces = planned_with(write_json, RATES)
     output = tmp_path / "out"
     assert studies.run_study(planned, spaces, output, machine) == []
@@ -64,9 +57,7 @@ def test_runs_all_then_nothing(tmp_path: Path, write_json: Write, machine: Machi
     assert (output / "manifest.json").read_bytes() == manifest
 
 
-def test_only_what_is_missing_runs_and_the_manifest_grows(
-    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_what_is_missing_runs_and_the_manifest_grows(tmp_path, write_json, machine, capsys):
     planned, spaces = planned_with(write_json, RATES)
     output = tmp_path / "out"
     studies.print_plan(planned, output)
@@ -89,9 +80,7 @@ def test_only_what_is_missing_runs_and_the_manifest_grows(
     assert {"command", "git_commit_hash", "packages", "jobs", "threads", "seed"} <= set(second)
 
 
-def test_failed_trials_are_reported_and_the_others_run(
-    tmp_path: Path, write_json: Write, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_trials_are_reported_and_the_others_run(tmp_path, write_json, machine, capsys):
     planned, spaces = planned_with(write_json, [0.5, 0.02], ("fake_sgd",))
     output = tmp_path / "out"
     failures = studies.run_study(planned, spaces, output, machine)
@@ -107,17 +96,13 @@ def test_failed_trials_are_reported_and_the_others_run(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
 def test_without_room_for_a_trial_the_others_run_and_all_failures_are_told(
-    tmp_path: Path,
-    write_json: Write,
-    machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
-    code: int,
-) -> None:
+    tmp_path, write_json, machine, monkeypatch, code
+):
     planned, spaces = planned_with(write_json, [0.5, 0.02, 0.03], ("fake_sgd",))
     output = tmp_path / "out"
     start = studies._start
 
-    def exhausted(job: studies.Job, *arguments: Any) -> Any:
+    def exhausted(job, *arguments):
         if "trial 2" in job.name:
             raise OSError(code, os.strerror(code), str(job.log))
         return start(job, *arguments)
@@ -132,20 +117,16 @@ def test_without_room_for_a_trial_the_others_run_and_all_failures_are_told(
 
 
 def test_failures_are_told_when_the_manifest_cannot_be_written(
-    tmp_path: Path,
-    write_json: Write,
-    machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    tmp_path, write_json, machine, monkeypatch, capsys
+):
     planned, spaces = planned_with(write_json, [0.5, 0.02], ("fake_sgd",))
 
-    def full(*_: Any) -> None:
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     run_jobs = studies.run_jobs
 
-    def run_until_full(*arguments: Any) -> None:
+    def run_until_full(*arguments):
         run_jobs(*arguments)
         monkeypatch.setattr(os, "fsync", full)
 
@@ -156,9 +137,7 @@ def test_failures_are_told_when_the_manifest_cannot_be_written(
     monkeypatch.undo()
 
 
-def test_a_damaged_manifest_or_a_running_study_stops_it(
-    tmp_path: Path, write_json: Write, machine: Machine
-) -> None:
+def test_a_damaged_manifest_or_a_running_study_stops_it(tmp_path, write_json, machine):
     planned, spaces = planned_with(write_json, RATES)
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{")
@@ -186,7 +165,7 @@ studies.run_study(planned, {"fake_sgd": Path(sys.argv[2])}, Path(sys.argv[3]), m
 """
 
 
-def start_hanging(tmp_path: Path, write: Write) -> "tuple[subprocess.Popen[bytes], Path]":
+def start_hanging(tmp_path, write):
     space = write("space.json", [{"learning_rate": 0.7}])
     output = tmp_path / "out"
     folder = output / "fake_sgd" / "study_0" / "fake_pytorch" / "trial_1"
@@ -200,9 +179,7 @@ def start_hanging(tmp_path: Path, write: Write) -> "tuple[subprocess.Popen[bytes
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_stops_its_trials(
-    tmp_path: Path, write_json: Write, signum: signal.Signals
-) -> None:
+def test_an_interrupted_study_stops_its_trials(tmp_path, write_json, signum):
     process, output = start_hanging(tmp_path, write_json)
     process.send_signal(signum)
     assert process.wait(timeout=30) != 0
@@ -211,7 +188,7 @@ def test_an_interrupted_study_stops_its_trials(
     assert last["outcome"] == "interrupted"
 
 
-def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+def study_command(output, *flags):
     return finish_fake("study", f"--output={output}", *flags)
 
 
@@ -228,12 +205,12 @@ def study_command(output: Path, *flags: str) -> "subprocess.CompletedProcess[str
         (["--entries=fake_sgd", "--first_study=999999999"], "--study=1000000000"),
     ],
 )
-def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+def test_mistakes_end_in_one_line(tmp_path, flags, message):
     assert message in must_refuse(study_command(tmp_path / "out", "--workloads=fake", *flags))
     assert not (tmp_path / "out").exists()
 
 
-def test_studies_start_where_asked(tmp_path: Path) -> None:
+def test_studies_start_where_asked(tmp_path):
     flags = ["--workloads=fake", "--entries=fake_sgd", "--trials=2", "--dry_run"]
     done = study_command(tmp_path, *flags, "--first_study=4", "--studies=2")
     assert done.returncode == 0, done.stderr
@@ -243,7 +220,7 @@ def test_studies_start_where_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path: Path) -> None:
+def test_a_real_study_with_a_damaged_checkpoint_runs_the_rest(tmp_path):
     folder = tmp_path / "fake_sgd" / "study_0" / "fake_pytorch"
     (folder / "trial_1").mkdir(parents=True)
     damaged = folder / "trial_1" / "checkpoint.pt"

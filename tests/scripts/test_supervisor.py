@@ -6,7 +6,6 @@ import subprocess
 import sys
 import types
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
@@ -40,13 +39,13 @@ else:
 """
 
 
-def is_alive(process: psutil.Process) -> bool:
+def is_alive(process):
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def test_output_goes_to_the_logs_end_and_the_last_error_is_told(tmp_path: Path) -> None:
+def test_output_goes_to_the_logs_end_and_the_last_error_is_told(tmp_path):
     log = tmp_path / "new" / "log.txt"
     first = supervisor.run([sys.executable, "-c", "print('before')"], log)
     assert (first.returncode, first.problem, first.limited) == (0, "", False)
@@ -59,7 +58,7 @@ def test_output_goes_to_the_logs_end_and_the_last_error_is_told(tmp_path: Path) 
     assert (killed.returncode, killed.problem) == (-6, "killed by SIGABRT")
 
 
-def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
+def test_memory_is_that_of_all_processes_together(tmp_path):
     done = supervisor.run([sys.executable, "-c", EATS], tmp_path / "log.txt")
     assert done.problem == ""
     assert 300 * MIB < done.peak < 420 * MIB
@@ -69,9 +68,7 @@ def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
     ("limits", "problem"),
     [(Limits(memory=250 * MIB), "ended at 0."), (Limits(seconds=0.3), "ended after 0.3 s")],
 )
-def test_a_process_is_ended_at_its_limit_with_its_children(
-    tmp_path: Path, limits: Limits, problem: str
-) -> None:
+def test_a_process_is_ended_at_its_limit_with_its_children(tmp_path, limits, problem):
     before = set(psutil.Process().children(recursive=True))  # earlier tests' fork servers
     done = supervisor.run([sys.executable, "-c", EATS], tmp_path / "log.txt", limits=limits)
     assert done.limited and done.problem.startswith(problem)
@@ -79,11 +76,11 @@ def test_a_process_is_ended_at_its_limit_with_its_children(
 
 
 @pytest.mark.parametrize("command", ["waits", "obeys", "ends"])
-def test_ranks_in_sessions_of_their_own_are_ended(tmp_path: Path, command: str) -> None:
+def test_ranks_in_sessions_of_their_own_are_ended(tmp_path, command):
     log, before = tmp_path / "log.txt", set(psutil.Process().children(recursive=True))
-    family: set[psutil.Process] = set()
+    family = set()
 
-    def look() -> None:
+    def look():
         family.update(set(psutil.Process().children(recursive=True)) - before)
         if command != "ends" and "deaf" in log.read_text():
             raise SystemExit
@@ -96,7 +93,7 @@ def test_ranks_in_sessions_of_their_own_are_ended(tmp_path: Path, command: str) 
     assert not [process for process in family if is_alive(process)]
 
 
-def test_a_process_may_end_in_order_when_asked(tmp_path: Path) -> None:
+def test_a_process_may_end_in_order_when_asked(tmp_path):
     log = tmp_path / "log.txt"
     code = (
         "import signal, time\n"
@@ -112,7 +109,7 @@ def test_a_process_may_end_in_order_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_command_ends_with_a_killed_parent(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_command_ends_with_a_killed_parent(tmp_path, number):
     code = (
         "import signal, sys\nfrom pathlib import Path\nfrom scripts.local import supervisor\n"
         f"death = signal.Signals({int(number)})\n"
@@ -129,14 +126,14 @@ def test_a_command_ends_with_a_killed_parent(tmp_path: Path, number: signal.Sign
     assert not is_alive(child)
 
 
-def test_sigterm_ends_a_block_and_leaves_other_handlers_alone() -> None:
+def test_sigterm_ends_a_block_and_leaves_other_handlers_alone():
     with pytest.raises(SystemExit) as ended, supervisor.exit_on_sigterm():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_folder_is_locked_once(tmp_path: Path) -> None:
+def test_a_folder_is_locked_once(tmp_path):
     with (
         locked(tmp_path, "this trial"),
         pytest.raises(UserError, match="another process is running this trial"),
@@ -164,14 +161,12 @@ def test_a_folder_is_locked_once(tmp_path: Path) -> None:
         ("ValueError: x", -9, "killed by SIGKILL"),
     ],
 )
-def test_the_reason_of_a_failure(tmp_path: Path, text: str, code: int, expected: str) -> None:
+def test_the_reason_of_a_failure(tmp_path, text, code, expected):
     (tmp_path / "log").write_text(text)
     assert supervisor.last_error(tmp_path / "log", code) == expected
 
 
-def test_what_an_earlier_process_said_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_earlier_process_said_does_not_count(tmp_path, monkeypatch):
     (tmp_path / "log").write_text("ValueError: before\nbye\n")
     assert supervisor.last_error(tmp_path / "log", 1, len("ValueError: before\n")) == "bye"
     assert supervisor.last_error(tmp_path / "log", 4, 23) == "exit code 4"

@@ -20,7 +20,7 @@ ADAMW = "AdamW's step"
         ("AdamW's step", "AdamW (table: over max_dim=1000 and 8 times its other side)"),
     ],
 )
-def test_ways_differ_in_the_table_alone(way: str, expected: str) -> None:
+def test_ways_differ_in_the_table_alone(way, expected):
     model = TiedModel()
     lines = repr(tied_table.make_optimizer(model, way, 0.01)).splitlines()
     others = repr(tied_table.make_optimizer(model, "preconditioned", 0.01)).splitlines()
@@ -32,7 +32,7 @@ def test_ways_differ_in_the_table_alone(way: str, expected: str) -> None:
     assert set(layers) <= set(others)
 
 
-def test_the_output_layer_is_the_embedding() -> None:
+def test_the_output_layer_is_the_embedding():
     model = TiedModel()
     windows = torch.arange(2 * (tied_table.CONTEXT + 1)).view(2, -1)
     model.loss(windows).backward()
@@ -42,7 +42,7 @@ def test_the_output_layer_is_the_embedding() -> None:
     assert (grad != 0).any(dim=1).all(), "words that are not in the batch have a gradient, too"
 
 
-def test_rows_become_a_table_with_each_way_s_best_rate() -> None:
+def test_rows_become_a_table_with_each_way_s_best_rate():
     rows = [
         {"way": way, "rate": rate, "seed": 0, "loss": 3.0 + number + abs(rate - 0.01), "ms": 50.0}
         for number, way in enumerate(WAYS)
@@ -58,7 +58,7 @@ def test_rows_become_a_table_with_each_way_s_best_rate() -> None:
     assert "1.000*" in tied_table.table(rows), "at the edge of the grid"
 
 
-def test_what_the_entry_s_readme_says_of_the_committed_table() -> None:
+def test_what_the_entry_s_readme_says_of_the_committed_table():
     with (ROOT / "results/tied_table/tied_table.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     numbers = [

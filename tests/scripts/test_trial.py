@@ -15,7 +15,7 @@ from workloads import registry
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})
 
 
-def write_files(folder: Path, trial: Trial) -> None:
+def write_files(folder, trial):
     """Writes what says of a trial that it has finished."""
     status = {"status": "complete", "reason": "steps", "global_step": 1}
     status["accumulated_submission_time"] = 1.0
@@ -26,7 +26,7 @@ def write_files(folder: Path, trial: Trial) -> None:
     (folder / "eval_measurements.csv").write_text("global_step,score\n1,1.0\n")
 
 
-def test_seeds_are_paired_over_entries_and_points_only() -> None:
+def test_seeds_are_paired_over_entries_and_points_only():
     others = [
         dataclasses.replace(TRIAL, **change)
         for change in ({"study": 2}, {"workload": "stdlib_lm"}, {"seed": 1})
@@ -42,7 +42,7 @@ def test_seeds_are_paired_over_entries_and_points_only() -> None:
         *({"study": 10**9}, {"trial": 99_999_999_999}),  # which no reader of logs finds
     ],
 )
-def test_impossible_numbers_are_refused(change: dict[str, int]) -> None:
+def test_impossible_numbers_are_refused(change):
     with pytest.raises(UserError, match=f"--{next(iter(change))}="):
         dataclasses.replace(TRIAL, **change)
 
@@ -58,9 +58,7 @@ def test_impossible_numbers_are_refused(change: dict[str, int]) -> None:
         {"ignore_targets": True},
     ],
 )
-def test_files_of_another_trial_are_not_taken_for_this_one(
-    tmp_path: Path, change: dict[str, int]
-) -> None:
+def test_files_of_another_trial_are_not_taken_for_this_one(tmp_path, change):
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
     assert trials.is_complete(TRIAL, tmp_path)
@@ -81,13 +79,11 @@ def test_files_of_another_trial_are_not_taken_for_this_one(
     ],
     ids=str,
 )
-def test_a_trial_under_other_targets_or_budgets_is_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, float | None]
-) -> None:
+def test_a_trial_under_other_targets_or_budgets_is_another(tmp_path, monkeypatch, change):
     ignoring = dataclasses.replace(TRIAL, entry="ignoring", ignore_targets=True)
     for trial in (TRIAL, ignoring):
         write_files(trial.directory(tmp_path), trial)
-    facts = dataclasses.replace(registry.facts(TRIAL.workload), **change)  # type: ignore[arg-type]
+    facts = dataclasses.replace(registry.facts(TRIAL.workload), **change)
     monkeypatch.setattr(registry, "facts", lambda name: facts)
     ((name, value),) = change.items()
     assert not trials.is_complete(TRIAL, tmp_path)
@@ -96,7 +92,7 @@ def test_a_trial_under_other_targets_or_budgets_is_another(
     assert trials.is_complete(ignoring, tmp_path) == ("target" in name)
 
 
-def test_files_that_do_not_record_a_setting_are_not_trusted(tmp_path: Path) -> None:
+def test_files_that_do_not_record_a_setting_are_not_trusted(tmp_path):
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
     flags = TRIAL.settings()
@@ -108,7 +104,7 @@ def test_files_that_do_not_record_a_setting_are_not_trusted(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["hparams.json", "flags_0.json"])
-def test_a_status_alone_is_not_a_finished_trial(tmp_path: Path, name: str) -> None:
+def test_a_status_alone_is_not_a_finished_trial(tmp_path, name):
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
     (directory / name).unlink()
@@ -136,7 +132,7 @@ STATUS["accumulated_submission_time"] = 1.0
         ),
     ],
 )
-def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
+def test_a_damaged_status_is_not_complete(tmp_path, content):
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
     (directory / "status.json").write_text(content)
@@ -158,9 +154,7 @@ def test_a_damaged_status_is_not_complete(tmp_path: Path, content: str) -> None:
         ([20, 40, 60], {}, None),
     ],
 )
-def test_lost_evaluations_are_not_complete(
-    tmp_path: Path, steps: list[int], change: dict[str, object], reason: str | None
-) -> None:
+def test_lost_evaluations_are_not_complete(tmp_path, steps, change, reason):
     directory = TRIAL.directory(tmp_path)
     write_files(directory, TRIAL)
     (directory / "status.json").write_text(json.dumps(STATUS | {"global_step": 60} | change))
@@ -174,7 +168,7 @@ def test_lost_evaluations_are_not_complete(
             trials.finished(TRIAL, directory)
 
 
-def test_clearing_leaves_log_and_lock(tmp_path: Path) -> None:
+def test_clearing_leaves_log_and_lock(tmp_path):
     write_files(tmp_path / "t", TRIAL)
     (tmp_path / "t" / "sub").mkdir()
     for name in ("log.txt", ".lock"):
@@ -183,13 +177,11 @@ def test_clearing_leaves_log_and_lock(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"log.txt", ".lock"}
 
 
-def test_an_interrupted_clearing_leaves_no_checkpoint_or_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_clearing_leaves_no_checkpoint_or_status(tmp_path, monkeypatch):
     write_files(tmp_path / "t", TRIAL)
     (tmp_path / "t" / "checkpoint.pt").touch()
 
-    def interrupt(path: Path) -> None:
+    def interrupt(path):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

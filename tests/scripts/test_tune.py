@@ -7,9 +7,6 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,13 +16,9 @@ from scripts import tune
 from scripts.local import plan, search_table
 from scripts.local.environment import ROOT
 from scripts.local.search_table import MISS
-from scripts.local.studies import Machine
-from scripts.local.trial import Trial
 from tests.scripts.commands import finish, finish_fake, must_refuse, must_succeed
 from workloads import registry, search_space
 
-Write = Callable[[str, Any], Path]
-Points = dict[str, list[search_space.Point]]
 RANGES_FILE = ROOT / "workloads" / "standin" / "entry_search_spaces.json"
 RANGES = {"learning_rate": {"min": 1e-4, "max": 0.4, "scaling": "log"}}
 
@@ -33,27 +26,27 @@ pytestmark = pytest.mark.usefixtures("fakes")
 
 
 @pytest.fixture(autouse=True)
-def two_workloads(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
+def two_workloads(monkeypatch, fakes):
     second = dataclasses.replace(registry.facts("fake"), name="fake2")
     monkeypatch.setitem(registry._ALL, "fake2", second)
 
 
-def small_search(count: int = 4) -> tuple[list[Trial], Points]:
+def small_search(count=4):
     """Trials of both entries on both workloads, and the entries' points."""
     points = tune.drawn({"fake_sgd": RANGES, "fake_adam": RANGES}, count)
     return tune.search_trials(("fake", "fake2"), points, seed=0), points
 
 
-def table_of(path: Path) -> list[dict[str, str]]:
+def table_of(path):
     with path.open() as stream:
         return list(csv.DictReader(stream))
 
 
-def best_value(rate: float, study_index: int = 0) -> float:
+def best_value(rate, study_index=0):
     return abs(math.log10(rate) + 2) + study_index / 100
 
 
-def test_rows_say_best_value_and_first_step_at_the_target(tmp_path: Path, machine: Machine) -> None:
+def test_rows_say_best_value_and_first_step_at_the_target(tmp_path, machine):
     planned, points = small_search(8)
     assert tune.run(planned, points, tmp_path, machine) == 0
     rows, problems = search_table.rows_of(planned, tmp_path)
@@ -81,7 +74,7 @@ def test_rows_say_best_value_and_first_step_at_the_target(tmp_path: Path, machin
         search_table.check_points(path, "fake_sgd", other)
 
 
-def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: Machine) -> None:
+def test_a_search_is_extended_and_not_mixed(tmp_path, machine):
     for count in (2, 3):
         assert tune.run(*small_search(count), tmp_path, machine) == 0
     started = (tmp_path / "runs.txt").read_text().splitlines()
@@ -91,7 +84,7 @@ def test_a_search_is_extended_and_not_mixed(tmp_path: Path, machine: Machine) ->
         tune.run([], other, tmp_path, machine)
 
 
-def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machine: Machine) -> None:
+def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path, machine):
     planned, points = small_search(1)
     tune.run(planned, points, tmp_path, machine)
     damaged = planned[0].directory(tmp_path) / "eval_measurements.csv"
@@ -113,9 +106,7 @@ def test_logs_that_are_damaged_or_lack_a_metric_are_named(tmp_path: Path, machin
     assert problem == f"{damaged.parent}: the trial has not finished"
 
 
-def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(
-    tmp_path: Path, write_json: Write
-) -> None:
+def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(tmp_path, write_json):
     ranges = write_json("ranges.json", {"fake_sgd": RANGES})
     flags = [
         *("--mode=search", "--workloads=fake", "--entries=fake_sgd", "--trials=2"),
@@ -134,7 +125,7 @@ def test_a_search_writes_its_table_apart_from_its_logs_and_does_not_run_twice(
     assert [path.name for path in (tmp_path / "logs").rglob("trial_*")] == ["trial_3"]
 
 
-def test_what_the_table_holds_is_not_searched_again(tmp_path: Path, machine: Machine) -> None:
+def test_what_the_table_holds_is_not_searched_again(tmp_path, machine):
     planned, points = small_search(2)
     path = tmp_path / "search.csv"
     assert search_table.recorded(path, planned) == ([], planned)
@@ -151,7 +142,7 @@ def test_what_the_table_holds_is_not_searched_again(tmp_path: Path, machine: Mac
     assert search_table.recorded(path, other) == ([], other)
 
 
-def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
+def test_the_table_keeps_what_other_searches_wrote(tmp_path):
     path = tmp_path / "search.csv"
     empty = dict.fromkeys(search_table.COLUMNS, 1)
     a = empty | {"workload": "fake", "entry": "x", "a": 0.5}
@@ -163,18 +154,18 @@ def test_the_table_keeps_what_other_searches_wrote(tmp_path: Path) -> None:
     assert (rows["y"]["a"], rows["y"]["b"]) == ("", "0.2")
 
 
-def test_the_choice_is_greedy_over_workloads() -> None:
+def test_the_choice_is_greedy_over_workloads():
     costs = pd.DataFrame({"a": [0.9, 0.2, MISS, 0.5], "b": [0.8, MISS, 0.1, 0.5]}, [1, 2, 3, 4])
     # Alone, 4 costs 0.5 in the mean; with 2, b still costs 0.5; with 3, a does: 0.30 < 0.35.
     assert search_table.choose(costs, 0 * costs, 3) == [4, 3, 2]
 
 
-def test_equal_costs_are_told_apart_by_rank_then_number() -> None:
+def test_equal_costs_are_told_apart_by_rank_then_number():
     ranks = pd.DataFrame({"a": [0.5, 0.0, 0.0]}, [1, 2, 3])
     assert search_table.choose(0 * ranks + MISS, ranks, 3) == [2, 3, 1]
 
 
-def test_costs_and_ranks_of_a_table(tmp_path: Path) -> None:
+def test_costs_and_ranks_of_a_table(tmp_path):
     path = tmp_path / "search.csv"
     base = dict.fromkeys(search_table.COLUMNS, 0) | {"workload": "fake", "entry": "x"}
     rows = [
@@ -194,8 +185,8 @@ def test_costs_and_ranks_of_a_table(tmp_path: Path) -> None:
         search_table.costs_and_ranks(path, "x")
 
 
-def test_the_best_of_a_list_is_the_cheapest_and_among_misses_the_nearest(tmp_path: Path) -> None:
-    searched: list[search_space.Point] = [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
+def test_the_best_of_a_list_is_the_cheapest_and_among_misses_the_nearest(tmp_path):
+    searched = [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
     costs = pd.DataFrame({"a": [0.5, 0.4, 0.1], "b": [MISS, MISS, MISS]}, index=[1, 2, 3])
     ranks = pd.DataFrame({"a": [0.0, 0.5, 0.3], "b": [0.6, 0.3, 0.0]}, index=[1, 2, 3])
     path = tmp_path / "best.csv"
@@ -211,7 +202,7 @@ def test_the_best_of_a_list_is_the_cheapest_and_among_misses_the_nearest(tmp_pat
     assert plan.best_trials(path, points, ["b"])["x", "b"] == [2]
 
 
-def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None:
+def test_the_committed_search_gives_the_committed_points(tmp_path):
     table = ROOT / "results" / "league" / "search.csv"
     committed = RANGES_FILE.parent / "points"
     searched = collections.Counter(
@@ -232,7 +223,7 @@ def test_the_committed_search_gives_the_committed_points(tmp_path: Path) -> None
     assert table_of(best) == table_of(committed / "best.csv")
 
 
-def test_a_search_on_some_workloads_leaves_the_points_of_all(tmp_path: Path) -> None:
+def test_a_search_on_some_workloads_leaves_the_points_of_all(tmp_path):
     table, points = tmp_path / "search.csv", tmp_path / "points"
     rows = table_of(ROOT / "results" / "league" / "search.csv")
     search_table.write_table(table, [r for r in rows if r["workload"] == "mnist_vit"])
@@ -245,9 +236,7 @@ def test_a_search_on_some_workloads_leaves_the_points_of_all(tmp_path: Path) -> 
     must_succeed(finish("-m", "scripts.tune", *flags, f"--output={tmp_path / 'others'}"))
 
 
-def test_targets_are_medians_over_seeds_of_the_best_point(
-    tmp_path: Path, write_json: Write, machine: Machine
-) -> None:
+def test_targets_are_medians_over_seeds_of_the_best_point(tmp_path, write_json, machine):
     ranges = write_json("ranges.json", {"fake_sgd": RANGES, "fake_adam": RANGES})
     points = tune.drawn(tune.target_ranges(ranges), 4)
     planned = tune.target_search(("fake", "fake2"), points, seed=0)
@@ -283,9 +272,7 @@ def test_targets_are_medians_over_seeds_of_the_best_point(
     assert len((logs / "runs.txt").read_text().splitlines()) == before
 
 
-def test_no_target_is_set_after_a_failure(
-    tmp_path: Path, write_json: Write, machine: Machine
-) -> None:
+def test_no_target_is_set_after_a_failure(tmp_path, write_json, machine):
     failing = {"learning_rate": {"feasible_points": [0.5]}}
     ranges = write_json("ranges.json", {"fake_sgd": failing})
     points = tune.drawn(tune.target_ranges(ranges), 1)
@@ -297,7 +284,7 @@ def test_no_target_is_set_after_a_failure(
     assert not targets_file.exists()
 
 
-def test_the_shipped_ranges_are_sound_and_name_no_challenger() -> None:
+def test_the_shipped_ranges_are_sound_and_name_no_challenger():
     algorithms = list(json.loads(tune.RANGES.read_text()))
     assert algorithms == ["adamw", "nadamw", "nesterov"]
     ranges = search_space.ranges_by_entry(tune.RANGES, algorithms)

@@ -6,7 +6,7 @@ from tests.simulated.tensors import on_device
 
 
 @pytest.fixture
-def autograd_engine() -> None:
+def autograd_engine():
     """Skips a test where autograd's engine started before the device was there to be counted."""
     with simulated():
         x = on_device(torch.ones(1)).requires_grad_()

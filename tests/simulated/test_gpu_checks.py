@@ -10,7 +10,7 @@ from tests.simulated.device import simulated
 DEVICE = "sim:0"
 
 
-def test_a_step_without_a_graph_is_compared_with_itself() -> None:
+def test_a_step_without_a_graph_is_compared_with_itself():
     with simulated() as record:
         comparison = captured.compare(
             {"matrix": (12, 8), "vector": (7,)}, torch.device(DEVICE), steps=3
@@ -21,7 +21,7 @@ def test_a_step_without_a_graph_is_compared_with_itself() -> None:
 
 
 @pytest.mark.parametrize("name", networks.TINY)
-def test_a_training_step_runs_on_it(name: str, autograd_engine: None) -> None:
+def test_a_training_step_runs_on_it(name, autograd_engine):
     optimizers = {"ours_shampoo": rivals.available()["ours_shampoo"]}
     with simulated():
         (row,) = training.measure(networks.TINY[name], optimizers, 2, torch.device(DEVICE), 2, 1)

@@ -1,7 +1,5 @@
 """The table of resumed runs says when state was lost, and what was refused."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,14 +9,14 @@ from tests.trainers import problem, resume, torch_alone
 
 
 @pytest.mark.parametrize("method", problem.METHODS)
-def test_lost_state_shows(tmp_path: Path, method: str) -> None:
+def test_lost_state_shows(tmp_path, method):
     whole, resumed = torch_alone.ends(method, tmp_path)
     assert problem.largest_difference(resumed, whole) == 0
     whole, resumed = torch_alone.ends(method, tmp_path, lost=True)
     assert problem.largest_difference(resumed, whole) > 0.01
 
 
-def test_rows_name_differences_and_refusals() -> None:
+def test_rows_name_differences_and_refusals():
     whole, moved = [torch.ones(2)], [torch.ones(2) + 1e-3]
     ends = {"shampoo": (whole, whole), "soap": (whole, moved), "kl_shampoo": None}
     route = resume.Route("a", "b", "c", lambda method, folder: ends[method])
@@ -27,7 +25,7 @@ def test_rows_name_differences_and_refusals() -> None:
     assert documents.table([row]) in resume.document([row], {"torch": "2"})
 
 
-def test_parameters_may_be_exchanged_for_sharded_ones() -> None:
+def test_parameters_may_be_exchanged_for_sharded_ones():
     exchanged, expected = (
         ranks.run(2, torch_alone.exchanged, exchange)[0] for exchange in (True, False)
     )

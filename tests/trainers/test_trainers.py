@@ -1,8 +1,6 @@
 """accelerate, Hugging Face's Trainer and torchtitan train and resume, bit for bit."""
 
 import importlib
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +14,7 @@ PACKAGES = {
     "torchtitan": ("torchtitan",),
 }
 # Trainer, processes (of DDP, for torchtitan of FSDP2) and what its `ends` is given.
-CASES: list[tuple[str, int, dict[str, Any]]] = [
+CASES = [
     ("accelerate", 1, {"clip": 0.5}),
     ("accelerate", 1, {"mixed_precision": "bf16", "clip": 0.5}),
     ("accelerate", 1, {"gradient_accumulation_steps": 2}),
@@ -35,8 +33,8 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
 @pytest.mark.parametrize(("trainer", "world", "settings"), CASES, ids=str)
 @pytest.mark.parametrize("method", problem.METHODS)
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
-    tmp_path: Path, method: str, trainer: str, world: int, settings: dict[str, Any]
-) -> None:
+    tmp_path, method, trainer, world, settings
+):
     for package in PACKAGES[trainer]:
         pytest.importorskip(package, reason=f"no {package} here; `make test-trainers` installs it")
     adapter = importlib.import_module(f"tests.trainers.with_{trainer}")

@@ -2,8 +2,6 @@
 
 import importlib
 import types
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +13,7 @@ from workloads import registry, search_space
 from workloads.hyperparameters import OPTIONAL, POSSIBLE, REQUIRED, check
 
 TARGET_RANGES = entries.STANDIN_POINTS.with_name("target_search_spaces.json")
-POINT: dict[str, float] = {
+POINT = {
     "learning_rate": 1e-3,
     "one_minus_beta1": 0.1,
     "one_minus_beta2": 0.01,
@@ -26,15 +24,15 @@ SHAMPOO = POINT | {"nesterov": True, "refresh_interval": 20}
 RANGE = {"min": 1e-4, "max": 1e-2, "scaling": "log"}
 
 
-def ranges(point: Mapping[str, float], **changes: Any) -> dict[str, Any]:
+def ranges(point, **changes):
     return {name: {"feasible_points": [value]} for name, value in point.items()} | changes
 
 
-def model_of(workload: str) -> Any:
+def model_of(workload):
     return registry.official(workload).model
 
 
-def test_points_and_ranges_of_known_values_pass() -> None:
+def test_points_and_ranges_of_known_values_pass():
     check([POINT, POINT | {"step_hint_factor": 0.6, "grad_clip": 1.0}], "adamw", "here")
     check(ranges(POINT, learning_rate=RANGE), "nadamw", "here")
     check([SHAMPOO | {"refresh_interval": 1}], "shampoo", "here")
@@ -65,7 +63,7 @@ def test_points_and_ranges_of_known_values_pass() -> None:
         ("grad_clipp", 1.0, "did you mean grad_clip?"),
     ],
 )
-def test_an_impossible_value_is_named(name: str, value: float, allowed: str) -> None:
+def test_an_impossible_value_is_named(name, value, allowed):
     for space, place in (
         ([SHAMPOO, SHAMPOO | {name: value}], "a/file.json: point 2"),
         (ranges(SHAMPOO, **{name: {"feasible_points": [value]}}), "a/file.json"),
@@ -88,9 +86,7 @@ def test_an_impossible_value_is_named(name: str, value: float, allowed: str) -> 
         ({"label_smoothing": RANGE}, "fastmri", "label_smoothing: .* ignored by U-Net"),
     ],
 )
-def test_ranges_are_refused_by_name(
-    changes: dict[str, Any], workload: str | None, facts: str
-) -> None:
+def test_ranges_are_refused_by_name(changes, workload, facts):
     space, model = ranges(SHAMPOO, **changes), model_of(workload) if workload else None
     if not facts:
         check(space, "shampoo", "here", model)
@@ -100,7 +96,7 @@ def test_ranges_are_refused_by_name(
 
 
 @pytest.mark.parametrize("name", POINT)
-def test_a_missing_hyperparameter_is_named(name: str) -> None:
+def test_a_missing_hyperparameter_is_named(name):
     rest = {key: value for key, value in POINT.items() if key != name}
     for space, place in (([POINT, rest], "here: point 2"), (ranges(rest), "here")):
         with pytest.raises(UserError, match=f"{place}: {name}: missing; adamw needs it"):
@@ -112,10 +108,10 @@ def test_a_missing_hyperparameter_is_named(name: str) -> None:
 class Recorder:
     """Hyperparameters that remember what was asked of them."""
 
-    def __init__(self, values: Mapping[str, float]) -> None:
+    def __init__(self, values):
         self.values, self.asked = values, set[str]()
 
-    def __getattr__(self, name: str) -> float:
+    def __getattr__(self, name):
         self.asked.add(name)
         if name not in self.values:
             raise AttributeError(name)
@@ -123,7 +119,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("algorithm", REQUIRED)
-def test_an_entry_reads_what_is_known_and_its_points_pass(algorithm: str) -> None:
+def test_an_entry_reads_what_is_known_and_its_points_pass(algorithm):
     if algorithm == "nesterov":  # which sets targets and has no points of its own
         ranges_of = search_space.ranges_by_entry(TARGET_RANGES, [algorithm])[algorithm]
         check(ranges_of, algorithm, TARGET_RANGES)

@@ -10,7 +10,6 @@ import importlib.util
 import inspect
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,23 +34,23 @@ NAMES = [name for name in registry.names("official", VERSION) if name not in NOT
 WRONG_TEST_TARGET = "wmt_attention_temp"
 
 
-def class_of(name: str, framework: str = "pytorch") -> Any:
+def class_of(name, framework="pytorch"):
     row = benchmark.WORKLOADS[name]
     path = f"algoperf.workloads.{row['workload_path'].replace('/', '.')}_{framework}.workload"
     return getattr(importlib.import_module(path), row["workload_class_name"])
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
+def name(request):
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def workload(name: str) -> Any:
+def workload(name):
     return class_of(name)()
 
 
-def test_both_know_the_same_workloads() -> None:
+def test_both_know_the_same_workloads():
     assert set(NAMES) == set(benchmark.WORKLOADS) - NOT_HERE
     assert ruleset(VERSION).base_workloads == tuple(benchmark.BASE_WORKLOADS)
     for name in NAMES:
@@ -59,7 +58,7 @@ def test_both_know_the_same_workloads() -> None:
             assert registry.official(name).base_name == benchmark.get_base_workload_name(name)
 
 
-def test_targets(name: str, workload: Any) -> None:
+def test_targets(name, workload):
     row = registry.official(name, VERSION)
     assert row.metric == workload.target_metric_name
     assert row.validation_target == workload.validation_target_value
@@ -70,7 +69,7 @@ def test_targets(name: str, workload: Any) -> None:
         assert row.test_target == workload.test_target_value
 
 
-def test_budgets_data_model_and_direction(name: str, workload: Any) -> None:
+def test_budgets_data_model_and_direction(name, workload):
     row = registry.official(name, VERSION)
     assert row.step_hint == workload.step_hint
     assert row.max_runtime_seconds == workload.max_allowed_runtime_sec
@@ -90,7 +89,7 @@ def test_budgets_data_model_and_direction(name: str, workload: Any) -> None:
         assert row.meets(row.validation_target + value, row.validation_target) == reached
 
 
-def test_parameters(name: str) -> None:
+def test_parameters(name):
     """Criteo's tables are built with 2 MB of 2 GB, and the rest is added to the count."""
     expected, workload = registry.official(name, VERSION).model, class_of(name)()
     added = 0
@@ -104,7 +103,7 @@ def test_parameters(name: str) -> None:
     assert len(sizes) == expected.tensors
 
 
-def labels_and_logits(name: str) -> tuple[Any, Any]:
+def labels_and_logits(name):
     torch.manual_seed(0)
     if name == "criteo1tb":
         return torch.tensor([0.0, 1.0]), torch.randn(2, 1)
@@ -121,7 +120,7 @@ def labels_and_logits(name: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("base", [n for n in NAMES if not registry.facts(n).base])
-def test_label_smoothing(base: str) -> None:
+def test_label_smoothing(base):
     workload = class_of(base)()
     if base.startswith("librispeech"):
         workload.ctc_loss = torch.nn.CTCLoss(blank=0, reduction="none")
@@ -134,7 +133,7 @@ def test_label_smoothing(base: str) -> None:
     assert (plain != smoothed) == registry.official(base).model.smooths_labels
 
 
-def checkout(*parts: str) -> Path:
+def checkout(*parts):
     """A file of the benchmark's checkout that its package leaves out; skips where it is absent."""
     path = Path(benchmark.__file__).parents[2].joinpath(*parts)
     if not path.exists():
@@ -142,7 +141,7 @@ def checkout(*parts: str) -> Path:
     return path
 
 
-def module_at(*parts: str) -> Any:
+def module_at(*parts):
     spec = importlib.util.spec_from_file_location(parts[-1].removesuffix(".py"), checkout(*parts))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -150,7 +149,7 @@ def module_at(*parts: str) -> Any:
     return module
 
 
-def test_batch_sizes() -> None:
+def test_batch_sizes():
     module = module_at("algorithms", "target_setting_algorithms", "get_batch_size.py")
     baseline = ("algorithms", "baselines", "external_tuning", "pytorch_nadamw_full_budget.py")
     for name in NAMES:
@@ -167,7 +166,7 @@ def test_batch_sizes() -> None:
         assert row.model.batch_size == expected
 
 
-def test_held_out_workloads_of_v05() -> None:
+def test_held_out_workloads_of_v05():
     path = checkout("scoring", "algoperf_v05", "held_out_workloads_algoperf_v05.json")
     rules = ruleset("v0.5")
     held_out = rules.workloads[len(rules.base_workloads) :]

@@ -2,9 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +9,10 @@ import pytest
 from common.cli import UserError
 from workloads import search_space
 
-Write = Callable[[str, Any], Path]
 RANGE = {"min": 0.001, "max": 1.0, "scaling": "log"}
 
 
-def test_points_are_taken_in_order(write_json: Write) -> None:
+def test_points_are_taken_in_order(write_json):
     path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
     listed = search_space.load(path)
     assert search_space.point(listed, 2, path) == {"learning_rate": 0.2}
@@ -24,7 +20,7 @@ def test_points_are_taken_in_order(write_json: Write) -> None:
 
 
 @pytest.mark.parametrize("trial", [0, 3])
-def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> None:
+def test_a_trial_beyond_the_list_is_refused(write_json, trial):
     path = write_json("points.json", [{"learning_rate": 0.1}, {"learning_rate": 0.2}])
     with pytest.raises(UserError, match=f"--trial={trial}"):
         search_space.point(search_space.load(path), trial, path)
@@ -58,7 +54,7 @@ def test_a_trial_beyond_the_list_is_refused(write_json: Write, trial: int) -> No
         ({"a": {"feasible_points": [1], "min": 0}}, "a: unknown key 'min'"),
     ],
 )
-def test_malformed_spaces_are_named(write_json: Write, content: Any, message: str) -> None:
+def test_malformed_spaces_are_named(write_json, content, message):
     path = write_json("space.json", content)
     with pytest.raises(UserError) as error:
         search_space.load(path)
@@ -67,14 +63,14 @@ def test_malformed_spaces_are_named(write_json: Write, content: Any, message: st
     assert len(str(error.value)) < len(str(path)) + 120
 
 
-def test_nan_is_not_a_number(tmp_path: Path) -> None:
+def test_nan_is_not_a_number(tmp_path):
     path = tmp_path / "space.json"
     path.write_text('[{"a": NaN}]')
     with pytest.raises(UserError, match="not a finite number"):
         search_space.load(path)
 
 
-def test_draws_cover_the_ranges_evenly() -> None:
+def test_draws_cover_the_ranges_evenly():
     ranges = {
         "rate": RANGE,
         "linear": {"min": -1, "max": 3, "scaling": "linear"},
@@ -92,13 +88,13 @@ def test_draws_cover_the_ranges_evenly() -> None:
     assert 24 <= zeros <= 40
 
 
-def test_more_draws_extend_fewer_and_key_order_does_not_matter() -> None:
+def test_more_draws_extend_fewer_and_key_order_does_not_matter():
     ranges = {"a": RANGE, "b": {"feasible_points": [1, 2, 3]}, "c": RANGE}
     turned = dict(reversed(ranges.items()))
     assert search_space.draw(ranges, 20)[:7] == search_space.draw(turned, 7)
 
 
-def test_ranges_for_all_entries_or_by_entry(write_json: Write) -> None:
+def test_ranges_for_all_entries_or_by_entry(write_json):
     shared = search_space.ranges_by_entry(write_json("all.json", {"a": RANGE}), ["x", "y"])
     assert shared == {"x": {"a": RANGE}, "y": {"a": RANGE}}
     path = write_json("each.json", {"x": {"a": RANGE}, "y": {"b": RANGE}})
@@ -114,7 +110,7 @@ def test_ranges_for_all_entries_or_by_entry(write_json: Write) -> None:
             search_space.ranges_by_entry(write_json("bad.json", content), ["y"])
 
 
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"missing\.json"):
         search_space.load(tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text(json.dumps([1])[:-1])
@@ -128,7 +124,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         search_space.load(tmp_path / "long.json")
 
 
-def test_submissions_of_others_may_have_strings_booleans_and_null(write_json: Write) -> None:
+def test_submissions_of_others_may_have_strings_booleans_and_null(write_json):
     points = [{"grafting_type": "ADAM", "use_momentum": False, "limit": None, "rate": 0.1}]
     path = write_json("points.json", points)
     assert search_space.points(path, numbers_only=False) == points
@@ -144,7 +140,7 @@ def test_submissions_of_others_may_have_strings_booleans_and_null(write_json: Wr
         search_space.points(path, numbers_only=False)
 
 
-def test_uniform_is_linear(write_json: Write) -> None:
+def test_uniform_is_linear(write_json):
     drawn = [
         search_space.points(
             write_json(f"{scaling}.json", {"a": {"min": 1, "max": 9, "scaling": scaling}}), 4

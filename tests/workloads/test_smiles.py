@@ -5,7 +5,7 @@ from workloads.standin.smiles import DOUBLE, SINGLE, TRIPLE, parse
 
 def formula(smiles):
     """Atoms by element, hydrogen among them, and the molecule's charge."""
-    counts: dict[str, int] = {}
+    counts = {}
     total = 0
     for element, charge, hydrogens in parse(smiles).atoms:
         counts[element] = counts.get(element, 0) + 1

@@ -5,23 +5,19 @@ import json
 import shutil
 import socket
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from common.cli import UserError
 from scripts.official import checks
 from scripts.official.checks import NAMES, Checks
-from scripts.official.command import Node
-from scripts.official.trial import OfficialTrial
 from tests.scripts.commands import finish
 from tests.scripts.official.fakes import GOOD, Place, make_checkout, make_entry, make_trial
 from tests.scripts.official.trees import grow
 from workloads import registry
 
-ANSWER: dict[str, Any] = {
+ANSWER = {
     "torch": "2.9.0+cu128",
     "algoperf": "1.0.0",
     "gpus": [{"name": "NVIDIA A100-SXM4-40GB", "used_gb": 0.4, "total_gb": 42.3}] * 4,
@@ -38,27 +34,24 @@ ANSWER: dict[str, Any] = {
 
 
 @pytest.fixture
-def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def good(tmp_path, monkeypatch):
     """A node on which all is well; what the benchmark's Python answers may be changed."""
     grow(tmp_path / "data", registry.official("mnist").data.trees["pytorch"])
     machine(monkeypatch)
-    answer: dict[str, Any] = json.loads(json.dumps(ANSWER))
-    return answer
+    return json.loads(json.dumps(ANSWER))
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cores: int = 24, gb: float = 350.0) -> None:
+def machine(monkeypatch, cores=24, gb=350.0):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
     memory = SimpleNamespace(available=int(gb * 1e9))
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
 
 
-def failing(
-    trial: OfficialTrial, node: Node, answer: Any, capsys: pytest.CaptureFixture[str]
-) -> dict[str, list[str]]:
+def failing(trial, node, answer, capsys):
     """The lines of each check that fails."""
     with pytest.raises(UserError) as caught:
         Checks([trial], node, answer).run(NAMES)
-    lines: dict[str, list[str]] = {}
+    lines = {}
     for line in capsys.readouterr().err.splitlines():
         if line.startswith("check "):
             name, _, text = line.removeprefix("check ").partition(": ")
@@ -67,20 +60,12 @@ def failing(
     return lines
 
 
-def test_a_good_node_passes_in_silence(
-    tmp_path: Path, trial: OfficialTrial, good: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_good_node_passes_in_silence(tmp_path, trial, good, capsys):
     Checks([trial], Place(tmp_path).node(4), good).run(NAMES)
     assert capsys.readouterr().err == ""
 
 
-def test_all_problems_at_once(
-    tmp_path: Path,
-    trial: OfficialTrial,
-    good: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_problems_at_once(tmp_path, trial, good, capsys, monkeypatch):
     good["gpus"] = [{"name": "A100", "used_gb": 9.0, "total_gb": 42.3}] * 3
     good["workloads"]["mnist"]["batch_sizes"]["toy"] = 17
     good["workloads"]["mnist"]["max_runtime_seconds"] = 59
@@ -89,7 +74,7 @@ def test_all_problems_at_once(
     shutil.rmtree(tmp_path / "data" / "MNIST")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e6, total=1e8))
 
-    def unknown(name: str) -> str:
+    def unknown(name):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "gethostbyname", unknown)
@@ -108,9 +93,7 @@ def test_all_problems_at_once(
     assert "processes cannot meet at localhost: Name or service not known" in lines["port"]
 
 
-def test_only_mnist_trains_on_a_cpu(
-    tmp_path: Path, good: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_mnist_trains_on_a_cpu(tmp_path, good, capsys):
     entry = make_entry(tmp_path / "toy", [GOOD])
     made = make_trial(entry)
     node = Place(tmp_path).node(0)
@@ -142,17 +125,8 @@ def test_only_mnist_trains_on_a_cpu(
     ],
 )
 def test_other_versions_and_machines_are_warned_of(
-    tmp_path: Path,
-    trial: OfficialTrial,
-    good: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    version: str,
-    torch: str,
-    gpus: str,
-    machine_of: tuple[int, float],
-    facts: list[str],
-) -> None:
+    tmp_path, trial, good, capsys, monkeypatch, version, torch, gpus, machine_of, facts
+):
     machine(monkeypatch, *machine_of)
     number, name = int(gpus[0]), gpus[2:]
     size = 85.1 if "80GB" in name else 16.9
@@ -166,13 +140,7 @@ def test_other_versions_and_machines_are_warned_of(
         assert line.startswith("warning: ") and fact in line
 
 
-def test_two_trials_side_by_side_need_twice_as_much(
-    tmp_path: Path,
-    trial: OfficialTrial,
-    good: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_two_trials_side_by_side_need_twice_as_much(tmp_path, trial, good, capsys, monkeypatch):
     node = dataclasses.replace(Place(tmp_path).node(4), at_once=2)
     lines = failing(trial, node, good, capsys)
     assert lines == {"gpus": ["--gpus=4 --at_once=2, but PyTorch 2.9.0+cu128 sees 4 here"]}
@@ -195,14 +163,9 @@ def test_two_trials_side_by_side_need_twice_as_much(
     ],
 )
 def test_a_python_that_does_not_answer_is_one_line(
-    tmp_path: Path,
-    trial: OfficialTrial,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    failure: Exception,
-    fact: str,
-) -> None:
-    def fails(*_: object, **__: object) -> None:
+    tmp_path, trial, capsys, monkeypatch, failure, fact
+):
+    def fails(*_, **__):
         raise failure
 
     monkeypatch.setattr(subprocess, "run", fails)
@@ -212,9 +175,7 @@ def test_a_python_that_does_not_answer_is_one_line(
     assert fact in line
 
 
-def test_a_python_without_algoperf_is_named(
-    tmp_path: Path, trial: OfficialTrial, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_python_without_algoperf_is_named(tmp_path, trial, capsys):
     make_checkout(tmp_path / "checkout")
     with pytest.raises(UserError, match="checks failed: benchmark, data"):
         checks.check([trial], Place(tmp_path).node(0))
@@ -223,16 +184,14 @@ def test_a_python_without_algoperf_is_named(
 
 
 @pytest.mark.parametrize("given", [(), ("mnist",), ("[]",), ('{"workloads": []}',), ("{}", "{}")])
-def test_the_probe_by_hand_says_what_it_takes(given: tuple[str, ...]) -> None:
+def test_the_probe_by_hand_says_what_it_takes(given):
     done = finish("-m", "scripts.official.probe", *given)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: QUESTION: got {' '.join(given) or 'none'}; allowed: one JSON")
 
 
-def test_the_probe_asks_what_the_runner_will(
-    tmp_path: Path, trial: OfficialTrial, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_probe_asks_what_the_runner_will(tmp_path, trial, monkeypatch):
     checkout = make_checkout(tmp_path / "checkout")
     package = checkout / "algoperf" / "workloads"
     package.mkdir(parents=True)

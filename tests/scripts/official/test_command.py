@@ -23,12 +23,12 @@ ENTRIES = ("shampoo", "shampoo_self_tuning", "nadamw", "adamw")
 TUNED = ("shampoo", "nadamw", "adamw")
 
 
-def node(gpus: int = 8, **changes: object) -> Node:
+def node(gpus=8, **changes):
     paths = {"checkout": Path("/c"), "python": Path("/p y/bin/python"), "data_dir": Path("/data")}
-    return Node(**{**paths, "gpus": gpus, "output": Path("/logs"), **changes})  # type: ignore[arg-type]
+    return Node(**{**paths, "gpus": gpus, "output": Path("/logs"), **changes})
 
 
-def trials_of(workload: str, entry_name: str, drawn: bool = False) -> list[OfficialTrial]:
+def trials_of(workload, entry_name, drawn=False):
     entry = find_entry(entry_name)
     points = search_spaces.draw(workload, entry_name, 3) if drawn else entry.points()
     return [
@@ -41,7 +41,7 @@ def trials_of(workload: str, entry_name: str, drawn: bool = False) -> list[Offic
     ]
 
 
-def words(trial: OfficialTrial, on: Node) -> list[str]:
+def words(trial, on):
     """The printed command's words after the change to its own directory."""
     split = shlex.split(command(trial, on).shell())
     work = str(trial.directory(on.output) / ".work")
@@ -49,7 +49,7 @@ def words(trial: OfficialTrial, on: Node) -> list[str]:
     return split[7:]
 
 
-def test_torchrun_understands_the_launcher() -> None:
+def test_torchrun_understands_the_launcher():
     from torch.distributed.run import parse_args
 
     given = words(trials_of("wmt", "shampoo")[0], node())
@@ -61,7 +61,7 @@ def test_torchrun_understands_the_launcher() -> None:
     assert not any("overwrite" in word for word in given)
 
 
-def test_as_many_gpus_are_visible_as_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_gpus_are_visible_as_ranks(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     trial = trials_of("ogbg", "adamw")[0]
     for gpus, devices in ((0, ""), (1, "0")):
@@ -74,11 +74,11 @@ def test_as_many_gpus_are_visible_as_ranks(monkeypatch: pytest.MonkeyPatch) -> N
         command(trial, node(8))
 
 
-def test_trials_side_by_side_see_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_side_by_side_see_gpus_of_their_own(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     trial = trials_of("ogbg", "adamw")[0]
 
-    def seen(slot: int | None) -> str:
+    def seen(slot):
         return command(trial, node(4, at_once=2, slot=slot)).variables["CUDA_VISIBLE_DEVICES"]
 
     assert [seen(slot) for slot in (0, 1, None)] == ["0,1,2,3", "4,5,6,7", "0,1,2,3,4,5,6,7"]
@@ -89,9 +89,7 @@ def test_trials_side_by_side_see_gpus_of_their_own(monkeypatch: pytest.MonkeyPat
         seen(0)
 
 
-def test_cores_of_trials_side_by_side_share_no_physical_core(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cores_of_trials_side_by_side_share_no_physical_core(tmp_path, monkeypatch):
     # Two sockets of three cores of two threads each, numbered as Linux does.
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)))
     for core in range(12):
@@ -105,7 +103,7 @@ def test_cores_of_trials_side_by_side_share_no_physical_core(
     assert side_by_side.cores_of_slots(20, tmp_path) == [list(range(12))] * 20
 
 
-def test_seeds_depend_on_study_and_workload_only() -> None:
+def test_seeds_depend_on_study_and_workload_only():
     entry, seeds = find_entry("adamw"), set()
     for workload in ("wmt", "ogbg"):
         for study in range(50):
@@ -116,12 +114,12 @@ def test_seeds_depend_on_study_and_workload_only() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 2, 2**62])
-def test_no_seed_is_zero(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_no_seed_is_zero(monkeypatch, seed):
     monkeypatch.setattr(Trial, "rng_seed", seed)
     assert 0 < trials_of("wmt", "adamw")[0].rng_seed < 2**31 - 1
 
 
-def test_packaged_entry_is_imported_from_its_parent(tmp_path: Path) -> None:
+def test_packaged_entry_is_imported_from_its_parent(tmp_path):
     trial = make_trial(make_entry(tmp_path / "else where" / "toy", [GOOD]))
     made = command(trial, node())
     assert made.variables["PYTHONPATH"].startswith(str(tmp_path / "else where"))
@@ -137,13 +135,7 @@ def test_packaged_entry_is_imported_from_its_parent(tmp_path: Path) -> None:
         ("toy", None, "no tuning_search_space.json, and no submission_info.yml"),
     ],
 )
-def test_odd_entries_are_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    rates: list[float] | None,
-    message: str,
-) -> None:
+def test_odd_entries_are_refused(tmp_path, monkeypatch, name, rates, message):
     (tmp_path / "checkout" / "algoperf").mkdir(parents=True)
     monkeypatch.setenv("ALGOPERF_DIR", str(tmp_path / "checkout"))
     folder = make_entry(tmp_path / name, rates)
@@ -152,7 +144,7 @@ def test_odd_entries_are_refused(
         find_entry(str(folder))
 
 
-def test_points_must_name_the_same(tmp_path: Path) -> None:
+def test_points_must_name_the_same(tmp_path):
     folder = make_entry(tmp_path / "toy", [GOOD])
     points = [{"learning_rate": 0.1}, {"learning_rate": 0.1, "beta": 0.2}]
     (folder / "tuning_search_space.json").write_text(json.dumps(points))
@@ -163,12 +155,12 @@ def test_points_must_name_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "flag", ["--overwrite", "--rng_seed=1", "--notorch_compile", "--skip_evals", "profile"]
 )
-def test_flags_of_ours_cannot_be_given(flag: str) -> None:
+def test_flags_of_ours_cannot_be_given(flag):
     with pytest.raises(UserError, match="--runner_flag"):
         node(runner_flags=(flag,))
 
 
-def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
+def test_dry_run_needs_nothing_and_creates_nothing(tmp_path):
     nowhere = tmp_path / "nowhere"
     done = finish(
         *("-m", "scripts.official", "--workload=fastmri", "--entry=shampoo", "--dry_run"),
@@ -192,8 +184,8 @@ def test_dry_run_needs_nothing_and_creates_nothing(tmp_path: Path) -> None:
     [(True, (), 4, 9), (False, (), 8, 8), (True, ("--version=v0.6",), 8, 8)],
 )
 def test_the_checkout_says_how_many_gpus_and_workloads(
-    tmp_path: Path, language_model: bool, flags: tuple[str, ...], gpus: int, workloads: int
-) -> None:
+    tmp_path, language_model, flags, gpus, workloads
+):
     name = "finewebedu_lm" if language_model else "wmt"
     (tmp_path / "algoperf/workloads" / name).mkdir(parents=True)
     done = finish(
@@ -238,7 +230,7 @@ def test_the_checkout_says_how_many_gpus_and_workloads(
         ),
     ],
 )
-def test_flags_are_refused_in_one_line(tmp_path: Path, script: str, flags: str, fact: str) -> None:
+def test_flags_are_refused_in_one_line(tmp_path, script, flags, fact):
     output = "experiment_dir" if script == "official" else "output"
     place = f"--{output}={tmp_path / 'logs'}"
     done = finish("-m", f"scripts.{script}", *flags.split(), place, "--dry_run")
@@ -273,7 +265,7 @@ print("parsed")
 """
 
 
-def test_official_runner_parses_every_command(tmp_path: Path) -> None:
+def test_official_runner_parses_every_command(tmp_path):
     try:
         checkout, python = installation.find()
     except UserError as error:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -36,7 +35,7 @@ PLACES = Path("/opt/benchmark"), Path("/opt/python")
 
 
 @pytest.fixture
-def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def benchmark(tmp_path, monkeypatch):
     """A checkout whose script notes how it was called, then does what `then.py` says."""
     checkout = tmp_path / "benchmark"
     (checkout / "dataset").mkdir(parents=True)
@@ -55,17 +54,17 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return checkout
 
 
-def set_free(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
+def set_free(monkeypatch, gib):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=gib * 2**30))
 
 
-def wish(workload: str, root: Path, **changes: Any) -> Request:
+def wish(workload, root, **changes):
     """A request that lacks nothing."""
     request = Request(workload, root, root / "tmp", urls=URLS, accept_licence=True)
     return dataclasses.replace(request, **changes)
 
 
-def flags_of(workload: str, **changes: Any) -> str:
+def flags_of(workload, **changes):
     """The script's flags, without the directories."""
     arguments = wish(workload, Path("/data"), **changes).command(*PLACES).arguments
     assert arguments[:3] == ("/opt/python", "dataset/dataset_setup.py", "--data_dir=/data")
@@ -97,7 +96,7 @@ def flags_of(workload: str, **changes: Any) -> str:
         ),
     ],
 )
-def test_flags_of_each_data_set(workload: str, changes: dict[str, Any], flags: str) -> None:
+def test_flags_of_each_data_set(workload, changes, flags):
     assert flags_of(workload, **changes) == flags
 
 
@@ -116,13 +115,13 @@ VAL = "fastmri_knee_singlecoil_val_url"
         (VAL, f"{KNEE}_val.tar.xz?Expires=1700000000", "expired at 2023-11-14 22:13 UTC"),
     ],
 )
-def test_addresses_of_no_use_are_refused(flag: str, address: str, facts: str) -> None:
+def test_addresses_of_no_use_are_refused(flag, address, facts):
     workload = "fastmri" if flag == VAL else "imagenet_resnet"
     with pytest.raises(UserError, match=f"--{flag} .*{facts}"):
         flags_of(workload, urls=URLS | {flag: address})
 
 
-def test_when_signed_addresses_end() -> None:
+def test_when_signed_addresses_end():
     day = "https://example.org/a.xz?X-Amz-Date=20260102T030405Z&X-Amz-Expires=60"
     assert expires(day) == datetime.datetime(2026, 1, 2, 3, 5, 5, tzinfo=datetime.UTC)
     assert expires("https://example.org/a.xz") is None
@@ -131,15 +130,13 @@ def test_when_signed_addresses_end() -> None:
 
 
 @pytest.mark.parametrize("path", ["/my data", "/data;ls", "/$(ls)", "/data&", "/a'b"])
-def test_paths_that_a_shell_would_take_apart_are_refused(path: str) -> None:
+def test_paths_that_a_shell_would_take_apart_are_refused(path):
     for flag, root, temporary in (("data_dir", path, "/tmp"), ("temp_dir", "/data", path)):
         with pytest.raises(UserError, match=rf"--{flag}=.* has characters"):
             wish("ogbg", Path(root), temporary=Path(temporary)).command(*PLACES)
 
 
-def test_a_set_up_that_works(
-    benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_set_up_that_works(benchmark, tmp_path, capfd):
     root = tmp_path / "data"
     grow(tmp_path / "made", tree_of("ogbg"))
     (benchmark / "then.py").write_text(
@@ -155,9 +152,7 @@ def test_a_set_up_that_works(
     assert called == ["dataset/dataset_setup.py", f"--data_dir={root}", "--ogbg"]
 
 
-def test_the_set_up_of_v06_lies_elsewhere_and_lacks_the_language_model(
-    benchmark: Path, tmp_path: Path
-) -> None:
+def test_the_set_up_of_v06_lies_elsewhere_and_lacks_the_language_model(benchmark, tmp_path):
     (benchmark / "dataset").rename(benchmark / "datasets")
     request = wish("finewebedu_lm", tmp_path)
     arguments = request.command(benchmark, Path("/p")).arguments
@@ -168,9 +163,7 @@ def test_the_set_up_of_v06_lies_elsewhere_and_lacks_the_language_model(
         request.command(benchmark, Path("/p"))
 
 
-def test_a_set_up_that_fails_ends_in_what_is_there(
-    benchmark: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_set_up_that_fails_ends_in_what_is_there(benchmark, tmp_path, capfd):
     (benchmark / "then.py").write_text("raise SystemExit(3)")
     assert wish("wmt", tmp_path / "data").set_up() == 1
     *_, ended, sentence, summary = capfd.readouterr().out.splitlines()
@@ -180,18 +173,14 @@ def test_a_set_up_that_fails_ends_in_what_is_there(
 
 
 @pytest.mark.parametrize("workload", ["criteo1tb", "fastmri", "imagenet_vit"])
-def test_terms_must_be_accepted_by_a_person(
-    workload: str, benchmark: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_terms_must_be_accepted_by_a_person(workload, benchmark, capfd):
     with pytest.raises(UserError, match="--accept_licence is missing: a person must "):
         wish(workload, benchmark, accept_licence=False).set_up()
     assert registry.official(workload).data.setups["pytorch"].licence in capfd.readouterr().out
     assert not (benchmark / "called").exists()
 
 
-def test_programs_and_a_checkout_are_needed(
-    benchmark: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_and_a_checkout_are_needed(benchmark, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda tool: None if tool == "pigz" else tool)
     with pytest.raises(UserError, match=r"programs that are not installed: pigz$"):
         wish("criteo1tb", benchmark).set_up()
@@ -200,7 +189,7 @@ def test_programs_and_a_checkout_are_needed(
         wish("ogbg", benchmark).set_up()
 
 
-def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space(benchmark, monkeypatch):
     request = wish("librispeech_conformer", benchmark / "data")
     set_free(monkeypatch, 506)
     with pytest.raises(
@@ -214,7 +203,7 @@ def test_too_little_space(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert dataclasses.replace(request, skip_space_check=True).set_up() == 1
 
 
-def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_may_open_many_files(benchmark, monkeypatch):
     limits = [(1_024, 4_096)]
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
@@ -225,7 +214,7 @@ def test_imagenet_may_open_many_files(benchmark: Path, monkeypatch: pytest.Monke
     assert limits[-1] == (8_192, 65_536)
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line(tmp_path):
     call = ("-m", "scripts.official.data", f"--data_dir={tmp_path}")
     done = finish(
         *call, "--workload=criteo1tb_resnet", "--dry_run", ALGOPERF_DIR="/b", ALGOPERF_PYTHON="/p"
@@ -264,7 +253,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 
-def test_the_benchmarks_script_knows_all_flags() -> None:
+def test_the_benchmarks_script_knows_all_flags():
     """Every command that this one can print, under the script's own absl flags."""
     try:
         checkout, python = installation.find()

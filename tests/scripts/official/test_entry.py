@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +34,7 @@ WINNER = {
 }
 
 
-def write(folder: Path, files: Mapping[str, str]) -> Path:
+def write(folder, files):
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +42,7 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def imports(folder: Path, then: str = "") -> None:
+def imports(folder, then=""):
     """Python, on an entry's paths, that imports what the runner would; without torch."""
     text = (folder / "submission.py").read_text()
     (folder / "submission.py").write_text(text.replace("import torch\n", ""))
@@ -64,7 +62,7 @@ def imports(folder: Path, then: str = "") -> None:
     must_succeed(done)
 
 
-def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_path: Path) -> None:
+def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_path):
     folder = write(tmp_path / "winner", WINNER)
     import_places = places(folder, "submission.py")
     assert import_places == Places(
@@ -78,7 +76,7 @@ def test_files_that_import_each_other_as_if_their_folders_were_on_the_path(tmp_p
     imports(folder)
 
 
-def test_files_that_import_each_other_from_the_repositorys_root(tmp_path: Path) -> None:
+def test_files_that_import_each_other_from_the_repositorys_root(tmp_path):
     folder = write(
         tmp_path / "submissions/self_tuning/muon",
         {
@@ -90,7 +88,7 @@ def test_files_that_import_each_other_from_the_repositorys_root(tmp_path: Path) 
     imports(folder)
 
 
-def test_files_that_import_each_other_from_where_they_lie_no_more(tmp_path: Path) -> None:
+def test_files_that_import_each_other_from_where_they_lie_no_more(tmp_path):
     moved = "from submissions_algorithms.leaderboard.external.old_name.optimizers"
     folder = write(
         tmp_path / "winner",
@@ -118,7 +116,7 @@ def test_files_that_import_each_other_from_where_they_lie_no_more(tmp_path: Path
     assert made.variables["SUBMISSION_MODULE"] == "winner.submission"
 
 
-def test_relative_imports_and_what_cannot_be_parsed_need_no_folder(tmp_path: Path) -> None:
+def test_relative_imports_and_what_cannot_be_parsed_need_no_folder(tmp_path):
     folder = write(tmp_path / "toy", {"submission.py": "from . import other\n", "other.py": "a ="})
     assert places(folder, "submission.py") == Places()
 
@@ -134,9 +132,7 @@ def test_relative_imports_and_what_cannot_be_parsed_need_no_folder(tmp_path: Pat
         ("name: conda\ndependencies:\n  - jax=1\n", "", True, "external", "pytorch"),
     ],
 )
-def test_a_folder_says_its_ruleset_and_framework(
-    tmp_path: Path, info: str | None, text: str, space: bool, ruleset: str, framework: str
-) -> None:
+def test_a_folder_says_its_ruleset_and_framework(tmp_path, info, text, space, ruleset, framework):
     folder = write(tmp_path / "toy", {"submission.py": text})
     if info is not None:
         (folder / "submissions_info.yaml").write_text(info)
@@ -150,7 +146,7 @@ def test_a_folder_says_its_ruleset_and_framework(
         assert (said.ruleset, said.framework, said.space) == ("self_tuning", "jax", None)
 
 
-def test_flags_may_not_contradict_what_an_entry_says() -> None:
+def test_flags_may_not_contradict_what_an_entry_says():
     for name, ruleset in (("adamw", "self_tuning"), ("shampoo_self_tuning", "external")):
         with pytest.raises(UserError, match=rf"^--ruleset={ruleset}: .*yml says "):
             find_entry(name, ruleset)
@@ -159,14 +155,14 @@ def test_flags_may_not_contradict_what_an_entry_says() -> None:
     assert find_entry("adamw", "external", "pytorch") == find_entry("adamw")
 
 
-def test_an_entry_of_this_repository_is_the_same_by_its_path() -> None:
+def test_an_entry_of_this_repository_is_the_same_by_its_path():
     folder = ROOT / "submission" / "entries" / "shampoo"
     entry = find_entry(f"{folder}/")
     assert entry == find_entry("shampoo") == find_entry(f"{folder}/../shampoo")
     assert (entry.python_path, entry.name) == (ROOT, "stacked_shampoo")
 
 
-def test_ranges_of_its_own_are_drawn(tmp_path: Path) -> None:
+def test_ranges_of_its_own_are_drawn(tmp_path):
     folder = make_entry(tmp_path / "toy", [GOOD])
     ranges = {"learning_rate": {"min": 0, "max": 1, "scaling": "uniform"}}
     (folder / "tuning_search_space.json").write_text(json.dumps(ranges))
@@ -183,14 +179,14 @@ def test_ranges_of_its_own_are_drawn(tmp_path: Path) -> None:
         ("mine=shampoo", "'shampoo' is no path; give name=path/to/a/folder"),
     ],
 )
-def test_names_are_checked(tmp_path: Path, given: str, message: str) -> None:
+def test_names_are_checked(tmp_path, given, message):
     folder = make_entry(tmp_path / "toy", [GOOD])
     assert find_entry(f"meta={folder}").name == "meta"
     with pytest.raises(UserError, match=f"^--entry=.*{message}"):
         find_entry(given.format(folder))
 
 
-def test_jax_has_one_process_for_all_gpus_and_folders_of_its_own(tmp_path: Path) -> None:
+def test_jax_has_one_process_for_all_gpus_and_folders_of_its_own(tmp_path):
     folder = make_entry(tmp_path / "toy", [GOOD])
     (folder / "submission.py").write_text("import jax\n")
     trial, node = make_trial(folder), Place(tmp_path).node(4)
@@ -203,7 +199,7 @@ def test_jax_has_one_process_for_all_gpus_and_folders_of_its_own(tmp_path: Path)
     assert trial.recorded()["framework"] == "jax"
 
 
-def test_killed_trials_of_jax_go_on(tmp_path: Path) -> None:
+def test_killed_trials_of_jax_go_on(tmp_path):
     folder = make_entry(tmp_path / "toy", [GOOD])
     (folder / "submission.py").write_text("import jax\n")
     trial, node = make_trial(folder), Place(tmp_path).node()
@@ -213,7 +209,7 @@ def test_killed_trials_of_jax_go_on(tmp_path: Path) -> None:
     assert logs.prepare(trial, logged) == 10
 
 
-def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path, place: Place) -> None:
+def test_two_of_one_name_run_beside_each_other_under_names(tmp_path, place):
     toy, winner = tmp_path / "ours/toy", write(tmp_path / "theirs/toy", WINNER)
     make_entry(toy, [GOOD])
     size = "def get_batch_size(workload_name):\n    return 16\n"
@@ -222,7 +218,7 @@ def test_two_of_one_name_run_beside_each_other_under_names(tmp_path: Path, place
     (winner / "tuning_search_space.json").write_text(json.dumps(points))
     output = (f"--output={place.output}", "--workloads=mnist", "--studies=1", "--gpus=0", SKIP)
 
-    def study(entries: str) -> "subprocess.CompletedProcess[str]":
+    def study(entries):
         return place.finish(
             place.command("study", "--suite=official", f"--entries={entries}", *output)
         )

@@ -10,7 +10,7 @@ from workloads import registry, rulesets
 TORCH = ("schedule_free_adamw", "schedule_free_adamw_v2")
 
 
-def test_hours_of_trials_are_those_of_the_published_evaluations() -> None:
+def test_hours_of_trials_are_those_of_the_published_evaluations():
     with (ROOT / "results/published/hours.csv").open(newline="") as stream:
         rows = [
             row

@@ -4,9 +4,7 @@ import errno
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +12,6 @@ from common.cli import UserError
 from scripts.local.trial import Trial
 from scripts.official import logs, run
 from scripts.official.keep import Keeper, prune
-from scripts.official.trial import OfficialTrial
 from tests.scripts.official.fakes import GOOD, Place, make_entry, make_trial
 
 HEADER = (
@@ -22,30 +19,22 @@ HEADER = (
     "test/accuracy,validation/accuracy"
 )
 TABLES = ("eval_measurements.csv", "measurements.csv")
-Evaluation = tuple[int, float, float]
-LATE: list[Evaluation] = [(1, 1.0, 0.1), (9, 11.0, 0.98)]
+LATE = [(1, 1.0, 0.1), (9, 11.0, 0.98)]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     path = Place(tmp_path).folder()
     path.mkdir(parents=True)
     return path
 
 
-def evaluations(*rows: Evaluation) -> str:
+def evaluations(*rows):
     lines = [f"{seconds},{step},0,{seconds},{quality},{quality}" for step, seconds, quality in rows]
     return "\n".join([HEADER, *lines]) + "\n"
 
 
-def write(
-    folder: Path,
-    rows: Sequence[Evaluation],
-    end: tuple[int, float] | None = None,
-    checkpoints: Sequence[int] = (),
-    launched: bool = False,
-    **flags: Any,
-) -> None:
+def write(folder, rows, end=None, checkpoints=(), launched=False, **flags):
     """Files as the runner leaves them; `launched`: started by `scripts.official`."""
     last = f",{end[0]},0,{end[1]},,\n" if end else ""
     for name, text in zip(TABLES, ("", last), strict=True):
@@ -69,14 +58,7 @@ def write(
         (0.98, None, None, None),
     ],
 )
-def test_logs_made_elsewhere(
-    tmp_path: Path,
-    folder: Path,
-    quality: float,
-    end: tuple[int, float] | None,
-    max_steps: int | None,
-    reason: str | None,
-) -> None:
+def test_logs_made_elsewhere(tmp_path, folder, quality, end, max_steps, reason):
     inner = Trial("mnist", "toy", 0, 1, {"learning_rate": GOOD}, max_steps=max_steps)
     trial = make_trial(make_entry(tmp_path / "toy", [GOOD]), trial=inner)
     write(folder, [(1, 1.0, 0.1), (9, 11.0, quality)], end, [9] if end else [], rng_seed=1)
@@ -116,13 +98,8 @@ def test_logs_made_elsewhere(
     ],
 )
 def test_an_end_is_told_by_the_logs_own_budget_ruleset_and_targets(
-    trial: OfficialTrial,
-    folder: Path,
-    meta: dict[str, Any],
-    flags: dict[str, Any],
-    seconds: float,
-    reason: str,
-) -> None:
+    trial, folder, meta, flags, seconds, reason
+):
     write(folder, [(1, 1.0, 0.1), (9, 11.0, 0.5)], (9, seconds), rng_seed=1)
     named = {f"workload.{name}": value for name, value in meta.items()}
     (folder / "meta_data_0.json").write_text(json.dumps({"workload.max_allowed_runtime_sec": 1}))
@@ -141,8 +118,8 @@ def test_an_end_is_told_by_the_logs_own_budget_ruleset_and_targets(
 
 @pytest.mark.parametrize("launched", [True, False])
 def test_a_trial_that_ended_is_complete_and_checkpoints_of_others_stay(
-    tmp_path: Path, trial: OfficialTrial, folder: Path, launched: bool
-) -> None:
+    tmp_path, trial, folder, launched
+):
     write(folder, LATE, (9, 11.0), [9], launched, **trial.recorded())
     node = Place(tmp_path).node()  # without a checkout: nothing can be run
     assert run.describe(trial, node) == "complete"
@@ -153,7 +130,7 @@ def test_a_trial_that_ended_is_complete_and_checkpoints_of_others_stay(
 
 
 @pytest.mark.parametrize("launched", [True, False])
-def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, launched: bool) -> None:
+def test_damaged_tables_are_no_end(trial, folder, launched):
     write(folder, LATE, (9, 11.0), [9], launched, **trial.recorded())
     table = folder / "measurements.csv"
     table.write_text(table.read_text()[:-4])
@@ -172,7 +149,7 @@ def test_damaged_tables_are_no_end(trial: OfficialTrial, folder: Path, launched:
     ],
 )
 @pytest.mark.parametrize("name", TABLES)
-def test_an_odd_last_row_is_damage(trial: OfficialTrial, folder: Path, name: str, row: str) -> None:
+def test_an_odd_last_row_is_damage(trial, folder, name, row):
     write(folder, LATE, (9, 11.0), [9], **trial.recorded())
     table = folder / name
     table.write_text(f"{table.read_text()}{row}\n")
@@ -181,9 +158,7 @@ def test_an_odd_last_row_is_damage(trial: OfficialTrial, folder: Path, name: str
     assert table.read_text().endswith(f"{row}\n")
 
 
-def test_evaluations_that_the_status_knows_of_are_missed(
-    trial: OfficialTrial, folder: Path
-) -> None:
+def test_evaluations_that_the_status_knows_of_are_missed(trial, folder):
     write(folder, LATE, (9, 11.0), launched=True, **trial.recorded())
     status = logs.finished(trial, folder)
     assert status is not None and status["evaluations"] == 2
@@ -198,22 +173,20 @@ def test_evaluations_that_the_status_knows_of_are_missed(
     ("name", "value"),
     [("rng_seed", 7), ("torch_compile", True), ("max_global_steps", 5), ("workload", "cifar")],
 )
-def test_another_trial_is_refused(
-    trial: OfficialTrial, folder: Path, name: str, value: object, end: tuple[int, float] | None
-) -> None:
+def test_another_trial_is_refused(trial, folder, name, value, end):
     write(folder, LATE, end, [9], True, **trial.recorded() | {name: value})
     with pytest.raises(UserError, match=f"flags_0.json was written with {name}={value!r}, not"):
         logs.finished(trial, folder)
 
 
-def test_other_hyperparameters_are_refused(trial: OfficialTrial, folder: Path) -> None:
+def test_other_hyperparameters_are_refused(trial, folder):
     write(folder, LATE, checkpoints=[1], **trial.recorded())
     (folder / "hparams.json").write_text('{"learning_rate": 0.2}')
     with pytest.raises(UserError, match=r"hparams.json was written with learning_rate=0.2, not"):
         logs.finished(trial, folder)
 
 
-def test_goes_on_from_the_last_whole_checkpoint(trial: OfficialTrial, folder: Path) -> None:
+def test_goes_on_from_the_last_whole_checkpoint(trial, folder):
     rows = [(1, 1.0, 0.1), (5, 11.0, 0.2), (9, 21.0, 0.3)]
     write(folder, rows, checkpoints=[1, 5, 9], **trial.recorded())
     newest = folder / "checkpoint_9"
@@ -226,7 +199,7 @@ def test_goes_on_from_the_last_whole_checkpoint(trial: OfficialTrial, folder: Pa
         assert (folder / "backup" / f"{name}.cut_0").read_text() == evaluations(*rows)
 
 
-def test_without_a_whole_checkpoint_all_begins_anew(trial: OfficialTrial, folder: Path) -> None:
+def test_without_a_whole_checkpoint_all_begins_anew(trial, folder):
     for number in range(2):
         write(folder, [(1, 1.0, 0.1)], checkpoints=[1], **trial.recorded())
         path = folder / "checkpoint_1"
@@ -241,9 +214,7 @@ def test_without_a_whole_checkpoint_all_begins_anew(trial: OfficialTrial, folder
 
 
 @pytest.mark.parametrize("text", ["", HEADER, evaluations((1, 1.0, 0.1), (5, 2.0, 0.3))[:-4]])
-def test_a_damaged_table_is_named_or_restored(
-    trial: OfficialTrial, folder: Path, text: str
-) -> None:
+def test_a_damaged_table_is_named_or_restored(trial, folder, text):
     write(folder, [(1, 1.0, 0.1)], checkpoints=[1], launched=True, **trial.recorded())
     table = folder / "eval_measurements.csv"
     table.write_text(text)
@@ -260,14 +231,14 @@ class Bar:
     n = 0
     text = ""
 
-    def update(self, n: int) -> None:
+    def update(self, n):
         self.n += n
 
-    def set_postfix_str(self, text: str) -> None:
+    def set_postfix_str(self, text):
         self.text = text
 
 
-def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> None:
+def test_keeper_copies_only_whole_tables(trial, folder):
     bar, table = Bar(), evaluations((1, 1.0, 0.1), (5, 12.5, 0.2))
     keeper = Keeper(trial, folder, bar)
     keeper.look()  # nothing is there yet
@@ -281,17 +252,12 @@ def test_keeper_copies_only_whole_tables(trial: OfficialTrial, folder: Path) -> 
     assert backup.read_text() == table
 
 
-def test_what_the_file_system_refuses_does_not_end_the_trial(
-    trial: OfficialTrial,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def full(source: Path, target: Path) -> None:
+def test_what_the_file_system_refuses_does_not_end_the_trial(trial, folder, monkeypatch, capsys):
+    def full(source, target):
         target.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    def stale(path: Path, missing_ok: bool = False) -> None:
+    def stale(path, missing_ok=False):
         raise OSError(errno.ESTALE, "Stale file handle", str(path))
 
     keeper, backup = Keeper(trial, folder, Bar()), folder / "backup" / "eval_measurements.csv"
@@ -311,7 +277,7 @@ def test_what_the_file_system_refuses_does_not_end_the_trial(
     assert len(logs.checkpoints(folder)) == 2
 
 
-def test_two_checkpoints_are_kept(trial: OfficialTrial, folder: Path) -> None:
+def test_two_checkpoints_are_kept(trial, folder):
     write(folder, [], checkpoints=[1, 5, 9, 10])
     prune(folder)
     names = [path.name for path in logs.checkpoints(folder)]

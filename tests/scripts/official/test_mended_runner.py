@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ RESULTS = [(3, {"validation/accuracy": 0.5, "score": 1.0}), (6, {"validation/acc
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_restored_trial_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_restored_trial_goes_on_as_if_nothing_had_happened(tmp_path):
     checkpoints = pytest.importorskip("flax.training.checkpoints", reason="flax is not installed")
     pytest.importorskip("orbax.checkpoint", reason="orbax is not installed")
     import jax.numpy as jnp
@@ -61,7 +60,7 @@ def test_a_restored_trial_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
     assert run.model_state == other.model_state
 
 
-def test_the_runner_is_run_as_python_would_and_has_the_restore(tmp_path: Path) -> None:
+def test_the_runner_is_run_as_python_would_and_has_the_restore(tmp_path):
     (tmp_path / "algoperf").mkdir()
     (tmp_path / "algoperf/__init__.py").write_text("")
     (tmp_path / "algoperf/checkpoint_utils.py").write_text("maybe_restore_checkpoint = None\n")

@@ -15,7 +15,7 @@ WORKLOADS = registry.names("official")
 BASES = [name for name in WORKLOADS if not registry.official(name).base]
 
 
-def small(workload: str, framework: str = "pytorch") -> Tree:
+def small(workload, framework="pytorch"):
     """The files of a workload, of many but a few."""
     tree = tree_of(workload, framework)
     few = {
@@ -27,9 +27,7 @@ def small(workload: str, framework: str = "pytorch") -> Tree:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("workload", BASES)
-def test_a_complete_tree_lacks_nothing_and_an_absent_one_all(
-    workload: str, framework: str, tmp_path: Path
-) -> None:
+def test_a_complete_tree_lacks_nothing_and_an_absent_one_all(workload, framework, tmp_path):
     directory = data_directory(workload, tmp_path, framework)
     (sentence,) = missing(workload, tmp_path, framework)
     assert sentence.startswith(f"{directory} is missing")
@@ -40,7 +38,7 @@ def test_a_complete_tree_lacks_nothing_and_an_absent_one_all(
 
 
 @pytest.mark.parametrize("workload", BASES)
-def test_each_pattern_is_missed(workload: str, tmp_path: Path) -> None:
+def test_each_pattern_is_missed(workload, tmp_path):
     tree = small(workload)
     directory = grow(tmp_path, tree)
     for pattern, count in tree.files.items():
@@ -52,14 +50,14 @@ def test_each_pattern_is_missed(workload: str, tmp_path: Path) -> None:
         (tmp_path / "away").rename(file)
 
 
-def test_more_files_than_there_should_be_are_told(tmp_path: Path) -> None:
+def test_more_files_than_there_should_be_are_told(tmp_path):
     tree = tree_of("criteo1tb")
     directory = grow(tmp_path, tree)
     resize(directory / "day_23_99", 1)
     assert problems(tree, directory) == [f"{directory}/day_*_*: 886 files; should be 885"]
 
 
-def test_empty_files_and_a_total_that_is_too_small_are_told(tmp_path: Path) -> None:
+def test_empty_files_and_a_total_that_is_too_small_are_told(tmp_path):
     tree = Tree("set", {"list": 1, "*/*.npy": [5, 7]}, least_gib=0.25)
     directory = grow(tmp_path, tree)
     first = directory / name("*/*.npy", 0)
@@ -71,7 +69,7 @@ def test_empty_files_and_a_total_that_is_too_small_are_told(tmp_path: Path) -> N
     assert "1 empty files" in sentence and str(first) in sentence
 
 
-def test_sizes_of_many_files_are_looked_up_where_asked(tmp_path: Path) -> None:
+def test_sizes_of_many_files_are_looked_up_where_asked(tmp_path):
     tree = Tree("set", {"*.npy": 2_001})
     directory = grow(tmp_path, tree)
     resize(directory / name("*.npy", 9), 0)
@@ -79,7 +77,7 @@ def test_sizes_of_many_files_are_looked_up_where_asked(tmp_path: Path) -> None:
     assert len(problems(tree, directory, sizes=True)) == 1
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     directory = grow(tmp_path, tree_of("wmt"))
     link = directory / name("wmt17_translate/de-en/1.0.0/*.tfrecord-*", 0)
     link.unlink()
@@ -87,7 +85,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert missing("wmt", tmp_path)[0].startswith(f"{link} cannot be read: No such file")
 
 
-def test_imagenet_has_two_forms_and_a_test_set(tmp_path: Path) -> None:
+def test_imagenet_has_two_forms_and_a_test_set(tmp_path):
     grow(tmp_path, small("imagenet_vit", "jax"))
     assert missing("imagenet_vit", tmp_path, "jax") == []
     assert "imagenet/pytorch is missing" in missing("imagenet_vit", tmp_path)[0]
@@ -95,7 +93,7 @@ def test_imagenet_has_two_forms_and_a_test_set(tmp_path: Path) -> None:
         assert any("imagenet_v2" in pattern for pattern in tree_of("imagenet_vit", framework).files)
 
 
-def test_validation_images_in_one_heap_are_missed(tmp_path: Path) -> None:
+def test_validation_images_in_one_heap_are_missed(tmp_path):
     tree = small("imagenet_resnet")
     directory = grow(tmp_path, tree)
     for path in directory.glob("val/*/*"):
@@ -104,19 +102,19 @@ def test_validation_images_in_one_heap_are_missed(tmp_path: Path) -> None:
     assert sentence.startswith(f"{directory}/val/*/*.JPEG: 0 files")
 
 
-def test_unpacked_days_of_criteo_are_not_counted(tmp_path: Path) -> None:
+def test_unpacked_days_of_criteo_are_not_counted(tmp_path):
     directory = grow(tmp_path, tree_of("criteo1tb"))
     resize(directory / "day_0.csv", 1)
     assert missing("criteo1tb", tmp_path) == []
 
 
-def test_variants_have_the_data_of_their_base(tmp_path: Path) -> None:
+def test_variants_have_the_data_of_their_base(tmp_path):
     for workload in WORKLOADS:
         base = registry.official(workload).base_name
         assert runner_flags(workload, tmp_path) == runner_flags(base, tmp_path)
 
 
-def test_flags_of_imagenet_and_librispeech(tmp_path: Path) -> None:
+def test_flags_of_imagenet_and_librispeech(tmp_path):
     imagenet = f"{tmp_path}/imagenet/jax"
     assert runner_flags("imagenet_resnet", tmp_path, "jax") == [
         f"--data_dir={imagenet}",
@@ -128,7 +126,7 @@ def test_flags_of_imagenet_and_librispeech(tmp_path: Path) -> None:
     ]
 
 
-def test_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_paths_are_absolute(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     expected = [f"--data_dir={tmp_path}/data/ogbg"]
@@ -142,13 +140,13 @@ def test_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("mnist_vit", "mnist_vit is no official workload"),
     ],
 )
-def test_what_has_no_data_is_refused(workload: str, facts: str) -> None:
+def test_what_has_no_data_is_refused(workload, facts):
     for ask in (runner_flags, missing):
         with pytest.raises(UserError, match=facts):
             ask(workload, Path("/data"))
 
 
-def test_mnist_may_lie_in_the_root_itself(tmp_path: Path) -> None:
+def test_mnist_may_lie_in_the_root_itself(tmp_path):
     directory = grow(tmp_path, tree_of("mnist"))
     (directory / "mnist").rename(tmp_path / "mnist")
     assert len(missing("mnist", tmp_path)) == 3

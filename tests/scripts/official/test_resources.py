@@ -1,7 +1,6 @@
 """Sizes of checkpoints, against states of optimizers, and memory, from files as the kernel's."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,28 +9,25 @@ import torch
 from scripts.benchmark import model_shapes
 from scripts.local.trial import Trial
 from scripts.official.resources import available_gb, checkpoint_gb, trial_gb
-from scripts.official.trial import OfficialTrial
 from submission.entries.shampoo.options import MAX_DIM
 from submission.shampoo import Shampoo
 from tests.scripts.official.fakes import GOOD, make_entry, make_trial
 from workloads import registry
 
 
-def test_a_table_of_a_million_rows_has_moments_alone() -> None:
+def test_a_table_of_a_million_rows_has_moments_alone():
     # Weights and two moments of 539 million numbers, and next to nothing for the small matrices.
     assert checkpoint_gb("criteo1tb", momentum=False) == pytest.approx(6.5, abs=0.1)
     assert checkpoint_gb("criteo1tb", momentum=True) == pytest.approx(8.6, abs=0.1)
 
 
-def test_without_shapes_twelve_numbers_per_weight() -> None:
+def test_without_shapes_twelve_numbers_per_weight():
     assert checkpoint_gb("mnist", momentum=False) == pytest.approx(4 * 12 * 101_770 / 1e9)
 
 
-def test_momentum_is_that_of_the_point(tmp_path: Path) -> None:
-    def size(**point: float) -> float:
-        trial: OfficialTrial = make_trial(
-            tmp_path / "toy", trial=Trial("criteo1tb", "toy", 0, 1, point)
-        )
+def test_momentum_is_that_of_the_point(tmp_path):
+    def size(**point):
+        trial = make_trial(tmp_path / "toy", trial=Trial("criteo1tb", "toy", 0, 1, point))
         return trial_gb(trial)
 
     make_entry(tmp_path / "toy", [GOOD])
@@ -39,7 +35,7 @@ def test_momentum_is_that_of_the_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_it_is_what_the_optimizer_saves(monkeypatch: pytest.MonkeyPatch, momentum: float) -> None:
+def test_it_is_what_the_optimizer_saves(monkeypatch, momentum):
     sizes = [(300, 40), (300,), (64, 8, 3, 3), (1030, 200), (1030, 5), (MAX_DIM + 1, 2)]
     shapes = {str(number): size for number, size in enumerate(sizes)}
     monkeypatch.setattr(model_shapes, "shapes", lambda name: shapes)
@@ -97,9 +93,7 @@ GROUPS = "5:cpu,cpuacct:/a\n4:memory:/docker/abc\n1:name=systemd:/\n0::/\n"
         ),
     ],
 )
-def test_the_lowest_limit_around_the_process_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], gb: int
-) -> None:
+def test_the_lowest_limit_around_the_process_counts(tmp_path, monkeypatch, files, gb):
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * GB))
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -16,19 +15,18 @@ from tests.scripts.official.fakes import (
     LEAVES,
     SKIP,
     SLOW,
-    Place,
 )
 from tests.scripts.official.fakes import make_entry as make
 from workloads import search_space
 
 
-def steps(folder: Path) -> list[float]:
+def steps(folder):
     rows = (folder / "eval_measurements.csv").read_text().splitlines()
     column = rows[0].split(",").index("global_step")
     return [float(row.split(",")[column]) for row in rows[1:]]
 
 
-def hanging(place: Place) -> list[str]:
+def hanging(place):
     """A command whose runner waits after its first evaluation."""
     make(place.root / "toy", [GOOD])
     place.output.mkdir()
@@ -36,11 +34,11 @@ def hanging(place: Place) -> list[str]:
     return place.official(SKIP)
 
 
-def runners(place: Place) -> list[int]:
+def runners(place):
     return running(place.output, "submission_runner.py")
 
 
-def test_fresh_then_left_alone(place: Place) -> None:
+def test_fresh_then_left_alone(place):
     make(place.root / "toy", [GOOD, SLOW])
     must_succeed(place.finish(place.official(SKIP)))
     first, second = (place.status(number=number) for number in (1, 2))
@@ -60,7 +58,7 @@ def test_fresh_then_left_alone(place: Place) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
+def test_killed_then_resumed(place, signum):
     command = hanging(place)
     process = place.start(command)
     wait_until(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
@@ -85,7 +83,7 @@ def test_killed_then_resumed(place: Place, signum: signal.Signals) -> None:
     assert (place.folder() / "launch_1.json").exists()
 
 
-def test_a_second_process_is_refused(place: Place) -> None:
+def test_a_second_process_is_refused(place):
     process = place.start(hanging(place))
     try:
         wait_until(lambda: zipfile.is_zipfile(place.folder() / "checkpoint_10"))
@@ -98,7 +96,7 @@ def test_a_second_process_is_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
+def test_two_trials_side_by_side(place, signum):
     make(place.root / "toy", [GOOD, GOOD, FAILS])
     place.output.mkdir()
     (place.output / "hang").touch()
@@ -130,7 +128,7 @@ def test_two_trials_side_by_side(place: Place, signum: signal.Signals) -> None:
     ("rate", "reason"),
     [(FAILS, "RuntimeError: the loss exploded"), (LEAVES, "ended without finishing the trial")],
 )
-def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> None:
+def test_failed_runner_is_reported(place, rate, reason):
     make(place.root / "toy", [rate, GOOD])
     done = place.finish(place.official(SKIP))
     assert done.returncode == 1
@@ -146,7 +144,7 @@ def test_failed_runner_is_reported(place: Place, rate: float, reason: str) -> No
     assert again.stdout.count("already complete") == 1
 
 
-def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
+def test_a_failure_after_the_final_row_does_not_count(place):
     make(place.root / "toy", [BREAKS_AT_THE_END])
     out = must_succeed(place.finish(place.official(SKIP)))
     summary = "complete (targets; the runner then ended with exit code 1) at step 30 after 3.0 s"
@@ -159,7 +157,7 @@ def test_a_failure_after_the_final_row_does_not_count(place: Place) -> None:
     assert not (place.folder() / "launch_1.json").exists()
 
 
-def test_self_tuning(place: Place) -> None:
+def test_self_tuning(place):
     make(place.root / "toy", None)
     must_succeed(
         place.finish(place.official(SKIP, "--runner_flag=--profile", "--max_global_steps=20"))
@@ -173,7 +171,7 @@ def test_self_tuning(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_points_drawn_from_ranges_are_given_as_a_list(place: Place) -> None:
+def test_points_drawn_from_ranges_are_given_as_a_list(place):
     make(place.root / "toy", [SLOW])
     ranges = {"learning_rate": {"min": 0.01, "max": 0.1, "scaling": "log"}}
     (place.root / "ranges.json").write_text(json.dumps(ranges))
@@ -189,7 +187,7 @@ def test_points_drawn_from_ranges_are_given_as_a_list(place: Place) -> None:
     assert "flags_0.json was written with rng_seed=" in again.stderr
 
 
-def test_study_of_several_entries(place: Place) -> None:
+def test_study_of_several_entries(place):
     for name in ("toy", "rival"):
         make(place.root / name, [GOOD, GOOD])
     command = place.command(
@@ -214,7 +212,7 @@ def test_study_of_several_entries(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks(place: Place) -> None:
+def test_two_ranks(place):
     make(place.root / "toy", [GOOD])
     must_succeed(place.finish(place.official(SKIP, "--gpus=2")))
     log = (place.folder() / "log.txt").read_text()
@@ -222,7 +220,7 @@ def test_two_ranks(place: Place) -> None:
     assert "CUDA_VISIBLE_DEVICES=0,1" in log
 
 
-def test_missing_benchmark_is_one_line(place: Place) -> None:
+def test_missing_benchmark_is_one_line(place):
     make(place.root / "toy", [GOOD])
     (place.root / "checkout" / "submission_runner.py").unlink()
     line = must_refuse(place.finish(place.official(SKIP)))

@@ -5,20 +5,17 @@ import os
 import shutil
 import signal
 import zipfile
-from pathlib import Path
 
 import pytest
 import submitit
 
 from scripts.local import environment
 from scripts.official import checks, slurm
-from scripts.official.command import Node
 from tests.scripts.commands import must_refuse, must_succeed, running, wait_until
 from tests.scripts.official.fakes import (
     FAILS,
     GOOD,
     SKIP,
-    Place,
     make_entry,
     make_trial,
 )
@@ -34,12 +31,12 @@ exec "$@"
 """
 
 
-def unchecked(place: Place) -> Node:
+def unchecked(place):
     return dataclasses.replace(place.node(), skip_checks=checks.NAMES)
 
 
 @pytest.mark.slow
-def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preempted_jobs_go_on(place, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(environment.ROOT))
     entry = make_entry(place.root / "toy", [GOOD, GOOD])
     planned = [make_trial(entry, number) for number in (1, 2)]
@@ -62,7 +59,7 @@ def test_preempted_jobs_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     assert [place.status(number=number)["preemption_count"] for number in (1, 2)] == [1, 1]
 
 
-def test_a_failed_trial_fails_its_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_trial_fails_its_job(place, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(environment.ROOT))
     trial = make_trial(make_entry(place.root / "toy", [FAILS]))
     executor = submitit.LocalExecutor(place.root / "jobs")
@@ -72,7 +69,7 @@ def test_a_failed_trial_fails_its_job(place: Place, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def submitted(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
+def submitted(place, monkeypatch):
     """A Slurm that copies what it is given to this file."""
     put(place, "sbatch", SBATCH)
     put(place, "srun", SRUN)
@@ -81,21 +78,21 @@ def submitted(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place.root / "submitted.sh"
 
 
-def put(place: Place, name: str, text: str) -> None:
+def put(place, name, text):
     path = place.root / "bin" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
 
 
-def planned_script(text: str) -> list[str]:
+def planned_script(text):
     """The batch file in what a dry run prints."""
     lines = text.splitlines()
     return [line.removeprefix("# ") for line in lines[lines.index("# #!/bin/bash") :]]
 
 
 @pytest.mark.slow
-def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -> None:
+def test_an_array_is_submitted_and_its_jobs_run(place, submitted):
     make_entry(place.root / "toy", [GOOD, GOOD, GOOD])
     skip = "--skip_checks=all"
     must_succeed(place.finish(place.official(skip, "--trial=1")))
@@ -124,7 +121,7 @@ def test_an_array_is_submitted_and_its_jobs_run(place: Place, submitted: Path) -
 
 
 @pytest.mark.slow
-def test_one_trial_is_no_array_and_none_is_nothing(place: Place, submitted: Path) -> None:
+def test_one_trial_is_no_array_and_none_is_nothing(place, submitted):
     make_entry(place.root / "toy", [GOOD])
     command = place.official("--skip_checks=all", "--slurm", "--slurm_cpus=48")
     plan = place.finish([*command, "--dry_run"])
@@ -152,9 +149,7 @@ def test_one_trial_is_no_array_and_none_is_nothing(place: Place, submitted: Path
         ("#!/bin/sh\necho hello\n", 'Could not make sense of sbatch output "hello"'),
     ],
 )
-def test_a_slurm_that_refuses_is_one_line(
-    place: Place, submitted: Path, sbatch: str | None, message: str
-) -> None:
+def test_a_slurm_that_refuses_is_one_line(place, submitted, sbatch, message):
     if sbatch is not None:
         put(place, "sbatch", sbatch)
     else:
@@ -166,7 +161,7 @@ def test_a_slurm_that_refuses_is_one_line(
     assert message in must_refuse(done)
 
 
-def test_without_slurm_one_line_says_so(place: Place) -> None:
+def test_without_slurm_one_line_says_so(place):
     if shutil.which("srun"):
         pytest.skip("there is a Slurm here")
     make_entry(place.root / "toy", [GOOD])

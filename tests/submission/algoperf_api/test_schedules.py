@@ -98,3 +98,5 @@ def test_a_schedule_without_factors_has_the_hint_s_length_and_no_bound(absent):
     assert schedules.lengths(workload, point) == schedules.Lengths(81, 0.1, math.inf)
     vars(point).update(step_hint_factor=0.5, budget_factor=0.2)
     assert schedules.lengths(workload, point) == schedules.Lengths(40, 0.1, 10.0)
+    vars(point).update(step_hint_factor=0.0)
+    assert schedules.lengths(workload, point).total_steps == 0, "which is refused later"

@@ -348,11 +348,13 @@ def test_the_mean_age_of_averaged_weights_is_a_share_of_the_steps(share):
 
 
 def test_the_share_of_averages_saved_without_steps_begins_anew():
-    average, (weight,) = averager("ema"), weights_of([(3,)])
+    average, (weight, other) = averager("ema"), weights_of([(3,), (3,)])
+    run(average, [weight, other], range(2))
     average.load(weight, {"average": torch.ones(3, dtype=torch.float64)})
     assert average.state_tensors(weight)["average_steps"] == 0
-    run(average, [weight], range(1))
+    run(average, [weight, other], range(1))
     assert_equal([average.state_tensors(weight)["average"]], [weight])
+    assert average.state_tensors(other)["average_steps"] == 3, "not the loaded one's count"
 
 
 def test_the_ema_of_bf16_weights_is_in_float32():

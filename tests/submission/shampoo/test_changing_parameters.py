@@ -7,7 +7,14 @@ import torch
 
 from scripts.benchmark import stepped
 from submission.shampoo import Shampoo
-from tests.submission.shampoo.streams import OPTIONS, VARIANTS, assert_equal, parameters, run
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    VARIANTS,
+    after_steps,
+    assert_equal,
+    parameters,
+    run,
+)
 
 SHAPES = [(6, 5), (7,), (6, 5), (4, 9), (7,)]
 ALL = pytest.mark.parametrize("variant", VARIANTS)
@@ -19,14 +26,8 @@ SIMULTANEOUS = pytest.mark.parametrize(
 
 def pair(variant, shapes=SHAPES, dtype=torch.float64):
     """Two equal optimizers after five steps, with their parameters."""
-    options = {**OPTIONS, **VARIANTS[variant]}
-    twins = []
-    for _ in range(2):
-        weights = parameters(shapes, dtype)
-        optimizer = Shampoo(weights, **options)
-        run(optimizer, weights, 5)
-        twins += [optimizer, weights]
-    return twins
+    options = VARIANTS[variant]
+    return *after_steps(5, shapes, dtype, **options), *after_steps(5, shapes, dtype, **options)
 
 
 def assert_go_on_alike(optimizer, weights, other, others, steps=6):
@@ -213,9 +214,7 @@ def test_a_gradient_of_another_shape_and_freed_memory_are_refused():
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_state_follows_a_parameter_to_another_dtype(variant, dtype):
-    weights = parameters(SHAPES, torch.float32)
-    optimizer = Shampoo(weights, **{**OPTIONS, **VARIANTS[variant]})
-    run(optimizer, weights, 5)
+    optimizer, weights = after_steps(5, SHAPES, torch.float32, **VARIANTS[variant])
     for weight in weights:
         weight.grad, weight.data = None, weight.data.to(dtype)
     before = [weight.detach().clone() for weight in weights]

@@ -268,26 +268,12 @@ def some_are_spoilt(rank, mode):
     return weights_after(mode, {}, spoilt=spoilt)
 
 
-def test_all_ranks_skip_a_step_that_one_of_them_must():
-    expected = weights_after("one", {}, spoilt={(4, 1), (9, 3)})
-    for mode in ("ddp", "fsdp", "hsdp"):
-        for weights in ranks.run(4, some_are_spoilt, mode):
-            assert worst(weights, expected) <= 1e-6
-
-
 ABSENT = {(step, index) for step in range(STEPS) for index in (1, 7)} | {(3, 0), (8, 4)}
 
 
 def some_are_absent(rank, mode):
     del rank
     return weights_after(mode, {}, absent=ABSENT)
-
-
-@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
-def test_parameters_without_gradients_stay_as_they_are(mode):
-    expected = weights_after("one", {}, absent=ABSENT)
-    for weights in ranks.run(4, some_are_absent, mode):
-        assert worst(weights, expected) <= 1e-6
 
 
 def without_gradients(rank, mode):
@@ -323,13 +309,6 @@ def changing(rank, mode):
     return [full(weight) for weight in weights]
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
-def test_stacks_are_built_anew_on_all_ranks(mode):
-    expected = changing(0, "one")
-    for weights in ranks.run(4, changing, mode):
-        assert worst(weights, expected) <= 1e-6
-
-
 def mixed(rank, world):
     """Groups and layouts side by side: replicated and sharded, float32, bfloat16 and float64."""
     del rank
@@ -355,8 +334,8 @@ def test_groups_that_lie_differently_go_side_by_side():
         assert worst(weights[:4] + weights[6:], expected[:4] + expected[6:]) <= 1e-6
 
 
-def of_few_blocks(rank, mode, shapes):
-    """Weights from ones, which rank 3 is then given."""
+def of_few_blocks(rank, mode, *shapes):
+    """Weights from ones, of which rank 3 is then given the state."""
     del rank
     weights = laid_out(mode, [torch.ones(shape) for shape in shapes])
     optimizer = Shampoo(weights, **OPTIONS)
@@ -370,15 +349,19 @@ def of_few_blocks(rank, mode, shapes):
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp", "hsdp"])
 @pytest.mark.parametrize(
-    "shapes",
+    ("function", "shapes"),
     [
-        pytest.param([(3, 3), (2,)], id="fewer than ranks"),
-        pytest.param([(70_001,), (4, 3)], id="a vector of one block, of which shards have parts"),
+        (some_are_spoilt, []),
+        (some_are_absent, []),
+        (changing, []),
+        pytest.param(of_few_blocks, [(3, 3), (2,)], id="fewer blocks than ranks"),
+        # Of which shards have parts.
+        pytest.param(of_few_blocks, [(70_001,), (4, 3)], id="a vector of one block"),
     ],
 )
-def test_few_blocks_take_the_steps_of_one_device(mode, shapes):
-    expected = of_few_blocks(0, "one", shapes)
-    for weights in ranks.run(4, of_few_blocks, mode, shapes):
+def test_special_cases_take_the_steps_of_one_device(function, mode, shapes):
+    expected = function(0, "one", *shapes)
+    for weights in ranks.run(4, function, mode, *shapes):
         assert worst(weights, expected) <= 1e-6
 
 

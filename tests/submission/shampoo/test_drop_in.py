@@ -182,10 +182,7 @@ def test_moments_without_their_step_count_are_refused():
 
 @pytest.mark.parametrize("number", [int, float])
 def test_a_step_count_may_be_a_number(number):
-    weights, others = parameters(), parameters()
-    optimizer, other = Shampoo(weights, **OPTIONS), Shampoo(others, **OPTIONS)
-    run(optimizer, weights, 2)
-    run(other, others, 2)
+    (optimizer, weights), (other, others) = after_steps(2), after_steps(2)
     saved = copy.deepcopy(optimizer.state_dict())
     for entry in saved["state"].values():
         entry["step"] = number(entry["step"])
@@ -198,11 +195,7 @@ def test_a_step_count_may_be_a_number(number):
 
 @pytest.mark.parametrize("variant", ["shampoo", "ema", "schedule_free"])
 def test_a_load_in_inference_mode_leaves_nothing_that_steps_cannot_change(variant):
-    weights, others = parameters(), parameters()
-    options = {**OPTIONS, **VARIANTS[variant]}
-    optimizer, other = Shampoo(weights, **options), Shampoo(others, **options)
-    run(optimizer, weights, 2)
-    run(other, others, 2)
+    (optimizer, weights), (other, others) = (after_steps(2, **VARIANTS[variant]) for _ in range(2))
     optimizer.state[weights[0]]["slow"] = torch.ones(7)
     with torch.inference_mode():
         optimizer.load_state_dict(through_a_file(optimizer.state_dict()))

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from submission.shampoo import Shampoo
-from tests.submission.shampoo.streams import OPTIONS, VARIANTS, assert_equal, parameters, run
+from tests.submission.shampoo.streams import (
+    OPTIONS,
+    VARIANTS,
+    after_steps,
+    assert_equal,
+    parameters,
+    run,
+)
 
 
 def copies_of(weights):
@@ -16,10 +23,8 @@ def copies_of(weights):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_clearing_the_state_begins_anew(variant):
-    weights = parameters()
     options = {**OPTIONS, **VARIANTS[variant]}
-    optimizer = Shampoo(weights, **options)
-    run(optimizer, weights, 5)
+    optimizer, weights = after_steps(5, **options)
     optimizer.state.clear()
     assert optimizer.state_dict()["state"] == {}
     others = copies_of(weights)
@@ -68,9 +73,7 @@ def test_groups_may_change_places_and_their_dicts_be_replaced():
     ],
 )
 def test_options_are_validated_whenever_they_change(option, value):
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5)])
     good = optimizer.param_groups[0][option]
     for _ in range(2):
         optimizer.param_groups[0][option] = value
@@ -80,16 +83,7 @@ def test_options_are_validated_whenever_they_change(option, value):
         run(optimizer, weights, 1)
 
 
-def test_betas_in_a_list_are_validated_when_it_is_written_to():
-    weights = parameters([(6, 5)])
-    optimizer = Shampoo(weights, **{**OPTIONS, "betas": [0.9, 0.99]})
-    run(optimizer, weights, 1)
-    optimizer.param_groups[0]["betas"][0] = 2.0
-    with pytest.raises(ValueError, match="betas must be"):
-        run(optimizer, weights, 1)
-
-
-def test_betas_in_a_list_count_from_when_it_is_written_to():
+def test_betas_in_a_list_count_and_are_validated_from_when_it_is_written_to():
     rows = [parameters([(6, 5), (4,)]) for _ in range(2)]
     optimizers = [Shampoo(row, **{**OPTIONS, "betas": [0.9, 0.99]}) for row in rows]
     for optimizer, row in zip(optimizers, rows, strict=True):
@@ -100,6 +94,9 @@ def test_betas_in_a_list_count_from_when_it_is_written_to():
     for optimizer, row in zip(optimizers, rows, strict=True):
         run(optimizer, row, 2, first_seed=2)
     assert_equal(*rows)
+    optimizers[0].param_groups[0]["betas"][0] = 2.0
+    with pytest.raises(ValueError, match="betas must be"):
+        run(optimizers[0], rows[0], 1)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +104,7 @@ def test_betas_in_a_list_count_from_when_it_is_written_to():
     [{"averaging": "ema"}, {"grafting": None}, {"method": "soap"}, {"split": (4, 4)}],
 )
 def test_options_that_are_refused_leave_no_trace(change):
-    weights, others = parameters([(6, 5)]), parameters([(6, 5)])
-    optimizer, other = Shampoo(weights, **OPTIONS), Shampoo(others, **OPTIONS)
-    run(optimizer, weights, 3)
-    run(other, others, 3)
+    (optimizer, weights), (other, others) = (after_steps(3, [(6, 5)]) for _ in range(2))
     group = optimizer.param_groups[0]
     before = {name: group[name] for name in change}
     group.update(change)
@@ -137,9 +131,7 @@ def test_a_weight_that_is_not_contiguous_stays_as_it_is_without_a_gradient():
 
 
 def test_no_step_keeps_a_gradient_alive():
-    weights = parameters([(6, 5), (4,)])
-    optimizer = Shampoo(weights, **OPTIONS)
-    run(optimizer, weights, 2)
+    optimizer, weights = after_steps(2, [(6, 5), (4,)])
     grads = [weakref.ref(weight.grad) for weight in weights]
     optimizer.zero_grad()
     gc.collect()

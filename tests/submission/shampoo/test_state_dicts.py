@@ -104,12 +104,8 @@ def test_flattened_state_returns_through_torchs_checkpoint_helpers(method, avera
 
 @pytest.mark.parametrize("variant", ["shampoo", "soap", "kl_shampoo", "ema"])
 def test_state_can_be_read_and_written_by_parameter(variant):
-    weights, untouched = parameters(), parameters()
-    optimizer, other = (
-        Shampoo(w, **{**OPTIONS, **VARIANTS[variant]}) for w in (weights, untouched)
-    )
-    run(optimizer, weights, 4)
-    run(other, untouched, 4)
+    options = VARIANTS[variant]
+    (optimizer, weights), (other, untouched) = (after_steps(4, **options) for _ in range(2))
     for weight, saved in zip(weights, optimizer.state_dict()["state"].values(), strict=True):
         entry = optimizer.state[weight]
         assert dict(entry).keys() == saved.keys()

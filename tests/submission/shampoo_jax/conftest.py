@@ -3,6 +3,6 @@
 import pytest
 
 
-def pytest_collect_file() -> None:
+def pytest_collect_file():
     for package in ("jax", "optax"):
         pytest.importorskip(package, reason=f"{package} is not installed: requirements-jax.txt")

@@ -100,19 +100,13 @@ def test_no_epochs_or_steps_are_refused(environment, name, flag, others):
         run(variables, ROOT, example(name), flag, *others)
 
 
-def test_own_network_learns_with_either_optimizer(environment, tmp_path):
+@pytest.mark.parametrize("name", ["own_network", "jax_network"])
+def test_a_network_learns_with_either_optimizer(environment, tmp_path, name):
+    if name == "jax_network":
+        requires_jax()
     for optimizer in ("shampoo", "adamw"):
         flags = (f"--optimizer={optimizer}", "--epochs=3")
-        per_epoch = accuracies(run(environment, tmp_path, example("own_network"), *flags))
-        assert len(per_epoch) == 3
-        assert per_epoch[-1] > 0.8, optimizer
-
-
-def test_jax_network_learns_with_either_optimizer(environment, tmp_path):
-    requires_jax()
-    for optimizer in ("shampoo", "adamw"):
-        flags = (f"--optimizer={optimizer}", "--epochs=3")
-        per_epoch = accuracies(run(environment, tmp_path, example("jax_network"), *flags))
+        per_epoch = accuracies(run(environment, tmp_path, example(name), *flags))
         assert len(per_epoch) == 3
         assert per_epoch[-1] > 0.8, optimizer
 

@@ -51,6 +51,12 @@ def move(model, optimizer, steps=3):
         optimizer.step()
 
 
+def assert_eval_moves(model, optimizer):
+    trained = [p.detach().clone() for p in model.parameters()]
+    optimizer.eval()
+    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+
+
 def test_all_entries_have_ranges_of_the_same_widths():
     spaces = json.loads(SPACES.read_text())
     assert spaces.keys() == {*OWN, *RIVALS}
@@ -149,11 +155,8 @@ def test_adamw_ema_trains_as_adamw_and_is_evaluated_at_the_average():
     for _ in range(3):
         move(model, optimizer, 1)
         move(twin, adamw, 1)
-    for trained, expected in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(trained, expected, rtol=1e-5, atol=1e-6)
-    trained = [p.detach().clone() for p in model.parameters()]
-    optimizer.eval()
-    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+    torch.testing.assert_close([*model.parameters()], [*twin.parameters()], rtol=1e-5, atol=1e-6)
+    assert_eval_moves(model, optimizer)
 
 
 def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average():
@@ -165,11 +168,8 @@ def test_shampoo_ema_trains_as_the_entry_and_is_evaluated_at_the_average():
     base = own.init_optimizer_state(workload, twin, None, values, None)["optimizer"]
     move(model, optimizer, 25)
     move(twin, base, 25)
-    trained = [p.detach().clone() for p in model.parameters()]
-    for weights, expected in zip(trained, twin.parameters(), strict=True):
-        torch.testing.assert_close(weights, expected)
-    optimizer.eval()
-    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+    torch.testing.assert_close([*model.parameters()], [*twin.parameters()])
+    assert_eval_moves(model, optimizer)
 
 
 def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average():
@@ -183,9 +183,7 @@ def test_schedule_free_keeps_its_rate_and_is_evaluated_at_its_average():
         move(model, optimizer, 1)
         scheduler.step()
     assert optimizer.param_groups[0]["lr"] == values.learning_rate
-    trained = [p.detach().clone() for p in model.parameters()]
-    optimizer.eval()
-    assert any(not torch.equal(a, b) for a, b in zip(trained, model.parameters(), strict=True))
+    assert_eval_moves(model, optimizer)
 
 
 @pytest.mark.parametrize(

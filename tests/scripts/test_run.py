@@ -91,23 +91,14 @@ def test_mistakes_end_in_one_line(tmp_path, flags, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('[{"learning_rat": 0.9}]', "it lacks learning_rate; it has learning_rat"),
-        ('[{"learning_rate": 1' + "0" * 400 + "}]", "not a finite number"),
-        ("[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_an_unusable_point_ends_in_one_line(tmp_path, content, message):
+def test_an_unusable_point_ends_in_one_line(tmp_path):
     space = tmp_path / "space.json"
-    space.write_text(content)
+    space.write_text('[{"learning_rat": 0.9}]')
     line = must_refuse(run(tmp_path / "out", f"--search_space={space}"))
-    assert line.startswith(f"error: {space}") and message in line
-    if "lacks" in message:
-        assert line.endswith(message)
-        assert "entry 'fake_sgd' cannot use the point of trial 1" in line
-        assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
+    assert line.startswith(f"error: {space}")
+    assert line.endswith("it lacks learning_rate; it has learning_rat")
+    assert "entry 'fake_sgd' cannot use the point of trial 1" in line
+    assert [path.name for path in trial_folder(tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path):

@@ -13,15 +13,15 @@ from scripts.local.trial import Trial
 from workloads import registry
 
 TRIAL = Trial("mnist_vit", "adamw", study=1, trial=2, hyperparameters={"learning_rate": 0.1})
+STATUS = {"status": "complete", "reason": "steps", "global_step": 1}
+STATUS["accumulated_submission_time"] = 1.0
 
 
 def write_files(folder, trial):
     """Writes what says of a trial that it has finished."""
-    status = {"status": "complete", "reason": "steps", "global_step": 1}
-    status["accumulated_submission_time"] = 1.0
     content = {"hparams": dict(trial.hyperparameters), "flags_0": trial.settings()}
     folder.mkdir(parents=True)
-    for name, values in (content | {"status": status}).items():
+    for name, values in (content | {"status": STATUS}).items():
         (folder / f"{name}.json").write_text(json.dumps(values))
     (folder / "eval_measurements.csv").write_text("global_step,score\n1,1.0\n")
 
@@ -111,10 +111,6 @@ def test_a_status_alone_is_not_a_finished_trial(tmp_path, name):
     assert not trials.is_complete(TRIAL, tmp_path)
     with pytest.raises(UserError, match=rf"without its {name}; .*--overwrite"):
         trials.finished(TRIAL, directory)
-
-
-STATUS = {"status": "complete", "reason": "steps", "global_step": 1}
-STATUS["accumulated_submission_time"] = 1.0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import UserError
 from scripts.official.paths import data_directory, missing, problems, runner_flags, tree_of
 from tests.scripts.official.trees import grow, name, resize
 from workloads import registry
@@ -131,19 +130,6 @@ def test_paths_are_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     expected = [f"--data_dir={tmp_path}/data/ogbg"]
     assert runner_flags("ogbg", Path("~/data")) == runner_flags("ogbg", Path("data")) == expected
-
-
-@pytest.mark.parametrize(
-    ("workload", "facts"),
-    [
-        ("imagenet", "unknown workload 'imagenet'"),
-        ("mnist_vit", "mnist_vit is no official workload"),
-    ],
-)
-def test_what_has_no_data_is_refused(workload, facts):
-    for ask in (runner_flags, missing):
-        with pytest.raises(UserError, match=facts):
-            ask(workload, Path("/data"))
 
 
 def test_mnist_may_lie_in_the_root_itself(tmp_path):

@@ -126,19 +126,6 @@ def test_a_late_first_gradient_gives_the_same_step_as_a_prompt_one():
     assert torch.allclose(moved, prompt[1] - parameters([(6, 5)] * 2)[1], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [3, 4])
-def test_a_missing_gradient_leaves_a_parameter_and_its_state_alone(steps):
-    optimizer, weights = after_steps(steps, [(6, 5), (6, 5)])
-    value = weights[1].detach().clone()
-    state = copy.deepcopy(optimizer.state_dict()["state"][1])
-    set_grads(50, weights)
-    weights[1].grad = None
-    optimizer.step()
-    assert torch.equal(weights[1], value)
-    for name, tensor in optimizer.state_dict()["state"][1].items():
-        assert torch.equal(tensor, state[name]), name
-
-
 def test_frozen_parameters_cost_nothing_and_may_be_thawed():
     weights, alone = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
     optimizer, expected_optimizer = Shampoo(weights, **OPTIONS), Shampoo(alone[:1], **OPTIONS)

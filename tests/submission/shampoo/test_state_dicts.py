@@ -274,12 +274,3 @@ def test_averages_of_a_version_without_shares_keep_their_decay():
     del saved["param_groups"][0]["averaging_share"]
     del saved["state"][0]["average_steps"]
     assert_averages_go_on(optimizer, weights, saved, steps=2)
-
-
-def test_state_in_eval_mode_returns_to_training_after_a_checkpoint():
-    optimizer, weights = after_steps(3, averaging="schedule_free")
-    trained = [weight.detach().clone() for weight in weights]
-    optimizer.eval()
-    other, copies = travelled(optimizer, weights, "torch.save")
-    other.train()
-    assert_equal(trained, copies)

@@ -225,4 +225,4 @@ def copies(weights: list[Tensor], like: list[Tensor]) -> list[Tensor]:
 def _fitting(saved: Tensor | None, start: Tensor, name: str, weight: Tensor) -> Tensor:
     """A copy of `saved` in the layout, dtype and place of `start`."""
     value = check_saved(saved, name, start.shape, weight)
-    return torch.empty_like(start, requires_grad=False).copy_(value)
+    return torch.empty_like(start).copy_(value)

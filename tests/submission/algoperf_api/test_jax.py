@@ -100,7 +100,8 @@ def test_a_plain_step_is_pytorchs_and_so_is_what_is_logged(point):
 
 
 @pytest.mark.parametrize(
-    ("point", "rate"), [({}, 0.25), ({"dropout_rate": None}, 0.25), ({"dropout_rate": 0.5}, 0.5)]
+    ("point", "rate"),
+    [({}, 0.25), ({"dropout_rate": None}, 0.25), ({"dropout_rate": 0.0}, 0.0)],
 )
 def test_dropout_is_the_points_or_else_the_workloads_own(point, rate):
     run = run_of(**point)

@@ -34,6 +34,18 @@ def test_a_travelled_optimizer_continues_bitwise(how, dtype, variant):
     assert_equal(weights, copies)
 
 
+def test_an_optimizer_that_saw_only_gradients_that_are_not_finite_continues_bitwise():
+    """Blocks without a step yet are no new ones, whose roots their next gradient would refresh."""
+    optimizer, weights = after_steps(0, refresh_interval=5)
+    for weight in weights:
+        weight.grad = torch.full_like(weight, torch.nan)
+    optimizer.step()
+    other, copies = travelled(optimizer, weights, "torch.save")
+    for instance, row in ((optimizer, weights), (other, copies)):
+        run(instance, row, 4)
+    assert_equal(weights, copies)
+
+
 def test_state_is_per_parameter_and_does_not_depend_on_stacking():
     together, apart = parameters([(6, 5), (6, 5)]), parameters([(6, 5), (6, 5)])
     first = Shampoo(together, **OPTIONS)

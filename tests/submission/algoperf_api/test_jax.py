@@ -132,6 +132,8 @@ def test_the_rate_ends_with_the_time_and_never_rises_again():
     assert training.rate(1, 25.0) == pytest.approx(0.5)
     assert training.rate(2, 0.0) == pytest.approx(0.5), "a resumed runner may forget"
     assert training.rate(3, 50.0) == 0.0
+    with pytest.raises(spec.TrainingCompleteError):
+        run_of(budget_factor=0.5).step(arrays(make_batch()), 1, seconds=50.0)
 
 
 def test_the_run_ends_with_its_schedule():

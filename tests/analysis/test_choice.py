@@ -43,7 +43,6 @@ def _write(
     folder.mkdir(parents=True)
     steps = 1000 * np.arange(1, 5)
     target = row.validation_target
-    assert target is not None
     far = target * (0.5 if row.direction == "max" else 2.0)
     columns = {
         "global_step": steps,

@@ -42,9 +42,7 @@ def test_median_ignores_a_diverged_study():
 
 def _figure(root, workload="mnist_vit"):
     judged = judge_folder(root, "adamw")
-    figure = learning_curves(judged, workload, entry_styles(judged.entries))
-    assert figure is not None
-    return figure
+    return learning_curves(judged, workload, entry_styles(judged.entries))
 
 
 def test_the_crossing_is_where_the_median_study_meets_the_target(tmp_path):
@@ -103,6 +101,5 @@ def test_an_entry_without_evaluations_still_has_its_crossing(tmp_path):
     rival = judged.frame[judged.frame["submission"] == "adamw"]
     judged = dataclasses.replace(judged, frame=rival)
     figure = learning_curves(judged, "mnist_vit", entry_styles(judged.entries))
-    assert figure is not None
     large = [line for line in figure.axes[0].lines if line.get_markersize() > 6.1]
     assert sorted(line.get_marker() for line in large) == ["o", "s"]

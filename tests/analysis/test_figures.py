@@ -39,7 +39,6 @@ def large_sheet():
 
 
 def _texts(figure):
-    assert figure is not None
     return [text for text, _ in texts(figure)]
 
 
@@ -63,7 +62,6 @@ def test_a_crowds_figures_can_be_read(league):
 def test_the_sheet_is_full_and_no_text_leaves_its_frame(league, drawn, large_sheet):
     sheets = [sheet.summary_sheet(league, entry_styles(league.entries)), large_sheet]
     for figure in (*sheets, drawn["sheet"]):
-        assert figure is not None
         assert flaws(figure) == [] and strays(figure) == []
         # All panels end where the page does, and together cover most of it.
         width, height = figure.bbox.max
@@ -89,7 +87,6 @@ def test_published_trials_have_no_curves_and_no_step_cost_of_lone_workloads():
     styles = entry_styles(judged.entries)
     assert curves.learning_curves(judged, "wmt", styles) is None
     figure = heat.step_cost(judged)
-    assert figure is not None
     cells = judged.cells.set_index(["submission", "workload"])["steady_cost_ratio"]
     shown = _texts(figure)
     assert f"{cells['shampoo_submission', 'wmt']:.2f}" in shown
@@ -112,7 +109,6 @@ def test_misses_are_marked_in_the_ratios():
 
 def test_a_factor_is_drawn_where_its_ratios_are(small, drawn):
     figure = drawn["factors"]
-    assert figure is not None
     ratios = small.intervals.ratios.set_index(["submission", "workload"])
     row = ratios.loc[("shampoo", "mnist_vit")]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -139,7 +135,6 @@ def test_without_a_baseline_the_rest_is_drawn(tmp_path):
 
 def test_profiles_are_the_judgements(small, drawn):
     figure = drawn["profiles"]
-    assert figure is not None
     first = small.intervals.profiles.query("submission == @small.entries[0]")
     assert figure.axes[0].lines[0].get_ydata().tolist() == first["rho"].tolist()
     assert math.isclose(figure.axes[0].get_xlim()[1], 4)

@@ -132,7 +132,6 @@ trial_values = st.lists(metrics, min_size=1, max_size=6)
 @given(studies=st.lists(st.lists(trial_values, min_size=1, max_size=6), min_size=1, max_size=9))
 def test_against_a_literal_reading_of_the_rules(studies):
     target = FACTS["mnist_vit"].validation_target
-    assert target is not None
     rows, official, least = [], [], []
     for k, trials in enumerate(studies):
         first = {}

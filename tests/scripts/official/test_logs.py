@@ -66,7 +66,6 @@ def test_logs_made_elsewhere(tmp_path, folder, quality, end, max_steps, reason):
     if end is None:
         assert status is None
         return
-    assert status is not None
     assert (status["reason"], status["source"]) == (reason, "logs")
     assert (status["global_step"], status["accumulated_submission_time"]) == end
 
@@ -106,11 +105,9 @@ def test_an_end_is_told_by_the_logs_own_budget_ruleset_and_targets(
     (folder / "meta_data_10.json").write_text(json.dumps(named))
     (folder / "flags_10.json").write_text(json.dumps(flags))
     status = logs.ending(trial, folder)
-    assert status is not None
     assert status["reason"] == reason
     (folder / "meta_data_10.json").write_text("{")  # then the registry's 60 s and both targets
     status = logs.ending(trial, folder)
-    assert status is not None
     expected = "time" if seconds >= 60 else "steps" if "max_global_steps" in flags else "submission"
     if flags.get("tuning_ruleset") != "self":
         assert status["reason"] == expected

@@ -157,8 +157,7 @@ def test_lr_may_be_a_tensor(mode, lr):
         average, weights = averager(mode), weights_of()
         run(average, weights, range(3), {**OPTIONS, "lr": value})
         results.append(weights)
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(*results, rtol=1e-7, atol=1e-7)
 
 
 def test_bf16_weights_are_the_float32_ones_rounded():

@@ -72,7 +72,6 @@ _MODES_OF_FLAG = {
     "entries": ("search", "points"),
     "workloads": ("search", "targets"),
     "trials": ("search", "targets"),
-    "ignore_targets": ("search",),
     **dict.fromkeys(("search", "points"), ("points",)),
     "logs": ("search", "targets"),
     **dict.fromkeys(("seeds", "targets_file"), ("targets",)),
@@ -92,7 +91,6 @@ def define_flags() -> None:
     flags.DEFINE_string("ranges", None, "JSON file with the ranges (targets: the committed ones)")
     flags.DEFINE_string("output", None, "folder to write to")
     flags.DEFINE_integer("trials", 20, "points per entry and workload", 1, MOST_POINTS)
-    flags.DEFINE_bool("ignore_targets", False, "train on after both targets are met")
     flags.DEFINE_string("search", None, f"{TABLE} of a search with the same ranges")
     flags.DEFINE_integer("points", 5, "points to choose", lower_bound=1)
     flags.DEFINE_integer("seeds", 5, "runs of the best point", 1, MOST_STUDIES)
@@ -125,9 +123,7 @@ def main(argv: Sequence[str]) -> int:
 def _search() -> int:
     workloads, output = studies.workloads_from_flags(), Path(FLAGS.output)
     ranges = entries.ranges(Path(FLAGS.ranges), studies.entries_from_flags())
-    planned = search_trials(
-        workloads, drawn(ranges, FLAGS.trials), FLAGS.seed, ignore_targets=FLAGS.ignore_targets
-    )
+    planned = search_trials(workloads, drawn(ranges, FLAGS.trials), FLAGS.seed)
     studies.print_caveats(workloads)
     logs = Path(FLAGS.logs) if FLAGS["logs"].present else output
     known, planned = recorded(output / TABLE, planned)

@@ -136,8 +136,28 @@ def run_study(
                 (trial.directory(output) / trials.CHECKPOINT).unlink(missing_ok=True)
             else:
                 left.append(trial)
+        if not left:
+            return []
         jobs = [_job(trial, spaces.get(trial.entry), output, machine) for trial in left]
-        return _run_recorded(jobs, len(planned) - len(left), output, machine, planned[0].seed)
+        settings = {
+            "jobs": machine.jobs,
+            "nproc": machine.nproc,
+            "threads": machine.threads,
+            "cores": environment.core_slots(machine.jobs, machine.nproc * machine.threads),
+            "seed": planned[0].seed,
+            "trials_planned": len(planned),
+            "trials_to_run": len(jobs),
+        }
+        failures: list[Failure] = []
+        try:
+            with manifest.recorded(output, **settings) as record:
+                run_jobs(jobs, len(planned) - len(jobs), machine, failures)
+                record["trials_failed"] = len(failures)
+                record["outcome"] = "failed trials" if failures else "complete"
+        except BaseException:
+            print_failures(failures)  # which else were lost
+            raise
+        return failures
 
 
 def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Job:
@@ -160,37 +180,6 @@ def _job(trial: Trial, space: Path | None, output: Path, machine: Machine) -> Jo
     if trial.ignore_targets:
         command.append("--ignore_targets")
     return Job(trial.name, command, trial.directory(output) / trials.LOG)
-
-
-def _run_recorded(
-    jobs: Sequence[Job], done: int, output: Path, machine: Machine, seed: int
-) -> list[Failure]:
-    """Runs jobs, if there are any, and records them in the manifest of `output`; the failed ones.
-
-    Args:
-      done: jobs that were complete before.
-    """
-    if not jobs:
-        return []
-    settings = {
-        "jobs": machine.jobs,
-        "nproc": machine.nproc,
-        "threads": machine.threads,
-        "cores": environment.core_slots(machine.jobs, machine.nproc * machine.threads),
-        "seed": seed,
-        "trials_planned": done + len(jobs),
-        "trials_to_run": len(jobs),
-    }
-    failures: list[Failure] = []
-    try:
-        with manifest.recorded(output, **settings) as record:
-            run_jobs(jobs, done, machine, failures)
-            record["trials_failed"] = len(failures)
-            record["outcome"] = "failed trials" if failures else "complete"
-    except BaseException:
-        print_failures(failures)  # which else were lost
-        raise
-    return failures
 
 
 def run_jobs(jobs: Sequence[Job], done: int, machine: Machine, failures: list[Failure]) -> None:

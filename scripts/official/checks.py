@@ -73,7 +73,7 @@ def names_to_skip(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def ask(planned: Sequence[OfficialTrial], node: Node) -> Answer:
-    """Versions, GPUs, workloads and entries as the benchmark's Python sees them (`probe.py`).
+    """PyTorch, GPUs, workloads and entries as the benchmark's Python sees them (`probe.py`).
 
     Entries of which names mean different modules are asked for in processes of their own.
 

@@ -6,7 +6,6 @@ is a JSON object. It imports nothing of this project but the entries.
 """
 
 import importlib
-import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,13 @@ from typing import Any
 
 
 def probe(names: Sequence[str], modules: Mapping[str, str], framework: str) -> dict[str, Any]:
-    """Versions, GPUs, and the workloads' budgets, targets and batch sizes."""
+    """The version of PyTorch, GPUs, and the workloads' budgets, targets and batch sizes."""
     import torch
 
     workloads: Any = importlib.import_module("algoperf.workloads.workloads")
     entries: dict[str, Any] = {name: importlib.import_module(modules[name]) for name in modules}
     return {
         "torch": torch.__version__,
-        "algoperf": _version(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
         "workloads": {
             name: _workload(workloads, name, entries, framework)
@@ -29,13 +27,6 @@ def probe(names: Sequence[str], modules: Mapping[str, str], framework: str) -> d
             if name in workloads.WORKLOADS
         },
     }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("algoperf")
-    except importlib.metadata.PackageNotFoundError:  # a checkout on the path, not installed
-        return str(getattr(importlib.import_module("algoperf"), "__version__", "unknown"))
 
 
 def _gpu(index: int) -> dict[str, Any]:

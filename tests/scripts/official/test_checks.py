@@ -19,7 +19,6 @@ from workloads import registry
 
 ANSWER = {
     "torch": "2.9.0+cu128",
-    "algoperf": "1.0.0",
     "gpus": [{"name": "NVIDIA A100-SXM4-40GB", "used_gb": 0.4, "total_gb": 42.3}] * 4,
     "workloads": {
         "mnist": {
@@ -206,11 +205,9 @@ def test_the_probe_asks_what_the_runner_will(tmp_path, trial, monkeypatch):
         "    print('noise', end='')\n"
         "    return Mnist\n"
     )
-    (checkout / "algoperf-0.6.dist-info").mkdir()
-    (checkout / "algoperf-0.6.dist-info" / "METADATA").write_text("Name: algoperf\nVersion: 0.6\n")
     node = Place(tmp_path).node(0)
     answer = checks.ask([trial], node)
-    assert (answer["algoperf"], answer["gpus"]) == ("0.6", [])
+    assert answer["gpus"] == []
     assert answer["workloads"]["mnist"] == {
         "max_runtime_seconds": 60,
         "validation_target": 0.97,

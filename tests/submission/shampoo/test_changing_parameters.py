@@ -102,6 +102,14 @@ def test_in_a_group_of_other_blocks_moments_stay_and_factors_begin_anew(method):
         assert float(entry["step"]) == 6
 
 
+def test_a_parameter_leaves_a_group_beside_one_of_another_method():
+    optimizer, weights = after_steps(2, SHAPES)
+    optimizer.add_param_group({"params": parameters(SHAPES), "method": "soap"})
+    del optimizer.param_groups[0]["params"][0]
+    run(optimizer, weights, 1)
+    assert [float(optimizer.state[weight]["step"]) for weight in weights] == [2, 3, 3, 3, 3]
+
+
 def test_a_group_of_another_method_is_refused_by_name():
     optimizer, weights, _, _ = pair("shampoo")
     moved = optimizer.param_groups[0]["params"].pop(3)

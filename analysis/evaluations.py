@@ -1,8 +1,6 @@
 """What the readers of evaluations share: cells, checks, and the problems that they report."""
 
-import csv
 import dataclasses
-import io
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,6 @@ from workloads import registry
 
 # Every integer up to here is exact as a float.
 _LARGEST_STEP = 2**53
-
-
-class DamagedError(ValueError):
-    """A file that cannot be trusted; the message says why, without the path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,41 +30,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
-
-
-def split_rows(content: bytes) -> tuple[list[str], list[list[str]], list[int]]:
-    """Splits CSV, of which pandas would fill up rows that are too short in silence.
-
-    Returns:
-      The header, the rows, and the line of each.
-
-    Raises:
-      DamagedError: it is no CSV, or is cut off.
-    """
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DamagedError("is not text") from error
-    if not text.strip():
-        raise DamagedError("is empty")
-    # Without the last newline the last number may have lost digits, and nothing else would show it.
-    if not text.endswith("\n"):
-        raise DamagedError("is truncated: the last line has no end")
-    rows, lines = [], []
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next(reader)
-        for row in reader:
-            if len(row) != len(header):
-                width = f"{len(row)} of {len(header)} columns"
-                raise DamagedError(f"line {reader.line_num} has {width}")
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DamagedError(f"is not CSV: line {reader.line_num}: {error}") from error
-    if twice := [name for name in header if name and header.count(name) > 1]:
-        raise DamagedError(f"has column {twice[0]!r} twice")
-    return header, rows, lines
 
 
 def parse_numbers(cells: np.ndarray, name: str, reasons: dict[int, str]) -> np.ndarray:

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import tidy_table, trial_files
-from analysis.evaluations import DamagedError, Problem, meets_target, select_usable, sort_keys
+from analysis.evaluations import Problem, meets_target, select_usable, sort_keys
 from analysis.layout import LAYOUT, TrialFolder, TrialKey, find_trials
 from analysis.run_facts import RunFacts, read_run_facts
 from analysis.trial_files import Status
 from common import progress
 from common.cli import UserError
-from scripts.local.metrics_log import EVALUATIONS
+from scripts.local.metrics_log import EVALUATIONS, DamagedError
 from scripts.local.trial import CHECKPOINT, FLAGS_GIVEN, HPARAMS, STATUS, was_evaluated
 
 TRIAL_KEYS = ["submission", "workload", "framework", "study", "trial"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.evaluations import DamagedError
 from analysis.trial_files import read_object
 from common import files
+from scripts.local.metrics_log import DamagedError
 from workloads.official.facts import OFFICIAL, RULES
 
 _TUNING = {"self": "self_tuning", "external": "external"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.evaluations import DamagedError, Problem, check_range, parse_numbers, split_rows
+from analysis.evaluations import Problem, check_range, parse_numbers
 from common.cli import UserError
+from scripts.local.metrics_log import DamagedError, split_rows
 from workloads import registry
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evaluations import DamagedError, check_range, parse_numbers, split_rows
+from analysis.evaluations import check_range, parse_numbers
 from common import files
 from common.cli import UserError
 from scripts.local import trial
-from scripts.local.metrics_log import lost_rows
+from scripts.local.metrics_log import DamagedError, lost_rows, split_rows
 from scripts.local.trial import FLAGS_GIVEN, HPARAMS, STATUS
 
 Status = Mapping[str, Any]

@@ -16,6 +16,10 @@ EVALUATIONS = "eval_measurements.csv"
 Row = dict[str, float]
 
 
+class DamagedError(ValueError):
+    """A file that cannot be trusted; the message says why, without the path."""
+
+
 class MetricsLog:
     """The `workload.metrics_logger` of submissions, and the log of evaluations.
 
@@ -74,29 +78,50 @@ def write_csv(
         writer.writerows(rows)
 
 
-def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; UserError naming the path if it is damaged.
+def split_rows(content: bytes) -> tuple[list[str], list[list[str]], list[int]]:
+    """Splits CSV, of which pandas would fill up rows that are too short in silence.
 
-    A file that does not end with a line break is damaged: its last number may lack digits.
+    Returns:
+      The header, the rows, and the line of each.
+
+    Raises:
+      DamagedError: it is no CSV, or is cut off.
     """
     try:
-        text = files.read_bytes(path).decode("utf-8")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        columns = reader.fieldnames or ()
-        rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if twice := [name for name in columns if name and list(columns).count(name) > 1]:
-        raise UserError(f"{path} is damaged: it has column {twice[0]!r} twice")
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise UserError(f"{path} is damaged or no such table: it lacks column {missing[0]!r}")
-    for index, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise UserError(f"{path} is damaged: line {index} has another number of columns")
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError("is not text") from error
+    if not text.strip():
+        raise DamagedError("is empty")
+    # Without the last newline the last number may have lost digits, and nothing else would show it.
     if not text.endswith("\n"):
-        raise UserError(f"{path} is damaged: it ends in the middle of a line")
-    return rows
+        raise DamagedError("is truncated: the last line has no end")
+    rows, lines = [], []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader)
+        for row in reader:
+            if len(row) != len(header):
+                width = f"{len(row)} of {len(header)} columns"
+                raise DamagedError(f"line {reader.line_num} has {width}")
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DamagedError(f"is not CSV: line {reader.line_num}: {error}") from error
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise DamagedError(f"has column {twice[0]!r} twice")
+    return header, rows, lines
+
+
+def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; UserError naming the path if it is damaged."""
+    try:
+        columns, rows, _ = split_rows(files.read_bytes(path))
+    except DamagedError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if missing := [name for name in required if name not in columns]:
+        raise UserError(f"{path} is damaged or no such table: it lacks column {missing[0]!r}")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def read_evaluations(directory: Path, metrics: Sequence[str] = ()) -> list[Row]:

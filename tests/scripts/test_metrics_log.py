@@ -24,10 +24,10 @@ def test_rows_with_different_columns_share_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "lacks column"),
+        ("", "is empty"),
         ("global_step,loss\n1,2\n", "lacks column 'score'"),
         ("global_step,score\n1,2\n3\n", "line 3"),
-        ("global_step,score,score\n1,2,3\n", "it has column 'score' twice"),
+        ("global_step,score,score\n1,2,3\n", "has column 'score' twice"),
         ("global_step,score\n1,2,3\n", "line 2"),
         ("global_step,score\n1,x\n", "line 2"),
         ("global_step,score\n", "does not increase"),
@@ -35,7 +35,7 @@ def test_rows_with_different_columns_share_a_file(tmp_path):
         ("global_step,score\n2,2\n1,3\n", "does not increase"),
         ("global_step,score\nnan,2\n", "whole number"),
         ("global_step,score\n1,2\n2.5,3\n", "whole number"),
-        ("global_step,score\n1,2\n2,3.25", "ends in the middle of a line"),
+        ("global_step,score\n1,2\n2,3.25", "is truncated"),
         ('global_step,score\n1,"2\n', "damaged"),
     ],
 )

@@ -20,7 +20,7 @@ _CPU = torch.device("cpu")
 # Of AdamW's groups, what has the same meaning here; and what schedulers leave there.
 _SHARED = (
     *("params", "param_names", "lr", "betas", "eps", "weight_decay", "maximize"),
-    *("initial_lr", "max_lr", "min_lr"),
+    *("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"),
 )
 _NOT_NEGATIVE = ("step", "exp_avg_sq", "basis_sq", "factor_weight", "weight_sum")
 

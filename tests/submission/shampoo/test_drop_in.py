@@ -141,6 +141,24 @@ def _regrouped(state_dict):
     return {**state_dict, "param_groups": groups}
 
 
+def test_a_one_cycle_schedule_goes_on_from_adamws():
+    weights = parameters([(7,)])
+    adamw, optimizer = torch.optim.AdamW(weights), Shampoo(weights)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(each, max_lr=0.1, total_steps=10)
+        for each in (adamw, optimizer)
+    ]
+    run(adamw, weights, 1)
+    schedules[0].step()
+    optimizer.load_state_dict(through_a_file(adamw.state_dict()))
+    schedules[1].load_state_dict(schedules[0].state_dict())
+    run(optimizer, weights, 1)
+    for schedule in schedules:
+        schedule.step()
+    for name in ("lr", "betas"):
+        assert optimizer.param_groups[0][name] == adamw.param_groups[0][name]
+
+
 def test_the_decay_of_adam_is_l2():
     weights = parameters([(7,)])
     adam = torch.optim.Adam(weights, lr=0.01, weight_decay=0.1)

@@ -30,7 +30,7 @@ def stacked_parts(
 def is_saved_name(name: str) -> bool:
     """Whether `save` writes state of that name.
 
-    >>> [name for name in ("step", "left_root.0", "lora.left", "slow") if is_saved_name(name)]
+    >>> [name for name in ("step", "left_root.0", "left.lora", "slow.0") if is_saved_name(name)]
     ['step', 'left_root.0']
     """
     kind, _, number = name.partition(".")

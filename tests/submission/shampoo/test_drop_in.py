@@ -177,6 +177,10 @@ def test_the_decay_of_adam_is_l2():
         (lambda weights: torch.optim.SGD(weights, lr=1, momentum=0.9), "not that of Shampoo or"),
         (torch.optim.Adadelta, "not that of Shampoo or AdamW"),
         (torch.optim.Rprop, "not that of Shampoo or AdamW"),
+        (
+            lambda weights: torch.optim.AdamW([{"params": weights}, {"params": parameters([()])}]),
+            "different number of parameter groups",
+        ),
     ],
 )
 def test_state_that_cannot_go_on_is_refused(rival, message):
@@ -251,7 +255,7 @@ def _values(state_dict):
     return [value for entry in state_dict["state"].values() for value in entry.values()]
 
 
-@pytest.mark.parametrize("broken", ["many", None, -1, 1.5, torch.nan])
+@pytest.mark.parametrize("broken", ["many", None, -1, 1.5, torch.inf])
 @pytest.mark.parametrize("name", ["refresh_step", "skipped_steps", "peak_lr", "damping", "betas"])
 def test_broken_numbers_of_groups_are_refused_by_name(name, broken):
     if (name, broken) == ("peak_lr", 1.5):

@@ -121,12 +121,16 @@ def test_state_can_be_read_and_written_by_parameter(variant):
     for weight, saved in zip(weights, optimizer.state_dict()["state"].values(), strict=True):
         entry = optimizer.state[weight]
         assert dict(entry).keys() == saved.keys()
+        for copied in entry.values():
+            copied.zero_()
         assert all(torch.equal(entry[name], value) for name, value in saved.items())
         for name, value in entry.items():
             entry[name] = value.to("cpu").clone()  # as scripts do that move state to a device
     run(optimizer, weights, 3, first_seed=4)
     run(other, untouched, 3, first_seed=4)
     assert_equal(weights, untouched)
+    for weight, twin in zip(weights, untouched, strict=True):
+        assert_equal(optimizer.state[weight].values(), other.state[twin].values())
     optimizer.state[weights[2]]["exp_avg"] = torch.zeros(12, 9)
     assert not optimizer.state_dict()["state"][2]["exp_avg"].any()
     with pytest.raises(ValueError, match="'exp_avg' of the parameter of shape"):

@@ -131,6 +131,13 @@ def test_state_can_be_read_and_written_by_parameter(variant):
     assert_equal(weights, untouched)
     for weight, twin in zip(weights, untouched, strict=True):
         assert_equal(optimizer.state[weight].values(), other.state[twin].values())
+    saved = copy.deepcopy(other.state_dict())
+    saved["state"][0]["step"].fill_(1)
+    other.load_state_dict(saved)
+    optimizer.state[weights[0]]["step"] = 1  # of one of the parameters that share a stack
+    run(optimizer, weights, 1, first_seed=7)
+    run(other, untouched, 1, first_seed=7)
+    assert_equal(weights, untouched)
     optimizer.state[weights[2]]["exp_avg"] = torch.zeros(12, 9)
     assert not optimizer.state_dict()["state"][2]["exp_avg"].any()
     with pytest.raises(ValueError, match="'exp_avg' of the parameter of shape"):

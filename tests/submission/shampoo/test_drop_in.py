@@ -168,6 +168,10 @@ def test_the_decay_of_adam_is_l2():
     optimizer = Shampoo(weights)
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["decay_mode"] == "l2"
+    del saved["param_groups"][0]["decoupled_weight_decay"]  # of AdamW, before
+    optimizer = Shampoo(weights)
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["decay_mode"] == "decoupled"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,11 @@ def test_a_step_count_may_be_a_number(number):
     (optimizer, weights), (other, others) = after_steps(2), after_steps(2)
     saved = copy.deepcopy(optimizer.state_dict())
     for entry in saved["state"].values():
-        entry["step"] = number(entry["step"])
+        entry["step"] = number(-1)
+    with pytest.raises(ValueError, match="'step' of the parameter of shape"):
+        optimizer.load_state_dict(saved)
+    for entry in saved["state"].values():
+        entry["step"] = number(2)
     optimizer.load_state_dict(saved)
     optimizer.state[weights[2]]["step"] = number(2)
     run(optimizer, weights, 3, first_seed=2)

@@ -86,7 +86,7 @@ def _register() -> _Backend:
 
         if _SETUP is None:
             pytest.skip("devices in Python need torch 2.9")
-        accelerator = torch.accelerator.current_accelerator()
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
         if accelerator is not None:
             pytest.skip(f"a pretended device would take the place of {accelerator}")
         _backend.append(_Backend())

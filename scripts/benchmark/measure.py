@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common import progress
+from common.cli import UserError
 from scripts.benchmark import model_shapes, report
 from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
 from scripts.benchmark.counting import cuda_activity, operators
@@ -193,8 +194,12 @@ def staggering(
     Returns:
       `settings`, `machine` and `rows`: for each variant a summary of each clock in milliseconds,
       and the 99th percentile over the median of each clock.
+
+    Raises:
+      UserError: if this environment cannot build our optimizer.
     """
-    rival = rivals.available()[_STAGGERED]
+    if (rival := rivals.available().get(_STAGGERED)) is None:
+        raise UserError(f"--staggering needs {_STAGGERED}: {rivals.absent()[_STAGGERED]}")
     shapes = model_shapes.shapes(network)
     gradient_sets = gradients(shapes, device)
     variants = {

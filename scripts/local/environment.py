@@ -4,11 +4,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from workloads.standin.packaged_data import DATA
+from workloads.standin.packaged_data import search_path
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
@@ -47,7 +46,7 @@ def core_slots(jobs: int, threads: int) -> list[list[int]]:
 
 
 def _versions() -> dict[str, str]:
-    path = [str(DATA), *sys.path]
+    path = search_path()
     versions: dict[str, str] = {}
     for package in _PACKAGES:
         for distribution in importlib.metadata.distributions(name=package, path=path):

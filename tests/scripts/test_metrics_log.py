@@ -27,6 +27,7 @@ def test_rows_with_different_columns_share_a_file(tmp_path):
         ("", "is empty"),
         ("global_step,loss\n1,2\n", "lacks column 'score'"),
         ("global_step,score\n1,2\n3\n", "line 3"),
+        ("global_step,score\n1,2\n\n2,3\n", "line 3 has 0 of 2"),
         ("global_step,score,score\n1,2,3\n", "has column 'score' twice"),
         ("global_step,score\n1,2,3\n", "line 2"),
         ("global_step,score\n1,x\n", "line 2"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.cli import UserError
 from submission.algoperf_api import spec
 from workloads import prng
 from workloads.standin import molecules_gnn
@@ -163,3 +164,9 @@ def test_logits_do_not_depend_on_padding_or_on_the_order_of_atoms_and_bonds(mole
     assert not torch.allclose(apart[0], apart[1], atol=1e-3)
     whole = evaluate(molecules, model, [parse("CCO"), parse("C" * MAX_ATOMS)])
     torch.testing.assert_close(whole[0], apart[0])
+
+
+def test_missing_data_is_named(monkeypatch):
+    monkeypatch.setattr(molecules_gnn, "PARTS", ("data/none.csv",))
+    with pytest.raises(UserError, match=r"qm9pack.*none\.csv"):
+        MoleculesGnnWorkload().load_tables()

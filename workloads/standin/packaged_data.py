@@ -14,9 +14,14 @@ from common.cli import UserError
 DATA = Path(sys.prefix, "data")
 
 
+def search_path() -> list[str]:
+    """Where installed packages are, those of data first."""
+    return [str(DATA), *sys.path]
+
+
 def folders(package: str) -> list[Path]:
     """The folders of a package, none if it is not installed."""
-    spec = PathFinder.find_spec(package, [str(DATA), *sys.path])
+    spec = PathFinder.find_spec(package, search_path())
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from common.cli import UserError
 from scripts.official.paths import data_directory, missing, problems, runner_flags, tree_of
 from tests.scripts.official.trees import grow, name, resize
 from workloads import registry
@@ -139,3 +140,16 @@ def test_mnist_may_lie_in_the_root_itself(tmp_path):
     directory.rmdir()
     assert missing("mnist", tmp_path) == []
     assert runner_flags("mnist", tmp_path) == [f"--data_dir={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "facts"),
+    [
+        ("imagenet", "unknown workload 'imagenet'"),
+        ("mnist_vit", "mnist_vit is no official workload"),
+    ],
+)
+def test_what_has_no_data_is_refused(workload, facts):
+    for ask in (runner_flags, missing):
+        with pytest.raises(UserError, match=facts):
+            ask(workload, Path("/data"))

@@ -362,7 +362,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         for name in (
             *("heavy", "quarter", "interval1", "interval10", "interval100", "soap", "kl"),
             *("no_average", "damping1e-4", "damping1e-10", "early1", "early4"),
-            *("drop_in", "entry_quarter", "entry_half"),
+            *("drop_in", "entry_quarter", "entry_half", "sixtenths"),
             *("soap_own", "soap_matched", "soap_rotated", "po_soap", "hb_soap", "together"),
         )
     },

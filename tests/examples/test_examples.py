@@ -29,7 +29,12 @@ def environment(site):
 def run(environment, folder, *command):
     """What Python prints with these arguments, in a folder of its own."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -131,7 +131,7 @@ def _unrecorded(trial: OfficialTrial, directory: Path) -> dict[str, Any] | None:
     return status if status is None or is_launched_here else status | {"source": "logs"}
 
 
-def prepare(trial: OfficialTrial, directory: Path) -> int:
+def prepare(directory: Path) -> int:
     """Readies an unfinished trial's folder for the runner; the step from which it goes on.
 
     A checkpoint that the runner could not finish is set aside, and rows of its tables that are

@@ -38,7 +38,7 @@ def complete(trial: OfficialTrial, node: Node) -> str:
         status, done = logs.finished(trial, directory), "already complete"
         if status is None:
             done = "complete"
-            step = logs.prepare(trial, directory)
+            step = logs.prepare(directory)
             if step:
                 print(f"{trial.trial.name}: goes on from step {step}", file=sys.stderr)
             status = _run(trial, node, directory)

@@ -206,7 +206,7 @@ def test_killed_trials_of_jax_go_on(tmp_path):
     logged = trial.directory(node.output)
     (logged / "checkpoint_10").mkdir(parents=True)
     assert run.describe(trial, node) == "resumes from checkpoint_10"
-    assert logs.prepare(trial, logged) == 10
+    assert logs.prepare(logged) == 10
 
 
 def test_two_of_one_name_run_beside_each_other_under_names(tmp_path, place):

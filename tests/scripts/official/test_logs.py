@@ -189,7 +189,7 @@ def test_goes_on_from_the_last_whole_checkpoint(trial, folder):
     newest = folder / "checkpoint_9"
     newest.write_bytes(newest.read_bytes()[:-30])
     assert logs.finished(trial, folder) is None
-    assert logs.prepare(trial, folder) == 5
+    assert logs.prepare(folder) == 5
     assert (folder / "damaged_checkpoint_9").exists()
     for name in TABLES:
         assert (folder / name).read_text() == evaluations(*rows[:2])
@@ -202,7 +202,7 @@ def test_without_a_whole_checkpoint_all_begins_anew(trial, folder):
         path = folder / "checkpoint_1"
         path.write_bytes(path.read_bytes().replace(b"weights", b"Weights", 1))
         (folder / "log.txt").write_text("text")
-        assert logs.prepare(trial, folder) == 0
+        assert logs.prepare(folder) == 0
         left = {"attempt_0", "attempt_1"} if number else {"attempt_0"}
         assert {path.name for path in folder.iterdir()} == {"log.txt", *left}
     attempt = folder / "attempt_1"
@@ -216,10 +216,10 @@ def test_a_damaged_table_is_named_or_restored(trial, folder, text):
     table = folder / "eval_measurements.csv"
     table.write_text(text)
     with pytest.raises(UserError, match=r"eval_measurements\.csv is damaged"):
-        logs.prepare(trial, folder)
+        logs.prepare(folder)
     (folder / "backup").mkdir()
     (folder / "backup" / table.name).write_text(evaluations((1, 1.0, 0.1)))
-    assert logs.prepare(trial, folder) == 1
+    assert logs.prepare(folder) == 1
     assert table.read_text() == evaluations((1, 1.0, 0.1))
     assert (folder / f"damaged_{table.name}").read_text() == text
 

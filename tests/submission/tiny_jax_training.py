@@ -30,7 +30,8 @@ class TinyWorkload(TorchWorkload):
                 hidden = jnp.tanh(hidden)
             hidden = hidden @ params[f"{layer}.weight"].T + params[f"{layer}.bias"]
         if model_state is not None:
-            model_state = {"mean": 0.5 * (model_state["mean"] + hidden.mean())}
+            mean = 0.5 * (model_state["mean"] + hidden.mean())
+            model_state = {**model_state, "mean": mean}
         return hidden, model_state
 
     def _loss_fn(self, label_batch, logits_batch, mask_batch=None, label_smoothing=0.0):

@@ -184,7 +184,7 @@ def test_averages_are_evaluated_with_statistics_of_their_own():
     batch = arrays(make_batch())
     run = run_of(
         entry_of(api, averaging, reader=lambda point: averages),
-        model_state={"mean": jnp.asarray(8.0)},
+        model_state={"mean": jnp.asarray(8.0), "of no batch": jnp.asarray(3.0)},
         learning_rate=0.1,
     )
     run.step(batch)
@@ -192,6 +192,7 @@ def test_averages_are_evaluated_with_statistics_of_their_own():
     hidden = np.tanh(batch["inputs"] @ read["0.weight"].T + read["0.bias"])
     expected = (hidden @ read["2.weight"].T + read["2.bias"]).mean()
     assert float(run.model_state["mean"]) == pytest.approx(float(expected), abs=1e-5)
+    assert run.model_state["of no batch"] == 3
 
 
 def test_a_restored_state_goes_on_where_it_was_saved_after_an_evaluation():

@@ -212,7 +212,9 @@ def _table(outcomes: Mapping[str, Outcome], steps: Tables, variants: Variants) -
 
 def _leave_one_out(outcomes: Mapping[str, Outcome], variants: Variants) -> list[dict[str, str]]:
     """A row per workload: the change that the others choose, and what it does on this one."""
-    options = {name: found.ratios for name, found in outcomes.items() if "point" in variants[name]}
+    options = {
+        name: found.ratios for name, found in outcomes.items() if variants[name].get("point")
+    }
     ratios = pd.DataFrame(options)
     rows, shown = [], []
     for left_out in ratios.index:
@@ -357,15 +359,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     },
     "pairs-drop_in": functools.partial(pairs_text, "drop_in"),
     **{f"variants-{name}": functools.partial(section_table, name) for name in (*SECTIONS, DROP_IN)},
-    **{
-        f"steps-{name}": functools.partial(mean_text, name)
-        for name in (
-            *("heavy", "quarter", "interval1", "interval10", "interval100", "soap", "kl"),
-            *("no_average", "damping1e-4", "damping1e-10", "early1", "early4"),
-            *("drop_in", "entry_quarter", "entry_half", "sixtenths"),
-            *("soap_own", "soap_matched", "soap_rotated", "po_soap", "hb_soap", "together"),
-        )
-    },
+    **{f"steps-{name}": functools.partial(mean_text, name) for name in _variants()},
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import signal
 import statistics
 import threading
@@ -100,16 +101,23 @@ def _deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def alternating(items: Sequence[T], rounds: int) -> Iterator[T]:
-    """Yields all items once a round, every second round from the last to the first.
+def interleaved(items: Sequence[T], rounds: int) -> Iterator[T]:
+    """Yields all items once a round, in an order drawn anew for each; none twice in a row.
 
-    So none always finds the caches as the same other item left them.
+    So none has an advantage in what it finds in the caches: its own data, or always the same
+    other item's.
 
-    >>> list(alternating("abc", 2))
-    ['a', 'b', 'c', 'c', 'b', 'a']
+    >>> "".join(interleaved("ab", 3)) in ("ababab", "bababa")
+    True
     """
-    for number in range(rounds):
-        yield from items[:: 1 if number % 2 == 0 else -1]
+    draw = random.Random(0)
+    order: list[T] = []
+    for _ in range(rounds):
+        last = order[-1:]
+        order = draw.sample(items, len(items))
+        if order[:1] == last:
+            order.append(order.pop(0))
+        yield from order
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

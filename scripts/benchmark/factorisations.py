@@ -18,7 +18,7 @@ from torch import Tensor
 
 from common import cli, files
 from scripts.benchmark import machine, root_inputs
-from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
+from scripts.benchmark.clock import Sample, failure_recorded, interleaved, summaries, timed
 from submission.shampoo import roots
 
 FLAGS = flags.FLAGS
@@ -50,7 +50,7 @@ def measure(
     }
     samples: dict[str, list[Sample]] = {name: [] for name in METHODS}
     # The first of each has caches to fill.
-    for name in alternating(list(METHODS), repeats + 1):
+    for name in interleaved(list(METHODS), repeats + 1):
         if rows[name]["failure"] is None:
             with failure_recorded(rows[name], limit):
                 call = functools.partial(METHODS[name], matrices)

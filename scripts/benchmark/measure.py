@@ -13,7 +13,7 @@ from torch import Tensor
 from common import progress
 from common.cli import UserError
 from scripts.benchmark import model_shapes, report
-from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
+from scripts.benchmark.clock import Sample, failure_recorded, interleaved, summaries, timed
 from scripts.benchmark.counting import cuda_activity, operators
 from scripts.benchmark.machine import LoadMeter, collector_off, conditions
 from scripts.benchmark.model_shapes import Shapes
@@ -120,7 +120,7 @@ def _measure_group(
     plan: Plan,
     bar: Any,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Rows by name of optimizers that step alternately, and the machine's load meanwhile."""
+    """Rows by name of optimizers that step interleaved, and the machine's load meanwhile."""
     rows: dict[str, dict[str, Any]] = {}
     running: dict[str, SteppedOptimizer] = {}
     for name in names:
@@ -135,7 +135,7 @@ def _measure_group(
     samples: dict[str, dict[str, list[Sample]]] = {n: {"plain": [], "refresh": []} for n in names}
     load = LoadMeter()
     with collector_off():
-        for name in alternating(list(running), repeats * plan.options.interval):
+        for name in interleaved(list(running), repeats * plan.options.interval):
             if name not in running:
                 continue
             bar.set_postfix_str(f"({name})")
@@ -212,7 +212,7 @@ def staggering(
     load = LoadMeter()
     total = interval + steps
     with collector_off(), progress.bar(total * len(variants), network, "step") as bar:
-        for name in alternating(list(variants), total):
+        for name in interleaved(list(variants), total):
             variants[name].prepare()
             time.sleep(pause)
             samples[name].append(timed(variants[name].step, device, time_limit))

@@ -4,7 +4,7 @@
         --optimizers=adamw,ours_shampoo,meta_shampoo --threads=1 --output=results/step_cost
     python -m scripts.benchmark.step --staggering --output=results/step_cost
 
-The optimizers step alternately on the parameter shapes of whole networks with fixed random
+The optimizers step interleaved on the parameter shapes of whole networks with fixed random
 gradients; every --cycle-th of an optimizer's steps refreshes all its roots or bases. Plain and
 refresh steps are timed apart; amortised cost at an interval is computed from the two. Writes
 <device>.json and <device>.md (or <device>_staggering.*) to the output; a network measured again

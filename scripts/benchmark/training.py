@@ -3,10 +3,10 @@
     python -m scripts.benchmark.training --device=cuda --output=results/gpu/DEVICE
 
 Random images and labels, as many per GPU as AlgoPerf has on four, in float32 with products in TF32,
-as AlgoPerf has it. Each optimizer trains a model of its own; cycles alternate, and the last step of
-one of ours refreshes all roots. In every other cycle forward and backward passes and steps are
-timed apart. In the others whole training steps run on without a wait, as in training, where the
-host queues an optimizer's step while the device is busy with the passes before. Writes
+as AlgoPerf has it. Each optimizer trains a model of its own; cycles are interleaved, and the last
+step of one of ours refreshes all roots. In every other cycle forward and backward passes and steps
+are timed apart. In the others whole training steps run on without a wait, as in training, where
+the host queues an optimizer's step while the device is busy with the passes before. Writes
 training.json after each network.
 """
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from common import cli, files, progress
 from scripts.benchmark import machine, networks, report
-from scripts.benchmark.clock import Sample, alternating, failure_recorded, summaries, timed
+from scripts.benchmark.clock import Sample, failure_recorded, interleaved, summaries, timed
 from scripts.benchmark.networks import Network
 from scripts.local import rivals
 from scripts.local.rivals import Rival, RivalOptions
@@ -101,7 +101,7 @@ def measure(
     # A first cycle has no preconditioner yet, and caches to fill.
     total = 2 * repeats + 1
     with progress.bar(total * len(optimizers), network.workload, "cycle") as bar:
-        for number, name in enumerate(alternating(list(optimizers), total)):
+        for number, name in enumerate(interleaved(list(optimizers), total)):
             bar.update()
             if rows[name]["failure"]:
                 continue

@@ -3,10 +3,12 @@
     python -m scripts.league.cost --entries=shampoo,adamw --output=results/league
 
 On each workload all entries train in one process, on the same batches from the same weights,
-without dropout, by their first points; they take their steps alternately. Writes step_cost.csv, a
-row per workload and entry, and step_cost.md, with ratios to the baseline. Times are CPU time of the
-process per step, the mean over --steps steps (refreshes of roots are part of it) after --warmup
-ones. A CPU is noisy: only the ratios count.
+without dropout, by their first points; they take twenty steps in a row each, so that each has its
+own data in the caches, as in training. Writes step_cost.csv, a row per workload and entry, and
+step_cost.md, with ratios to the baseline. Times are CPU time of the process per step, the mean over
+--steps steps (refreshes of roots are part of it) after --warmup ones. A CPU is noisy: only the
+ratios count. With --variants those of `scripts.league.vary` run beside the entries, under their
+names.
 """
 
 import math
@@ -21,36 +23,52 @@ from absl import flags
 
 from common import cli, documents, files, progress
 from common.cli import UserError
-from scripts.benchmark.clock import alternating, timed
+from scripts.benchmark.clock import interleaved, timed
 from scripts.benchmark.machine import collector_off
+from scripts.league import vary
 from scripts.local import entries, manifest, studies, trial_state
 from scripts.local.metrics_log import MetricsLog, write_csv
 from scripts.local.trial import Trial
 from scripts.local.trial_state import TrialState
 from submission.algoperf_api import spec
 from workloads import registry
+from workloads.search_space import Point
 
 FLAGS = flags.FLAGS
 BASELINE = "adamw"
 COLUMNS = ("workload", "entry", "milliseconds", "ratio")
+# With other entries between any two of an entry's steps none finds its data in the caches, which
+# costs AdamW as much as Shampoo and so makes Shampoo's ratio less than it is in training.
+_IN_A_ROW = 20
 # Of entries beside each other.
 _COLUMNS = 4
 
 
-def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> list[dict[str, Any]]:
-    """A row per entry: milliseconds of CPU time per step, and the ratio to the baseline's."""
-    running = {name: _started(workload, name) for name in chosen}
-    spent: dict[str, list[float]] = {name: [] for name in chosen}
-    total = (warmup + steps) * len(chosen)
-    with collector_off(), progress.bar(total, workload, "step") as bar:
-        for name in alternating(chosen, warmup + steps):
-            try:
-                sample = timed(lambda: _step(running[name]), torch.device("cpu"), math.inf)  # noqa: B023
-            except spec.TrainingCompleteError as error:
-                taken = f"the schedule of {name} on {workload} has {len(spent[name])} steps"
-                raise UserError(f"{taken}, --warmup and --steps are {warmup + steps}") from error
-            spent[name].append(sample.cpu)
-            bar.update()
+def measure(
+    workload: str,
+    chosen: Sequence[str],
+    warmup: int,
+    steps: int,
+    variants: Mapping[str, vary.Variant] | None = None,
+) -> list[dict[str, Any]]:
+    """A row per entry and variant: milliseconds of CPU time per step, and over the baseline's."""
+    running = {name: _started(workload, name, entries.points(name)[0]) for name in chosen}
+    for name, variant in (variants or {}).items():
+        points, _ = variant.points([workload])
+        entry = entries.named(vary.argument(variant.entry))
+        running[name] = _started(workload, entry, points[0])
+    spent: dict[str, list[float]] = {name: [] for name in running}
+    total = warmup + steps
+    with collector_off(), progress.bar(total * len(running), workload, "step") as bar:
+        for name in interleaved(list(running), math.ceil(total / _IN_A_ROW)):
+            for _ in range(min(_IN_A_ROW, total - len(spent[name]))):
+                try:
+                    sample = timed(lambda: _step(running[name]), torch.device("cpu"), math.inf)  # noqa: B023
+                except spec.TrainingCompleteError as error:
+                    taken = f"the schedule of {name} on {workload} has {len(spent[name])} steps"
+                    raise UserError(f"{taken}, --warmup and --steps are {total}") from error
+                spent[name].append(sample.cpu)
+                bar.update()
     means = {name: statistics.fmean(times[warmup:]) for name, times in spent.items()}
     return [
         {
@@ -63,8 +81,8 @@ def measure(workload: str, chosen: Sequence[str], warmup: int, steps: int) -> li
     ]
 
 
-def _started(workload: str, entry: str) -> TrialState:
-    point = entries.points(entry)[0] | {"dropout_rate": 0.0}
+def _started(workload: str, entry: str, point: Point) -> TrialState:
+    point = {**point, "dropout_rate": 0.0}
     framework = entries.frameworks([entry])[entry]
     trial = Trial(workload, entry, 0, 1, point, ignore_targets=True, framework=framework)
     state = trial_state.start(trial, MetricsLog(Path()))
@@ -102,11 +120,10 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     return (
         "# What a training step costs\n\n"
-        "CPU time per step relative to AdamW's, model and optimizer together: one process, entries "
-        "alternating, same batches, no dropout, each at its first point. By `python -m "
-        "scripts.league.cost`; manifest.json says on what machine. Stand-ins, not AlgoPerf.\n\n"
-        + "\n\n".join(tables)
-        + "\n"
+        "CPU time per step relative to AdamW's, model and optimizer together: one process, twenty "
+        "steps in a row each, again and again, same batches, no dropout, each at its first point. "
+        "By `python -m scripts.league.cost`; manifest.json says on what machine. Stand-ins, not "
+        "AlgoPerf.\n\n" + "\n\n".join(tables) + "\n"
     )
 
 
@@ -114,9 +131,10 @@ def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_list("workloads", registry.names("standin"), "workloads to train")
     flags.DEFINE_list("entries", None, "folders of submission/entries, or paths", required=True)
+    flags.DEFINE_list("variants", [], "names in results/methods/variants.json")
     flags.DEFINE_string("output", None, "folder for the tables", required=True)
     flags.DEFINE_integer("warmup", 20, "steps of an entry that are not counted", lower_bound=0)
-    flags.DEFINE_integer("steps", 60, "steps of an entry that are", lower_bound=1)
+    flags.DEFINE_integer("steps", 100, "steps of an entry that are", lower_bound=1)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -126,12 +144,15 @@ def main(argv: Sequence[str]) -> None:
     workloads, chosen = studies.workloads_from_flags(), studies.entries_from_flags()
     if BASELINE not in chosen:
         raise UserError(f"--entries must have {BASELINE}, which the others are compared with")
+    variants = vary.variants(FLAGS.variants) if FLAGS.variants else {}
+    if both := variants.keys() & set(chosen):
+        raise UserError(f"--variants: {', '.join(sorted(both))} would have the name of an entry")
     output = files.make_directory(Path(FLAGS.output))
     with manifest.recorded(output):
         rows = [
             row
             for workload in workloads
-            for row in measure(workload, chosen, FLAGS.warmup, FLAGS.steps)
+            for row in measure(workload, chosen, FLAGS.warmup, FLAGS.steps, variants)
         ]
         write_csv(output / "step_cost.csv", rows, COLUMNS)
         files.write_text(output / "step_cost.md", page(rows))

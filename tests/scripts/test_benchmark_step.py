@@ -1,6 +1,7 @@
 """The benchmark of optimizer steps: clocks, memory, alternation, failures, tables, flags."""
 
 import dataclasses
+import itertools
 import json
 import math
 import threading
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from scripts.benchmark import clock, machine, measure, model_shapes, report
-from scripts.benchmark.clock import StepTimeout, summaries, summary, timed
+from scripts.benchmark.clock import StepTimeout, interleaved, summaries, summary, timed
 from scripts.benchmark.counting import operators
 from scripts.benchmark.measure import Plan
 from scripts.benchmark.stepped import SteppedOptimizer, gradients
@@ -175,14 +176,25 @@ def test_views_are_no_work():
 # Interleaving.
 
 
-def test_optimizers_alternate_and_their_steps_are_sorted(monkeypatch):
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_none_follows_itself_and_all_come_once_a_round(count):
+    order = list(interleaved(range(count), 50))
+    rounds = [order[start : start + count] for start in range(0, len(order), count)]
+    assert all(sorted(one) == list(range(count)) for one in rounds)
+    if count > 1:
+        assert all(one != other for one, other in itertools.pairwise(order))
+    if count > 2:
+        assert len(set(itertools.pairwise(order))) == count * (count - 1), "any after any other"
+
+
+def test_optimizers_are_interleaved_and_their_steps_are_sorted(monkeypatch):
     monkeypatch.setattr(measure, "_SMALL_FACTOR", 2)  # small networks get more cycles
     log = []
     names = ("adamw", "other", "third")
     toys = [rival(n, {s: lambda n=n: log.append(n) for s in range(1, 20)}) for n in names]
     result = measure.measure("toy", plan(*toys))
     first_steps = ["adamw"] * 3 + ["other"] * 3 + ["third"] * 3
-    assert log == first_steps + [*names, *names[::-1]] * 2
+    assert log == [*first_steps, *interleaved(names, 4)]
     assert [row["optimizer"] for row in result["rows"]] == list(names)
     for row in result["rows"]:
         assert (row["plain"]["cpu"]["count"], row["refresh"]["cpu"]["count"]) == (2, 2)

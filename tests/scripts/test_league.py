@@ -10,7 +10,7 @@ import torch
 
 from common import documents
 from common.cli import UserError
-from scripts.league import cost, held_out, standins
+from scripts.league import cost, held_out, standins, vary
 from scripts.local import entries, rivals, search_table
 from scripts.local.environment import ROOT
 from scripts.local.trial import Trial
@@ -207,11 +207,27 @@ def test_costs_are_measured_without_dropout_on_the_same_batches(monkeypatch):
     ]
     assert rows[0]["ratio"] == 1
     assert all(row["milliseconds"] > 0 for row in rows)
-    first, second = (cost._started("mnist_vit", name) for name in ("adamw", "nadamw"))
+    first, second = (cost._started("mnist_vit", name, listed) for name in ("adamw", "nadamw"))
     assert first.hyperparameters.dropout_rate == second.hyperparameters.dropout_rate == 0
     batches = [next(state.input_queue)["inputs"] for state in (first, second)]
     assert torch.equal(*batches)
     assert "| nadamw" in cost.page(rows) and "adamw, ms" in cost.page(rows)
+
+
+def test_costs_of_variants_are_measured_beside_those_of_entries(monkeypatch):
+    started = cost._started
+    states = []
+
+    def recorded(*arguments):
+        states.append(started(*arguments))
+        return states[-1]
+
+    monkeypatch.setattr(cost, "_started", recorded)
+    variants = vary.variants(["interval1", "interval50"])
+    rows = cost.measure("molecules_gnn", ["adamw"], warmup=0, steps=2, variants=variants)
+    assert [row["entry"] for row in rows] == ["adamw", "interval1", "interval50"]
+    groups = [state.optimizer_state["optimizer"].param_groups[0] for state in states[1:]]
+    assert [group["refresh_interval"] for group in groups] == [1, 50]
 
 
 def test_a_schedule_that_is_shorter_than_the_measurement_is_named(monkeypatch):

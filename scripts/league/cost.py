@@ -5,10 +5,10 @@
 On each workload all entries train in one process, on the same batches from the same weights,
 without dropout, by their first points; they take twenty steps in a row each, so that each has its
 own data in the caches, as in training. Writes step_cost.csv, a row per workload and entry, and
-step_cost.md, with ratios to the baseline. Times are CPU time of the process per step, the mean over
---steps steps (refreshes of roots are part of it) after --warmup ones. A CPU is noisy: only the
-ratios count. With --variants those of `scripts.league.vary` run beside the entries, under their
-names.
+step_cost.md, with ratios to the baseline. Times are CPU time of the process per step, refreshes of
+roots and all: means over twenty steps, and of these the median over --steps steps after --warmup
+ones. A CPU is noisy: only the ratios count. With --variants those of `scripts.league.vary` run
+beside the entries, under their names.
 """
 
 import math
@@ -69,7 +69,7 @@ def measure(
                     raise UserError(f"{taken}, --warmup and --steps are {total}") from error
                 spent[name].append(sample.cpu)
                 bar.update()
-    means = {name: statistics.fmean(times[warmup:]) for name, times in spent.items()}
+    means = {name: _mean(times[warmup:]) for name, times in spent.items()}
     return [
         {
             "workload": workload,
@@ -79,6 +79,12 @@ def measure(
         }
         for name, mean in means.items()
     ]
+
+
+def _mean(times: Sequence[float]) -> float:
+    """The median over runs of steps of their means: a pause of the machine spoils no more than one."""
+    starts = range(0, len(times), _IN_A_ROW)
+    return statistics.median(statistics.fmean(times[i : i + _IN_A_ROW]) for i in starts)
 
 
 def _started(workload: str, entry: str, point: Point) -> TrialState:

@@ -230,6 +230,11 @@ def test_costs_of_variants_are_measured_beside_those_of_entries(monkeypatch):
     assert [group["refresh_interval"] for group in groups] == [1, 50]
 
 
+def test_a_pause_of_the_machine_spoils_no_cost():
+    times = [1.0] * 19 + [11.0]  # a refresh in every run
+    assert cost._mean(times * 5) == 1.5 == cost._mean([*times * 4, *[50.0] * 20])
+
+
 def test_a_schedule_that_is_shorter_than_the_measurement_is_named(monkeypatch):
     listed = entries.points("adamw")[0] | {"step_hint_factor": 0.004, "warmup_factor": 0.0}
     monkeypatch.setattr(entries, "points", lambda name: [listed])

@@ -82,7 +82,7 @@ def measure(
 
 
 def _mean(times: Sequence[float]) -> float:
-    """The median over runs of steps of their means: a pause of the machine spoils no more than one."""
+    """The median over runs of steps of their means: a pause of the machine spoils one of them."""
     starts = range(0, len(times), _IN_A_ROW)
     return statistics.median(statistics.fmean(times[i : i + _IN_A_ROW]) for i in starts)
 

@@ -21,6 +21,7 @@ from analysis import (
     league_tables,
     methods,
     published,
+    refresh_costs,
     step_costs,
     step_plans,
 )
@@ -74,6 +75,7 @@ def filled(document: Path) -> str:
         **league_tables.TABLES,
         **caveats.TABLES,
         **edges.TABLES,
+        **refresh_costs.TABLES,
         **step_costs.TABLES,
         **step_plans.TABLES,
     }
